@@ -31,6 +31,7 @@ const (
 	PowerState_POWER_STATE_OFF         PowerState = 2 // defined, not running
 	PowerState_POWER_STATE_ABSENT      PowerState = 3 // known to the agent (it holds an incarnation), no domain
 	PowerState_POWER_STATE_UNKNOWN     PowerState = 4 // could not be read
+	PowerState_POWER_STATE_STARTING    PowerState = 5 // an order to start this incarnation is being executed: nothing can be said yet
 )
 
 // Enum value maps for PowerState.
@@ -41,6 +42,7 @@ var (
 		2: "POWER_STATE_OFF",
 		3: "POWER_STATE_ABSENT",
 		4: "POWER_STATE_UNKNOWN",
+		5: "POWER_STATE_STARTING",
 	}
 	PowerState_value = map[string]int32{
 		"POWER_STATE_UNSPECIFIED": 0,
@@ -48,6 +50,7 @@ var (
 		"POWER_STATE_OFF":         2,
 		"POWER_STATE_ABSENT":      3,
 		"POWER_STATE_UNKNOWN":     4,
+		"POWER_STATE_STARTING":    5,
 	}
 )
 
@@ -2379,14 +2382,15 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\asession\x18\x03 \x01(\tR\asession\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x0f\n" +
-	"\rLeaveResponse*\x83\x01\n" +
+	"\rLeaveResponse*\x9d\x01\n" +
 	"\n" +
 	"PowerState\x12\x1b\n" +
 	"\x17POWER_STATE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0ePOWER_STATE_ON\x10\x01\x12\x13\n" +
 	"\x0fPOWER_STATE_OFF\x10\x02\x12\x16\n" +
 	"\x12POWER_STATE_ABSENT\x10\x03\x12\x17\n" +
-	"\x13POWER_STATE_UNKNOWN\x10\x04*\x96\x03\n" +
+	"\x13POWER_STATE_UNKNOWN\x10\x04\x12\x18\n" +
+	"\x14POWER_STATE_STARTING\x10\x05*\x96\x03\n" +
 	"\vPowerReason\x12\x1c\n" +
 	"\x18POWER_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13POWER_REASON_BOOTED\x10\x01\x12\x1c\n" +
