@@ -3759,7 +3759,8 @@ type MetaRecord struct {
 	Brakes        []*Brake               `protobuf:"bytes,10,rep,name=brakes,proto3" json:"brakes,omitempty"`
 	DigestIndex   uint64                 `protobuf:"varint,11,opt,name=digest_index,json=digestIndex,proto3" json:"digest_index,omitempty"`
 	Digest        uint64                 `protobuf:"varint,12,opt,name=digest,proto3" json:"digest,omitempty"`
-	Requests      []*Request             `protobuf:"bytes,13,rep,name=requests,proto3" json:"requests,omitempty"`
+	ArmedIndex    uint64                 `protobuf:"varint,13,opt,name=armed_index,json=armedIndex,proto3" json:"armed_index,omitempty"`
+	Seq           uint64                 `protobuf:"varint,14,opt,name=seq,proto3" json:"seq,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3878,61 +3879,16 @@ func (x *MetaRecord) GetDigest() uint64 {
 	return 0
 }
 
-func (x *MetaRecord) GetRequests() []*Request {
+func (x *MetaRecord) GetArmedIndex() uint64 {
 	if x != nil {
-		return x.Requests
+		return x.ArmedIndex
 	}
-	return nil
+	return 0
 }
 
-type Request struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Request) Reset() {
-	*x = Request{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Request) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Request) ProtoMessage() {}
-
-func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+func (x *MetaRecord) GetSeq() uint64 {
 	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Request.ProtoReflect.Descriptor instead.
-func (*Request) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
-}
-
-func (x *Request) GetId() string {
-	if x != nil {
-		return x.Id
-	}
-	return ""
-}
-
-func (x *Request) GetIndex() uint64 {
-	if x != nil {
-		return x.Index
+		return x.Seq
 	}
 	return 0
 }
@@ -3956,7 +3912,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3968,7 +3924,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3981,7 +3937,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -4062,46 +4018,45 @@ func (x *NodeRecord) GetIndex() uint64 {
 }
 
 type HostRecord struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	Id                 string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	MachineId          string                 `protobuf:"bytes,2,opt,name=machine_id,json=machineId,proto3" json:"machine_id,omitempty"`
-	BootId             string                 `protobuf:"bytes,3,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
-	Session            string                 `protobuf:"bytes,4,opt,name=session,proto3" json:"session,omitempty"`
-	Version            string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	FeatureLevel       uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
-	ProbeAddrs         []string               `protobuf:"bytes,7,rep,name=probe_addrs,json=probeAddrs,proto3" json:"probe_addrs,omitempty"`
-	Inventory          *Inventory             `protobuf:"bytes,8,opt,name=inventory,proto3" json:"inventory,omitempty"`
-	Labels             []*Label               `protobuf:"bytes,9,rep,name=labels,proto3" json:"labels,omitempty"`
-	Watchdog           uint32                 `protobuf:"varint,10,opt,name=watchdog,proto3" json:"watchdog,omitempty"`
-	WatchdogBoundNs    int64                  `protobuf:"varint,11,opt,name=watchdog_bound_ns,json=watchdogBoundNs,proto3" json:"watchdog_bound_ns,omitempty"`
-	NodeId             string                 `protobuf:"bytes,12,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	Epoch              uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Seq                uint64                 `protobuf:"varint,14,opt,name=seq,proto3" json:"seq,omitempty"`
-	Status             uint32                 `protobuf:"varint,15,opt,name=status,proto3" json:"status,omitempty"`
-	Resource           uint32                 `protobuf:"varint,16,opt,name=resource,proto3" json:"resource,omitempty"`
-	Ha                 uint32                 `protobuf:"varint,17,opt,name=ha,proto3" json:"ha,omitempty"`
-	Reason             string                 `protobuf:"bytes,18,opt,name=reason,proto3" json:"reason,omitempty"`
-	SinceUnixNs        int64                  `protobuf:"varint,19,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
-	Lease              *HostLease             `protobuf:"bytes,20,opt,name=lease,proto3" json:"lease,omitempty"`
-	Fence              []*FenceLevel          `protobuf:"bytes,21,rep,name=fence,proto3" json:"fence,omitempty"`
-	Evidence           []*Evidence            `protobuf:"bytes,22,rep,name=evidence,proto3" json:"evidence,omitempty"`
-	Attempt            *FenceAttempt          `protobuf:"bytes,23,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	AttemptUntilUnixNs int64                  `protobuf:"varint,24,opt,name=attempt_until_unix_ns,json=attemptUntilUnixNs,proto3" json:"attempt_until_unix_ns,omitempty"`
-	Proof              *Proof                 `protobuf:"bytes,25,opt,name=proof,proto3" json:"proof,omitempty"`
-	Orders             []*OrderRecord         `protobuf:"bytes,26,rep,name=orders,proto3" json:"orders,omitempty"`
-	Assigned           uint64                 `protobuf:"varint,27,opt,name=assigned,proto3" json:"assigned,omitempty"`
-	Vms                []*VMRecord            `protobuf:"bytes,28,rep,name=vms,proto3" json:"vms,omitempty"`
-	DownIndex          uint64                 `protobuf:"varint,29,opt,name=down_index,json=downIndex,proto3" json:"down_index,omitempty"`
-	DownUnixNs         int64                  `protobuf:"varint,30,opt,name=down_unix_ns,json=downUnixNs,proto3" json:"down_unix_ns,omitempty"`
-	SilentUnixNs       int64                  `protobuf:"varint,31,opt,name=silent_unix_ns,json=silentUnixNs,proto3" json:"silent_unix_ns,omitempty"`
-	FenceFailure       string                 `protobuf:"bytes,32,opt,name=fence_failure,json=fenceFailure,proto3" json:"fence_failure,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	MachineId       string                 `protobuf:"bytes,2,opt,name=machine_id,json=machineId,proto3" json:"machine_id,omitempty"`
+	BootId          string                 `protobuf:"bytes,3,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	Session         string                 `protobuf:"bytes,4,opt,name=session,proto3" json:"session,omitempty"`
+	Version         string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	FeatureLevel    uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	ProbeAddrs      []string               `protobuf:"bytes,7,rep,name=probe_addrs,json=probeAddrs,proto3" json:"probe_addrs,omitempty"`
+	Inventory       *Inventory             `protobuf:"bytes,8,opt,name=inventory,proto3" json:"inventory,omitempty"`
+	Labels          []*Label               `protobuf:"bytes,9,rep,name=labels,proto3" json:"labels,omitempty"`
+	Watchdog        uint32                 `protobuf:"varint,10,opt,name=watchdog,proto3" json:"watchdog,omitempty"`
+	WatchdogBoundNs int64                  `protobuf:"varint,11,opt,name=watchdog_bound_ns,json=watchdogBoundNs,proto3" json:"watchdog_bound_ns,omitempty"`
+	NodeId          string                 `protobuf:"bytes,12,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Epoch           uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Seq             uint64                 `protobuf:"varint,14,opt,name=seq,proto3" json:"seq,omitempty"`
+	Status          uint32                 `protobuf:"varint,15,opt,name=status,proto3" json:"status,omitempty"`
+	Resource        uint32                 `protobuf:"varint,16,opt,name=resource,proto3" json:"resource,omitempty"`
+	Ha              uint32                 `protobuf:"varint,17,opt,name=ha,proto3" json:"ha,omitempty"`
+	Reason          string                 `protobuf:"bytes,18,opt,name=reason,proto3" json:"reason,omitempty"`
+	SinceUnixNs     int64                  `protobuf:"varint,19,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	Lease           *HostLease             `protobuf:"bytes,20,opt,name=lease,proto3" json:"lease,omitempty"`
+	Fence           []*FenceLevel          `protobuf:"bytes,21,rep,name=fence,proto3" json:"fence,omitempty"`
+	Evidence        []*Evidence            `protobuf:"bytes,22,rep,name=evidence,proto3" json:"evidence,omitempty"`
+	Attempt         *AttemptRecord         `protobuf:"bytes,23,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Proof           *Proof                 `protobuf:"bytes,25,opt,name=proof,proto3" json:"proof,omitempty"`
+	Orders          []*OrderRecord         `protobuf:"bytes,26,rep,name=orders,proto3" json:"orders,omitempty"`
+	Assigned        uint64                 `protobuf:"varint,27,opt,name=assigned,proto3" json:"assigned,omitempty"`
+	Vms             []*VMRecord            `protobuf:"bytes,28,rep,name=vms,proto3" json:"vms,omitempty"`
+	DownIndex       uint64                 `protobuf:"varint,29,opt,name=down_index,json=downIndex,proto3" json:"down_index,omitempty"`
+	DownUnixNs      int64                  `protobuf:"varint,30,opt,name=down_unix_ns,json=downUnixNs,proto3" json:"down_unix_ns,omitempty"`
+	SilentUnixNs    int64                  `protobuf:"varint,31,opt,name=silent_unix_ns,json=silentUnixNs,proto3" json:"silent_unix_ns,omitempty"`
+	FenceFailure    string                 `protobuf:"bytes,32,opt,name=fence_failure,json=fenceFailure,proto3" json:"fence_failure,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4113,7 +4068,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4126,7 +4081,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HostRecord) GetId() string {
@@ -4283,18 +4238,11 @@ func (x *HostRecord) GetEvidence() []*Evidence {
 	return nil
 }
 
-func (x *HostRecord) GetAttempt() *FenceAttempt {
+func (x *HostRecord) GetAttempt() *AttemptRecord {
 	if x != nil {
 		return x.Attempt
 	}
 	return nil
-}
-
-func (x *HostRecord) GetAttemptUntilUnixNs() int64 {
-	if x != nil {
-		return x.AttemptUntilUnixNs
-	}
-	return 0
 }
 
 func (x *HostRecord) GetProof() *Proof {
@@ -4351,6 +4299,82 @@ func (x *HostRecord) GetFenceFailure() string {
 		return x.FenceFailure
 	}
 	return ""
+}
+
+type AttemptRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         uint32                 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
+	Number        uint32                 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	Executor      string                 `protobuf:"bytes,3,opt,name=executor,proto3" json:"executor,omitempty"`
+	UntilUnixNs   int64                  `protobuf:"varint,4,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
+	Open          bool                   `protobuf:"varint,5,opt,name=open,proto3" json:"open,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttemptRecord) Reset() {
+	*x = AttemptRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttemptRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttemptRecord) ProtoMessage() {}
+
+func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
+func (*AttemptRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *AttemptRecord) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *AttemptRecord) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *AttemptRecord) GetExecutor() string {
+	if x != nil {
+		return x.Executor
+	}
+	return ""
+}
+
+func (x *AttemptRecord) GetUntilUnixNs() int64 {
+	if x != nil {
+		return x.UntilUnixNs
+	}
+	return 0
+}
+
+func (x *AttemptRecord) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
 }
 
 type OrderRecord struct {
@@ -4469,7 +4493,6 @@ type VMRecord struct {
 	DefinedUnixNs int64                  `protobuf:"varint,12,opt,name=defined_unix_ns,json=definedUnixNs,proto3" json:"defined_unix_ns,omitempty"`
 	Policy        *Protection            `protobuf:"bytes,13,opt,name=policy,proto3" json:"policy,omitempty"`
 	Error         string                 `protobuf:"bytes,14,opt,name=error,proto3" json:"error,omitempty"`
-	Refused       uint64                 `protobuf:"varint,15,opt,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4602,13 +4625,6 @@ func (x *VMRecord) GetError() string {
 	return ""
 }
 
-func (x *VMRecord) GetRefused() uint64 {
-	if x != nil {
-		return x.Refused
-	}
-	return 0
-}
-
 type WorkRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -4630,8 +4646,7 @@ type WorkRecord struct {
 	Why             string                 `protobuf:"bytes,17,opt,name=why,proto3" json:"why,omitempty"`
 	Tried           []*Tried               `protobuf:"bytes,18,rep,name=tried,proto3" json:"tried,omitempty"`
 	LostUnixNs      int64                  `protobuf:"varint,19,opt,name=lost_unix_ns,json=lostUnixNs,proto3" json:"lost_unix_ns,omitempty"`
-	RetryForEver    bool                   `protobuf:"varint,20,opt,name=retry_for_ever,json=retryForEver,proto3" json:"retry_for_ever,omitempty"`
-	UpdatedIndex    uint64                 `protobuf:"varint,21,opt,name=updated_index,json=updatedIndex,proto3" json:"updated_index,omitempty"`
+	UpdatedIndex    uint64                 `protobuf:"varint,20,opt,name=updated_index,json=updatedIndex,proto3" json:"updated_index,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -4797,13 +4812,6 @@ func (x *WorkRecord) GetLostUnixNs() int64 {
 		return x.LostUnixNs
 	}
 	return 0
-}
-
-func (x *WorkRecord) GetRetryForEver() bool {
-	if x != nil {
-		return x.RetryForEver
-	}
-	return false
 }
 
 func (x *WorkRecord) GetUpdatedIndex() uint64 {
@@ -5476,11 +5484,10 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06brakes\x18\n" +
 	" \x03(\v2\x13.lifeboat.log.BrakeR\x06brakes\x12!\n" +
 	"\fdigest_index\x18\v \x01(\x04R\vdigestIndex\x12\x16\n" +
-	"\x06digest\x18\f \x01(\x04R\x06digest\x121\n" +
-	"\brequests\x18\r \x03(\v2\x15.lifeboat.log.RequestR\brequests\"/\n" +
-	"\aRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\xa5\x02\n" +
+	"\x06digest\x18\f \x01(\x04R\x06digest\x12\x1f\n" +
+	"\varmed_index\x18\r \x01(\x04R\n" +
+	"armedIndex\x12\x10\n" +
+	"\x03seq\x18\x0e \x01(\x04R\x03seq\"\xa5\x02\n" +
 	"\n" +
 	"NodeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -5494,7 +5501,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12\"\n" +
 	"\rsince_unix_ns\x18\n" +
 	" \x01(\x03R\vsinceUnixNs\x12\x14\n" +
-	"\x05index\x18\v \x01(\x04R\x05index\"\xe7\b\n" +
+	"\x05index\x18\v \x01(\x04R\x05index\"\xb5\b\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -5521,9 +5528,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\rsince_unix_ns\x18\x13 \x01(\x03R\vsinceUnixNs\x12-\n" +
 	"\x05lease\x18\x14 \x01(\v2\x17.lifeboat.log.HostLeaseR\x05lease\x12.\n" +
 	"\x05fence\x18\x15 \x03(\v2\x18.lifeboat.log.FenceLevelR\x05fence\x122\n" +
-	"\bevidence\x18\x16 \x03(\v2\x16.lifeboat.log.EvidenceR\bevidence\x124\n" +
-	"\aattempt\x18\x17 \x01(\v2\x1a.lifeboat.log.FenceAttemptR\aattempt\x121\n" +
-	"\x15attempt_until_unix_ns\x18\x18 \x01(\x03R\x12attemptUntilUnixNs\x12)\n" +
+	"\bevidence\x18\x16 \x03(\v2\x16.lifeboat.log.EvidenceR\bevidence\x125\n" +
+	"\aattempt\x18\x17 \x01(\v2\x1b.lifeboat.log.AttemptRecordR\aattempt\x12)\n" +
 	"\x05proof\x18\x19 \x01(\v2\x13.lifeboat.log.ProofR\x05proof\x121\n" +
 	"\x06orders\x18\x1a \x03(\v2\x19.lifeboat.log.OrderRecordR\x06orders\x12\x1a\n" +
 	"\bassigned\x18\x1b \x01(\x04R\bassigned\x12(\n" +
@@ -5533,7 +5539,13 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\fdown_unix_ns\x18\x1e \x01(\x03R\n" +
 	"downUnixNs\x12$\n" +
 	"\x0esilent_unix_ns\x18\x1f \x01(\x03R\fsilentUnixNs\x12#\n" +
-	"\rfence_failure\x18  \x01(\tR\ffenceFailure\"\xba\x01\n" +
+	"\rfence_failure\x18  \x01(\tR\ffenceFailure\"\x91\x01\n" +
+	"\rAttemptRecord\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\rR\x06number\x12\x1a\n" +
+	"\bexecutor\x18\x03 \x01(\tR\bexecutor\x12\"\n" +
+	"\runtil_unix_ns\x18\x04 \x01(\x03R\vuntilUnixNs\x12\x12\n" +
+	"\x04open\x18\x05 \x01(\bR\x04open\"\xba\x01\n" +
 	"\vOrderRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x0e\n" +
@@ -5542,7 +5554,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\vincarnation\x18\x05 \x01(\x04R\vincarnation\x12\x14\n" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12\x17\n" +
 	"\aboot_id\x18\a \x01(\tR\x06bootId\x12\x12\n" +
-	"\x04work\x18\b \x01(\x04R\x04work\"\xb7\x03\n" +
+	"\x04work\x18\b \x01(\x04R\x04work\"\x9d\x03\n" +
 	"\bVMRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -5558,8 +5570,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04spec\x18\v \x01(\v2\x12.lifeboat.log.SpecR\x04spec\x12&\n" +
 	"\x0fdefined_unix_ns\x18\f \x01(\x03R\rdefinedUnixNs\x120\n" +
 	"\x06policy\x18\r \x01(\v2\x18.lifeboat.log.ProtectionR\x06policy\x12\x14\n" +
-	"\x05error\x18\x0e \x01(\tR\x05error\x12\x18\n" +
-	"\arefused\x18\x0f \x01(\x04R\arefused\"\xe8\x04\n" +
+	"\x05error\x18\x0e \x01(\tR\x05error\"\xc2\x04\n" +
 	"\n" +
 	"WorkRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
@@ -5582,9 +5593,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x03why\x18\x11 \x01(\tR\x03why\x12)\n" +
 	"\x05tried\x18\x12 \x03(\v2\x13.lifeboat.log.TriedR\x05tried\x12 \n" +
 	"\flost_unix_ns\x18\x13 \x01(\x03R\n" +
-	"lostUnixNs\x12$\n" +
-	"\x0eretry_for_ever\x18\x14 \x01(\bR\fretryForEver\x12#\n" +
-	"\rupdated_index\x18\x15 \x01(\x04R\fupdatedIndex\"1\n" +
+	"lostUnixNs\x12#\n" +
+	"\rupdated_index\x18\x14 \x01(\x04R\fupdatedIndex\"1\n" +
 	"\x05Tried\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\"\xcd\x02\n" +
@@ -5680,9 +5690,9 @@ var file_fsm_logpb_log_proto_goTypes = []any{
 	(*AlertUpdate)(nil),     // 44: lifeboat.log.AlertUpdate
 	(*Record)(nil),          // 45: lifeboat.log.Record
 	(*MetaRecord)(nil),      // 46: lifeboat.log.MetaRecord
-	(*Request)(nil),         // 47: lifeboat.log.Request
-	(*NodeRecord)(nil),      // 48: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),      // 49: lifeboat.log.HostRecord
+	(*NodeRecord)(nil),      // 47: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),      // 48: lifeboat.log.HostRecord
+	(*AttemptRecord)(nil),   // 49: lifeboat.log.AttemptRecord
 	(*OrderRecord)(nil),     // 50: lifeboat.log.OrderRecord
 	(*VMRecord)(nil),        // 51: lifeboat.log.VMRecord
 	(*WorkRecord)(nil),      // 52: lifeboat.log.WorkRecord
@@ -5741,32 +5751,31 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	36, // 46: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
 	42, // 47: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
 	46, // 48: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	48, // 49: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	49, // 50: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	47, // 49: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	48, // 50: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
 	52, // 51: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
 	54, // 52: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
 	55, // 53: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
 	56, // 54: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
 	5,  // 55: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
 	33, // 56: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	47, // 57: lifeboat.log.MetaRecord.requests:type_name -> lifeboat.log.Request
-	11, // 58: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	10, // 59: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	29, // 60: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	31, // 61: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	18, // 62: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	23, // 63: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.FenceAttempt
-	25, // 64: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	50, // 65: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	51, // 66: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	35, // 67: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	36, // 68: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	53, // 69: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	70, // [70:70] is the sub-list for method output_type
-	70, // [70:70] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	11, // 57: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	10, // 58: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	29, // 59: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	31, // 60: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	18, // 61: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	49, // 62: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	25, // 63: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	50, // 64: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	51, // 65: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	35, // 66: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	36, // 67: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	53, // 68: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	69, // [69:69] is the sub-list for method output_type
+	69, // [69:69] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }

@@ -1,0 +1,30 @@
+# Every target works from a fresh clone on Debian 12 with Go and make.
+TAGS    := hashicorpmetrics
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GO      := CGO_ENABLED=0 go
+PKGS    := ./...
+
+.PHONY: help build test test-race lint fmt generate clean
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+build: ## bin/lifeboat, static
+	$(GO) build -trimpath -tags $(TAGS) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lifeboat ./cmd/lifeboat
+
+test: ## all that needs no root, under 5 minutes
+	$(GO) test -tags $(TAGS) -timeout 5m $(PKGS)
+
+test-race: ## the same under the race detector
+	CGO_ENABLED=1 go test -race -tags $(TAGS) -timeout 10m $(PKGS)
+
+lint: ## gofmt, vet, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'gofmt these:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet -tags $(TAGS) $(PKGS)
+
+generate: ## protobuf code; needs protoc
+	GOBIN=$(CURDIR)/bin go install google.golang.org/protobuf/cmd/protoc-gen-go connectrpc.com/connect/cmd/protoc-gen-connect-go
+	PATH=$(CURDIR)/bin:$$PATH protoc -I . --go_out=. --go_opt=module=lifeboat fsm/logpb/log.proto
+	PATH=$(CURDIR)/bin:$$PATH protoc -I api --go_out=. --go_opt=module=lifeboat --connect-go_out=. --connect-go_opt=module=lifeboat api/lifeboat/v1/agent.proto api/lifeboat/v1/admin.proto
+
+clean:
+	rm -rf bin dist

@@ -1,0 +1,232 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"lifeboat/fsm/logpb"
+)
+
+// hostDown commits the intent: from here on nothing the host says in this
+// epoch counts, and somebody must prove it dead (design §4, S10).
+func (t *tx) hostDown(c *logpb.HostDown) string {
+	h, no := t.current(c.Host, c.Epoch)
+	if no != "" {
+		return no
+	}
+	if h.Status == Down {
+		return "" // the second one is no news
+	}
+	if !t.s.Armed {
+		return "HA is disarmed"
+	}
+	t.markDown(h, c.Reason)
+	return ""
+}
+
+func (t *tx) markDown(h *Host, reason string) {
+	t.hostState(h, Down, HAFencing, reason)
+	h.DownAt, h.DownIndex = t.now, t.index
+	h.Proof, h.Attempt, h.FenceFailure = nil, nil, ""
+	if h.Silent == 0 {
+		h.Silent = t.now
+	}
+	t.setHost(h)
+	t.event("HOST.DOWN", Critical, hostSubject(h.ID), "host %s is Down: %s", h.ID, reason)
+	hit := 0
+	vms := make([]*VM, len(h.VMs))
+	for i, old := range h.VMs {
+		v := *old
+		if v.Power == PowerOn {
+			v.Power, v.Reason, v.Since = PowerUnknown, ReasonNone, t.now
+		}
+		if v.Protected() && v.Wanted && (old.Power != PowerOff || v.Work != 0) {
+			hit++
+			t.fencing(&v, h)
+		}
+		vms[i] = &v
+	}
+	h.VMs = vms
+	t.setHost(h)
+	t.raise(AlertKey{AlertHost, string(h.ID), "down"}, Critical, "Host %s is Down: %s. %d protected VMs are affected; they are started elsewhere as soon as the host is proven dead.", h.ID, reason, hit)
+}
+
+// fencing opens work for a VM of a host that is Down, or sends its open work
+// back to wait for the proof.
+func (t *tx) fencing(v *VM, h *Host) {
+	w := t.s.Work(v.Work)
+	if w == nil {
+		w = t.openWork(v, WorkHA, Fencing, CauseHostDown, h.ID, fmt.Sprintf("waits for proof that host %s is dead", h.ID))
+		n := *w
+		n.Lost = h.Silent
+		t.putWork(&n)
+		return
+	}
+	if v.Gone {
+		return // not here any more in any case
+	}
+	n := *w
+	n.Step, n.Reason, n.From = Fencing, fmt.Sprintf("waits for proof that host %s is dead", h.ID), h.ID
+	if n.Cause != CauseHostDown {
+		n.Lost, n.Cause = h.Silent, CauseHostDown
+	}
+	t.putWork(&n)
+}
+
+// fenceAttempt is committed before anything is sent to a BMC (S10).
+func (t *tx) fenceAttempt(c *logpb.FenceAttempt) string {
+	h, no := t.current(c.Host, c.Epoch)
+	if no != "" {
+		return no
+	}
+	if h.HA != HAFencing {
+		return fmt.Sprintf("host %s is not waiting for a fence (%s)", h.ID, h.HA)
+	}
+	if int(c.Level) >= len(h.Fence) {
+		return fmt.Sprintf("host %s has no fence level %d", h.ID, c.Level)
+	}
+	if h.Attempt != nil && h.Attempt.Open && t.now < h.Attempt.Until && h.Attempt.Executor != c.Executor {
+		return fmt.Sprintf("another fence attempt on host %s may be in flight", h.ID)
+	}
+	h.Attempt = &Attempt{Level: c.Level, Number: c.Attempt, Executor: c.Executor, Until: t.now + c.DeadlineNs, Open: true}
+	t.setHost(h)
+	t.event("HOST.FENCE.ATTEMPT", Warning, hostSubject(h.ID), "attempt %d to fence host %s by %s (deadline %s)", c.Attempt, h.ID, h.Fence[c.Level].Driver, time.Duration(c.DeadlineNs))
+	return ""
+}
+
+func (t *tx) fenceResult(c *logpb.FenceResult) string {
+	h, no := t.current(c.Host, c.Epoch)
+	if no != "" {
+		return no
+	}
+	if h.Attempt == nil || h.Attempt.Number != c.Attempt {
+		return ""
+	}
+	a := *h.Attempt
+	a.Open = false
+	h.Attempt = &a
+	driver := "unknown"
+	if int(c.Level) < len(h.Fence) {
+		driver = h.Fence[c.Level].Driver
+	}
+	h.FenceFailure = driver + ": " + c.Failure
+	t.setHost(h)
+	t.event("HOST.FENCE.FAIL", Critical, hostSubject(h.ID), "attempt %d to fence host %s by %s failed: %s", c.Attempt, h.ID, driver, c.Failure)
+	t.raise(AlertKey{AlertFence, string(h.ID), "failed"}, Critical, "Host %s could not be fenced by %s: %s. The next level is tried; its VMs wait until one of them proves the host dead, or you do with `lifeboat host confirm-dead %s`.", h.ID, driver, c.Failure, h.ID)
+	return ""
+}
+
+// hostFenced commits the permission: the host is proven dead, its VMs are
+// gone, and the placements are granted in the same entry.
+func (t *tx) hostFenced(c *logpb.HostFenced) string {
+	h, no := t.current(c.Host, c.Epoch)
+	if no != "" {
+		return no
+	}
+	if c.Proof == nil || c.Proof.Kind < uint32(ProofPower) || c.Proof.Kind > uint32(ProofOperator) {
+		return "a host is fenced only by proof"
+	}
+	kind := ProofKind(c.Proof.Kind)
+	if kind == ProofOperator && h.Status != Down {
+		if h.Status == Up && !c.Force {
+			return fmt.Sprintf("host %s is Up and reports; it is not dead (use --force if you know better)", h.ID)
+		}
+		t.markDown(h, "declared dead by "+t.actor)
+		h = edit(t.s.Host(h.ID))
+	}
+	if h.HA != HAFencing {
+		return fmt.Sprintf("host %s is not waiting for proof (%s)", h.ID, h.HA)
+	}
+	if kind == ProofLease && (h.Lease == nil || !h.Lease.Armed || !t.s.Policy.ProvesDeath(h.Lease.Watchdog)) {
+		return fmt.Sprintf("host %s has no lease that could prove it dead", h.ID)
+	}
+	h.Proof = &Proof{Kind: kind, By: c.Proof.By, Detail: c.Proof.Detail, Time: t.now, Index: t.index}
+	h.Attempt, h.Lease = nil, nil
+	t.hostState(h, Down, HAFenced, h.Reason)
+	t.event("HOST.FENCED", Critical, hostSubject(h.ID), "host %s is proven dead by %s (%s): %s", h.ID, kind, c.Proof.By, c.Proof.Detail)
+	t.resolve(AlertKey{AlertFence, string(h.ID), "failed"}, "host %s is proven dead by %s", h.ID, kind)
+	t.resolve(AlertKey{AlertHost, string(h.ID), "silent"}, "host %s is proven dead by %s", h.ID, kind)
+	h = t.vmsGone(h, CauseHostDown, ReasonHostDead)
+	t.setHost(h)
+	for _, p := range c.Placements {
+		id, ok := vmID(p.Vm)
+		if !ok {
+			continue
+		}
+		if v, owner := t.s.VM(id); v != nil && owner.ID == h.ID {
+			t.tryPlace(v, HostID(p.Target), p.Why)
+		}
+	}
+	return ""
+}
+
+// tryPlace grants a VM to a host; a placement that is invalid by now leaves
+// the VM Scheduled, never lost (S23).
+func (t *tx) tryPlace(v *VM, target HostID, why string) {
+	w := t.s.Work(v.Work)
+	if w == nil || w.Step != Scheduled {
+		return
+	}
+	if no := t.grant(v.ID, target, why); no != "" {
+		n := *w
+		n.Reason = "placement on " + string(target) + " refused: " + no
+		t.putWork(&n)
+	}
+}
+
+// grant gives the next incarnation of a VM to a host and orders the start.
+// Ownership moves here, not when the VM starts (S2).
+func (t *tx) grant(id VMID, target HostID, why string) (refused string) {
+	old, from := t.s.VM(id)
+	to := t.s.Host(target)
+	w := t.s.Work(old.Work)
+	switch {
+	case w == nil || w.Step != Scheduled:
+		return "there is no work that waits for a host"
+	case !t.s.Armed && w.Cause != CauseOperator:
+		return "HA is disarmed"
+	case to == nil || to.Status != Up:
+		return fmt.Sprintf("host %s is not Up", target)
+	case to.Resource != Enabled:
+		return fmt.Sprintf("host %s is %s", target, to.Resource)
+	case old.Spec == nil || len(old.Spec.Definition) == 0:
+		return "its definition has never been read"
+	case !old.Gone && (target != from.ID || old.Power != PowerOff):
+		return "its last incarnation is not proven gone" // S2
+	case to.order(OrderDestroy, id) != nil:
+		return fmt.Sprintf("host %s still has to remove an older copy", target)
+	}
+	v := *old
+	last := v.Incarnation
+	v.Incarnation = last.Next(t.s.Generation)
+	v.Gone, v.Power, v.Error = false, PowerOff, ""
+	t.removeVM(from.ID, id)
+	if from.ID != target {
+		f := edit(t.s.Host(from.ID))
+		f.Orders = slices.DeleteFunc(slices.Clone(f.Orders), func(o *Order) bool { return o.VM == id })
+		if last != 0 {
+			t.order(f, OrderDestroy, &v, last, 0)
+		}
+		t.setHost(f)
+	}
+	t.insertVM(target, &v)
+	n := *w
+	n.Step, n.Target, n.Why, n.Incarnation = Restarting, target, why, v.Incarnation
+	n.Attempt++
+	n.Reason = ""
+	t.putWork(&n)
+	h := edit(t.s.Host(target))
+	h.Orders = slices.DeleteFunc(slices.Clone(h.Orders), func(o *Order) bool { return o.VM == id && o.Kind != OrderDestroy })
+	t.order(h, OrderStart, &v, v.Incarnation, w.ID)
+	t.setHost(h)
+	t.event("VM.START.ORDER", Info, vmSubject(&v), "start of %s ordered on host %s at incarnation %s (attempt %d): %s", v.Name, target, v.Incarnation, n.Attempt, why)
+	return ""
+}
+
+// order adds a standing order to a host that is being edited.
+func (t *tx) order(h *Host, kind OrderKind, v *VM, inc Incarnation, work WorkID) {
+	h.Orders = append(slices.Clone(h.Orders), &Order{ID: OrderID(t.mint()), Kind: kind, VM: v.ID, Name: v.Name,
+		Incarnation: inc, Epoch: h.Epoch, BootID: h.BootID, Work: work})
+	h.Assigned = t.index
+}

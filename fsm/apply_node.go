@@ -1,0 +1,147 @@
+package fsm
+
+import (
+	"fmt"
+
+	"lifeboat/fsm/logpb"
+)
+
+func (t *tx) clusterInit(c *logpb.ClusterInit) string {
+	if t.s.ClusterID != "" {
+		return fmt.Sprintf("the cluster already has the id %s", t.s.ClusterID)
+	}
+	t.s.ClusterID, t.s.Level = c.ClusterId, c.FeatureLevel
+	t.event("CLUSTER.CREATE", Info, "cluster", "cluster %s was created", c.ClusterId)
+	return ""
+}
+
+// nodeHello marks a management node Up. A new run id of a node that was never
+// seen to stop is both: it left and it joined.
+func (t *tx) nodeHello(c *logpb.NodeHello) string {
+	if c.Id == "" {
+		return "a management node without an id cannot join"
+	}
+	id := NodeID(c.Id)
+	old := t.s.Node(id)
+	if old != nil && old.State == NodeUp && old.RunID != c.RunId {
+		t.nodeDown(old, "restarted before it was missed", Warning)
+		old = t.s.Node(id)
+	}
+	n := &Node{ID: id, Addr: c.Addr, HTTPAddr: c.HttpAddr, RunID: c.RunId, Version: c.Version,
+		Level: c.FeatureLevel, Machine: HostID(c.Machine), State: NodeUp, Since: t.now, Index: t.index}
+	if old != nil && old.State == NodeUp {
+		n.Since, n.Index = old.Since, old.Index
+	} else {
+		t.event("NODE.UP", Info, "node "+c.Id, "management node %s is Up (version %s, run %s)", c.Id, c.Version, c.RunId)
+		t.resolve(AlertKey{AlertNode, c.Id, "down"}, "management node %s is back", c.Id)
+	}
+	t.s.nodes.set(id, n)
+	return ""
+}
+
+func (t *tx) nodeDownCommand(c *logpb.NodeDown) string {
+	n := t.s.Node(NodeID(c.Id))
+	if n == nil || n.State == NodeDown || n.RunID != c.RunId {
+		return "" // late or repeated
+	}
+	sev := Critical
+	if c.Left {
+		sev = Warning
+	}
+	t.nodeDown(n, c.Reason, sev)
+	return ""
+}
+
+// nodeDown marks a node Down from whatever state it is in.
+func (t *tx) nodeDown(old *Node, reason string, sev Severity) {
+	n := *old
+	n.State, n.Reason, n.Since, n.Index = NodeDown, reason, t.now, t.index
+	t.s.nodes.set(n.ID, &n)
+	t.event("NODE.DOWN", sev, "node "+string(n.ID), "management node %s is Down: %s (was %s)", n.ID, reason, old.State)
+	t.raise(AlertKey{AlertNode, string(n.ID), "down"}, sev, "Management node %s is Down: %s. It resolves by itself when the node is back; `lifeboat node remove %s` takes it out of the cluster.", n.ID, reason, n.ID)
+}
+
+func (t *tx) policySet(c *logpb.PolicySet) string {
+	var settings []Setting
+	for _, s := range c.Settings {
+		settings = append(settings, Setting{s.Key, s.Value})
+	}
+	p, err := t.s.Policy.With(settings)
+	if err != nil {
+		return err.Error()
+	}
+	old := t.s.Policy
+	t.s.Policy = p
+	if old.Lease != p.Lease || old.WatchdogBound != p.WatchdogBound {
+		t.s.ArmedIndex = t.index
+	}
+	for _, k := range PolicySettings() {
+		if a, b := k.Get(old), k.Get(p); a != b {
+			t.event("POLICY.SET", Info, "policy", "%s: %s → %s", k.Key, a, b)
+		}
+	}
+	return ""
+}
+
+// arm switches HA on or off. Disarming withdraws every lease in the same
+// entry: from here on none is proof (S12).
+func (t *tx) arm(c *logpb.Arm) string {
+	if t.s.Armed == c.Armed {
+		return ""
+	}
+	t.s.Armed, t.s.ArmedIndex = c.Armed, t.index
+	if c.Armed {
+		t.event("HA.ARM", Info, "cluster", "HA was armed")
+		return ""
+	}
+	for _, h := range t.s.Hosts() {
+		if h.Lease != nil {
+			n := *h
+			n.Lease = nil
+			t.setHost(&n)
+		}
+	}
+	t.event("HA.DISARM", Warning, "cluster", "HA was disarmed: nothing is restarted or fenced until it is armed again")
+	return ""
+}
+
+func (t *tx) alertUpdate(c *logpb.AlertUpdate) string {
+	a := t.s.Alert(AlertID(c.Id))
+	if a == nil {
+		return fmt.Sprintf("there is no alert %d; `lifeboat alert list` shows the open ones", c.Id)
+	}
+	switch c.Action {
+	case 1:
+		if a.State != AlertOpen {
+			return ""
+		}
+		n := *a
+		n.State = AlertAcknowledged
+		t.s.alerts.set(n.ID, &n)
+		t.event("ALERT.ACKNOWLEDGE", Info, subjectOf(a.Key), "acknowledged: %s", a.Text)
+	case 2:
+		if a.State == AlertResolved {
+			return ""
+		}
+		t.resolve(a.Key, "resolved by %s", t.actor)
+	default:
+		return "an alert can be acknowledged or resolved"
+	}
+	return ""
+}
+
+func (t *tx) brake(c *logpb.Brake) string {
+	was := t.s.Brake(c.Domain)
+	key := AlertKey{AlertBrake, c.Domain, "held"}
+	switch {
+	case c.On && was == "":
+		t.s.brakes.set(c.Domain, c.Reason)
+		t.event("BRAKE.ON", Critical, "brake "+c.Domain, "active fencing is held back: %s", c.Reason)
+		t.raise(key, Critical, "Active fencing is held back in %s: %s. Hosts proven dead by other means are recovered all the same. If the hosts really are dead, confirm each with `lifeboat host confirm-dead`.", c.Domain, c.Reason)
+	case !c.On && was != "":
+		t.s.brakes.delete(c.Domain)
+		t.event("BRAKE.OFF", Info, "brake "+c.Domain, "active fencing is allowed again: %s", c.Reason)
+		t.resolve(key, "%s", c.Reason)
+	}
+	return ""
+}

@@ -1,0 +1,213 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+
+	"lifeboat/fsm/logpb"
+)
+
+// setVM replaces the i-th VM of a host.
+func (t *tx) setVM(id HostID, i int, v *VM) {
+	h := edit(t.s.Host(id))
+	h.VMs = slices.Clone(h.VMs)
+	h.VMs[i] = v
+	t.setHost(h)
+}
+
+// storeVM replaces a VM in its owner.
+func (t *tx) storeVM(id HostID, v *VM) {
+	if i, ok := t.s.Host(id).find(v.ID); ok {
+		t.setVM(id, i, v)
+	}
+}
+
+func (t *tx) removeVM(id HostID, vm VMID) {
+	h := edit(t.s.Host(id))
+	if i, ok := h.find(vm); ok {
+		h.VMs = slices.Delete(slices.Clone(h.VMs), i, i+1)
+		h.Assigned = t.index
+		t.setHost(h)
+	}
+	t.s.owner.delete(vm)
+}
+
+func (t *tx) insertVM(id HostID, v *VM) {
+	h := edit(t.s.Host(id))
+	if i, ok := h.find(v.ID); ok {
+		h.VMs = slices.Clone(h.VMs)
+		h.VMs[i] = v
+	} else {
+		h.VMs = slices.Insert(slices.Clone(h.VMs), i, v)
+	}
+	h.Assigned = t.index
+	t.setHost(h)
+	t.s.owner.set(v.ID, h.ID)
+}
+
+func (t *tx) assigned(id HostID) {
+	h := edit(t.s.Host(id))
+	h.Assigned = t.index
+	t.setHost(h)
+}
+
+// vmSpecs stores what VMs need, and the definitions of protected ones (S23).
+func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
+	h, no := t.current(c.Host, c.Epoch)
+	if no != "" {
+		return no
+	}
+	for _, x := range c.Specs {
+		id, ok := vmID(x.Id)
+		if !ok {
+			continue
+		}
+		old := t.s.Host(h.ID).VM(id)
+		if old == nil {
+			continue // moved since
+		}
+		v := *old
+		v.Spec = specFromLog(x, t.now)
+		if v.Spec.Problem != "" {
+			t.raise(AlertKey{AlertVM, v.Name, "definition"}, Warning, "The definition of VM %s on host %s could not be read: %s. It cannot be started elsewhere until it can.", v.Name, h.ID, v.Spec.Problem)
+			if old.Spec != nil && len(old.Spec.Definition) > 0 {
+				keep := *old.Spec
+				keep.Problem = v.Spec.Problem
+				keep.Hash = v.Spec.Hash
+				v.Spec = &keep
+			}
+		} else {
+			t.resolve(AlertKey{AlertVM, v.Name, "definition"}, "it can be read again")
+		}
+		if v.ProtectedBy == Unprotected || v.ProtectedBy == ByDefault {
+			switch {
+			case x.Protect != nil && x.Protect.On:
+				t.protect(&v, h.ID, ByMetadata, x.Protect)
+			case t.s.Policy.ProtectDefault && v.ProtectedBy == Unprotected:
+				t.protect(&v, h.ID, ByDefault, nil)
+			}
+		} else if v.ProtectedBy == ByMetadata && (x.Protect == nil || !x.Protect.On) && x.Problem == "" {
+			t.unprotect(&v, h.ID, Unprotected)
+		}
+		if !v.Protected() && v.Spec.Definition != nil {
+			s := *v.Spec
+			s.Definition = nil
+			v.Spec = &s
+		}
+		t.storeVM(h.ID, &v)
+	}
+	return ""
+}
+
+// protect puts a VM under HA; v is being edited.
+func (t *tx) protect(v *VM, host HostID, by ProtectedBy, p *logpb.Protection) {
+	first := !v.Protected()
+	v.ProtectedBy = by
+	v.Policy = policyFromLog(v.Policy, p)
+	if !first {
+		return
+	}
+	if v.Incarnation == 0 {
+		v.Incarnation = NewIncarnation(t.s.Generation, 1) // adopted where it is
+	}
+	v.Wanted = v.Power == PowerOn
+	t.assigned(host)
+	t.event("VM.PROTECT", Info, vmSubject(v), "VM %s on host %s is protected (by %s)", v.Name, host, by)
+}
+
+func (t *tx) unprotect(v *VM, host HostID, to ProtectedBy) {
+	if w := t.s.Work(v.Work); w != nil {
+		t.endWork(v, w, Cancelled, "the VM is no longer protected")
+	}
+	v.ProtectedBy, v.Error = to, ""
+	t.assigned(host)
+	t.event("VM.UNPROTECT", Info, vmSubject(v), "VM %s on host %s is no longer protected", v.Name, host)
+	t.resolve(AlertKey{AlertVM, v.Name, "error"}, "no longer protected")
+}
+
+func (t *tx) vmProtect(c *logpb.VMProtect) string {
+	id, _ := vmID(c.Vm)
+	old, h := t.s.VM(id)
+	if old == nil {
+		return fmt.Sprintf("there is no VM %s; `lifeboat vm list` shows them", id)
+	}
+	v := *old
+	if c.Protect != nil && c.Protect.On {
+		if no := checkProtection(c.Protect); no != "" {
+			return no
+		}
+		t.protect(&v, h.ID, ByOperator, c.Protect)
+	} else {
+		if v.ProtectedBy == Unprotected || v.ProtectedBy == OptedOut {
+			return ""
+		}
+		if w := t.s.Work(v.Work); w != nil && (w.Step == Restarting || w.Step == Stopping) {
+			return fmt.Sprintf("VM %s is being started or stopped (work %d); wait until that has ended", v.Name, w.ID)
+		}
+		t.unprotect(&v, h.ID, OptedOut)
+	}
+	t.storeVM(h.ID, &v)
+	return ""
+}
+
+// Actions of VMControl.
+const (
+	VMStart = 1
+	VMStop  = 2
+	VMClear = 3
+)
+
+func (t *tx) vmControl(c *logpb.VMControl) string {
+	id, _ := vmID(c.Vm)
+	old, h := t.s.VM(id)
+	if old == nil {
+		return fmt.Sprintf("there is no VM %s; `lifeboat vm list` shows them", id)
+	}
+	v := *old
+	if !v.Protected() {
+		return fmt.Sprintf("VM %s is not protected: lifeboat does not touch it; protect it with `lifeboat vm protect %s`", v.Name, v.Name)
+	}
+	switch c.Action {
+	case VMClear:
+		return t.clear(&v, h)
+	case VMStart:
+		if v.Power == PowerOn {
+			return fmt.Sprintf("VM %s already runs on host %s", v.Name, h.ID)
+		}
+		if v.Work != 0 {
+			return fmt.Sprintf("VM %s has open work %d already", v.Name, v.Work)
+		}
+		v.Wanted, v.Error = true, ""
+		step := Scheduled
+		if v.Power != PowerOff {
+			return fmt.Sprintf("the power state of VM %s is not known (%s)", v.Name, v.Power)
+		}
+		t.openWork(&v, WorkHA, step, CauseOperator, h.ID, "start asked for by "+t.actor)
+	case VMStop:
+		if v.Power == PowerOff && v.Work == 0 {
+			return fmt.Sprintf("VM %s is not running", v.Name)
+		}
+		if w := t.s.Work(v.Work); w != nil {
+			if w.Step == Restarting || w.Step == Stopping {
+				return fmt.Sprintf("VM %s is being started or stopped (work %d); wait until that has ended", v.Name, w.ID)
+			}
+			t.endWork(&v, w, Cancelled, "stopped by "+t.actor)
+		}
+		v.Wanted = false
+		if v.Power == PowerOn {
+			if h.Status != Up {
+				return fmt.Sprintf("host %s of VM %s is %s; it cannot be told", h.ID, v.Name, h.Status)
+			}
+			w := t.openWork(&v, WorkStop, Stopping, CauseOperator, h.ID, "stop asked for by "+t.actor)
+			n := edit(t.s.Host(h.ID))
+			t.order(n, OrderStop, &v, v.Incarnation, w.ID)
+			t.setHost(n)
+		}
+		t.event("VM.STOP", Info, vmSubject(&v), "VM %s is wanted off by %s", v.Name, t.actor)
+	default:
+		return "a VM can be started, stopped or cleared"
+	}
+	t.assigned(h.ID)
+	t.storeVM(h.ID, &v)
+	return ""
+}

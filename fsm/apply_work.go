@@ -1,0 +1,253 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+
+	"lifeboat/fsm/logpb"
+)
+
+// openWork opens work for a VM that has none; v is being edited.
+func (t *tx) openWork(v *VM, typ WorkType, step Step, cause Cause, from HostID, reason string) *Work {
+	w := &Work{ID: WorkID(t.mint()), VM: v.ID, VMName: v.Name, Type: typ, Step: step, Cause: cause, Reason: reason,
+		From: from, Created: t.now, Lost: t.now}
+	v.Work = w.ID
+	t.s.open.set(v.ID, w.ID)
+	t.putWork(w)
+	t.event("WORK.OPEN", Info, vmSubject(v), "%s work %d for %s: %s, %s", typ, w.ID, v.Name, cause, reason)
+	if typ == WorkHA && cause != CauseOperator {
+		t.raise(AlertKey{AlertVM, v.Name, "lost"}, Critical, "VM %s on host %s was lost (%s). It is being restarted.", v.Name, from, cause)
+	}
+	t.trimWork()
+	return w
+}
+
+func (t *tx) putWork(w *Work) {
+	w.Updated, w.Index = t.now, t.index
+	t.s.work.set(w.ID, w)
+}
+
+// schedule opens or moves HA work to Scheduled; v is being edited.
+func (t *tx) schedule(v *VM, from HostID, cause Cause, reason string) {
+	w := t.s.Work(v.Work)
+	if w == nil {
+		t.openWork(v, WorkHA, Scheduled, cause, from, reason)
+		return
+	}
+	n := *w
+	if n.Type != WorkHA {
+		n.Type = WorkHA
+	}
+	n.Step, n.Reason, n.NotBefore = Scheduled, reason, t.now
+	t.putWork(&n)
+}
+
+// endWork closes work in a verified outcome; v is being edited.
+func (t *tx) endWork(v *VM, w *Work, step Step, outcome string) {
+	n := *w
+	n.Step, n.Outcome, n.Ended = step, outcome, t.now
+	t.putWork(&n)
+	t.s.open.delete(v.ID)
+	v.Work = 0
+	switch step {
+	case Error:
+		v.Error = outcome
+		t.event("WORK.ERROR", Critical, vmSubject(v), "work %d for %s failed: %s", n.ID, v.Name, outcome)
+		t.raise(AlertKey{AlertVM, v.Name, "error"}, Critical, "VM %s could not be started: %s. Mend the cause, then run `lifeboat vm clear %s`.", v.Name, outcome, v.Name)
+	case Cancelled:
+		t.event("WORK.CANCEL", Warning, vmSubject(v), "work %d for %s was cancelled: %s", n.ID, v.Name, outcome)
+	default:
+		t.event("WORK.DONE", Info, vmSubject(v), "work %d for %s is done: %s", n.ID, v.Name, outcome)
+	}
+	t.resolve(AlertKey{AlertVM, v.Name, "lost"}, "%s", outcome)
+	if step == Done {
+		t.resolve(AlertKey{AlertVM, v.Name, "error"}, "%s", outcome)
+	}
+}
+
+func (t *tx) trimWork() {
+	excess := t.s.work.len() - t.s.open.len() - t.s.Policy.WorkKeep
+	if excess <= 0 {
+		return
+	}
+	var drop []WorkID
+	for id, w := range t.s.work.all() {
+		if w.Step.Ended() {
+			drop = append(drop, id)
+			if len(drop) == excess {
+				break
+			}
+		}
+	}
+	for _, id := range drop {
+		t.s.work.delete(id)
+	}
+}
+
+// failedStart is an agent's committed word that an incarnation never ran and
+// never will (S4). It returns the work to Scheduled, or gives up.
+func (t *tx) failedStart(v *VM, w *Work, host HostID, why string) {
+	v.Gone = true
+	n := *w
+	n.Tried = slices.Clone(w.Tried)
+	if i := slices.IndexFunc(n.Tried, func(x Tried) bool { return x.Host == host }); i >= 0 {
+		n.Tried[i].Count++
+	} else {
+		n.Tried = append(n.Tried, Tried{host, 1})
+	}
+	n.Step = Scheduled
+	n.Reason = fmt.Sprintf("start on host %s failed: %s", host, why)
+	n.NotBefore = t.now + int64(t.s.Policy.Backoff(n.Attempt))
+	t.putWork(&n)
+	t.event("VM.START.FAIL", Warning, vmSubject(v), "start of %s on host %s at incarnation %s failed: %s", v.Name, host, v.Incarnation, why)
+	restarts, relocates := t.s.Policy.Limits(v)
+	var spent uint32
+	for _, x := range n.Tried {
+		if x.Count > restarts {
+			spent++
+		}
+	}
+	if spent > relocates {
+		t.endWork(v, &n, Error, fmt.Sprintf("%d starts failed on %d hosts; the last one on host %s: %s", n.Attempt, len(n.Tried), host, why))
+	}
+}
+
+// Limits are a VM's max_restart and max_relocate.
+func (p *Policy) Limits(v *VM) (restarts, relocates uint32) {
+	restarts, relocates = uint32(p.MaxRestart), uint32(p.MaxRelocate)
+	hp := v.HAPolicy()
+	if hp.MaxRestart != nil {
+		restarts = *hp.MaxRestart
+	}
+	if hp.MaxRelocate != nil {
+		relocates = *hp.MaxRelocate
+	}
+	return restarts, relocates
+}
+
+func (t *tx) place(c *logpb.Place) string {
+	for _, p := range c.Placements {
+		id, ok := vmID(p.Vm)
+		if !ok {
+			continue
+		}
+		v, _ := t.s.VM(id)
+		if v == nil || v.Work != WorkID(p.Work) {
+			continue
+		}
+		t.tryPlace(v, HostID(p.Target), p.Why)
+	}
+	return ""
+}
+
+// Actions of WorkUpdate.
+const (
+	WorkCancel   = 1
+	WorkRetry    = 2
+	WorkNoTarget = 3
+	WorkWithdraw = 4
+)
+
+func (t *tx) workUpdate(c *logpb.WorkUpdate) string {
+	w := t.s.Work(WorkID(c.Work))
+	if w == nil {
+		return fmt.Sprintf("there is no work %d; `lifeboat work list --all` shows what is kept", c.Work)
+	}
+	old, h := t.s.VM(w.VM)
+	if old == nil {
+		return fmt.Sprintf("the VM of work %d is gone", c.Work)
+	}
+	v := *old
+	switch c.Action {
+	case WorkCancel:
+		if w.Step.Ended() {
+			return fmt.Sprintf("work %d has already ended (%s)", w.ID, w.Step)
+		}
+		if w.Step == Restarting || w.Step == Stopping {
+			return fmt.Sprintf("work %d cannot be cancelled: host %s already has the order; stop the VM instead with `lifeboat vm stop %s`", w.ID, w.Target, v.Name)
+		}
+		v.Wanted = false
+		t.endWork(&v, w, Cancelled, "cancelled by "+t.actor)
+	case WorkRetry:
+		if w.Step == Scheduled {
+			n := *w
+			n.NotBefore, n.Tried = t.now, nil
+			t.putWork(&n)
+			t.event("WORK.RETRY", Info, vmSubject(&v), "work %d for %s is tried again now", w.ID, v.Name)
+			return ""
+		}
+		if !w.Step.Ended() {
+			return fmt.Sprintf("work %d is under way (%s)", w.ID, w.Step)
+		}
+		return t.clear(&v, h)
+	case WorkNoTarget:
+		if w.Step != Scheduled {
+			return ""
+		}
+		n := *w
+		if n.Reason != c.Reason {
+			t.event("WORK.WAIT", Warning, vmSubject(&v), "%s waits: %s", v.Name, c.Reason)
+		}
+		n.Reason, n.NotBefore = c.Reason, t.now+c.DelayNs
+		t.putWork(&n)
+		return ""
+	case WorkWithdraw:
+		return t.withdraw(w, &v, h, c.Reason)
+	default:
+		return "work can be cancelled or retried"
+	}
+	t.storeVM(h.ID, &v)
+	return ""
+}
+
+// withdraw takes back an order that may have been handed out, or gets a live
+// owner to give a VM up: the agent must persist that it refuses the
+// incarnation from now on (S4).
+func (t *tx) withdraw(w *Work, v *VM, h *Host, reason string) string {
+	if w.Step != Restarting && w.Step != Scheduled || v.Gone {
+		return ""
+	}
+	if h.order(OrderDestroy, v.ID) != nil {
+		return ""
+	}
+	n := edit(h)
+	n.Orders = slices.DeleteFunc(slices.Clone(n.Orders), func(o *Order) bool { return o.VM == v.ID })
+	t.order(n, OrderDestroy, v, v.Incarnation, w.ID)
+	t.setHost(n)
+	x := *w
+	x.Step, x.Reason = Stopping, reason
+	t.putWork(&x)
+	t.event("VM.WITHDRAW", Warning, vmSubject(v), "host %s is told to give up %s at incarnation %s: %s", h.ID, v.Name, v.Incarnation, reason)
+	return ""
+}
+
+func (t *tx) vmReleased(c *logpb.VMReleased) string {
+	w := t.s.Work(WorkID(c.Work))
+	if w == nil || w.Step != Investigating {
+		return ""
+	}
+	old, h := t.s.VM(w.VM)
+	if old == nil {
+		return ""
+	}
+	v := *old
+	v.Power, v.Since = PowerOff, t.now
+	t.schedule(&v, h.ID, w.Cause, c.Reason)
+	t.storeVM(h.ID, &v)
+	t.event("VM.RELEASE", Info, vmSubject(&v), "%s runs nowhere: %s", v.Name, c.Reason)
+	return ""
+}
+
+// clear takes a VM out of error and tries again.
+func (t *tx) clear(v *VM, h *Host) string {
+	if v.Error == "" {
+		return fmt.Sprintf("VM %s is not in error", v.Name)
+	}
+	v.Error = ""
+	t.resolve(AlertKey{AlertVM, v.Name, "error"}, "cleared by %s", t.actor)
+	if v.Protected() && v.Wanted && v.Power == PowerOff && v.Work == 0 {
+		t.openWork(v, WorkHA, Scheduled, CauseOperator, h.ID, "cleared by "+t.actor)
+	}
+	t.storeVM(h.ID, v)
+	return ""
+}

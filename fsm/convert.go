@@ -1,0 +1,152 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+
+	"lifeboat/fsm/logpb"
+)
+
+// Conversions between the log's messages and the state's records.
+
+func inventoryFromLog(p *logpb.Inventory) *Inventory {
+	if p == nil {
+		return &Inventory{}
+	}
+	inv := &Inventory{CPUs: p.Cpus, MemoryBytes: p.MemoryBytes, Networks: p.Networks, Machines: p.Machines,
+		CPUModels: p.CpuModels, LibvirtGuests: p.LibvirtGuests}
+	for _, s := range p.Storages {
+		inv.Storages = append(inv.Storages, Storage{s.Id, s.Path, s.Up})
+	}
+	for _, x := range p.Problems {
+		inv.Problems = append(inv.Problems, Problem{x.Part, x.Message})
+	}
+	return inv
+}
+
+func inventoryToLog(inv *Inventory) *logpb.Inventory {
+	if inv == nil {
+		return nil
+	}
+	p := &logpb.Inventory{Cpus: inv.CPUs, MemoryBytes: inv.MemoryBytes, Networks: inv.Networks, Machines: inv.Machines,
+		CpuModels: inv.CPUModels, LibvirtGuests: inv.LibvirtGuests}
+	for _, s := range inv.Storages {
+		p.Storages = append(p.Storages, &logpb.Storage{Id: s.ID, Path: s.Path, Up: s.Up})
+	}
+	for _, x := range inv.Problems {
+		p.Problems = append(p.Problems, &logpb.Problem{Part: x.Part, Message: x.Message})
+	}
+	return p
+}
+
+func labelsFromLog(in []*logpb.Label) []Label {
+	var out []Label
+	for _, l := range in {
+		out = append(out, Label{l.Key, l.Value})
+	}
+	return out
+}
+
+func settingsFromLog(in []*logpb.Setting) []Setting {
+	var out []Setting
+	for _, s := range in {
+		out = append(out, Setting{s.Key, s.Value})
+	}
+	return out
+}
+
+func settingsToLog(in []Setting) []*logpb.Setting {
+	var out []*logpb.Setting
+	for _, s := range in {
+		out = append(out, &logpb.Setting{Key: s.Key, Value: s.Value})
+	}
+	return out
+}
+
+func fenceFromLog(in []*logpb.FenceLevel) []FenceLevel {
+	var out []FenceLevel
+	for _, l := range in {
+		out = append(out, FenceLevel{Driver: l.Driver, Address: l.Address, User: l.User, Secret: l.Secret,
+			Identity: l.Identity, TimeoutNS: l.TimeoutNs, Options: settingsFromLog(l.Options)})
+	}
+	return out
+}
+
+func fenceToLog(in []FenceLevel) []*logpb.FenceLevel {
+	var out []*logpb.FenceLevel
+	for _, l := range in {
+		out = append(out, &logpb.FenceLevel{Driver: l.Driver, Address: l.Address, User: l.User, Secret: l.Secret,
+			Identity: l.Identity, TimeoutNs: l.TimeoutNS, Options: settingsToLog(l.Options)})
+	}
+	return out
+}
+
+func specFromLog(p *logpb.Spec, now int64) *Spec {
+	s := &Spec{CPUs: p.Cpus, MemoryBytes: p.MemoryBytes, Machine: p.Machine, Arch: p.Arch, CPUModel: p.CpuModel,
+		Networks: p.Networks, Local: p.Local, Definition: p.Definition, Defined: now, Problem: p.Problem}
+	copy(s.Hash[:], p.Hash)
+	for _, d := range p.Disks {
+		s.Disks = append(s.Disks, Disk{d.Path, d.Storage, d.Readonly, d.Shareable, d.Network})
+	}
+	return s
+}
+
+func specToLog(s *Spec) *logpb.Spec {
+	if s == nil {
+		return nil
+	}
+	p := &logpb.Spec{Cpus: s.CPUs, MemoryBytes: s.MemoryBytes, Machine: s.Machine, Arch: s.Arch, CpuModel: s.CPUModel,
+		Networks: s.Networks, Local: s.Local, Definition: s.Definition, Problem: s.Problem, Hash: s.Hash[:]}
+	for _, d := range s.Disks {
+		p.Disks = append(p.Disks, &logpb.Disk{Path: d.Path, Storage: d.Storage, Readonly: d.ReadOnly, Shareable: d.Shareable, Network: d.Network})
+	}
+	return p
+}
+
+// HAModes and Priorities are the words operators use, by number.
+func HAModes() []string { return []string{"restart", "always", "none"} }
+
+// Priorities lists the restart priorities, lowest first.
+func Priorities() []string { return []string{"lowest", "low", "medium", "high", "highest"} }
+
+func checkProtection(p *logpb.Protection) string {
+	if p.Ha != "" && !slices.Contains(HAModes(), p.Ha) {
+		return fmt.Sprintf("ha: %q must be restart, always or none", p.Ha)
+	}
+	if p.Priority != "" && !slices.Contains(Priorities(), p.Priority) {
+		return fmt.Sprintf("priority: %q must be lowest, low, medium, high or highest", p.Priority)
+	}
+	return ""
+}
+
+// policyFromLog changes what p names and keeps the rest. Words it does not
+// know (from a domain's metadata) keep the default.
+func policyFromLog(old *VMPolicy, p *logpb.Protection) *VMPolicy {
+	if p == nil || p.Ha == "" && p.Priority == "" && p.MaxRestart == nil && p.MaxRelocate == nil {
+		return old
+	}
+	n := defaultVMPolicy()
+	if old != nil {
+		n = *old
+	}
+	if i := slices.Index(HAModes(), p.Ha); i >= 0 {
+		n.HA = HAMode(i)
+	}
+	if i := slices.Index(Priorities(), p.Priority); i >= 0 {
+		n.Priority = PriorityLowest + Priority(i)
+	}
+	if p.MaxRestart != nil {
+		n.MaxRestart = p.MaxRestart
+	}
+	if p.MaxRelocate != nil {
+		n.MaxRelocate = p.MaxRelocate
+	}
+	return &n
+}
+
+func policyToLog(p *VMPolicy) *logpb.Protection {
+	if p == nil {
+		return nil
+	}
+	return &logpb.Protection{Ha: p.HA.String(), Priority: p.Priority.String(), MaxRestart: p.MaxRestart, MaxRelocate: p.MaxRelocate}
+}

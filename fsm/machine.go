@@ -1,0 +1,169 @@
+package fsm
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"lifeboat/fsm/logpb"
+)
+
+// Machine applies the log. Its methods may be called from one goroutine at a
+// time; State may be called from any.
+type Machine struct {
+	published atomic.Pointer[State]
+	digester  *digester
+}
+
+// Result is what one command did. Rejected is a sentence for whoever asked;
+// nothing was changed then.
+type Result struct {
+	Index    uint64
+	Rejected string
+}
+
+// Entry is one committed log entry.
+type Entry struct {
+	Index uint64
+	Term  uint64
+	Data  []byte
+}
+
+// NewMachine returns a Machine with an empty state.
+func NewMachine() *Machine {
+	m := &Machine{}
+	m.load(newState())
+	return m
+}
+
+// load makes s the state and starts a fresh digest of it.
+func (m *Machine) load(s *State) {
+	m.digester = newDigester(s)
+	m.published.Store(s)
+}
+
+// State is the newest published view.
+func (m *Machine) State() *State { return m.published.Load() }
+
+// Apply applies entries in order and publishes once, after the last. It
+// panics on an entry it cannot decode: a replica that guesses diverges.
+func (m *Machine) Apply(entries []Entry) []Result {
+	s := m.State().clone()
+	m.digester.track(s)
+	out := make([]Result, len(entries))
+	var cmd logpb.Command
+	for i, e := range entries {
+		proto.Reset(&cmd)
+		if err := proto.Unmarshal(e.Data, &cmd); err != nil || cmd.Body == nil {
+			panic(fmt.Sprintf("fsm: entry %d of term %d cannot be read by this version of lifeboat (%v): it was written by a newer one; install that version here", e.Index, e.Term, err))
+		}
+		out[i] = Result{Index: e.Index, Rejected: m.apply(s, e, &cmd)}
+	}
+	m.published.Store(s)
+	return out
+}
+
+// Members tells the state which management nodes the committed raft
+// configuration of an index holds: a node that is gone from it is Down.
+func (m *Machine) Members(index uint64, members []NodeID) {
+	s := m.State().clone()
+	m.digester.track(s)
+	in := make(map[NodeID]bool, len(members))
+	for _, id := range members {
+		in[id] = true
+	}
+	s.Index = max(s.Index, index)
+	t := &tx{s: s, now: s.Time, index: index, actor: "raft"}
+	for id, n := range s.Nodes() {
+		if !in[id] && n.State != NodeDown {
+			t.nodeDown(n, "left the cluster", Warning)
+		}
+	}
+	m.published.Store(s)
+}
+
+// maxClockStep is how far a command's time may lie ahead of the state's (S21).
+const maxClockStep = int64(time.Hour)
+
+// tx is the application of one command.
+type tx struct {
+	s     *State
+	now   int64
+	index uint64
+	actor string
+}
+
+func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
+	s.Index, s.Term = e.Index, e.Term
+	if s.Time != 0 && c.TimeUnixNs > s.Time+maxClockStep {
+		return fmt.Sprintf("the leader's clock is %s ahead of the cluster's; check the clocks of the management nodes",
+			time.Duration(c.TimeUnixNs-s.Time).Round(time.Second))
+	}
+	s.Time = max(s.Time, c.TimeUnixNs)
+	t := &tx{s: s, now: s.Time, index: e.Index, actor: c.Actor}
+	if t.actor == "" {
+		t.actor = "leader"
+	}
+	switch b := c.Body.(type) {
+	case *logpb.Command_HostReports:
+		return t.hostReports(b.HostReports)
+	case *logpb.Command_Canary:
+		s.Digest = DigestAt{Index: e.Index, Sum: m.digester.fold(s)}
+		return ""
+	case *logpb.Command_ClusterInit:
+		return t.clusterInit(b.ClusterInit)
+	case *logpb.Command_NodeHello:
+		return t.nodeHello(b.NodeHello)
+	case *logpb.Command_NodeDown:
+		return t.nodeDownCommand(b.NodeDown)
+	case *logpb.Command_PolicySet:
+		return t.policySet(b.PolicySet)
+	case *logpb.Command_Arm:
+		return t.arm(b.Arm)
+	case *logpb.Command_HostRegister:
+		return t.hostRegister(b.HostRegister)
+	case *logpb.Command_HostSuspect:
+		return t.hostSuspect(b.HostSuspect)
+	case *logpb.Command_HostEvidence:
+		return t.hostEvidence(b.HostEvidence)
+	case *logpb.Command_HostSeen:
+		return t.hostSeen(b.HostSeen)
+	case *logpb.Command_HostUnproven:
+		return t.hostUnproven(b.HostUnproven)
+	case *logpb.Command_HostDown:
+		return t.hostDown(b.HostDown)
+	case *logpb.Command_FenceAttempt:
+		return t.fenceAttempt(b.FenceAttempt)
+	case *logpb.Command_FenceResult:
+		return t.fenceResult(b.FenceResult)
+	case *logpb.Command_HostFenced:
+		return t.hostFenced(b.HostFenced)
+	case *logpb.Command_HostLeave:
+		return t.hostLeave(b.HostLeave)
+	case *logpb.Command_HostLease:
+		return t.hostLease(b.HostLease)
+	case *logpb.Command_HostControl:
+		return t.hostControl(b.HostControl)
+	case *logpb.Command_HostFenceLevels:
+		return t.hostFenceLevels(b.HostFenceLevels)
+	case *logpb.Command_Brake:
+		return t.brake(b.Brake)
+	case *logpb.Command_VmSpecs:
+		return t.vmSpecs(b.VmSpecs)
+	case *logpb.Command_VmProtect:
+		return t.vmProtect(b.VmProtect)
+	case *logpb.Command_VmControl:
+		return t.vmControl(b.VmControl)
+	case *logpb.Command_VmReleased:
+		return t.vmReleased(b.VmReleased)
+	case *logpb.Command_Place:
+		return t.place(b.Place)
+	case *logpb.Command_WorkUpdate:
+		return t.workUpdate(b.WorkUpdate)
+	case *logpb.Command_AlertUpdate:
+		return t.alertUpdate(b.AlertUpdate)
+	}
+	panic(fmt.Sprintf("fsm: entry %d holds a command this version of lifeboat does not know; install the version that wrote it", e.Index))
+}

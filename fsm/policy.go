@@ -1,0 +1,229 @@
+package fsm
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Policy is every cluster-wide setting. It is replicated, changed only by
+// PolicySet and validated as a whole.
+type Policy struct {
+	Beat             time.Duration
+	SuspectBeats     int
+	Investigate      time.Duration
+	Lease            time.Duration
+	WatchdogBound    time.Duration
+	Takeover         time.Duration
+	AcceptSoft       bool
+	BrakeMin         int
+	BrakePercent     int
+	FenceTimeout     time.Duration
+	FenceRetry       time.Duration
+	AgentStopGrace   time.Duration
+	NodeDownAfter    time.Duration
+	StartTimeout     time.Duration
+	StopGrace        time.Duration
+	StartsPerHost    int
+	StartsPerCluster int
+	RetryMin         time.Duration
+	RetryMax         time.Duration
+	MaxRestart       int
+	MaxRelocate      int
+	StorageLossAfter time.Duration
+	ProtectDefault   bool
+	PlaceUnfenced    bool
+	Placement        string
+	EventsKeep       int
+	WorkKeep         int
+	AlertsKeep       int
+}
+
+// leaseDrift is the clock drift allowed between agent and leader (S13).
+const leaseDrift = 100 // one part in
+
+// DefaultPolicy is what a new cluster starts with.
+func DefaultPolicy() *Policy {
+	return &Policy{
+		Beat:             time.Second,
+		SuspectBeats:     3,
+		Investigate:      2 * time.Second,
+		Lease:            12 * time.Second,
+		WatchdogBound:    5 * time.Second,
+		Takeover:         18 * time.Second,
+		BrakeMin:         3,
+		BrakePercent:     20,
+		FenceTimeout:     10 * time.Second,
+		FenceRetry:       10 * time.Second,
+		AgentStopGrace:   time.Minute,
+		NodeDownAfter:    3 * time.Second,
+		StartTimeout:     2 * time.Minute,
+		StopGrace:        time.Minute,
+		StartsPerHost:    4,
+		StartsPerCluster: 100,
+		RetryMin:         2 * time.Second,
+		RetryMax:         5 * time.Minute,
+		MaxRestart:       1,
+		MaxRelocate:      1,
+		StorageLossAfter: time.Minute,
+		Placement:        "count",
+		EventsKeep:       20000,
+		WorkKeep:         5000,
+		AlertsKeep:       5000,
+	}
+}
+
+// SuspectAfter is the silence after which a host is suspect.
+func (p *Policy) SuspectAfter() time.Duration { return time.Duration(p.SuspectBeats) * p.Beat }
+
+// ProvesDeath reports whether a lease kept by this kind of watchdog is proof
+// of death when it has run out (S12).
+func (p *Policy) ProvesDeath(w Watchdog) bool {
+	return w == WatchdogHardware || w == WatchdogExternal || w == WatchdogSoft && p.AcceptSoft
+}
+
+// PolicySetting is one key of the policy.
+type PolicySetting struct {
+	Key string
+	Doc string
+	get func(*Policy) string
+	set func(*Policy, string) error
+}
+
+// Get returns the key's value in p.
+func (s PolicySetting) Get(p *Policy) string { return s.get(p) }
+
+// PolicySettings lists every key with its meaning, in the order they are shown.
+func PolicySettings() []PolicySetting {
+	dur := func(key string, f func(*Policy) *time.Duration, lo, hi time.Duration, doc string) PolicySetting {
+		return PolicySetting{key, doc,
+			func(p *Policy) string { return f(p).String() },
+			func(p *Policy, v string) error {
+				d, err := time.ParseDuration(v)
+				if err != nil {
+					return fmt.Errorf("%s: %q is not a duration; write for example 10s or 2m", key, v)
+				}
+				if d < lo || d > hi {
+					return fmt.Errorf("%s: %s is out of range; it must be between %s and %s", key, d, lo, hi)
+				}
+				*f(p) = d
+				return nil
+			}}
+	}
+	num := func(key string, f func(*Policy) *int, lo, hi int, doc string) PolicySetting {
+		return PolicySetting{key, doc,
+			func(p *Policy) string { return strconv.Itoa(*f(p)) },
+			func(p *Policy, v string) error {
+				n, err := strconv.Atoi(v)
+				if err != nil || n < lo || n > hi {
+					return fmt.Errorf("%s: %q must be a whole number between %d and %d", key, v, lo, hi)
+				}
+				*f(p) = n
+				return nil
+			}}
+	}
+	flag := func(key string, f func(*Policy) *bool, doc string) PolicySetting {
+		return PolicySetting{key, doc,
+			func(p *Policy) string { return strconv.FormatBool(*f(p)) },
+			func(p *Policy, v string) error {
+				b, err := strconv.ParseBool(v)
+				if err != nil {
+					return fmt.Errorf("%s: %q must be true or false", key, v)
+				}
+				*f(p) = b
+				return nil
+			}}
+	}
+	const ms, day = time.Millisecond, 24 * time.Hour
+	return []PolicySetting{
+		dur("beat", func(p *Policy) *time.Duration { return &p.Beat }, 100*ms, time.Minute, "how often an agent reports"),
+		num("suspect_beats", func(p *Policy) *int { return &p.SuspectBeats }, 2, 100, "beats missed before a host is suspect"),
+		dur("investigate", func(p *Policy) *time.Duration { return &p.Investigate }, 100*ms, time.Minute, "how long evidence is gathered before a suspect host is declared down"),
+		dur("lease", func(p *Policy) *time.Duration { return &p.Lease }, time.Second, time.Hour, "self-fence lease: an agent that cannot renew it for this long stops its protected VMs"),
+		dur("watchdog_bound", func(p *Policy) *time.Duration { return &p.WatchdogBound }, 0, time.Hour, "longest time a watchdog may take after the lease ran out; agents that declare more get no lease"),
+		dur("takeover", func(p *Policy) *time.Duration { return &p.Takeover }, time.Second, 2*time.Hour, "wait after the last renewal before a lease counts as proof; must exceed lease + watchdog_bound + 1 %"),
+		flag("accept_soft_watchdog", func(p *Policy) *bool { return &p.AcceptSoft }, "accept a lease without a watchdog as proof; a frozen host may then run a VM twice"),
+		num("brake_min", func(p *Policy) *int { return &p.BrakeMin }, 1, 100000, "hosts that may go silent together before active fencing is held back"),
+		num("brake_percent", func(p *Policy) *int { return &p.BrakePercent }, 0, 100, "the same as a share of the failure domain; the larger of both counts"),
+		dur("fence_timeout", func(p *Policy) *time.Duration { return &p.FenceTimeout }, time.Second, time.Hour, "deadline of one fence attempt"),
+		dur("fence_retry", func(p *Policy) *time.Duration { return &p.FenceRetry }, time.Second, time.Hour, "pause after all levels have failed"),
+		dur("agent_stop_grace", func(p *Policy) *time.Duration { return &p.AgentStopGrace }, 0, day, "how long a cleanly stopped agent may stay away before its host is treated as silent"),
+		dur("node_down_after", func(p *Policy) *time.Duration { return &p.NodeDownAfter }, 500*ms, time.Minute, "silence after which a management node is Down"),
+		dur("start_timeout", func(p *Policy) *time.Duration { return &p.StartTimeout }, time.Second, day, "how long a start order may stand before it is withdrawn and the VM is started elsewhere"),
+		dur("stop_grace", func(p *Policy) *time.Duration { return &p.StopGrace }, 0, day, "how long a guest may take to shut down before it is destroyed"),
+		num("starts_per_host", func(p *Policy) *int { return &p.StartsPerHost }, 1, 10000, "start orders standing on one host at a time"),
+		num("starts_per_cluster", func(p *Policy) *int { return &p.StartsPerCluster }, 1, 1000000, "start orders standing in the cluster at a time"),
+		dur("retry_min", func(p *Policy) *time.Duration { return &p.RetryMin }, 100*ms, time.Hour, "pause after the first failed start; doubles with each further one"),
+		dur("retry_max", func(p *Policy) *time.Duration { return &p.RetryMax }, time.Second, day, "longest pause between starts"),
+		num("max_restart", func(p *Policy) *int { return &p.MaxRestart }, 0, 1000, "retries on one host after the first failed start"),
+		num("max_relocate", func(p *Policy) *int { return &p.MaxRelocate }, 0, 1000, "other hosts tried after that, before the VM is in error"),
+		dur("storage_loss_after", func(p *Policy) *time.Duration { return &p.StorageLossAfter }, time.Second, day, "how long a VM may be paused on an I/O error before it is restarted elsewhere"),
+		flag("protect_default", func(p *Policy) *bool { return &p.ProtectDefault }, "protect every VM that has no word of its own"),
+		flag("place_unfenced", func(p *Policy) *bool { return &p.PlaceUnfenced }, "start VMs on hosts that nothing could prove dead"),
+		{"placement", "count: fewest VMs; spread: largest free share; pack: smallest free share that fits",
+			func(p *Policy) string { return p.Placement },
+			func(p *Policy, v string) error {
+				switch v {
+				case "count", "spread", "pack":
+					p.Placement = v
+					return nil
+				}
+				return fmt.Errorf("placement: %q must be count, spread or pack", v)
+			}},
+		num("events_keep", func(p *Policy) *int { return &p.EventsKeep }, 100, 10000000, "events kept in the state"),
+		num("work_keep", func(p *Policy) *int { return &p.WorkKeep }, 100, 10000000, "ended work items kept in the state"),
+		num("alerts_keep", func(p *Policy) *int { return &p.AlertsKeep }, 100, 10000000, "resolved alerts kept in the state"),
+	}
+}
+
+// With returns a copy of p with the settings applied, valid as a whole, or an
+// error that says which setting is wrong and why.
+func (p *Policy) With(settings []Setting) (*Policy, error) {
+	q := *p
+	known := PolicySettings()
+next:
+	for _, s := range settings {
+		for _, k := range known {
+			if k.Key == s.Key {
+				if err := k.set(&q, s.Value); err != nil {
+					return nil, err
+				}
+				continue next
+			}
+		}
+		return nil, fmt.Errorf("%s is not a policy key; `lifeboat policy list` shows them", s.Key)
+	}
+	return &q, q.validate()
+}
+
+// Settings writes the whole policy.
+func (p *Policy) Settings() []Setting {
+	var out []Setting
+	for _, k := range PolicySettings() {
+		out = append(out, Setting{k.Key, k.get(p)})
+	}
+	return out
+}
+
+func (p *Policy) validate() error {
+	victim := p.Lease + p.WatchdogBound
+	victim += victim / leaseDrift
+	switch {
+	case p.Takeover <= victim:
+		return fmt.Errorf("takeover: %s is too short; a host may run its VMs for lease + watchdog_bound + 1 %% = %s after its last renewal, and the cluster must wait longer than that", p.Takeover, victim)
+	case p.Lease < 4*p.Beat:
+		return fmt.Errorf("lease: %s is shorter than four beats (%s); a single lost report would stop VMs", p.Lease, 4*p.Beat)
+	case p.RetryMax < p.RetryMin:
+		return fmt.Errorf("retry_max: %s is shorter than retry_min (%s)", p.RetryMax, p.RetryMin)
+	}
+	return nil
+}
+
+// Backoff is the pause before start number attempt+1.
+func (p *Policy) Backoff(attempt uint32) time.Duration {
+	d := p.RetryMin
+	for i := uint32(1); i < attempt && d < p.RetryMax; i++ {
+		d *= 2
+	}
+	return min(d, p.RetryMax)
+}

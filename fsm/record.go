@@ -1,0 +1,86 @@
+package fsm
+
+import "fmt"
+
+// mint returns the next id of work, alerts, orders and events.
+func (t *tx) mint() uint64 {
+	t.s.seq++
+	return t.s.seq
+}
+
+// event writes a line of the audit and drops the oldest beyond events_keep.
+func (t *tx) event(typ string, level Severity, subject, format string, args ...any) {
+	id := EventID(t.mint())
+	t.s.events.set(id, &Event{ID: id, Index: t.index, Time: t.now, Type: typ, Level: level,
+		Actor: t.actor, Subject: subject, Text: fmt.Sprintf(format, args...)})
+	for t.s.events.len() > t.s.Policy.EventsKeep {
+		old, _, _ := t.s.events.min()
+		t.s.events.delete(old)
+	}
+}
+
+// raise opens an alert, or counts on the open one of the same key.
+func (t *tx) raise(key AlertKey, sev Severity, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if a := t.s.OpenAlert(key); a != nil {
+		n := *a
+		n.Count++
+		n.Last, n.Text, n.Severity = t.now, text, max(n.Severity, sev)
+		t.s.alerts.set(n.ID, &n)
+		return
+	}
+	id := AlertID(t.mint())
+	t.s.alerts.set(id, &AlertRecord{ID: id, Key: key, State: AlertOpen, Severity: sev, Text: text,
+		Count: 1, First: t.now, Last: t.now})
+	t.s.raised.set(key, id)
+	t.event("ALERT.GENERATE", sev, subjectOf(key), "%s", text)
+	t.trimAlerts()
+}
+
+// resolve closes the open alert of a key, if there is one.
+func (t *tx) resolve(key AlertKey, format string, args ...any) {
+	a := t.s.OpenAlert(key)
+	if a == nil {
+		return
+	}
+	n := *a
+	n.State, n.Resolved, n.Resolution = AlertResolved, t.now, fmt.Sprintf(format, args...)
+	t.s.alerts.set(n.ID, &n)
+	t.s.raised.delete(key)
+	t.event("ALERT.RESOLVE", Info, subjectOf(key), "%s: %s", key.Cause, n.Resolution)
+}
+
+func (t *tx) trimAlerts() {
+	excess := t.s.alerts.len() - t.s.raised.len() - t.s.Policy.AlertsKeep
+	if excess <= 0 {
+		return
+	}
+	var drop []AlertID
+	for id, a := range t.s.alerts.all() {
+		if a.State == AlertResolved {
+			drop = append(drop, id)
+			if len(drop) == excess {
+				break
+			}
+		}
+	}
+	for _, id := range drop {
+		t.s.alerts.delete(id)
+	}
+}
+
+func subjectOf(k AlertKey) string {
+	switch k.Type {
+	case AlertHost, AlertFence:
+		return "host " + k.Subject
+	case AlertVM:
+		return "vm " + k.Subject
+	case AlertNode:
+		return "node " + k.Subject
+	}
+	return k.Subject
+}
+
+func hostSubject(id HostID) string { return "host " + string(id) }
+
+func vmSubject(v *VM) string { return "vm " + v.Name }

@@ -1,0 +1,162 @@
+package fsm
+
+import "lifeboat/fsm/logpb"
+
+// Records of a snapshot: the state's tables as messages of the log format.
+
+func metaRecord(s *State) *logpb.MetaRecord {
+	m := &logpb.MetaRecord{Schema: snapshotSchema, Index: s.Index, Term: s.Term, TimeUnixNs: s.Time, ClusterId: s.ClusterID,
+		Generation: s.Generation, FeatureLevel: s.Level, Armed: s.Armed, ArmedIndex: s.ArmedIndex, Seq: s.seq,
+		Policy: settingsToLog(s.Policy.Settings()), DigestIndex: s.Digest.Index, Digest: s.Digest.Sum}
+	for d, r := range s.brakes.all() {
+		m.Brakes = append(m.Brakes, &logpb.Brake{Domain: d, On: true, Reason: r})
+	}
+	return m
+}
+
+func nodeRecord(n *Node) *logpb.Record {
+	return &logpb.Record{Body: &logpb.Record_Node{Node: &logpb.NodeRecord{Id: string(n.ID), Addr: n.Addr, HttpAddr: n.HTTPAddr,
+		RunId: n.RunID, Version: n.Version, FeatureLevel: n.Level, Machine: string(n.Machine), State: uint32(n.State),
+		Reason: n.Reason, SinceUnixNs: n.Since, Index: n.Index}}}
+}
+
+func nodeFromLog(p *logpb.NodeRecord) *Node {
+	return &Node{ID: NodeID(p.Id), Addr: p.Addr, HTTPAddr: p.HttpAddr, RunID: p.RunId, Version: p.Version, Level: p.FeatureLevel,
+		Machine: HostID(p.Machine), State: NodeState(p.State), Reason: p.Reason, Since: p.SinceUnixNs, Index: p.Index}
+}
+
+func hostRecord(h *Host) *logpb.Record {
+	p := &logpb.HostRecord{Id: string(h.ID), MachineId: h.MachineID, BootId: h.BootID, Session: h.Session, Version: h.Version,
+		FeatureLevel: h.Level, ProbeAddrs: h.ProbeAddrs, Inventory: inventoryToLog(h.Inventory), Watchdog: uint32(h.Watchdog),
+		WatchdogBoundNs: h.BoundNS, NodeId: string(h.Node), Epoch: h.Epoch, Seq: h.Seq, Status: uint32(h.Status),
+		Resource: uint32(h.Resource), Ha: uint32(h.HA), Reason: h.Reason, SinceUnixNs: h.Since, SilentUnixNs: h.Silent,
+		Fence: fenceToLog(h.Fence), FenceFailure: h.FenceFailure, Proof: proofToLog(h.Proof), DownUnixNs: h.DownAt,
+		DownIndex: h.DownIndex, Assigned: h.Assigned}
+	for _, l := range h.Labels {
+		p.Labels = append(p.Labels, &logpb.Label{Key: l.Key, Value: l.Value})
+	}
+	if l := h.Lease; l != nil {
+		p.Lease = &logpb.HostLease{Armed: l.Armed, BootId: l.BootID, DurationNs: l.DurationNS, Watchdog: uint32(l.Watchdog), BoundNs: l.BoundNS}
+	}
+	for _, e := range h.Evidence {
+		p.Evidence = append(p.Evidence, &logpb.Evidence{Source: e.Source, Verdict: uint32(e.Verdict), Detail: e.Detail, TimeUnixNs: e.Time, Index: e.Index})
+	}
+	if a := h.Attempt; a != nil {
+		p.Attempt = &logpb.AttemptRecord{Level: a.Level, Number: a.Number, Executor: a.Executor, UntilUnixNs: a.Until, Open: a.Open}
+	}
+	for _, o := range h.Orders {
+		p.Orders = append(p.Orders, &logpb.OrderRecord{Id: uint64(o.ID), Kind: uint32(o.Kind), Vm: o.VM[:], Name: o.Name,
+			Incarnation: uint64(o.Incarnation), Epoch: o.Epoch, BootId: o.BootID, Work: uint64(o.Work)})
+	}
+	for _, v := range h.VMs {
+		p.Vms = append(p.Vms, vmRecord(v))
+	}
+	return &logpb.Record{Body: &logpb.Record_Host{Host: p}}
+}
+
+func hostFromLog(p *logpb.HostRecord) *Host {
+	h := &Host{ID: HostID(p.Id), MachineID: p.MachineId, BootID: p.BootId, Session: p.Session, Version: p.Version,
+		Level: p.FeatureLevel, ProbeAddrs: p.ProbeAddrs, Inventory: inventoryFromLog(p.Inventory), Labels: labelsFromLog(p.Labels),
+		Watchdog: Watchdog(p.Watchdog), BoundNS: p.WatchdogBoundNs, Node: NodeID(p.NodeId), Epoch: p.Epoch, Seq: p.Seq,
+		Status: Status(p.Status), Resource: Resource(p.Resource), HA: HAState(p.Ha), Reason: p.Reason, Since: p.SinceUnixNs,
+		Silent: p.SilentUnixNs, Fence: fenceFromLog(p.Fence), FenceFailure: p.FenceFailure, Proof: proofFromLog(p.Proof),
+		DownAt: p.DownUnixNs, DownIndex: p.DownIndex, Assigned: p.Assigned}
+	if l := p.Lease; l != nil {
+		h.Lease = &Lease{Armed: l.Armed, BootID: l.BootId, DurationNS: l.DurationNs, Watchdog: Watchdog(l.Watchdog), BoundNS: l.BoundNs}
+	}
+	for _, e := range p.Evidence {
+		h.Evidence = append(h.Evidence, Evidence{Source: e.Source, Verdict: Verdict(e.Verdict), Detail: e.Detail, Time: e.TimeUnixNs, Index: e.Index})
+	}
+	if a := p.Attempt; a != nil {
+		h.Attempt = &Attempt{Level: a.Level, Number: a.Number, Executor: a.Executor, Until: a.UntilUnixNs, Open: a.Open}
+	}
+	for _, o := range p.Orders {
+		id, _ := vmID(o.Vm)
+		h.Orders = append(h.Orders, &Order{ID: OrderID(o.Id), Kind: OrderKind(o.Kind), VM: id, Name: o.Name,
+			Incarnation: Incarnation(o.Incarnation), Epoch: o.Epoch, BootID: o.BootId, Work: WorkID(o.Work)})
+	}
+	for _, v := range p.Vms {
+		h.VMs = append(h.VMs, vmFromLog(v))
+	}
+	return h
+}
+
+func vmRecord(v *VM) *logpb.VMRecord {
+	p := &logpb.VMRecord{Id: v.ID[:], Name: v.Name, Power: uint32(v.Power), Reason: uint32(v.Reason), Wanted: v.Wanted,
+		ProtectedBy: uint32(v.ProtectedBy), Gone: v.Gone, Incarnation: uint64(v.Incarnation), SinceUnixNs: v.Since,
+		Work: uint64(v.Work), Spec: specToLog(v.Spec), Policy: policyToLog(v.Policy), Error: v.Error}
+	if v.Spec != nil {
+		p.DefinedUnixNs = v.Spec.Defined
+	}
+	return p
+}
+
+func vmFromLog(p *logpb.VMRecord) *VM {
+	id, _ := vmID(p.Id)
+	v := &VM{ID: id, Name: p.Name, Power: Power(p.Power), Reason: Reason(p.Reason), Wanted: p.Wanted,
+		ProtectedBy: ProtectedBy(p.ProtectedBy), Gone: p.Gone, Incarnation: Incarnation(p.Incarnation), Since: p.SinceUnixNs,
+		Work: WorkID(p.Work), Policy: policyFromLog(nil, p.Policy), Error: p.Error}
+	if p.Spec != nil {
+		v.Spec = specFromLog(p.Spec, p.DefinedUnixNs)
+	}
+	return v
+}
+
+func proofToLog(p *Proof) *logpb.Proof {
+	if p == nil {
+		return nil
+	}
+	return &logpb.Proof{Kind: uint32(p.Kind), By: p.By, Detail: p.Detail, TimeUnixNs: p.Time, Index: p.Index}
+}
+
+func proofFromLog(p *logpb.Proof) *Proof {
+	if p == nil {
+		return nil
+	}
+	return &Proof{Kind: ProofKind(p.Kind), By: p.By, Detail: p.Detail, Time: p.TimeUnixNs, Index: p.Index}
+}
+
+func workRecord(w *Work) *logpb.Record {
+	p := &logpb.WorkRecord{Id: uint64(w.ID), Vm: w.VM[:], VmName: w.VMName, Type: uint32(w.Type), Step: uint32(w.Step),
+		Attempt: w.Attempt, Cause: uint32(w.Cause), Reason: w.Reason, From: string(w.From), Target: string(w.Target), Why: w.Why,
+		Incarnation: uint64(w.Incarnation), LostUnixNs: w.Lost, CreatedUnixNs: w.Created, UpdatedUnixNs: w.Updated,
+		NotBeforeUnixNs: w.NotBefore, EndedUnixNs: w.Ended, Outcome: w.Outcome, UpdatedIndex: w.Index}
+	for _, x := range w.Tried {
+		p.Tried = append(p.Tried, &logpb.Tried{Host: string(x.Host), Count: x.Count})
+	}
+	return &logpb.Record{Body: &logpb.Record_Work{Work: p}}
+}
+
+func workFromLog(p *logpb.WorkRecord) *Work {
+	id, _ := vmID(p.Vm)
+	w := &Work{ID: WorkID(p.Id), VM: id, VMName: p.VmName, Type: WorkType(p.Type), Step: Step(p.Step), Attempt: p.Attempt,
+		Cause: Cause(p.Cause), Reason: p.Reason, From: HostID(p.From), Target: HostID(p.Target), Why: p.Why,
+		Incarnation: Incarnation(p.Incarnation), Lost: p.LostUnixNs, Created: p.CreatedUnixNs, Updated: p.UpdatedUnixNs,
+		NotBefore: p.NotBeforeUnixNs, Ended: p.EndedUnixNs, Outcome: p.Outcome, Index: p.UpdatedIndex}
+	for _, x := range p.Tried {
+		w.Tried = append(w.Tried, Tried{HostID(x.Host), x.Count})
+	}
+	return w
+}
+
+func alertRecord(a *AlertRecord) *logpb.Record {
+	return &logpb.Record{Body: &logpb.Record_Alert{Alert: &logpb.AlertRecord{Id: uint64(a.ID), Type: a.Key.Type, Subject: a.Key.Subject,
+		Cause: a.Key.Cause, State: uint32(a.State), Severity: uint32(a.Severity), Text: a.Text, Count: a.Count, FirstUnixNs: a.First,
+		LastUnixNs: a.Last, ResolvedUnixNs: a.Resolved, Resolution: a.Resolution}}}
+}
+
+func alertFromLog(p *logpb.AlertRecord) *AlertRecord {
+	return &AlertRecord{ID: AlertID(p.Id), Key: AlertKey{p.Type, p.Subject, p.Cause}, State: AlertState(p.State),
+		Severity: Severity(p.Severity), Text: p.Text, Count: p.Count, First: p.FirstUnixNs, Last: p.LastUnixNs,
+		Resolved: p.ResolvedUnixNs, Resolution: p.Resolution}
+}
+
+func eventRecord(e *Event) *logpb.Record {
+	return &logpb.Record{Body: &logpb.Record_Event{Event: &logpb.EventRecord{Id: uint64(e.ID), Index: e.Index, TimeUnixNs: e.Time,
+		Type: e.Type, Level: uint32(e.Level), Actor: e.Actor, Subject: e.Subject, Text: e.Text}}}
+}
+
+func eventFromLog(p *logpb.EventRecord) *Event {
+	return &Event{ID: EventID(p.Id), Index: p.Index, Time: p.TimeUnixNs, Type: p.Type, Level: Severity(p.Level), Actor: p.Actor,
+		Subject: p.Subject, Text: p.Text}
+}

@@ -1,0 +1,231 @@
+package fsm
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"google.golang.org/protobuf/proto"
+
+	"lifeboat/fsm/logpb"
+)
+
+// A snapshot is a magic line followed by frames: length (4 bytes, big endian),
+// CRC-32C of the payload (4 bytes), payload (one logpb.Record). The first
+// record is the meta record, the last one counts the others and carries the
+// digest of the whole state. A snapshot without its last frame is no snapshot.
+const (
+	snapshotMagic  = "lifeboat snapshot 1\n"
+	snapshotSchema = 1
+	maxFrame       = 512 << 20 // a host with its VMs is one frame
+)
+
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
+// WriteTo writes a snapshot of s. It only reads s and may run while newer
+// states are made.
+func (s *State) WriteTo(w io.Writer) (int64, error) {
+	fw := &frameWriter{w: bufio.NewWriterSize(w, 1<<20), table: castagnoli()}
+	fw.raw([]byte(snapshotMagic))
+	fw.record(&logpb.Record{Body: &logpb.Record_Meta{Meta: metaRecord(s)}})
+	d := &digester{hashes: map[string]uint64{}}
+	eachRecord(s, func(key string, r *logpb.Record) {
+		d.sum ^= d.hash(r)
+		fw.record(r)
+	})
+	fw.record(&logpb.Record{Body: &logpb.Record_End{End: &logpb.EndRecord{Records: fw.records, Digest: d.sum ^ d.metaHash(s)}}})
+	if fw.err == nil {
+		fw.err = fw.w.Flush()
+	}
+	if fw.err != nil {
+		return fw.n, fmt.Errorf("write snapshot: %w", fw.err)
+	}
+	return fw.n, nil
+}
+
+type frameWriter struct {
+	w       *bufio.Writer
+	table   *crc32.Table
+	buf     []byte
+	n       int64
+	records uint64
+	err     error
+}
+
+func (f *frameWriter) raw(b []byte) {
+	if f.err == nil {
+		var n int
+		n, f.err = f.w.Write(b)
+		f.n += int64(n)
+	}
+}
+
+func (f *frameWriter) record(r *logpb.Record) {
+	if f.err != nil {
+		return
+	}
+	b, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(f.buf[:0], r)
+	if err != nil {
+		f.err = err
+		return
+	}
+	f.buf = b
+	var head [8]byte
+	binary.BigEndian.PutUint32(head[0:], uint32(len(b)))
+	binary.BigEndian.PutUint32(head[4:], crc32.Checksum(b, f.table))
+	f.raw(head[:])
+	f.raw(b)
+	f.records++
+}
+
+// ErrSnapshot marks a snapshot that cannot be used; the text says why.
+var ErrSnapshot = errors.New("not a usable snapshot")
+
+// ReadState reads a snapshot into a fresh state and checks every CRC, the
+// count and the digest. Nothing of a running state is touched.
+func ReadState(r io.Reader) (*State, error) {
+	br := bufio.NewReaderSize(r, 1<<20)
+	magic := make([]byte, len(snapshotMagic))
+	if _, err := io.ReadFull(br, magic); err != nil || string(magic) != snapshotMagic {
+		return nil, fmt.Errorf("%w: it does not begin like one", ErrSnapshot)
+	}
+	s := newState()
+	table := castagnoli()
+	d := &digester{hashes: map[string]uint64{}}
+	var records uint64
+	for {
+		rec, err := readFrame(br, table)
+		if err != nil {
+			return nil, fmt.Errorf("%w: record %d: %w", ErrSnapshot, records, err)
+		}
+		if end := rec.GetEnd(); end != nil {
+			if end.Records != records {
+				return nil, fmt.Errorf("%w: it should hold %d records and holds %d", ErrSnapshot, end.Records, records)
+			}
+			if got := d.sum ^ d.metaHash(s); got != end.Digest {
+				return nil, fmt.Errorf("%w: its digest is %016x, its contents give %016x", ErrSnapshot, end.Digest, got)
+			}
+			return s, nil
+		}
+		if records == 0 && rec.GetMeta() == nil {
+			return nil, fmt.Errorf("%w: the first record is not the meta record", ErrSnapshot)
+		}
+		if err := s.load(rec, records == 0); err != nil {
+			return nil, fmt.Errorf("%w: record %d: %w", ErrSnapshot, records, err)
+		}
+		if records > 0 {
+			d.sum ^= d.hash(rec)
+		}
+		records++
+	}
+}
+
+func readFrame(r io.Reader, table *crc32.Table) (*logpb.Record, error) {
+	var head [8]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, fmt.Errorf("it ends too early: %w", err)
+	}
+	n := binary.BigEndian.Uint32(head[0:])
+	if n > maxFrame {
+		return nil, fmt.Errorf("a frame of %d bytes is too large", n)
+	}
+	b, err := readN(r, int(n))
+	if err != nil {
+		return nil, fmt.Errorf("it ends too early: %w", err)
+	}
+	if crc32.Checksum(b, table) != binary.BigEndian.Uint32(head[4:]) {
+		return nil, errors.New("its checksum is wrong")
+	}
+	rec := &logpb.Record{}
+	if err := proto.Unmarshal(b, rec); err != nil {
+		return nil, err
+	}
+	if rec.Body == nil {
+		return nil, errors.New("it was written by a newer version of lifeboat")
+	}
+	return rec, nil
+}
+
+// readN reads n bytes without trusting n: memory grows only with what is
+// really there.
+func readN(r io.Reader, n int) ([]byte, error) {
+	const step = 1 << 20
+	b := make([]byte, 0, min(n, step))
+	for len(b) < n {
+		k := min(n-len(b), step)
+		b = append(b, make([]byte, k)...)
+		if _, err := io.ReadFull(r, b[len(b)-k:]); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// load adds one record to a state that is being read.
+func (s *State) load(rec *logpb.Record, first bool) error {
+	switch b := rec.Body.(type) {
+	case *logpb.Record_Meta:
+		if !first {
+			return errors.New("a second meta record")
+		}
+		return s.loadMeta(b.Meta)
+	case *logpb.Record_Node:
+		n := nodeFromLog(b.Node)
+		s.nodes.set(n.ID, n)
+	case *logpb.Record_Host:
+		h := hostFromLog(b.Host)
+		for i, v := range h.VMs {
+			if i > 0 && !lessVM(h.VMs[i-1].ID, v.ID) {
+				return fmt.Errorf("the VMs of host %s are out of order", h.ID)
+			}
+			if o, ok := s.owner.get(v.ID); ok {
+				return fmt.Errorf("VM %s has two owners, %s and %s", v.ID, o, h.ID)
+			}
+			s.owner.set(v.ID, h.ID)
+		}
+		s.hosts.set(h.ID, h)
+	case *logpb.Record_Work:
+		w := workFromLog(b.Work)
+		s.work.set(w.ID, w)
+		if !w.Step.Ended() {
+			if _, ok := s.open.get(w.VM); ok {
+				return fmt.Errorf("VM %s has two open work items", w.VM)
+			}
+			s.open.set(w.VM, w.ID)
+		}
+	case *logpb.Record_Alert:
+		a := alertFromLog(b.Alert)
+		s.alerts.set(a.ID, a)
+		if a.State != AlertResolved {
+			s.raised.set(a.Key, a.ID)
+		}
+	case *logpb.Record_Event:
+		e := eventFromLog(b.Event)
+		s.events.set(e.ID, e)
+	}
+	return nil
+}
+
+func (s *State) loadMeta(m *logpb.MetaRecord) error {
+	if m.Schema > snapshotSchema {
+		return fmt.Errorf("it has schema %d, this version of lifeboat reads up to %d; use a newer version", m.Schema, snapshotSchema)
+	}
+	p, err := s.Policy.With(settingsFromLog(m.Policy))
+	if err != nil {
+		return fmt.Errorf("its policy: %w", err)
+	}
+	s.Policy = p
+	s.Index, s.Term, s.Time, s.ClusterID, s.Generation = m.Index, m.Term, m.TimeUnixNs, m.ClusterId, m.Generation
+	s.Level, s.Armed, s.ArmedIndex, s.seq = m.FeatureLevel, m.Armed, m.ArmedIndex, m.Seq
+	s.Digest = DigestAt{Index: m.DigestIndex, Sum: m.Digest}
+	for _, b := range m.Brakes {
+		s.brakes.set(b.Domain, b.Reason)
+	}
+	return nil
+}
+
+// Restore replaces the state by one that ReadState returned.
+func (m *Machine) Restore(s *State) { m.load(s) }

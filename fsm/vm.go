@@ -1,0 +1,162 @@
+package fsm
+
+// Power is a VM's power state as last reported by its owner.
+type Power uint8
+
+const (
+	PowerUnknown Power = iota
+	PowerOn
+	PowerOff
+	PowerReportMissing // absent from two reports in a row
+	// PowerStarting stands only in reports: an order is being executed and
+	// nothing can be said yet. It changes nothing.
+	PowerStarting
+)
+
+func (p Power) String() string {
+	return name(int(p), "PowerUnknown", "PowerOn", "PowerOff", "PowerReportMissing", "PowerStarting")
+}
+
+// Reason is why a VM is in its power state. The numbers are those of the log.
+type Reason uint8
+
+const (
+	ReasonNone Reason = iota
+	ReasonBooted
+	ReasonUserPaused
+	ReasonIOError
+	ReasonCrashed // crashed, failed, panicked, daemon
+	ReasonShutdown
+	ReasonDestroyed
+	ReasonMigrated
+	ReasonSaved
+	ReasonSelfFenced
+	ReasonHostShutdown
+	ReasonHostReboot
+	ReasonOrdered
+	ReasonMigratingIn
+	ReasonHostDead // set by the state machine when its host is proven dead
+)
+
+func (r Reason) String() string {
+	return name(int(r), "", "booted", "paused by a user", "paused on an I/O error", "crashed",
+		"shut down from inside", "destroyed by hand", "migrated away", "saved", "self-fenced",
+		"host shut down", "host rebooted", "ordered", "incoming migration", "host dead")
+}
+
+// ProtectedBy says who put a VM under protection.
+type ProtectedBy uint8
+
+const (
+	Unprotected ProtectedBy = iota
+	ByOperator
+	ByMetadata // lifeboat's element in the domain's <metadata>
+	ByDefault  // policy protect_default
+	// OptedOut is an operator's "no", which metadata and default do not undo.
+	OptedOut
+)
+
+func (p ProtectedBy) String() string {
+	return name(int(p), "nobody", "operator", "metadata", "default", "nobody (opted out)")
+}
+
+// Disk of a VM.
+type Disk struct {
+	Path      string
+	Storage   string // id of the storage it lies on; "" = not known as shared
+	ReadOnly  bool
+	Shareable bool
+	Network   bool
+}
+
+// Spec is what a VM needs, read from its definition.
+type Spec struct {
+	CPUs        uint32
+	MemoryBytes uint64
+	Machine     string
+	Arch        string
+	CPUModel    string
+	Disks       []Disk
+	Networks    []string
+	Local       []string // why it cannot start elsewhere; empty = it can
+	Hash        [32]byte // of the definition
+	Definition  []byte   // compressed and sealed; only of protected VMs (S23)
+	Defined     int64    // unix ns when it was committed
+	Problem     string   // the definition could not be read
+}
+
+// HAMode is when HA starts a VM again.
+type HAMode uint8
+
+const (
+	HARestart HAMode = iota // after a failure; stays off after a shutdown from inside
+	HAAlways                // after that too
+	HANone                  // unmanaged
+)
+
+func (m HAMode) String() string { return name(int(m), "restart", "always", "none") }
+
+// Priority orders restarts, higher first.
+type Priority uint8
+
+const (
+	PriorityLowest Priority = iota + 1
+	PriorityLow
+	PriorityMedium
+	PriorityHigh
+	PriorityHighest
+)
+
+func (p Priority) String() string {
+	return name(int(p), "", "lowest", "low", "medium", "high", "highest")
+}
+
+// VMPolicy is how one VM is treated. Values that are nil follow the cluster's.
+type VMPolicy struct {
+	HA          HAMode
+	Priority    Priority
+	MaxRestart  *uint32
+	MaxRelocate *uint32
+}
+
+// defaultVMPolicy is shared by all VMs without one of their own.
+func defaultVMPolicy() VMPolicy { return VMPolicy{HA: HARestart, Priority: PriorityMedium} }
+
+// VM is one libvirt domain. It lies in its owner's Host.VMs: one owner, one
+// incarnation.
+type VM struct {
+	ID    VMID
+	Name  string
+	Power Power
+	// Reason explains Power.
+	Reason      Reason
+	Wanted      bool // wanted on
+	ProtectedBy ProtectedBy
+	// Gone: the incarnation below is proven not to run and never to run again
+	// (S2). Only then may another host be granted the next one.
+	Gone        bool
+	Incarnation Incarnation
+	Since       int64  // unix ns of the last change of Power
+	Work        WorkID // open work, 0 = none
+	Spec        *Spec  // nil = not read yet
+	Policy      *VMPolicy
+	Error       string // HA gave up; `vm clear` tries again
+}
+
+// Protected reports whether HA acts for this VM.
+func (v *VM) Protected() bool {
+	return v.ProtectedBy != Unprotected && v.ProtectedBy != OptedOut && v.HAPolicy().HA != HANone
+}
+
+// HAPolicy is the VM's policy with defaults filled in.
+func (v *VM) HAPolicy() VMPolicy {
+	if v.Policy != nil {
+		return *v.Policy
+	}
+	return defaultVMPolicy()
+}
+
+// Occupies reports whether the VM runs, starts or may run on its owner.
+func (v *VM) Occupies() bool {
+	return v.Power != PowerOff || (v.Work != 0 && v.Wanted && !v.Gone)
+}

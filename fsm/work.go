@@ -1,0 +1,107 @@
+package fsm
+
+// WorkType is the kind of HA work. Names are CloudStack's.
+type WorkType uint8
+
+const (
+	WorkHA WorkType = iota + 1
+	WorkMigration
+	WorkStop
+	WorkCheckStop
+	WorkForceStop
+	WorkDestroy
+)
+
+func (t WorkType) String() string {
+	return name(int(t), "", "HA", "Migration", "Stop", "CheckStop", "ForceStop", "Destroy")
+}
+
+// Step is how far an item of work has come.
+//
+//	Investigating → Scheduled ⇄ Restarting → Done
+//	Fencing ────────↗   ↕ Stopping        ↘ Error
+//
+// Who moves it: reports of agents (Apply), HostDown and HostFenced, and the
+// leader's Place, VMReleased and WorkUpdate.
+type Step uint8
+
+const (
+	Scheduled     Step = iota + 1 // the VM is off or gone and waits for a host
+	Investigating                 // nobody knows where it is (S18)
+	Fencing                       // its host is not yet proven dead
+	Stopping                      // an order to stop or to refuse stands
+	Restarting                    // an order to start stands
+	Migrating
+	Done
+	Cancelled
+	Error
+)
+
+func (s Step) String() string {
+	return name(int(s), "", "Scheduled", "Investigating", "Fencing", "Stopping", "Restarting",
+		"Migrating", "Done", "Cancelled", "Error")
+}
+
+// Ended reports whether the work is closed.
+func (s Step) Ended() bool { return s >= Done }
+
+// Cause is why work was opened.
+type Cause uint8
+
+const (
+	CauseHostDown Cause = iota + 1
+	CauseHostReboot
+	CauseCrash
+	CauseMissing
+	CauseMigrated
+	CauseSelfFenced
+	CauseShutdown // of an "always" VM
+	CauseOperator
+	CauseHostShutdown
+)
+
+func (c Cause) String() string {
+	return name(int(c), "", "host down", "host rebooted", "crashed", "missing", "migrated away",
+		"self-fenced", "shut down", "operator", "host shut down")
+}
+
+// Tried counts the failed starts on one host.
+type Tried struct {
+	Host  HostID
+	Count uint32
+}
+
+// Work is one item of HA work; at most one is open per VM. It ends only in a
+// verified outcome.
+type Work struct {
+	ID          WorkID
+	VM          VMID
+	VMName      string
+	Type        WorkType
+	Step        Step
+	Cause       Cause
+	Attempt     uint32 // starts ordered
+	Reason      string // what it waits for, or why the last attempt failed
+	From        HostID // where the VM was
+	Target      HostID
+	Why         string // why Target
+	Incarnation Incarnation
+	Lost        int64 // unix ns when the VM was lost, as far as known
+	Created     int64
+	Updated     int64
+	NotBefore   int64 // retry timer
+	Ended       int64
+	Outcome     string
+	Tried       []Tried
+	Index       uint64 // of the last change
+}
+
+// TriedOn returns the failed starts on a host.
+func (w *Work) TriedOn(h HostID) uint32 {
+	for _, t := range w.Tried {
+		if t.Host == h {
+			return t.Count
+		}
+	}
+	return 0
+}
