@@ -1,0 +1,9 @@
+package ipmi
+
+import (
+	"testing"
+
+	"lifeboat/fence/fencetest"
+)
+
+func TestMain(m *testing.M) { fencetest.Main(m) }

@@ -1,0 +1,243 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/transport"
+)
+
+// dialWithin bounds the time spent on a node that does not even accept the
+// connection while there are others to try.
+const dialWithin = 3 * time.Second
+
+// Client calls the management nodes of one cluster. Not for concurrent use.
+type Client struct {
+	nodes   []endpoint
+	timeout time.Duration // for one call, all nodes together
+	wait    time.Duration // what a long poll may take on top
+	http    *http.Client
+}
+
+type endpoint struct {
+	addr  string
+	admin lifeboatv1connect.AdminServiceClient
+}
+
+// Open finds the cluster and loads the certificates. Nothing is dialled yet.
+func Open(env *Env, g *Globals) (*Client, error) {
+	conn, err := Connection(env, g)
+	if err != nil {
+		return nil, err
+	}
+	creds, err := transport.LoadCredentials(transport.Files{Cert: conn.Cert, Key: conn.Key, CA: conn.CA}, nil)
+	if err != nil {
+		return nil, Usage("", "%w", err)
+	}
+	c := &Client{timeout: g.Timeout, http: transport.NewHTTPClient(creds, transport.ClientOptions{})}
+	for _, addr := range conn.Addrs {
+		c.nodes = append(c.nodes, endpoint{addr, lifeboatv1connect.NewAdminServiceClient(c.http, "https://"+addr)})
+	}
+	return c, nil
+}
+
+// Close ends the idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Patient is a client for calls that the server parks up to wait.
+func (c *Client) Patient(wait time.Duration) *Client {
+	p := *c
+	p.wait = wait
+	return &p
+}
+
+// Method is a method of the AdminService, as a method expression:
+// lifeboatv1connect.AdminServiceClient.ListHosts.
+type Method[Req, Res any] func(lifeboatv1connect.AdminServiceClient, context.Context, *connect.Request[Req]) (*connect.Response[Res], error)
+
+// Read asks one node after the other until one answers or refuses.
+func Read[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res], req *Req) (*Res, error) {
+	return call(ctx, c, m, req, false)
+}
+
+// Write is Read for calls that change something: the next node is tried only as
+// long as no node can have received the request. After that the outcome is the
+// answer, or unknown (ExitUnknown); a write is never sent twice.
+func Write[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res], req *Req) (*Res, error) {
+	return call(ctx, c, m, req, true)
+}
+
+func call[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res], req *Req, write bool) (*Res, error) {
+	deadline := time.Now().Add(c.timeout + c.wait)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	var failed failures
+	for i, n := range c.nodes {
+		bound := c.wait + time.Until(deadline.Add(-c.wait))/time.Duration(len(c.nodes)-i)
+		a := attempt{write: write, addr: n.addr}
+		res, err := a.run(ctx, bound, len(c.nodes)-i > 1, func(ctx context.Context) (any, error) {
+			return m(n.admin, ctx, connect.NewRequest(req))
+		})
+		if err == nil {
+			// The node that answered is asked first from now on.
+			c.nodes[0], c.nodes[i] = c.nodes[i], c.nodes[0]
+			return res.(*connect.Response[Res]).Msg, nil
+		}
+		next, err := a.judge(ctx, err)
+		if !next {
+			return nil, err
+		}
+		failed = append(failed, failure{n.addr, err})
+	}
+	return nil, failed.err()
+}
+
+// attempt is one call to one node.
+type attempt struct {
+	write bool
+	addr  string
+	sent  atomic.Bool // the node may have received the request
+	slow  atomic.Bool // given up because the next node deserves a try
+}
+
+func (a *attempt) run(ctx context.Context, bound time.Duration, more bool, do func(context.Context) (any, error)) (any, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if more {
+		giveUp := func(unsentOnly bool) func() {
+			return func() {
+				// A write that was sent is waited for: its answer is the only
+				// way to know.
+				if a.sent.Load() && (unsentOnly || a.write) {
+					return
+				}
+				a.slow.Store(true)
+				cancel()
+			}
+		}
+		defer time.AfterFunc(min(bound, dialWithin), giveUp(true)).Stop()
+		defer time.AfterFunc(bound, giveUp(false)).Stop()
+	}
+	return do(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { a.sent.Store(true) },
+	}))
+}
+
+// judge says whether the next node may be tried, and what the error means.
+func (a *attempt) judge(ctx context.Context, err error) (next bool, _ error) {
+	code, wire := connect.CodeOf(err), connect.IsWireError(err)
+	switch {
+	case handshakeRefused(err):
+		return true, fmt.Errorf("it refused our certificate (%s): check that the CA of this cluster issued it", rootText(err))
+	case wire && code == connect.CodeUnavailable:
+		return true, errors.New(message(err))
+	case !wire && (!a.sent.Load() || !a.write):
+		if interrupted(ctx) {
+			return false, context.Cause(ctx)
+		}
+		if a.slow.Load() || ctx.Err() != nil {
+			return true, errors.New("no answer")
+		}
+		return true, errors.New(rootText(err))
+	case !wire:
+		return false, a.unknown(ctx, rootText(err))
+	}
+	return false, a.answered(ctx, code, err)
+}
+
+// answered maps an error that the node sent.
+func (a *attempt) answered(ctx context.Context, code connect.Code, err error) error {
+	switch code {
+	case connect.CodeInvalidArgument, connect.CodeFailedPrecondition, connect.CodeNotFound,
+		connect.CodePermissionDenied, connect.CodeUnauthenticated, connect.CodeAlreadyExists,
+		connect.CodeOutOfRange, connect.CodeResourceExhausted:
+		return &Error{Exit: ExitRefused, Text: "refused: " + message(err), Err: err}
+	case connect.CodeUnimplemented:
+		return &Error{Exit: ExitFailed, Text: a.addr + " does not know this request: " + message(err),
+			Do: "compare 'lifeboat version' with 'lifeboat node list' and use the same version", Err: err}
+	}
+	if a.write {
+		return a.unknown(ctx, message(err))
+	}
+	if code == connect.CodeDeadlineExceeded || code == connect.CodeCanceled || code == connect.CodeAborted {
+		return &Error{Exit: ExitUnreachable, Text: a.addr + " gave no answer in time: " + message(err),
+			Do: "ask again, or ask for what this node knows with --stale", Err: err}
+	}
+	return &Error{Exit: ExitFailed, Text: a.addr + " failed: " + message(err), Do: "see the log of that node", Err: err}
+}
+
+func (a *attempt) unknown(ctx context.Context, why string) error {
+	switch {
+	case interrupted(ctx):
+		why = context.Cause(ctx).Error()
+	case ctx.Err() != nil:
+		why = "no answer in time"
+	}
+	return &Error{Exit: ExitUnknown, Text: fmt.Sprintf("outcome unknown: the request was sent to %s, then: %s", a.addr, why),
+		Do: "look before you repeat it ('lifeboat event list' shows what was done)"}
+}
+
+type failure struct {
+	addr string
+	err  error
+}
+
+type failures []failure
+
+func (f failures) err() error {
+	if len(f) == 0 {
+		return Usage("set --addr", "no cluster to talk to: the list of addresses is empty")
+	}
+	parts := make([]string, len(f))
+	for i, one := range f {
+		parts[i] = one.addr + ": " + one.err.Error()
+	}
+	return &Error{Exit: ExitUnreachable, Text: "cannot reach the cluster: " + strings.Join(parts, "; "),
+		Do: "check the addresses (--addr, LIFEBOAT_ADDR or the context file) and that a majority of the nodes runs", Err: f[0].err}
+}
+
+// handshakeRefused: the node ended the TLS handshake. With TLS 1.3 the client
+// learns that only after it has sent its request, which the node never read.
+func handshakeRefused(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
+}
+
+// rootText is the innermost error that still says something: the layers of
+// net/http around it name only the URL.
+func rootText(err error) string {
+	var sys *net.OpError
+	if errors.As(err, &sys) && sys.Err != nil {
+		return lastOf(sys.Err).Error()
+	}
+	return message(err)
+}
+
+func lastOf(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
+}
+
+// message is the text of a Connect error without its code.
+func message(err error) string {
+	var ce *connect.Error
+	if errors.As(err, &ce) && ce.Message() != "" {
+		return ce.Message()
+	}
+	return err.Error()
+}

@@ -1,0 +1,90 @@
+package lab
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// The positive control of every fencing test: without a control plane the same
+// guest does start twice on a LUN, and the guests say so.
+func TestDoubleStartShowsSplitBrain(t *testing.T) {
+	l := theLab(t)
+	dev, err := l.AddLUN("lun1")
+	must(t, err)
+	g := GuestSpec{Name: "twice", Disk: dev}
+	must(t, startGuest(t, l, 1, g))
+	heartbeats(t, l, 1, "twice", 3)
+	if found, err := l.SplitBrains(); err != nil || len(found) != 0 {
+		t.Fatalf("one copy alone reports %v, %v", found, err)
+	}
+	must(t, startGuest(t, l, 2, g))
+	heartbeats(t, l, 2, "twice", 2)
+	onConsole, onDisk := 0, 0
+	eventually(t, 20*time.Second, "both consoles and the disk tell of the split brain", func() bool {
+		found, err := l.SplitBrains()
+		must(t, err)
+		onConsole, onDisk = 0, 0
+		hosts := make(map[string]bool)
+		for _, f := range found {
+			where, _, _ := strings.Cut(f, ":")
+			if hosts[where] = true; where == dev {
+				onDisk++
+			} else {
+				onConsole++
+			}
+		}
+		return hosts["h1"] && hosts["h2"] && hosts[dev]
+	})
+	t.Logf("%d findings on consoles, %d on the disk", onConsole, onDisk)
+	stopGuest(t, l, 1, "twice")
+	stopGuest(t, l, 2, "twice")
+}
+
+// A guest that moves by power loss and restart is no split brain, and a shared
+// file is guarded by qemu's own lock.
+func TestFailoverIsNoSplitBrain(t *testing.T) {
+	l := theLab(t)
+	before, err := l.SplitBrains()
+	must(t, err)
+	disk, err := l.AddDisk("moving")
+	must(t, err)
+	g := GuestSpec{Name: "moving", Disk: disk}
+	must(t, startGuest(t, l, 3, g))
+	heartbeats(t, l, 3, "moving", 2)
+	if err := startGuest(t, l, 2, g); err == nil || !strings.Contains(err.Error(), "lock") {
+		t.Fatalf("second start on a locked file: %v", err)
+	}
+	must(t, l.PowerOff(t.Context(), 3))
+	must(t, startGuest(t, l, 2, g))
+	heartbeats(t, l, 2, "moving", 3)
+	after, err := l.SplitBrains()
+	must(t, err)
+	if len(after) != len(before) {
+		t.Errorf("split brain findings: %v", after[len(before):])
+	}
+	stopGuest(t, l, 2, "moving")
+	bootHost(t, l, 3)
+}
+
+// heartbeats waits until the guest has beaten n times on that host.
+func heartbeats(t *testing.T, l *Lab, host int, name string, n int) {
+	t.Helper()
+	eventually(t, 40*time.Second, "heartbeats of "+name, func() bool {
+		text, err := l.GuestLog(host, name)
+		must(t, err)
+		if strings.Contains(text, "DISK-ERROR") {
+			t.Fatalf("the guest cannot write its disk:\n%s", text)
+		}
+		return strings.Count(text, "HB vm="+name+" ") >= n
+	})
+}
+
+func TestDomainXMLRefusesNames(t *testing.T) {
+	var l Lab
+	for _, name := range []string{"", "../x", "a b", strings.Repeat("x", 41), "x tick=0"} {
+		if _, err := l.DomainXML(GuestSpec{Name: name}); err == nil {
+			t.Errorf("name %q was accepted", name)
+		}
+	}
+}
