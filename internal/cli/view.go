@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -89,7 +90,7 @@ func Span(d time.Duration) string {
 	case d < time.Second:
 		return fmt.Sprintf("%dms", d.Milliseconds())
 	case d < 10*time.Second:
-		return fmt.Sprintf("%.1fs", d.Truncate(100*time.Millisecond).Seconds())
+		return oneDecimal(d.Truncate(100*time.Millisecond).Seconds()) + "s"
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))
 	case d < time.Hour:
@@ -113,7 +114,12 @@ func Bytes(n uint64) string {
 	for value >= 1024 && unit < len(units)-1 {
 		value, unit = value/1024, unit+1
 	}
-	return fmt.Sprintf("%.1f %ciB", value, units[unit])
+	return fmt.Sprintf("%s %ciB", oneDecimal(value), units[unit])
+}
+
+// oneDecimal is "8.5", and "8" for what is whole.
+func oneDecimal(x float64) string {
+	return strings.TrimSuffix(strconv.FormatFloat(x, 'f', 1, 64), ".0")
 }
 
 // Count is a number with its noun: "1 host", "3 hosts".

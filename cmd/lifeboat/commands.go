@@ -1,0 +1,26 @@
+package main
+
+import (
+	"lifeboat/internal/cli"
+)
+
+// CLI is the whole command line. Each command lives in the file of its group.
+type CLI struct {
+	cli.Globals
+
+	Status  StatusCmd  `cmd:"" group:"Look:" help:"Show the state of the cluster in a few lines."`
+	Explain ExplainCmd `cmd:"" group:"Look:" help:"Say in sentences what happened to a VM, a host or a work item, and why."`
+	Event   EventCmd   `cmd:"" group:"Look:" help:"What happened: decisions, failures and what operators did."`
+
+	Host   HostCmd   `cmd:"" group:"Manage:" help:"Hypervisor hosts: see, drain, fence, declare dead."`
+	VM     VMCmd     `cmd:"" name:"vm" group:"Manage:" help:"Virtual machines: see, protect, start, stop."`
+	Work   WorkCmd   `cmd:"" group:"Manage:" help:"HA work: restarts and what else is being done about failures."`
+	Alert  AlertCmd  `cmd:"" group:"Manage:" help:"What an operator should know about."`
+	Node   NodeCmd   `cmd:"" group:"Manage:" help:"Management nodes."`
+	Policy PolicyCmd `cmd:"" group:"Manage:" help:"Cluster-wide settings."`
+	HA     HACmd     `cmd:"" name:"ha" group:"Manage:" help:"Arm or disarm failover of the whole cluster."`
+
+	CA         CACmd         `cmd:"" name:"ca" group:"Set up:" help:"Make the cluster's certificates. Works offline."`
+	Completion CompletionCmd `cmd:"" group:"Set up:" help:"Print a completion script for a shell."`
+	Version    VersionCmd    `cmd:"" group:"Set up:" help:"Show which lifeboat this is."`
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	pb "lifeboat/api/lifeboat/v1"
+	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/internal/cli"
+)
+
+// EventCmd is 'lifeboat event'.
+type EventCmd struct {
+	List  EventListCmd  `cmd:"" help:"List the newest events, or those after an id."`
+	Watch EventWatchCmd `cmd:"" help:"Print events as they happen, until interrupted."`
+}
+
+// EventListCmd is 'lifeboat event list'.
+type EventListCmd struct {
+	cli.ReadFlags
+	After   uint64 `placeholder:"ID" help:"Only events after this one, oldest first. Without it the newest are listed."`
+	Limit   uint32 `short:"n" default:"50" placeholder:"N" help:"At most so many events."`
+	Subject string `placeholder:"NAME" help:"Only events about this host, VM or node."`
+}
+
+// Run lists events.
+func (c *EventListCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
+	return cli.Show(ctx, env, g, c.ReadFlags, func(ctx context.Context, client *cli.Client) (*pb.ListEventsResponse, error) {
+		return cli.Read(ctx, client, lifeboatv1connect.AdminServiceClient.ListEvents,
+			&pb.ListEventsRequest{Stale: c.Stale, After: c.After, Limit: c.Limit, Subject: c.Subject})
+	}, func(v *cli.View, r *pb.ListEventsResponse) {
+		cli.DrawTable(v, eventColumns(), r.Events, "No events match.")
+	})
+}
+
+func eventColumns() []cli.Column[*pb.EventView] {
+	return []cli.Column[*pb.EventView]{
+		{Title: "ID", Cell: func(_ *cli.View, e *pb.EventView) string { return fmt.Sprint(e.Id) }},
+		{Title: "TIME", Cell: func(v *cli.View, e *pb.EventView) string { return v.Time(e.TimeUnixNs) }},
+		{Title: "LEVEL", Cell: func(_ *cli.View, e *pb.EventView) string { return e.Level }},
+		{Title: "TYPE", Cell: func(_ *cli.View, e *pb.EventView) string { return e.Type }},
+		{Title: "SUBJECT", Cell: func(_ *cli.View, e *pb.EventView) string { return e.Subject }},
+		{Title: "ACTOR", Cell: func(_ *cli.View, e *pb.EventView) string { return e.Actor }},
+		{Title: "LOG INDEX", Wide: true, Cell: func(_ *cli.View, e *pb.EventView) string { return fmt.Sprint(e.Index) }},
+		{Title: "TEXT", Cell: func(_ *cli.View, e *pb.EventView) string { return e.Text }},
+	}
+}
+
+// EventWatchCmd is 'lifeboat event watch'.
+type EventWatchCmd struct {
+	Stale   bool   `help:"Take the events that the node asked knows, also when it is not the leader and may be behind."`
+	After   uint64 `placeholder:"ID" help:"Begin after this event. Without it, begin with the newest."`
+	Last    uint32 `short:"n" default:"10" placeholder:"N" help:"How many old events to begin with."`
+	Subject string `placeholder:"NAME" help:"Only events about this host, VM or node."`
+}
+
+const (
+	// parkFor is how long a node may hold the request open for something new.
+	parkFor = 20 * time.Second
+	// watchBatch bounds one answer; the next follows at once.
+	watchBatch = 500
+)
+
+// Run prints events as they come. Interrupting is how it ends, so that is no
+// error; nor is a cluster that cannot be reached for a while.
+func (c *EventWatchCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
+	client, err := cli.Open(env, g)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	req := &pb.ListEventsRequest{Stale: c.Stale, After: c.After, Limit: watchBatch, Subject: c.Subject}
+	if c.After == 0 {
+		// Without a position the answer is the newest; nothing is parked.
+		req.Limit = c.Last
+	}
+	return cli.Follow(ctx, env, client, func(ctx context.Context, client *cli.Client, again bool) error {
+		if again {
+			client, req.WaitMs = client.Patient(parkFor), parkFor.Milliseconds()
+		}
+		r, err := cli.Read(ctx, client, lifeboatv1connect.AdminServiceClient.ListEvents, req)
+		if err != nil {
+			return err
+		}
+		for _, e := range r.Events {
+			if e.Id <= req.After {
+				continue
+			}
+			if err := cli.PrintEach(env, g, e, drawEvent); err != nil {
+				return err
+			}
+			req.After = e.Id
+		}
+		req.Limit = watchBatch
+		return nil
+	})
+}
+
+// drawEvent prints a time, not an age: the line stays while time goes on.
+func drawEvent(v *cli.View, e *pb.EventView) {
+	at := time.Unix(0, e.TimeUnixNs).UTC().Format("2006-01-02T15:04:05.000Z07:00")
+	by := ""
+	if v.Wide {
+		by = fmt.Sprintf("  (%s, id %d, log index %d)", e.Actor, e.Id, e.Index)
+	}
+	v.Line("%s  %-5s %-20s %-12s %s%s", at, e.Level, e.Type, e.Subject, e.Text, by)
+}

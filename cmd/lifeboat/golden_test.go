@@ -1,0 +1,41 @@
+package main
+
+import "testing"
+
+// TestTranscripts runs every command against a cluster that works and compares
+// what it sent and printed, word for word.
+func TestTranscripts(t *testing.T) {
+	const web1 = "22222222-2222-4222-8222-222222222222"
+	for name, lines := range map[string][]string{
+		"status": {"status", "status -o wide", "status -o json", "status -o yaml"},
+		"host": {
+			"host list", "host list -o wide", "host show h1", "host show h2 -o wide", "host show h3", "host show h9", "host show h3 -o json",
+			"host disable h1", "host enable h1", "host maintenance on h1", "host maintenance off h1", "host remove h2 --force", "host disable h9",
+		},
+		"vm": {
+			"vm list", "vm list -o wide", "vm list --host h2 --protected", "vm list --host h7", "vm show db-1", "vm show " + web1, "vm show nope",
+			"vm protect scratch --ha always --priority high --max-restart 0", "vm protect db-1", "vm unprotect db-1",
+			"vm start web-1", "vm stop web-1", "vm clear web-1", "vm start db-1", "vm start nope",
+		},
+		"work":    {"work list", "work list --all", "work list -o wide", "work list --vm db-1", "work show 140000", "work show 5", "work cancel #140000", "work retry 140000 -o json", "work cancel 5"},
+		"alert":   {"alert list", "alert list --all -o wide", "alert list --type nope", "alert show 90001", "alert show 1", "alert ack 137001", "alert resolve 137001", "alert list", "alert ack 1"},
+		"event":   {"event list", "event list -o wide -n 2", "event list --after 138000", "event list --subject nobody", "event list -n 1 -o yaml"},
+		"node":    {"node list", "node list -o wide", "node show n3", "node show n9", "node remove n3", "node remove n1 --force", "node transfer-leadership", "node transfer-leadership n2"},
+		"policy":  {"policy list", "policy get suspect-after", "policy get nope", "policy set beat=2s suspect-after=3", "policy set nope=1", "policy set beat", "policy set beat=1s beat=2s", "policy get beat -o json"},
+		"ha":      {"ha disarm", "status", "ha arm -o json"},
+		"explain": {"explain vm web-1", "explain vm web-1 -o json", "explain vm nope", "explain work nope", "explain pod web-1"},
+		"version": {"version", "version -o json"},
+		"usage":   {"host", "hots", "host lits", "host list --foo", "status -o xml", "host show", "vm protect a --ha sometimes", "work show abc", "work show -- -1", "host list --timeout soon"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, busyState())
+			golden(t, name, w.transcript(lines...))
+		})
+	}
+}
+
+func TestEmptyCluster(t *testing.T) {
+	w := newWorld(t, emptyState())
+	golden(t, "empty", w.transcript("status", "host list", "vm list", "vm list --protected", "work list", "work list -a",
+		"alert list", "event list", "node list", "policy list", "host list -o json"))
+}

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+
+	pb "lifeboat/api/lifeboat/v1"
+	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/internal/cli"
+)
+
+// HACmd is 'lifeboat ha'.
+type HACmd struct {
+	Arm    HAArmCmd    `cmd:"" help:"Let the cluster fence hosts and restart VMs."`
+	Disarm HADisarmCmd `cmd:"" help:"Fence and restart nothing. A host with an armed lease counts as disarmed only when its agent has acknowledged."`
+}
+
+// HAArmCmd is 'lifeboat ha arm'.
+type HAArmCmd struct{}
+
+// Run arms HA.
+func (c *HAArmCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
+	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.ControlHA, &pb.ControlHARequest{Action: "arm"}, "HA is armed", "")
+}
+
+// HADisarmCmd is 'lifeboat ha disarm'.
+type HADisarmCmd struct{}
+
+// Run disarms HA.
+func (c *HADisarmCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
+	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.ControlHA, &pb.ControlHARequest{Action: "disarm"}, "HA is disarmed: nothing is fenced or restarted", "")
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	pb "lifeboat/api/lifeboat/v1"
+	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/internal/cli"
+)
+
+// NodeCmd is 'lifeboat node'.
+type NodeCmd struct {
+	List               NodeListCmd     `cmd:"" help:"List the management nodes."`
+	Show               NodeShowCmd     `cmd:"" help:"Show everything about a management node."`
+	Remove             NodeRemoveCmd   `cmd:"" help:"Take a node out of the cluster for good."`
+	TransferLeadership NodeTransferCmd `cmd:"" help:"Let another node lead."`
+}
+
+// NodeListCmd is 'lifeboat node list'.
+type NodeListCmd struct {
+	cli.ReadFlags
+}
+
+// Run lists the nodes.
+func (c *NodeListCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
+	return cli.Show(ctx, env, g, c.ReadFlags, func(ctx context.Context, client *cli.Client) (*pb.ListNodesResponse, error) {
+		return cli.Read(ctx, client, lifeboatv1connect.AdminServiceClient.ListNodes, &pb.ListNodesRequest{Stale: c.Stale})
+	}, func(v *cli.View, r *pb.ListNodesResponse) {
+		cli.DrawTable(v, nodeColumns(), r.Nodes, "No management nodes are known.")
+	})
+}
+
+func nodeColumns() []cli.Column[*pb.NodeView] {
+	return []cli.Column[*pb.NodeView]{
+		{Title: "NODE", Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Id }},
+		{Title: "STATE", Cell: func(_ *cli.View, n *pb.NodeView) string { return n.State }},
+		{Title: "ROLE", Cell: func(_ *cli.View, n *pb.NodeView) string { return nodeRole(n) }},
+		{Title: "ADDRESS", Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Addr }},
+		{Title: "HTTP", Wide: true, Cell: func(_ *cli.View, n *pb.NodeView) string { return n.HttpAddr }},
+		{Title: "VERSION", Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Version }},
+		{Title: "HOST", Wide: true, Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Machine }},
+		{Title: "RUN", Wide: true, Cell: func(_ *cli.View, n *pb.NodeView) string { return n.RunId }},
+		{Title: "SINCE", Cell: func(v *cli.View, n *pb.NodeView) string { return v.Time(n.SinceUnixNs) }},
+		{Title: "LOG INDEX", Wide: true, Cell: func(_ *cli.View, n *pb.NodeView) string { return fmt.Sprint(n.Index) }},
+		{Title: "REASON", Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Reason }},
+	}
+}
+
+func nodeRole(n *pb.NodeView) string {
+	switch {
+	case n.Leader:
+		return "leader"
+	case n.Voter:
+		return "voter"
+	}
+	return "non-voter"
+}
+
+// NodeShowCmd is 'lifeboat node show'.
+type NodeShowCmd struct {
+	cli.ReadFlags
+	Node string `arg:"" help:"Name of the node."`
+}
+
+// Run shows one node.
+func (c *NodeShowCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
+	return cli.Show(ctx, env, g, c.ReadFlags, func(ctx context.Context, client *cli.Client) (*pb.NodeView, error) {
+		r, err := cli.Read(ctx, client, lifeboatv1connect.AdminServiceClient.ListNodes, &pb.ListNodesRequest{Stale: c.Stale})
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range r.Nodes {
+			if n.Id == c.Node {
+				return n, nil
+			}
+		}
+		return nil, notFound("node", c.Node, seeNodes)
+	}, func(v *cli.View, n *pb.NodeView) {
+		v.Fields(
+			[2]string{"Node", n.Id},
+			[2]string{"State", withReason(n.State, n.Reason)},
+			[2]string{"Role", nodeRole(n)},
+			[2]string{"Since", fmt.Sprintf("%s, log index %d", v.Time(n.SinceUnixNs), n.Index)},
+			[2]string{"Address", n.Addr},
+			[2]string{"Health and metrics", n.HttpAddr},
+			[2]string{"Version", n.Version},
+			[2]string{"Run", n.RunId},
+			[2]string{"Shares machine with host", n.Machine},
+		)
+	})
+}
+
+// NodeRemoveCmd is 'lifeboat node remove'.
+type NodeRemoveCmd struct {
+	Node  string `arg:"" help:"Name of the node."`
+	Force bool   `help:"Also when the cluster would rather not; it says so first."`
+}
+
+// Run removes a node.
+func (c *NodeRemoveCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
+	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.ControlNode,
+		&pb.ControlNodeRequest{Id: c.Node, Action: "remove", Force: c.Force}, fmt.Sprintf("node %s is removed", c.Node), seeNodes)
+}
+
+// NodeTransferCmd is 'lifeboat node transfer-leadership'.
+type NodeTransferCmd struct {
+	Node string `arg:"" optional:"" help:"Who is to lead; left out, the most up to date."`
+}
+
+// Run transfers the leadership.
+func (c *NodeTransferCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
+	done := "the leadership was transferred"
+	if c.Node != "" {
+		done += " to node " + c.Node
+	}
+	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.ControlNode,
+		&pb.ControlNodeRequest{Id: c.Node, Action: "transfer-leadership"}, done, seeNodes)
+}

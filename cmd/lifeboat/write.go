@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	pb "lifeboat/api/lifeboat/v1"
+	"lifeboat/internal/cli"
+)
+
+// change sends one write and prints what the cluster says to it. done is the
+// sentence for when the cluster says nothing; hint is what to do when it
+// refuses without saying that.
+func change[Req any](ctx context.Context, env *cli.Env, g *cli.Globals, m cli.Method[Req, pb.WriteResponse], req *Req, done, hint string) error {
+	client, err := cli.Open(env, g)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return changeWith(ctx, env, g, client, m, req, done, hint)
+}
+
+func changeWith[Req any](ctx context.Context, env *cli.Env, g *cli.Globals, client *cli.Client, m cli.Method[Req, pb.WriteResponse], req *Req, done, hint string) error {
+	res, err := cli.Write(ctx, client, m, req)
+	if err != nil {
+		return withNames(err, hint)
+	}
+	if res.Message == "" {
+		res.Message = done
+	}
+	return cli.Print(env, g, res, func(v *cli.View, w *pb.WriteResponse) {
+		v.Line("%s (log index %d)", w.Message, w.Index)
+	})
+}
+
+// The names that a refusal usually is about.
+const (
+	seeHosts  = "'lifeboat host list' shows the hosts"
+	seeVMs    = "'lifeboat vm list' shows the VMs"
+	seeWork   = "'lifeboat work list --all' shows the work items"
+	seeAlerts = "'lifeboat alert list --all' shows the alerts"
+	seeNodes  = "'lifeboat node list' shows the nodes"
+	seePolicy = "'lifeboat policy list' shows the settings"
+)
+
+// withNames adds to a refusal of a name where the names are.
+func withNames(err error, hint string) error {
+	return cli.WithHint(err, hint, connect.CodeNotFound, connect.CodeInvalidArgument)
+}
+
+// notFound is the refusal for a name that is not in a list of the cluster.
+func notFound(noun, name, hint string) error {
+	return &cli.Error{Exit: cli.ExitRefused, Text: "no " + noun + " \"" + name + "\" in this cluster", Do: hint}
+}
