@@ -24,6 +24,7 @@ const dialWithin = 3 * time.Second
 // Client calls the management nodes of one cluster. Not for concurrent use.
 type Client struct {
 	nodes   []endpoint
+	found   string        // where the addresses came from, for people
 	timeout time.Duration // for one call, all nodes together
 	wait    time.Duration // what a long poll may take on top
 	http    *http.Client
@@ -36,15 +37,18 @@ type endpoint struct {
 
 // Open finds the cluster and loads the certificates. Nothing is dialled yet.
 func Open(env *Env, g *Globals) (*Client, error) {
-	conn, err := Connection(env, g)
+	conn, found, err := Connection(env, g)
 	if err != nil {
 		return nil, err
+	}
+	if g.Verbose {
+		fmt.Fprintf(env.Stderr, "lifeboat: asking %s, %s\n", strings.Join(conn.Addrs, ", "), found)
 	}
 	creds, err := transport.LoadCredentials(transport.Files{Cert: conn.Cert, Key: conn.Key, CA: conn.CA}, nil)
 	if err != nil {
 		return nil, Usage("", "%w", err)
 	}
-	c := &Client{timeout: g.Timeout, http: transport.NewHTTPClient(creds, transport.ClientOptions{})}
+	c := &Client{found: found, timeout: g.Timeout, http: transport.NewHTTPClient(creds, transport.ClientOptions{})}
 	for _, addr := range conn.Addrs {
 		c.nodes = append(c.nodes, endpoint{addr, lifeboatv1connect.NewAdminServiceClient(c.http, "https://"+addr)})
 	}
@@ -99,7 +103,7 @@ func call[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res], req 
 		}
 		failed = append(failed, failure{n.addr, err})
 	}
-	return nil, failed.err()
+	return nil, failed.err(c.found)
 }
 
 // attempt is one call to one node.
@@ -194,7 +198,7 @@ type failure struct {
 
 type failures []failure
 
-func (f failures) err() error {
+func (f failures) err(found string) error {
 	if len(f) == 0 {
 		return Usage("set --addr", "no cluster to talk to: the list of addresses is empty")
 	}
@@ -203,7 +207,7 @@ func (f failures) err() error {
 		parts[i] = one.addr + ": " + one.err.Error()
 	}
 	return &Error{Exit: ExitUnreachable, Text: "cannot reach the cluster: " + strings.Join(parts, "; "),
-		Do: "check the addresses (--addr, LIFEBOAT_ADDR or the context file) and that a majority of the nodes runs", Err: f[0].err}
+		Do: "check that a majority of the nodes runs, and that these are the addresses (" + found + ")", Err: f[0].err}
 }
 
 // handshakeRefused: the node ended the TLS handshake. With TLS 1.3 the client

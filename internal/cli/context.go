@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,34 +48,38 @@ func userContextPath(env *Env) string {
 }
 
 // Connection finds the cluster: each setting is taken from its flag, else from
-// its environment variable, else from the first context file there is.
-func Connection(env *Env, g *Globals) (Context, error) {
-	c := Context{
+// its environment variable, else from a context file. The note says in words
+// where it was found; it is for people, and part of the error when nothing
+// answers there.
+func Connection(env *Env, g *Globals) (c Context, note string, err error) {
+	c = Context{
 		Addrs: splitAddrs(first(g.Addr, env.getenv("LIFEBOAT_ADDR"))),
 		Cert:  first(g.Cert, env.getenv("LIFEBOAT_CERT")),
 		Key:   first(g.Key, env.getenv("LIFEBOAT_KEY")),
 		CA:    first(g.CA, env.getenv("LIFEBOAT_CA")),
 	}
+	note = "as flags and environment say"
 	if len(c.missing()) > 0 {
-		file, looked, err := findContext(env, g)
+		file, found, err := findContext(env, g, c.Addrs)
 		if err != nil {
-			return Context{}, err
+			return Context{}, "", err
 		}
 		if len(c.Addrs) == 0 {
 			c.Addrs = file.Addrs
 		}
 		c.Cert, c.Key, c.CA = first(c.Cert, file.Cert), first(c.Key, file.Key), first(c.CA, file.CA)
 		if missing := c.missing(); len(missing) > 0 {
-			return Context{}, Usage("start one with 'lifeboat dev', or set what is missing by flag, environment or in a context file",
-				"no cluster to talk to: %s not set, %s", strings.Join(missing, ", "), looked)
+			return Context{}, "", Usage("start one with 'lifeboat dev', or set what is missing by flag, environment or in a context file",
+				"no cluster to talk to: %s not set, %s", strings.Join(missing, ", "), found)
 		}
+		note = found
 	}
 	for _, addr := range c.Addrs {
 		if err := checkAddr(addr); err != nil {
-			return Context{}, err
+			return Context{}, "", err
 		}
 	}
-	return c, nil
+	return c, note, nil
 }
 
 // missing names the settings without a value, the way a user sets them.
@@ -96,33 +101,60 @@ func (c Context) missing() []string {
 	return names
 }
 
-// findContext reads the first context file there is, and says in words where it
-// looked. No file at all is not an error here.
-func findContext(env *Env, g *Globals) (c Context, looked string, err error) {
+// findContext reads the context file that counts, and says in words which one
+// that is or where it looked. No file at all is not an error here.
+//
+// A running 'lifeboat dev' counts before the user's own file: whoever plays with
+// it must not hit a real cluster by mistake. But it counts for its own addresses
+// only.
+func findContext(env *Env, g *Globals, addrs []string) (c Context, found string, err error) {
 	if path := first(g.Context, env.getenv("LIFEBOAT_CONTEXT")); path != "" {
 		c, err = ReadContext(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			err = Usage("check --context or LIFEBOAT_CONTEXT", "read context file %s: it does not exist", path)
 		}
-		return c, "also not in " + path, err
+		return c, "with the context file " + path, err
 	}
-	dev := DevContextPath(env)
-	var absent []string
-	for _, path := range []string{userContextPath(env), dev} {
-		if path == "" {
-			continue
+	dev, user := DevContextPath(env), userContextPath(env)
+	switch c, err := readDevContext(dev, env.UID); {
+	case err == nil && serves(c, addrs):
+		if fileExists(user) {
+			fmt.Fprintf(env.Stderr, "lifeboat: this is the cluster of 'lifeboat dev'; stop it or use --context %s for yours\n", user)
 		}
-		c, err := ReadContext(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			absent = append(absent, path)
-			continue
-		}
-		if err == nil && path == dev {
-			err = checkOwner(path, env.UID)
-		}
-		return c, "also not in " + path, err
+		return c, "as 'lifeboat dev' says in " + dev, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist) && len(addrs) == 0:
+		return Context{}, "", err
 	}
-	return Context{}, "and there is no " + strings.Join(absent, " and no "), nil
+	if user == "" {
+		return Context{}, "and there is no " + dev, nil
+	}
+	c, err = ReadContext(user)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Context{}, "and there is no " + user + lacking(dev, addrs), nil
+	}
+	return c, "with the context file " + user, err
+}
+
+// serves reports whether c is the context of the cluster at addrs.
+func serves(c Context, addrs []string) bool {
+	for _, addr := range addrs {
+		if !slices.Contains(c.Addrs, addr) {
+			return false
+		}
+	}
+	return true
+}
+
+func lacking(dev string, addrs []string) string {
+	if fileExists(dev) {
+		return fmt.Sprintf("; the cluster of 'lifeboat dev' is not at %s", strings.Join(addrs, ","))
+	}
+	return " and no " + dev
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return path != "" && err == nil
 }
 
 // ReadContext reads a context file. Unknown keys are refused: a misspelled one
@@ -131,6 +163,9 @@ func ReadContext(path string) (Context, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return Context{}, Usage("make it readable for you, or name another with --context", "read context file: %w", err)
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return Context{}, Usage("write addrs (a list), cert, key and ca into it", "read context file %s: it is empty", path)
 	}
 	var c Context
 	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&c); err != nil {
@@ -165,18 +200,27 @@ func WriteContext(path string, c Context) error {
 	return nil
 }
 
-// checkOwner refuses a context that another user left in a shared directory: it
-// would choose the cluster that our commands go to.
-func checkOwner(path string, uid int) error {
-	fi, err := os.Stat(path)
+// readDevContext reads the context of 'lifeboat dev' if nobody else can have put
+// it there: the directory above may be shared, and the file chooses the cluster
+// that our commands go to.
+func readDevContext(path string, uid int) (Context, error) {
+	dir := filepath.Dir(path)
+	fi, err := os.Lstat(dir)
 	if err != nil {
-		return fmt.Errorf("read context file: %w", err)
+		return Context{}, fmt.Errorf("read context file: %w", err)
 	}
-	if st, ok := fi.Sys().(*syscall.Stat_t); ok && int(st.Uid) != uid {
-		return Usage("remove it, or name your cluster with --context",
-			"read context file %s: it belongs to user %d, not to you", path, st.Uid)
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	switch {
+	case !fi.IsDir() || !ok:
+		return Context{}, Usage("remove it", "read the context of 'lifeboat dev': %s is not a directory", dir)
+	case int(st.Uid) != uid:
+		return Context{}, Usage("name your cluster with --context",
+			"read the context of 'lifeboat dev': %s belongs to user %d, not to you", dir, st.Uid)
+	case fi.Mode().Perm()&0o022 != 0:
+		return Context{}, Usage("make it yours with chmod 700, or remove it",
+			"read the context of 'lifeboat dev': others may write to %s", dir)
 	}
-	return nil
+	return ReadContext(path)
 }
 
 func checkAddr(addr string) error {

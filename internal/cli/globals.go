@@ -9,8 +9,9 @@ type Globals struct {
 	Cert    string        `placeholder:"FILE" group:"Connection:" help:"Your certificate (LIFEBOAT_CERT)."`
 	Key     string        `placeholder:"FILE" group:"Connection:" help:"The private key of the certificate (LIFEBOAT_KEY)."`
 	CA      string        `name:"ca" placeholder:"FILE" group:"Connection:" help:"The cluster's CA certificate (LIFEBOAT_CA)."`
-	Context string        `placeholder:"FILE" group:"Connection:" help:"YAML file with addrs, cert, key and ca, for what is not given above (LIFEBOAT_CONTEXT; else ~/.config/lifeboat/context.yaml, else a running 'lifeboat dev')."`
+	Context string        `placeholder:"FILE" group:"Connection:" help:"YAML file with addrs, cert, key and ca, for what is not given above (LIFEBOAT_CONTEXT; else a running 'lifeboat dev', else ~/.config/lifeboat/context.yaml)."`
 	Timeout time.Duration `default:"15s" group:"Connection:" help:"How long to wait for an answer."`
+	Verbose bool          `short:"v" group:"Connection:" help:"Say on stderr which nodes are asked and how they were found."`
 }
 
 // ReadFlags belong to commands that look and change nothing.
