@@ -86,10 +86,16 @@ func (t *tx) fenceAttempt(c *logpb.FenceAttempt) string {
 	if int(c.Level) >= len(h.Fence) {
 		return fmt.Sprintf("host %s has no fence level %d", h.ID, c.Level)
 	}
-	if h.Attempt != nil && h.Attempt.Open && t.now < h.Attempt.Until && h.Attempt.Executor != c.Executor {
-		return fmt.Sprintf("another fence attempt on host %s may be in flight", h.ID)
+	until := t.now + c.DeadlineNs
+	if h.Attempt != nil && h.Attempt.Open {
+		if c.Attempt <= h.Attempt.Number {
+			return "" // late or repeated
+		}
+		// A new leader does not wait for what an old one may have sent: cutting
+		// power twice harms nobody. But the host is held back until both ended.
+		until = max(until, h.Attempt.Until)
 	}
-	h.Attempt = &Attempt{Level: c.Level, Number: c.Attempt, Executor: c.Executor, Until: t.now + c.DeadlineNs, Open: true}
+	h.Attempt = &Attempt{Level: c.Level, Number: c.Attempt, Executor: c.Executor, Until: until, Open: true}
 	t.setHost(h)
 	t.event("HOST.FENCE.ATTEMPT", Warning, hostSubject(h.ID), "attempt %d to fence host %s by %s (deadline %s)", c.Attempt, h.ID, h.Fence[c.Level].Driver, time.Duration(c.DeadlineNs))
 	return ""

@@ -1,0 +1,133 @@
+package ha
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"lifeboat/fsm"
+)
+
+// Line is one sentence of an explanation, with the log entry it rests on.
+type Line struct {
+	Index uint64 // 0: not about one entry
+	Time  int64  // unix ns
+	Text  string
+}
+
+// ExplainVM says what a VM's situation is and what led to it: the events of
+// the VM, and those of every host it was on around the times of its work.
+func ExplainVM(s *fsm.State, id fsm.VMID) []Line {
+	v, owner := s.VM(id)
+	if v == nil {
+		return nil
+	}
+	out := []Line{{Text: situation(s, v, owner)}}
+	about := map[string]bool{"vm " + v.Name: true}
+	since := v.Since
+	for _, w := range s.AllWork() {
+		if w.VM != id {
+			continue
+		}
+		since = min(since, w.Lost, w.Created)
+		for _, h := range []fsm.HostID{w.From, w.Target} {
+			if h != "" {
+				about["host "+string(h)] = true
+			}
+		}
+	}
+	return append(out, story(s, about, "vm "+v.Name, since-int64(time.Minute))...)
+}
+
+// ExplainHost says what a host's situation is and what led to it.
+func ExplainHost(s *fsm.State, id fsm.HostID) []Line {
+	h := s.Host(id)
+	if h == nil {
+		return nil
+	}
+	text := fmt.Sprintf("Host %s is %s (%s, HA %s), epoch %d, %d VMs, %d of them protected and not off.", h.ID, h.Status, h.Resource, h.HA, h.Epoch, len(h.VMs), h.RunsProtected())
+	if h.Reason != "" {
+		text += " Reason: " + h.Reason + "."
+	}
+	if h.Proof != nil && h.Status == fsm.Down {
+		text += fmt.Sprintf(" It was proven dead by %s (%s): %s.", h.Proof.Kind, h.Proof.By, h.Proof.Detail)
+	}
+	if !h.Fenceable(s.Policy) && h.Status != fsm.Removed {
+		text += " Nothing could prove it dead: VMs there wait for an operator if it dies."
+	}
+	return append([]Line{{Text: text}}, story(s, map[string]bool{"host " + string(id): true}, "host "+string(id), 0)...)
+}
+
+// situation is the present in one sentence or two.
+func situation(s *fsm.State, v *fsm.VM, owner *fsm.Host) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "VM %s ", v.Name)
+	switch {
+	case v.Power == fsm.PowerOn:
+		fmt.Fprintf(&b, "runs on host %s", owner.ID)
+	case v.Gone:
+		fmt.Fprintf(&b, "runs nowhere; it was last on host %s", owner.ID)
+	default:
+		fmt.Fprintf(&b, "is %s on host %s", v.Power, owner.ID)
+	}
+	if v.Incarnation != 0 {
+		fmt.Fprintf(&b, " at incarnation %s", v.Incarnation)
+	}
+	if v.Reason != fsm.ReasonNone {
+		fmt.Fprintf(&b, " (%s)", v.Reason)
+	}
+	if v.Protected() {
+		fmt.Fprintf(&b, "; protected by %s, wanted %s.", v.ProtectedBy, onOff(v.Wanted))
+	} else {
+		b.WriteString("; not protected: it is seen and never touched.")
+	}
+	if w := s.Work(v.Work); w != nil {
+		fmt.Fprintf(&b, " Work %d is %s since the VM was lost (%s)", w.ID, w.Step, w.Cause)
+		if w.Reason != "" {
+			fmt.Fprintf(&b, ": %s", w.Reason)
+		}
+		b.WriteString(".")
+	}
+	if v.Error != "" {
+		fmt.Fprintf(&b, " HA gave up: %s. Mend the cause, then run `lifeboat vm clear %s`.", v.Error, v.Name)
+	}
+	if v.Spec != nil && len(v.Spec.Local) > 0 {
+		fmt.Fprintf(&b, " It cannot start elsewhere: %s.", strings.Join(v.Spec.Local, ", "))
+	}
+	if owner.Status != fsm.Up {
+		fmt.Fprintf(&b, " Host %s is %s", owner.ID, owner.Status)
+		if owner.Reason != "" {
+			fmt.Fprintf(&b, ": %s", owner.Reason)
+		}
+		b.WriteString(".")
+	}
+	return b.String()
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
+// maxStory is how many lines of history are told.
+const maxStory = 100
+
+// story picks the events about the subjects: all of the main one, those of the
+// others only from since on, and without the ones about other VMs.
+func story(s *fsm.State, about map[string]bool, main string, since int64) []Line {
+	var out []Line
+	for _, e := range s.EventsDown() {
+		if !about[e.Subject] || e.Subject != main && e.Time < since {
+			continue
+		}
+		out = append(out, Line{Index: e.Index, Time: e.Time, Text: e.Text})
+		if len(out) == maxStory {
+			break
+		}
+	}
+	slices.Reverse(out)
+	return out
+}

@@ -1,0 +1,117 @@
+package ha
+
+import (
+	"time"
+
+	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
+)
+
+// Plan is what is to be done now.
+type Plan struct {
+	// Commands are to be proposed in order. Time and actor are the proposer's.
+	Commands []*logpb.Command
+	// Effects are to be running. An effect that was started once in this term
+	// is not started again.
+	Effects []Effect
+	// Transfer is why leadership must go to another node now; "" = it need not.
+	Transfer string
+	// Wake is when to ask again at the latest, on Now.Mono.
+	Wake time.Duration
+}
+
+// Effect acts on the world outside the log.
+type Effect interface{ effect() }
+
+// Investigate asks around whether a host lives.
+type Investigate struct {
+	Host  fsm.HostID
+	Epoch uint64
+	Round int
+	Peers []fsm.HostID  // who is asked to reach it
+	BMC   []int         // fence levels whose power state is read
+	For   time.Duration // answers that come later do not count
+}
+
+// Fence runs one committed attempt (S10).
+type Fence struct {
+	Host    fsm.HostID
+	Epoch   uint64
+	Level   uint32
+	Attempt uint32
+	Timeout time.Duration
+}
+
+func (Investigate) effect() {}
+func (Fence) effect()       {}
+
+// never is later than every instant.
+const never = time.Duration(1<<63 - 1)
+
+// decision is one run of Decide.
+type decision struct {
+	s    *fsm.State
+	p    *fsm.Policy
+	soft *Soft
+	now  Now
+	plan Plan
+
+	held map[string]string // brake domain → reason, as of now
+	room *placer
+}
+
+// Decide says what is to be done about the state.
+func Decide(s *fsm.State, soft *Soft, now Now) Plan {
+	d := &decision{s: s, p: s.Policy, soft: soft, now: now, plan: Plan{Wake: never}}
+	d.brakes()
+	for _, h := range s.Hosts() {
+		d.host(h)
+	}
+	d.work()
+	return d.plan
+}
+
+func (d *decision) do(c *logpb.Command) { d.plan.Commands = append(d.plan.Commands, c) }
+
+func (d *decision) run(e Effect) { d.plan.Effects = append(d.plan.Effects, e) }
+
+func (d *decision) wake(t time.Duration) { d.plan.Wake = min(d.plan.Wake, max(t, d.now.Mono)) }
+
+// wakeAt is wake for a timer of the log.
+func (d *decision) wakeAt(wall int64) {
+	d.wake(d.now.Mono + time.Duration(wall-d.now.Wall))
+}
+
+// contact is what was heard of a host in its current epoch.
+func (d *decision) contact(h *fsm.Host) Contact {
+	c := d.soft.Hosts[h.ID]
+	if c.Epoch != h.Epoch {
+		return Contact{Epoch: h.Epoch}
+	}
+	return c
+}
+
+// quiet is how long nothing was heard while somebody listened.
+func (d *decision) quiet(c Contact) time.Duration {
+	return d.now.Mono - max(c.Heard, d.soft.Since)
+}
+
+// silent reports whether so long that the host is suspect.
+func (d *decision) silent(c Contact) bool { return d.quiet(c) >= d.p.SuspectAfter() }
+
+// proven reports whether this term has committed freshly enough to act on the
+// outside world (S14).
+func (d *decision) proven() bool {
+	if d.soft.Proven < 0 || d.now.Mono-d.soft.Proven > freshCommit {
+		d.wake(d.now.Mono + retryFresh)
+		return false
+	}
+	return true
+}
+
+const (
+	// freshCommit is how old the proposal of the last committed canary may be;
+	// there is one a second.
+	freshCommit = 3 * time.Second
+	retryFresh  = 100 * time.Millisecond
+)

@@ -1,0 +1,83 @@
+package ha
+
+import (
+	"time"
+
+	"lifeboat/fsm"
+)
+
+// Now is a leader's two clocks. Log time is never used for leases or silence
+// (S13).
+type Now struct {
+	Wall int64         // unix ns: timers that stand in the log
+	Mono time.Duration // since the term began, on a monotonic clock
+}
+
+// Soft is what the leader of a term knows and the log does not. All durations
+// are instants on Now.Mono.
+type Soft struct {
+	// Executor names this leadership, e.g. "n1 in term 7": a fence attempt of
+	// another one may be in flight without us.
+	Executor string
+	// Machine is the host that shares this node's machine, if any: a leader
+	// hands over before it fences that one (S10).
+	Machine fsm.HostID
+	// Since is when the leader began to listen without a gap: the term's start,
+	// or later when its process was frozen in between. Silence before it is the
+	// observer's, not the host's.
+	Since time.Duration
+	// Proven is when the newest canary of this term that has committed was
+	// proposed; negative when none has (S14).
+	Proven time.Duration
+	Hosts  map[fsm.HostID]Contact
+}
+
+// Contact is what was heard of one host in this term.
+type Contact struct {
+	Epoch uint64 // the epoch that all below is about
+	// Heard is when the last request of this epoch arrived; 0 = not in this term.
+	Heard time.Duration
+	// Absorbed is when (unix ns, leader's clock) the newest report arrived whose
+	// changes are all committed.
+	Absorbed int64
+	Check    *Investigation
+	Fence    *FenceRun
+}
+
+// Investigation is one round of asking around about a silent host.
+type Investigation struct {
+	Round    int
+	Started  time.Duration
+	Complete bool // everybody who was asked has answered, or given up
+	Findings []Finding
+}
+
+// Finding is what one source said.
+type Finding struct {
+	Source  string
+	Verdict fsm.Verdict
+	Detail  string
+}
+
+// Verdict sums up the findings: seen alive beats read as dead, because a power
+// reading can be of the wrong machine; nothing seen is unknown (S20).
+func (i *Investigation) Verdict() fsm.Verdict {
+	v := fsm.Unknown
+	for _, f := range i.Findings {
+		switch f.Verdict {
+		case fsm.Alive:
+			return fsm.Alive
+		case fsm.Dead:
+			v = fsm.Dead
+		}
+	}
+	return v
+}
+
+// FenceRun is what became of a fence effect of this term.
+type FenceRun struct {
+	Attempt uint32
+	Ended   time.Duration // 0 = still runs
+	Proof   *Finding      // the power was read as off, twice (S9)
+	Failure string
+}
