@@ -46,13 +46,23 @@ func (f *fakeAdmin) intercept(next connect.UnaryFunc) connect.UnaryFunc {
 		if id, ok := transport.IdentityFromContext(ctx); !ok || id.Kind != transport.KindOperator {
 			return nil, connect.NewError(connect.CodePermissionDenied, fmt.Errorf("%s may not use the admin API: use the certificate of an operator", id))
 		}
-		if f.before != nil {
-			if err := f.before(ctx, procedure); err != nil {
+		f.mu.Lock()
+		before := f.before
+		f.mu.Unlock()
+		if before != nil {
+			if err := before(ctx, procedure); err != nil {
 				return nil, err
 			}
 		}
 		return next(ctx, req)
 	}
+}
+
+// behave sets what runs ahead of every method from now on.
+func (f *fakeAdmin) behave(before func(ctx context.Context, procedure string) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.before = before
 }
 
 func notFoundErr(format string, args ...any) error {
