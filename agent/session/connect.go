@@ -1,0 +1,343 @@
+package session
+
+import (
+	"slices"
+	"time"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+)
+
+// Deadlines and pauses of the connection.
+const (
+	registerTimeout = 3 * time.Second
+	leaveTimeout    = 5 * time.Second
+	answerSlack     = 2 * time.Second // beyond the beat for which a report is parked
+	backoffMin      = 100 * time.Millisecond
+	backoffMax      = time.Second
+	forgiveAfter    = 10 * time.Second // a manager that failed is not preferred for this long
+	sentKept        = 256
+	maxManagers     = 32
+)
+
+type connState struct {
+	managers []*manager
+	target   *manager
+	leader   string // address, as last told
+
+	registering bool
+	registerSeq uint64
+
+	seq      uint64 // of the last report sent
+	firstSeq uint64 // of this epoch
+	waiting  bool   // for the answer to seq
+	since    Instant
+	lastSent Instant
+	next     Instant // of an unchanged report
+	changed  bool    // there is something to say at once
+	retryAt  Instant
+	fails    int
+	beat     time.Duration
+
+	probes  []*probing
+	leaving bool // Leave is under way
+}
+
+type manager struct {
+	Manager
+	failedAt Instant
+	failed   bool
+}
+
+func (c *connState) init(s *Session) {
+	c.beat = defaultBeat
+	c.retryAt = s.now
+	s.learn(s.ledger.Managers)
+	if len(c.managers) > 1 {
+		// Hosts begin with different managers, each with the same one again.
+		c.target = c.managers[s.rng.IntN(len(c.managers))]
+	}
+}
+
+// learn makes the given list the last good one; configured addresses stay.
+func (s *Session) learn(list []Manager) {
+	c := &s.conn
+	var next []*manager
+	add := func(m Manager) {
+		if m.Addr == "" || len(next) >= maxManagers {
+			return
+		}
+		if i := slices.IndexFunc(next, func(x *manager) bool { return x.Addr == m.Addr }); i >= 0 {
+			return
+		}
+		if i := slices.IndexFunc(c.managers, func(x *manager) bool { return x.Addr == m.Addr }); i >= 0 {
+			if m.ID != "" {
+				c.managers[i].ID = m.ID
+			}
+			next = append(next, c.managers[i])
+			return
+		}
+		next = append(next, &manager{Manager: m})
+	}
+	for _, m := range list {
+		add(m)
+	}
+	for _, m := range s.cfg.Managers {
+		add(m)
+	}
+	c.managers = next
+	if !slices.Contains(next, c.target) {
+		c.target = nil
+	}
+	if c.target == nil && len(next) > 0 {
+		c.target = next[0]
+	}
+}
+
+// learned takes over a list of managers from an answer.
+func (s *Session) learned(list []*lifeboatv1.Manager) {
+	var ms []Manager
+	for _, m := range list {
+		if m.Addr != "" && len(ms) < maxManagers {
+			ms = append(ms, Manager{ID: m.Id, Addr: m.Addr})
+		}
+	}
+	if len(ms) == 0 || slices.Equal(ms, s.ledger.Managers) {
+		return
+	}
+	s.ledger.Managers = ms
+	s.dirty = true
+	s.learn(ms)
+}
+
+// follow prefers the leader, unless it could not be reached a moment ago: any
+// node forwards, so the way around it is as good.
+func (s *Session) follow(addr string) {
+	c := &s.conn
+	if addr == "" {
+		return
+	}
+	c.leader = addr
+	for _, m := range c.managers {
+		if m.Addr == addr && (!m.failed || s.now.Sub(m.failedAt) >= forgiveAfter) {
+			c.target = m
+		}
+	}
+}
+
+// lost tries the next manager: the leader if it has not failed lately, else
+// the one whose failure is longest ago. The pause grows only when all failed.
+func (s *Session) lost() {
+	c := &s.conn
+	c.waiting, c.registering = false, false
+	c.changed = true
+	c.fails++
+	if c.target != nil {
+		c.target.failed, c.target.failedAt = true, s.now
+	}
+	best := c.target
+	for _, m := range c.managers {
+		switch {
+		case best == nil || !m.failed && best.failed:
+			best = m
+		case m.failed == best.failed && m.failed && m.failedAt < best.failedAt:
+			best = m
+		case !m.failed && m.Addr == c.leader:
+			best = m
+		}
+	}
+	c.target = best
+	pause := backoffMin
+	if n := max(len(c.managers), 1); c.fails >= n {
+		pause = min(backoffMin<<min(c.fails/n, 10), backoffMax)
+	}
+	c.retryAt = s.now.Add(pause/2 + s.jitter(pause))
+}
+
+// jitter spreads agents that were all told the same thing at the same time.
+func (s *Session) jitter(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return time.Duration(s.rng.Int64N(int64(d)))
+}
+
+func (s *Session) stepConnect() {
+	c := &s.conn
+	if s.left || c.target == nil || c.registering {
+		return
+	}
+	if s.epoch == 0 {
+		if s.poll.tried && s.inv.tried && s.due(c.retryAt) {
+			s.register()
+		}
+		return
+	}
+	if s.leaving && s.readyToLeave() {
+		return
+	}
+	if !s.due(c.retryAt) {
+		return
+	}
+	if c.changed && s.due(c.lastSent.Add(coalesce)) || !c.waiting && s.due(c.next) {
+		s.report()
+	}
+}
+
+func (s *Session) register() {
+	c := &s.conn
+	c.registering = true
+	c.seq++ // tells the answer from one to an earlier request
+	c.registerSeq = c.seq
+	req := &lifeboatv1.RegisterRequest{
+		HostId:          s.cfg.HostID,
+		MachineId:       s.cfg.MachineID,
+		BootId:          s.cfg.BootID,
+		Session:         s.cfg.Session,
+		Version:         s.cfg.Version,
+		FeatureLevel:    s.cfg.FeatureLevel,
+		ProbeAddrs:      s.cfg.ProbeAddrs,
+		Labels:          s.cfg.Labels,
+		Watchdog:        s.cfg.Watchdog,
+		WatchdogBoundMs: s.cfg.Bound.Milliseconds(),
+		NodeId:          s.cfg.NodeID,
+		Inventory:       s.inventory(),
+		Vms:             s.vmReports(),
+	}
+	s.do(Register{To: c.target.Manager, Seq: c.seq, Req: req, Timeout: registerTimeout})
+}
+
+// Registered answers [Register].
+func (s *Session) Registered(now Instant, seq uint64, r *lifeboatv1.RegisterResponse) Out {
+	s.begin(now)
+	c := &s.conn
+	if !c.registering || seq != c.registerSeq {
+		return s.step()
+	}
+	if r.GetEpoch() == 0 {
+		s.lost()
+		return s.step()
+	}
+	c.registering = false
+	s.unassign()
+	s.epoch = r.Epoch
+	s.contact(r.BeatMs, r.Managers, r.LeaderAddr)
+	c.firstSeq = c.seq + 1
+	c.changed, c.next = true, now
+	clear(s.lease.sent)
+	s.note(Info, "registered", "epoch", r.Epoch, "leader", r.LeaderId, "manager", c.target.Addr)
+	return s.step()
+}
+
+func (s *Session) contact(beatMs int64, list []*lifeboatv1.Manager, leader string) {
+	c := &s.conn
+	c.fails = 0
+	if c.target != nil {
+		c.target.failed = false
+	}
+	if beatMs > 0 {
+		c.beat = clampBeat(beatMs)
+	}
+	s.learned(list)
+	s.follow(leader)
+}
+
+func (s *Session) report() {
+	c := &s.conn
+	c.seq++
+	if !c.waiting {
+		c.waiting, c.since = true, s.now
+	}
+	c.changed = false
+	c.lastSent = s.now
+	c.next = s.now.Add(c.beat)
+	l := &s.lease
+	l.sent[c.seq] = s.now
+	delete(l.sent, c.seq-sentKept)
+	req := &lifeboatv1.ReportRequest{
+		HostId:          s.cfg.HostID,
+		Epoch:           s.epoch,
+		BootId:          s.cfg.BootID,
+		Session:         s.cfg.Session,
+		Seq:             c.seq,
+		Vms:             s.vmReports(),
+		HaveAssignment:  s.assigned.GetIndex(),
+		Lease:           s.leaseReport(),
+		Term:            s.ledger.Term,
+		Probes:          s.probeResults(c.seq),
+		Problems:        s.problems(),
+		Watchdog:        s.cfg.Watchdog,
+		WatchdogBoundMs: s.cfg.Bound.Milliseconds(),
+	}
+	if s.inv.last != nil {
+		req.Storages = s.inv.last.Storages
+	}
+	// A manager that does not answer is given up in time however often there
+	// is news for it.
+	limit := max(c.since.Add(c.beat+answerSlack).Sub(s.now), coalesce)
+	s.do(Report{To: c.target.Manager, Req: req, Timeout: limit})
+}
+
+// Answered answers [Report].
+func (s *Session) Answered(now Instant, seq uint64, r *lifeboatv1.ReportResponse) Out {
+	s.begin(now)
+	c := &s.conn
+	if s.epoch == 0 || seq < c.firstSeq || seq > c.seq || r == nil {
+		return s.step()
+	}
+	if r.Term < s.ledger.Term {
+		// S14: a leader that was deposed. Nothing it says counts.
+		s.note(Warn, "an answer of an old leader is ignored", "leader", r.LeaderId, "term", r.Term, "seen", s.ledger.Term)
+		if seq == c.seq {
+			s.lost()
+		}
+		return s.step()
+	}
+	if r.Term > s.ledger.Term {
+		s.ledger.Term = r.Term
+		s.dirty = true
+	}
+	if seq == c.seq {
+		c.waiting = false
+	}
+	s.contact(r.BeatMs, r.Managers, r.LeaderAddr)
+	c.next = c.lastSent.Add(c.beat)
+	s.heardProbes(seq)
+	if r.Register {
+		s.note(Info, "the managers ask to register again", "reason", r.Reason)
+		s.reregister()
+		return s.step()
+	}
+	s.assign(r.Assignment)
+	s.grant(r.LeaseSeq, time.Duration(min(max(r.LeaseMs, 0), int64(24*time.Hour/time.Millisecond)))*time.Millisecond)
+	s.wantSpecs(r.WantSpecs)
+	s.probe(r.Probes)
+	return s.step()
+}
+
+func (s *Session) reregister() {
+	c := &s.conn
+	s.unassign()
+	c.waiting, c.registering = false, false
+	c.retryAt = s.now.Add(s.jitter(c.beat / 4))
+	s.inv.tried = s.inv.last != nil && !s.inv.inFlight // an inventory that was read is good enough
+}
+
+// SendFailed answers [Register], with its Seq, and [Report], with the one of
+// its request. register: the manager answered that it does not know this host.
+func (s *Session) SendFailed(now Instant, seq uint64, register bool, err error) Out {
+	s.begin(now)
+	c := &s.conn
+	if seq != c.seq || !c.registering && !c.waiting {
+		return s.step()
+	}
+	s.note(Debug, "a manager did not answer", "manager", c.target.Addr, "error", err)
+	if c.fails == len(c.managers) {
+		s.note(Warn, "no manager answers; still trying", "managers", len(c.managers), "error", err)
+	}
+	wasRegistering := c.registering
+	s.lost()
+	if register && !wasRegistering {
+		s.reregister()
+	}
+	return s.step()
+}

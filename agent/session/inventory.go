@@ -1,0 +1,162 @@
+package session
+
+import (
+	"cmp"
+	"path"
+	"slices"
+	"strings"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/hypervisor"
+)
+
+type inventoryState struct {
+	inFlight bool
+	tried    bool // one ended, well or not, since the last registration began
+	next     Instant
+	last     *lifeboatv1.Inventory // never changed in place
+	failure  string
+
+	// known are the shared storages ever seen by this process: one that is not
+	// listed any more is reported as down instead of not at all.
+	known map[string]*lifeboatv1.Storage
+	names map[string]string // names that the hypervisor gives them, by id
+	now   []hypervisor.Storage
+}
+
+func (s *Session) stepInventory() {
+	p := &s.inv
+	if p.inFlight || p.tried && !s.due(p.next) {
+		return
+	}
+	p.inFlight = true
+	s.do(ReadInventory{Timeout: invTimeout})
+}
+
+// InventoryRead answers [ReadInventory]. guests: libvirt-guests is enabled on
+// this machine (S8).
+func (s *Session) InventoryRead(now Instant, inv hypervisor.Inventory, guests bool, err error) Out {
+	s.begin(now)
+	p := &s.inv
+	if !p.inFlight {
+		return s.step()
+	}
+	p.inFlight, p.tried = false, true
+	p.next = now.Add(s.cfg.InventoryEvery)
+	if err != nil {
+		if p.failure == "" {
+			s.conn.changed = true
+		}
+		p.failure = err.Error()
+		return s.step()
+	}
+	p.failure = ""
+	p.now = inv.Storages
+	next := wireInventory(inv, guests)
+	next.Storages = s.storages(inv.Storages)
+	if p.last == nil || !sameStorages(p.last.Storages, next.Storages) || len(p.last.Problems) != len(next.Problems) {
+		s.conn.changed = true
+	}
+	p.last = next
+	return s.step()
+}
+
+// storages are those that another host may see as well, the lost ones too.
+func (s *Session) storages(list []hypervisor.Storage) []*lifeboatv1.Storage {
+	p := &s.inv
+	if p.known == nil {
+		p.known = map[string]*lifeboatv1.Storage{}
+	}
+	for id, k := range p.known {
+		p.known[id] = &lifeboatv1.Storage{Id: id, Path: k.Path}
+	}
+	for _, st := range list {
+		if id := StorageID(st); id != "" {
+			p.known[id] = &lifeboatv1.Storage{Id: id, Path: st.Path, Up: true}
+		}
+	}
+	out := make([]*lifeboatv1.Storage, 0, len(p.known))
+	for _, k := range p.known {
+		out = append(out, k)
+	}
+	slices.SortFunc(out, func(a, b *lifeboatv1.Storage) int { return cmp.Compare(a.Id, b.Id) })
+	return out
+}
+
+func sameStorages(a, b []*lifeboatv1.Storage) bool {
+	return slices.EqualFunc(a, b, func(x, y *lifeboatv1.Storage) bool { return x.Id == y.Id && x.Up == y.Up })
+}
+
+// inventory is what a registration says; nothing that could not be read.
+func (s *Session) inventory() *lifeboatv1.Inventory {
+	if s.inv.last != nil {
+		return s.inv.last
+	}
+	inv := &lifeboatv1.Inventory{}
+	if s.inv.failure != "" {
+		inv.Problems = []*lifeboatv1.Problem{{Part: "inventory", Message: s.inv.failure}}
+	}
+	return inv
+}
+
+func wireInventory(inv hypervisor.Inventory, guests bool) *lifeboatv1.Inventory {
+	w := &lifeboatv1.Inventory{
+		Cpus: uint32(max(inv.CPUs, 0)), MemoryBytes: inv.MemoryBytes,
+		Machines: inv.Machines, CpuModels: inv.CPUModels, LibvirtGuests: guests,
+	}
+	for _, n := range inv.Networks {
+		w.Networks = append(w.Networks, networkID(n.Kind, n.Name))
+	}
+	slices.Sort(w.Networks)
+	for _, p := range inv.Problems {
+		w.Problems = append(w.Problems, &lifeboatv1.Problem{Part: strings.TrimSpace(p.Part + " " + p.Name), Message: p.Message})
+	}
+	return w
+}
+
+func networkID(kind hypervisor.NetworkKind, name string) string { return string(kind) + ":" + name }
+
+// StorageID names a storage so that two hosts that give the same id open the
+// same bytes under the same reference: what is mounted, and where. It is empty
+// for a storage that is not shared.
+func StorageID(st hypervisor.Storage) string {
+	switch {
+	case !st.Shared:
+		return ""
+	case st.Path == "":
+		return cmp.Or(st.Source, st.Name) + "#" + st.Name // used as pool/volume only
+	case st.Source == "":
+		return path.Clean(st.Path)
+	}
+	return st.Source + "@" + path.Clean(st.Path)
+}
+
+// storageOf finds the shared storage that a file lies on: a directory declared
+// by the operator before a pool, a deeper one before the one around it.
+func storageOf(list []hypervisor.Storage, file string) string {
+	best, id := hypervisor.Storage{}, ""
+	file = path.Clean(file)
+	for _, st := range list {
+		if !st.Shared || st.Path == "" || !strings.HasPrefix(file, strings.TrimSuffix(path.Clean(st.Path), "/")+"/") {
+			continue
+		}
+		declared, had := st.Kind == declaredKind, best.Kind == declaredKind
+		if id == "" || declared && !had || declared == had && len(path.Clean(st.Path)) > len(path.Clean(best.Path)) {
+			best, id = st, StorageID(st)
+		}
+	}
+	return id
+}
+
+// declaredKind is the kind of a storage that the operator named as a directory.
+const declaredKind = "shared-dir"
+
+// storageOfPool finds the shared storage that a pool is.
+func storageOfPool(list []hypervisor.Storage, pool string) string {
+	for _, st := range list {
+		if st.Name == pool && st.Kind != declaredKind {
+			return StorageID(st)
+		}
+	}
+	return ""
+}
