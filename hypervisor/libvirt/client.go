@@ -150,6 +150,11 @@ func read[T any](ctx context.Context, l *lane, call func(*golibvirt.Libvirt) (T,
 	return on(ctx, l, l.d.opts.CallTimeout, hypervisor.ErrUnavailable, call)
 }
 
+// probe is read for questions that libvirt may have to ask qemu first.
+func probe[T any](ctx context.Context, l *lane, call func(*golibvirt.Libvirt) (T, error)) (T, error) {
+	return on(ctx, l, l.d.opts.ProbeTimeout, hypervisor.ErrUnavailable, call)
+}
+
 // order asks for a change. Without an answer it may or may not have happened.
 func order(ctx context.Context, l *lane, limit time.Duration, call func(*golibvirt.Libvirt) error) error {
 	_, err := on(ctx, l, limit, hypervisor.ErrUnknownOutcome, func(lv *golibvirt.Libvirt) (struct{}, error) { return struct{}{}, call(lv) })

@@ -25,13 +25,17 @@ type Options struct {
 	SharedDirs []string
 	TLS        *tls.Config // for tls addresses; nil: the files libvirt's own clients use
 
-	DialTimeout    time.Duration // one connection; 0: 5 s
-	CallTimeout    time.Duration // one call that is not named below; 0: 5 s
-	BulkTimeout    time.Duration // the bulk statistics, before the slower way is taken; 0: 1 s
-	StartTimeout   time.Duration // creating a domain; 0: 90 s
-	DestroyTimeout time.Duration // 0: 30 s. Less than 11 s is too little: libvirt waits 10 s before it kills a frozen qemu
-	AbsentFor      time.Duration // how long a vanished transient domain is reported; 0: 10 min
-	RetryMax       time.Duration // longest pause between two attempts to connect; 0: 2 s
+	DialTimeout time.Duration // one connection; 0: 5 s
+	CallTimeout time.Duration // one call that is not named below; 0: 5 s
+	BulkTimeout time.Duration // the bulk statistics, before the slower way is taken; 0: 1 s
+	// ProbeTimeout is for calls before which libvirt may have to ask qemu what it
+	// can do, which takes seconds after an upgrade: define, capabilities. 0: 30 s.
+	ProbeTimeout     time.Duration
+	InventoryTimeout time.Duration // the whole inventory; what was not read by then is a problem. 0: 2 min
+	StartTimeout     time.Duration // creating a domain; 0: 90 s
+	DestroyTimeout   time.Duration // 0: 30 s. Less than 11 s is too little: libvirt waits 10 s before it kills a frozen qemu
+	AbsentFor        time.Duration // how long a vanished transient domain is reported; 0: 10 min
+	RetryMax         time.Duration // longest pause between two attempts to connect; 0: 2 s
 }
 
 func (o Options) withDefaults() Options {
@@ -40,6 +44,7 @@ func (o Options) withDefaults() Options {
 		def time.Duration
 	}{
 		{&o.DialTimeout, 5 * time.Second}, {&o.CallTimeout, 5 * time.Second}, {&o.BulkTimeout, time.Second},
+		{&o.ProbeTimeout, 30 * time.Second}, {&o.InventoryTimeout, 2 * time.Minute},
 		{&o.StartTimeout, 90 * time.Second}, {&o.DestroyTimeout, 30 * time.Second},
 		{&o.AbsentFor, 10 * time.Minute}, {&o.RetryMax, 2 * time.Second},
 	} {

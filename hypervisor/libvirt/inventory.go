@@ -27,6 +27,9 @@ type survey struct {
 
 // Inventory implements hypervisor.Hypervisor.
 func (d *Driver) Inventory(ctx context.Context) (hypervisor.Inventory, error) {
+	limit := d.opts.InventoryTimeout
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the inventory took longer than %v", limit))
+	defer cancel()
 	s := &survey{lane: lane{d: d}}
 	defer s.close()
 	if err := s.node(ctx); err != nil {
@@ -71,7 +74,7 @@ func (s *survey) node(ctx context.Context) error {
 
 func (s *survey) capabilities(ctx context.Context) {
 	var caps libvirtxml.Caps
-	text, err := read(ctx, &s.lane, (*golibvirt.Libvirt).ConnectGetCapabilities)
+	text, err := probe(ctx, &s.lane, (*golibvirt.Libvirt).ConnectGetCapabilities)
 	if err == nil {
 		err = caps.Unmarshal(text)
 	}
@@ -101,7 +104,7 @@ func (s *survey) capabilities(ctx context.Context) {
 
 func (s *survey) cpuModels(ctx context.Context) {
 	var caps libvirtxml.DomainCaps
-	text, err := read(ctx, &s.lane, func(lv *golibvirt.Libvirt) (string, error) {
+	text, err := probe(ctx, &s.lane, func(lv *golibvirt.Libvirt) (string, error) {
 		return lv.ConnectGetDomainCapabilities(nil, nil, nil, nil, 0)
 	})
 	if err == nil {

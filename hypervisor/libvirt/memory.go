@@ -14,8 +14,8 @@ type memory struct {
 	keep time.Duration
 
 	mu      sync.Mutex
-	active  map[hypervisor.UUID]hypervisor.Domain // in the last poll
-	stopped map[hypervisor.UUID]stop              // by event, since it was last seen to start
+	active  map[hypervisor.UUID]alive // by the last poll, or started since
+	stopped map[hypervisor.UUID]stop  // by event, since it was last seen to start
 	gone    map[hypervisor.UUID]departed
 	removed map[hypervisor.UUID]time.Time // by Remove: nothing to report
 }
@@ -25,6 +25,13 @@ type stop struct {
 	reason hypervisor.Reason
 	at     time.Time
 	off    bool // it was seen to stay behind, off: if it goes now, that is no loss
+}
+
+// alive is a domain that was active, and since when at least, as far as that is
+// known from its start; a poll that began earlier may not have seen it.
+type alive struct {
+	domain hypervisor.Domain
+	since  time.Time
 }
 
 type departed struct {
@@ -42,9 +49,20 @@ func (m *memory) event(e golibvirt.DomainEventLifecycleMsg) {
 	case golibvirt.DomainEventStarted:
 		delete(m.stopped, id)
 		delete(m.gone, id)
+		m.active[id] = alive{hypervisor.Domain{UUID: id, Name: e.Dom.Name}, time.Now()}
 	case golibvirt.DomainEventStopped:
 		m.stopped[id] = stop{name: e.Dom.Name, reason: stopReason(e.Detail), at: time.Now()}
 	}
+}
+
+// started remembers a domain that no poll has seen yet: when the daemon loses
+// it first, it is missing all the same. It may come later than the events of
+// the same start, even than those of a stop after it, and must not undo them.
+func (m *memory) started(id hypervisor.UUID, name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.init()
+	m.active[id] = alive{hypervisor.Domain{UUID: id, Name: name}, time.Now()}
 }
 
 // complete adds what is missing from the answer of a poll that began at begin.
@@ -54,7 +72,7 @@ func (m *memory) complete(listed []hypervisor.Domain, begin time.Time) []hypervi
 	m.init()
 	now := time.Now()
 	was := m.active
-	m.active = make(map[hypervisor.UUID]hypervisor.Domain, len(listed))
+	m.active = make(map[hypervisor.UUID]alive, len(listed))
 	present := make(map[hypervisor.UUID]bool, len(listed))
 	for i, d := range listed {
 		present[d.UUID] = true
@@ -65,7 +83,7 @@ func (m *memory) complete(listed []hypervisor.Domain, begin time.Time) []hypervi
 		s, stopped := m.stopped[d.UUID]
 		switch {
 		case d.Active():
-			m.active[d.UUID] = d
+			m.active[d.UUID] = alive{domain: d, since: was[d.UUID].since}
 			if s.at.Before(begin) { // of an earlier life, whose successor's start we missed
 				delete(m.stopped, d.UUID)
 			}
@@ -77,9 +95,13 @@ func (m *memory) complete(listed []hypervisor.Domain, begin time.Time) []hypervi
 			m.stopped[d.UUID] = s
 		}
 	}
-	for id, d := range was {
-		if !present[id] {
-			m.leave(d, m.stopped[id].reason, now)
+	for id, a := range was {
+		switch {
+		case present[id]:
+		case a.since.Before(begin):
+			m.leave(a.domain, m.stopped[id].reason, now)
+		default: // started while the answer was on its way
+			m.active[id] = a
 		}
 	}
 	for id, s := range m.stopped {
@@ -142,6 +164,7 @@ func (m *memory) forget(id hypervisor.UUID) {
 
 func (m *memory) init() {
 	if m.stopped == nil {
+		m.active = make(map[hypervisor.UUID]alive)
 		m.stopped = make(map[hypervisor.UUID]stop)
 		m.gone = make(map[hypervisor.UUID]departed)
 		m.removed = make(map[hypervisor.UUID]time.Time)

@@ -46,12 +46,12 @@ func (d *Driver) Start(ctx context.Context, req hypervisor.StartRequest) error {
 		err = fmt.Errorf("the definition is of %s", needs.UUID)
 	}
 	if err == nil {
-		err = d.start(ctx, req)
+		err = d.start(ctx, needs, req)
 	}
 	return failed("start", req.UUID.String(), err)
 }
 
-func (d *Driver) start(ctx context.Context, req hypervisor.StartRequest) error {
+func (d *Driver) start(ctx context.Context, needs domxml.Needs, req hypervisor.StartRequest) error {
 	l := &lane{d: d}
 	defer l.close()
 	had, err := l.refuseActive(ctx, req.UUID)
@@ -70,6 +70,7 @@ func (d *Driver) start(ctx context.Context, req hypervisor.StartRequest) error {
 		}
 		return err
 	}
+	d.memory.started(req.UUID, needs.Name)
 	if req.Confirm != nil {
 		if err := req.Confirm(ctx); err != nil {
 			return d.takeBack(ctx, req.UUID, fmt.Errorf("not confirmed: %w", err))
@@ -117,7 +118,7 @@ func (d *Driver) create(ctx context.Context, l *lane, req hypervisor.StartReques
 			return err
 		}
 	} else {
-		err := order(ctx, l, d.opts.CallTimeout, func(lv *golibvirt.Libvirt) (err error) {
+		err := order(ctx, l, d.opts.ProbeTimeout, func(lv *golibvirt.Libvirt) (err error) {
 			dom, err = lv.DomainDefineXMLFlags(string(req.XML), 0)
 			return err
 		})
@@ -188,10 +189,13 @@ func (l *lane) shutdown(ctx context.Context, id hypervisor.UUID, dom golibvirt.D
 	if unsupported(err) {
 		err = ask(golibvirt.DomainShutdownDefault)
 	}
-	if saidAny(err, golibvirt.ErrOperationInvalid) {
-		if active, lookErr := l.active(ctx, id); lookErr == nil && !active {
-			return nil // off already
-		}
+	if err == nil || errors.Is(err, hypervisor.ErrUnknownOutcome) || errors.Is(err, hypervisor.ErrUnavailable) {
+		return err
+	}
+	// Drivers have different codes for a domain that is off already, so look.
+	active, lookErr := l.active(ctx, id)
+	if lookErr == nil && !active || errors.Is(lookErr, hypervisor.ErrNotFound) {
+		return nil
 	}
 	return err
 }

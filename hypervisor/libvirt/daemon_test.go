@@ -1,0 +1,315 @@
+package libvirt_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"github.com/digitalocean/go-libvirt/socket/dialers"
+	"golang.org/x/sys/unix"
+
+	"lifeboat/hypervisor"
+	"lifeboat/internal/lab"
+)
+
+// daemon is a libvirtd of our own: unprivileged, with its files in a directory
+// of its own and its sockets there and on loopback. It serves the test driver
+// and, as qemu:///session, real emulated guests.
+type daemon struct {
+	t    *testing.T
+	dir  string
+	lock *os.File
+	port int    // plain TCP
+	more string // further lines of configuration
+	uid  uint32
+
+	cmd  *exec.Cmd
+	done chan struct{} // closed once it is reaped
+}
+
+const daemonDirs = "lifeboat-libvirtd-"
+
+// newDaemon starts a daemon that lives as long as the test. The test is skipped
+// where there is no libvirtd.
+func newDaemon(t *testing.T, driver, configuration string) *daemon {
+	t.Helper()
+	requireFiles(t, map[string]string{
+		"/usr/sbin/libvirtd": "libvirt-daemon",
+		"/usr/lib/*/libvirt/connection-driver/libvirt_driver_" + driver + ".so": "libvirt-daemon-driver-" + driver,
+	})
+	if driver == "qemu" {
+		requireFiles(t, map[string]string{"/usr/bin/qemu-system-x86_64": "qemu-system-x86"})
+	}
+	sweepDaemons(t)
+	d := &daemon{t: t, more: configuration, port: freePort(t), uid: uint32(os.Getuid())}
+	gid := os.Getgid()
+	if d.uid == 0 { // as root it would use the machine's own directories
+		nobody, err := user.Lookup("nobody")
+		must(t, err)
+		uid, _ := strconv.ParseUint(nobody.Uid, 10, 32)
+		gid, _ = strconv.Atoi(nobody.Gid)
+		d.uid = uint32(uid)
+	}
+	var err error
+	d.dir, err = os.MkdirTemp("", daemonDirs) // not t.TempDir: socket paths have to be short
+	must(t, err)
+	d.lock, err = os.Create(filepath.Join(d.dir, "lock"))
+	must(t, err)
+	must(t, unix.Flock(int(d.lock.Fd()), unix.LOCK_EX))
+	must(t, os.WriteFile(filepath.Join(d.dir, "libvirtd.conf"), []byte(fmt.Sprintf(`listen_tcp = 1
+listen_addr = "127.0.0.1"
+tcp_port = "%d"
+auth_tcp = "none"
+auth_unix_rw = "none"
+max_client_requests = 20
+log_outputs = "3:file:%s/libvirtd.log"
+%s
+`, d.port, d.dir, ifEmpty(configuration, "listen_tls = 0"))), 0o644))
+	for _, dir := range []string{"home", "run", "config", "cache"} {
+		path := filepath.Join(d.dir, dir)
+		must(t, os.Mkdir(path, 0o700))
+		must(t, os.Chown(path, int(d.uid), gid))
+	}
+	must(t, os.Chmod(d.dir, 0o777))
+	t.Cleanup(func() {
+		d.stop()
+		if t.Failed() {
+			log, _ := os.ReadFile(filepath.Join(d.dir, "libvirtd.log"))
+			t.Logf("libvirtd's log:\n%.4000s", log)
+		}
+		endDaemonDir(t, d.dir)
+		d.lock.Close()
+	})
+	d.start()
+	return d
+}
+
+func ifEmpty(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// requireFiles skips the test, or fails it where the lab is the task, unless
+// the programs are here. Keys are glob patterns, values Debian packages.
+func requireFiles(t *testing.T, files map[string]string) {
+	t.Helper()
+	for pattern, pkg := range files {
+		if strings.HasSuffix(pattern, "_test.so") {
+			continue // that driver is part of the client library
+		}
+		found, err := filepath.Glob(pattern)
+		if err == nil && len(found) > 0 {
+			continue
+		}
+		if os.Getenv(lab.RequireEnv) == "1" {
+			t.Fatalf("%s=1, but the package %s is missing", lab.RequireEnv, pkg)
+		}
+		t.Skipf("needs the package %s (there is no %s)", pkg, pattern)
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+func (d *daemon) socket() string { return filepath.Join(d.dir, "run/libvirt/libvirt-sock") }
+
+func (d *daemon) testURI() string { return fmt.Sprintf("test+tcp://127.0.0.1:%d/default", d.port) }
+func (d *daemon) qemuURI() string { return "qemu+unix:///session?socket=" + d.socket() }
+
+// start starts the daemon unless it runs, and waits until it listens.
+func (d *daemon) start() {
+	d.t.Helper()
+	if d.running() {
+		return
+	}
+	_ = os.Remove(filepath.Join(d.dir, "run/libvirt/libvirtd.pid"))
+	cmd := exec.Command("/usr/sbin/libvirtd", "--listen", "-f", filepath.Join(d.dir, "libvirtd.conf"))
+	cmd.Dir = "/"
+	cmd.Env = []string{
+		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "HOME=" + d.dir + "/home",
+		"XDG_RUNTIME_DIR=" + d.dir + "/run", "XDG_CONFIG_HOME=" + d.dir + "/config", "XDG_CACHE_HOME=" + d.dir + "/cache",
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	if d.uid != uint32(os.Getuid()) {
+		info, err := os.Stat(filepath.Join(d.dir, "home"))
+		must(d.t, err)
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: d.uid, Gid: info.Sys().(*syscall.Stat_t).Gid}
+	}
+	started, done := make(chan error, 1), make(chan struct{})
+	go func() {
+		// The death signal comes when the thread that started the child ends.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(done)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // it is killed
+		}
+	}()
+	must(d.t, <-started)
+	d.cmd, d.done = cmd, done
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", d.port))
+		if err == nil {
+			c.Close()
+			if _, err = os.Stat(d.socket()); err == nil {
+				return
+			}
+		}
+		if time.Now().After(end) || !d.running() {
+			log, _ := os.ReadFile(filepath.Join(d.dir, "libvirtd.log"))
+			d.t.Fatalf("libvirtd does not listen: %v\n%s", err, log)
+		}
+	}
+}
+
+func (d *daemon) running() bool {
+	if d.cmd == nil {
+		return false
+	}
+	select {
+	case <-d.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// stop kills the daemon; its guests run on.
+func (d *daemon) stop() {
+	if d.running() {
+		_ = d.cmd.Process.Kill()
+		<-d.done
+	}
+}
+
+func (d *daemon) freeze(frozen bool) {
+	sig := syscall.SIGCONT
+	if frozen {
+		sig = syscall.SIGSTOP
+	}
+	if err := d.cmd.Process.Signal(sig); err != nil {
+		d.t.Errorf("signal libvirtd: %v", err)
+	}
+}
+
+// kill ends the qemu of a domain.
+func (d *daemon) kill(id hypervisor.UUID) error {
+	return killQEMU(processesWith(d.dir), id)
+}
+
+func killQEMU(pids []int, id hypervisor.UUID) error {
+	for _, pid := range pids {
+		if strings.Contains(cmdline(pid), id.String()) {
+			return unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+	return fmt.Errorf("domain %s has no process", id)
+}
+
+// byHand makes one call on a connection of its own, as a user with virsh does.
+func byHand(network, address, name string, call func(*golibvirt.Libvirt) error) error {
+	conn, err := net.DialTimeout(network, address, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		return err
+	}
+	lv := golibvirt.NewWithDialer(dialers.NewAlreadyConnected(conn))
+	if err := lv.ConnectToURI(golibvirt.ConnectURI(name)); err != nil {
+		return err
+	}
+	return call(lv)
+}
+
+func pause(lv *golibvirt.Libvirt, id hypervisor.UUID) error {
+	dom, err := lv.DomainLookupByUUID(golibvirt.UUID(id))
+	if err != nil {
+		return err
+	}
+	return lv.DomainSuspend(dom)
+}
+
+func define(lv *golibvirt.Libvirt, xml []byte) error {
+	dom, err := lv.DomainDefineXML(string(xml))
+	if err != nil {
+		return err
+	}
+	return lv.DomainSetAutostart(dom, 1)
+}
+
+// processesWith lists the processes that have text in their command line.
+func processesWith(text string) []int {
+	var pids []int
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && pid != os.Getpid() && strings.Contains(cmdline(pid), text) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func cmdline(pid int) string {
+	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return string(bytes.ReplaceAll(raw, []byte{0}, []byte{' '}))
+}
+
+// sweepDaemons removes what a test process that was killed has left: nobody
+// holds the lock of its directory any more.
+func sweepDaemons(t *testing.T) {
+	t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), daemonDirs+"*"))
+	must(t, err)
+	for _, dir := range dirs {
+		f, err := os.Open(filepath.Join(dir, "lock"))
+		if err != nil {
+			continue // another user's, or one that is being made
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			endDaemonDir(t, dir)
+		}
+		f.Close()
+	}
+}
+
+// endDaemonDir kills the processes that were started with files in dir, whose
+// name is random, and removes it.
+func endDaemonDir(t *testing.T, dir string) {
+	t.Helper()
+	for _, pid := range processesWith(dir) {
+		_ = unix.Kill(pid, unix.SIGKILL) // it may have ended meanwhile
+	}
+	if err := os.RemoveAll(dir); err != nil && !errors.Is(err, os.ErrPermission) {
+		t.Logf("remove %s: %v", dir, err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
