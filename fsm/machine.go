@@ -97,6 +97,9 @@ type tx struct {
 
 func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
 	s.Index, s.Term = e.Index, e.Term
+	if c.OnlyTerm != 0 && c.OnlyTerm != e.Term {
+		return fmt.Sprintf("it was decided in term %d and committed in term %d: another node has led in between", c.OnlyTerm, e.Term)
+	}
 	if s.Time != 0 && c.TimeUnixNs > s.Time+maxClockStep {
 		return fmt.Sprintf("the leader's clock is %s ahead of the cluster's; check the clocks of the management nodes",
 			time.Duration(c.TimeUnixNs-s.Time).Round(time.Second))

@@ -32,6 +32,9 @@ type Command struct {
 	TimeUnixNs int64                  `protobuf:"varint,1,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
 	Actor      string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"` // who asked: "operator/alice", "leader n1"; empty = the leader
 	RequestId  string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// What a leader decided from what it heard in its own term holds in that term
+	// only; 0 = in any.
+	OnlyTerm uint64 `protobuf:"varint,4,opt,name=only_term,json=onlyTerm,proto3" json:"only_term,omitempty"`
 	// Types that are valid to be assigned to Body:
 	//
 	//	*Command_ClusterInit
@@ -116,6 +119,13 @@ func (x *Command) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *Command) GetOnlyTerm() uint64 {
+	if x != nil {
+		return x.OnlyTerm
+	}
+	return 0
 }
 
 func (x *Command) GetBody() isCommand_Body {
@@ -5161,13 +5171,14 @@ var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xde\r\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xfb\r\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tR\trequestId\x12>\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12\x1b\n" +
+	"\tonly_term\x18\x04 \x01(\x04R\bonlyTerm\x12>\n" +
 	"\fcluster_init\x18\n" +
 	" \x01(\v2\x19.lifeboat.log.ClusterInitH\x00R\vclusterInit\x128\n" +
 	"\n" +
