@@ -96,7 +96,7 @@ func (c *CAIssueCmd) Run(env *cli.Env, g *cli.Globals) error {
 	}{id.String(), files.Cert, files.Key, caFile, rfc3339(leaf.Cert.NotAfter)}
 	text := fmt.Sprintf("Wrote %s and %s for %s, valid until %s.", files.Cert, files.Key, id, result.Expires)
 	if id.Kind == transport.KindOperator {
-		text += fmt.Sprintf("\nUse it: export LIFEBOAT_CERT=%s LIFEBOAT_KEY=%s LIFEBOAT_CA=%s", files.Cert, files.Key, caFile)
+		text += fmt.Sprintf("\nUse it: export LIFEBOAT_CERT=%s LIFEBOAT_KEY=%s LIFEBOAT_CA=%s", absolute(files.Cert), absolute(files.Key), absolute(caFile))
 	}
 	return cli.PrintValue(env, g, result, text)
 }
@@ -117,3 +117,11 @@ func (c *CAIssueCmd) checkFree(base string) error {
 }
 
 func rfc3339(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// absolute makes a path that still works in another directory.
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}
