@@ -1,6 +1,7 @@
 package libvirt_test
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 
 func TestMain(m *testing.M) {
 	lab.MaybeInit()
+	if os.Getenv(reaperEnv) != "" {
+		reap()
+	}
 	m.Run()
 }
 

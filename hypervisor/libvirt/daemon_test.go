@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,7 +35,7 @@ type daemon struct {
 	more string // further lines of configuration
 	uid  uint32
 
-	cmd  *exec.Cmd
+	pid  int
 	done chan struct{} // closed once it is reaped
 }
 
@@ -103,6 +103,32 @@ func ifEmpty(s, otherwise string) string {
 	return s
 }
 
+// reaperEnv makes this test binary the parent of a daemon, see [reap].
+const reaperEnv = "LIBVIRT_TEST_REAPER"
+
+// reap starts the program of its arguments, prints its pid and waits for it and
+// for everything that it leaves behind. libvirtd destroys a guest by waiting
+// until its process is gone, and PID 1 of a container may be slow to reap it.
+func reap() {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		panic(err)
+	}
+	pid, err := syscall.ForkExec(os.Args[1], os.Args[1:], &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 2, 2}})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(pid)
+	for {
+		dead, err := unix.Wait4(-1, nil, 0, nil)
+		switch {
+		case dead == pid:
+			os.Stdout.Close() // says that it is gone
+		case errors.Is(err, unix.ECHILD):
+			os.Exit(0)
+		}
+	}
+}
+
 // requireFiles skips the test, or fails it where the lab is the task, unless
 // the programs are here. Keys are glob patterns, values Debian packages.
 func requireFiles(t *testing.T, files map[string]string) {
@@ -142,32 +168,32 @@ func (d *daemon) start() {
 		return
 	}
 	_ = os.Remove(filepath.Join(d.dir, "run/libvirt/libvirtd.pid"))
-	cmd := exec.Command("/usr/sbin/libvirtd", "--listen", "-f", filepath.Join(d.dir, "libvirtd.conf"))
+	cmd := exec.Command("/proc/self/exe", "/usr/sbin/libvirtd", "--listen", "-f", filepath.Join(d.dir, "libvirtd.conf"))
 	cmd.Dir = "/"
 	cmd.Env = []string{
-		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "HOME=" + d.dir + "/home",
+		reaperEnv + "=1", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "HOME=" + d.dir + "/home",
 		"XDG_RUNTIME_DIR=" + d.dir + "/run", "XDG_CONFIG_HOME=" + d.dir + "/config", "XDG_CACHE_HOME=" + d.dir + "/cache",
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if d.uid != uint32(os.Getuid()) {
 		info, err := os.Stat(filepath.Join(d.dir, "home"))
 		must(d.t, err)
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: d.uid, Gid: info.Sys().(*syscall.Stat_t).Gid}
 	}
-	started, done := make(chan error, 1), make(chan struct{})
+	out, err := cmd.StdoutPipe()
+	must(d.t, err)
+	must(d.t, cmd.Start())
+	go func() { _ = cmd.Wait() }() // ends with the last guest
+	d.pid = 0
+	if _, err := fmt.Fscanln(out, &d.pid); err != nil {
+		d.t.Fatalf("start libvirtd: %v", err)
+	}
+	done := make(chan struct{})
 	go func() {
-		// The death signal comes when the thread that started the child ends.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
 		defer close(done)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // it is killed
-		}
+		_, _ = io.Copy(io.Discard, out) // until the daemon is reaped
 	}()
-	must(d.t, <-started)
-	d.cmd, d.done = cmd, done
+	d.done = done
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", d.port))
 		if err == nil {
@@ -184,7 +210,7 @@ func (d *daemon) start() {
 }
 
 func (d *daemon) running() bool {
-	if d.cmd == nil {
+	if d.pid == 0 {
 		return false
 	}
 	select {
@@ -198,17 +224,17 @@ func (d *daemon) running() bool {
 // stop kills the daemon; its guests run on.
 func (d *daemon) stop() {
 	if d.running() {
-		_ = d.cmd.Process.Kill()
+		_ = unix.Kill(d.pid, unix.SIGKILL)
 		<-d.done
 	}
 }
 
 func (d *daemon) freeze(frozen bool) {
-	sig := syscall.SIGCONT
+	sig := unix.SIGCONT
 	if frozen {
-		sig = syscall.SIGSTOP
+		sig = unix.SIGSTOP
 	}
-	if err := d.cmd.Process.Signal(sig); err != nil {
+	if err := unix.Kill(d.pid, sig); err != nil {
 		d.t.Errorf("signal libvirtd: %v", err)
 	}
 }
