@@ -34,7 +34,6 @@ type world struct {
 	certs   *testCerts
 	admin   *fakeAdmin
 	node    *fakeNode
-	context string
 	environ map[string]string
 	stdin   string
 	ask     func(context.Context, string) (string, error)

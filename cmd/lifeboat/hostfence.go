@@ -30,7 +30,9 @@ type HostFenceSetCmd struct {
 func (c *HostFenceSetCmd) Help() string {
 	return `Drivers: ipmi, redfish, fence-agent, lease, manual. Keys: address, user, identity (system GUID or serial; read from the BMC and pinned when left out), timeout (10s), password-file; any other key is an option of the driver.
 
-Example: lifeboat host fence set h1 ipmi,address=10.0.9.1,user=admin,timeout=8s lease`
+Example:
+
+    lifeboat host fence set h1 ipmi,address=10.0.9.1,user=admin lease`
 }
 
 // Run sets the levels. Passwords come from files or the terminal: a flag would
