@@ -20,6 +20,13 @@ const (
 	maxFile    = 64 << 20
 )
 
+// Names of the files: the ledger in the state directory, the lease in the run
+// directory.
+const (
+	LedgerFile = "ledger"
+	LeaseFile  = "lease"
+)
+
 // DamagedError says that a file of the agent cannot be trusted.
 type DamagedError struct{ Kind, Why string }
 

@@ -197,7 +197,7 @@ func (s *Session) register() {
 		FeatureLevel:    s.cfg.FeatureLevel,
 		ProbeAddrs:      s.cfg.ProbeAddrs,
 		Labels:          s.cfg.Labels,
-		Watchdog:        s.cfg.Watchdog,
+		Watchdog:        s.watchdogKind(),
 		WatchdogBoundMs: s.cfg.Bound.Milliseconds(),
 		NodeId:          s.cfg.NodeID,
 		Inventory:       s.inventory(),
@@ -265,7 +265,7 @@ func (s *Session) report() {
 		Term:            s.ledger.Term,
 		Probes:          s.probeResults(c.seq),
 		Problems:        s.problems(),
-		Watchdog:        s.cfg.Watchdog,
+		Watchdog:        s.watchdogKind(),
 		WatchdogBoundMs: s.cfg.Bound.Milliseconds(),
 	}
 	if s.inv.last != nil {

@@ -175,6 +175,29 @@ func (s *Session) armDone(err error) {
 	}
 }
 
+// WatchdogLost says that the watchdog cannot be petted: it is gone, or about to
+// bite.
+func (s *Session) WatchdogLost(now Instant, err error) Out {
+	s.begin(now)
+	l := &s.lease
+	if l.watchdog == wdArmed {
+		l.watchdog, l.retryWd = wdOff, now
+		l.failure = "the watchdog cannot be petted: " + err.Error()
+		s.note(Error, "the watchdog cannot be petted; arming it again", "error", err)
+		s.conn.changed = true
+	}
+	return s.step()
+}
+
+// watchdogKind is what reports say. A lease whose watchdog is gone proves
+// nothing.
+func (s *Session) watchdogKind() lifeboatv1.WatchdogKind {
+	if l := &s.lease; l.armed && l.watchdog == wdOff && l.failure != "" {
+		return lifeboatv1.WatchdogKind_WATCHDOG_KIND_UNSPECIFIED
+	}
+	return s.cfg.Watchdog
+}
+
 func (s *Session) disarmDone(err error) {
 	l := &s.lease
 	if err != nil {

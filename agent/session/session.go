@@ -250,9 +250,11 @@ func (s *Session) HostStopping(now Instant) Out {
 }
 
 // Stop begins a clean stop (S16): starts end, the managers withdraw the lease,
-// the watchdog is let go. It ends in an [Exit] action.
-func (s *Session) Stop(now Instant) Out {
+// the watchdog is let go. machine: it goes down as a whole. Stop ends in an
+// [Exit] action.
+func (s *Session) Stop(now Instant, machine bool) Out {
 	s.begin(now)
+	s.hostStopping = s.hostStopping || machine
 	if !s.leaving {
 		s.leaving = true
 		s.leaveBy = now.Add(s.cfg.StopTimeout)

@@ -1,0 +1,105 @@
+package agent
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"connectrpc.com/connect"
+	"github.com/hashicorp/go-hclog"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/hypervisor"
+	"lifeboat/transport"
+)
+
+// Deps are what the caller of [Build] makes from a [File].
+type Deps struct {
+	Credentials *transport.Credentials // from File.Files
+	Hypervisor  hypervisor.Hypervisor  // from File.Hypervisor
+	Version     string
+	Logger      hclog.Logger
+	// HTTP replaces the client made from Credentials; for tests.
+	HTTP connect.HTTPClient
+}
+
+// maxAnswer bounds what a manager may send at once.
+const maxAnswer = 64 << 20
+
+// Build makes the configuration of [Run] out of the file.
+func Build(f File, d Deps) (Config, error) {
+	if d.Credentials != nil {
+		if id, want := d.Credentials.Identity(), (transport.Identity{Kind: transport.KindHost, Name: f.HostID}); id != want {
+			return Config{}, fmt.Errorf("the certificate %s is for %s, but this agent is %s: correct host_id, or make a certificate with lifeboat ca issue", f.Cert, id, want)
+		}
+	}
+	client := d.HTTP
+	if client == nil {
+		if d.Credentials == nil {
+			return Config{}, fmt.Errorf("build agent: no credentials")
+		}
+		client = transport.NewHTTPClient(d.Credentials, transport.ClientOptions{})
+	}
+	dog, err := f.watchdog()
+	if err != nil {
+		return Config{}, err
+	}
+	c := Config{
+		HostID: f.HostID, Version: d.Version, NodeID: f.Node, Managers: f.Managers, ProbeAddrs: f.ProbeAddrs,
+		Labels: f.labels(), Hypervisor: d.Hypervisor, Connect: Connect(client),
+		StateDir: f.StateDir, RunDir: f.RunDir, BootIDFile: f.BootIDFile, MachineIDFile: f.MachineIDFile,
+		Watchdog: dog, Bound: f.Watchdog.Bound, Logger: d.Logger,
+	}
+	return c, nil
+}
+
+// Connect returns the Connect function of [Config] for an HTTP client.
+func Connect(client connect.HTTPClient) func(addr string) lifeboatv1connect.AgentServiceClient {
+	return func(addr string) lifeboatv1connect.AgentServiceClient {
+		return lifeboatv1connect.NewAgentServiceClient(client, "https://"+addr, connect.WithReadMaxBytes(maxAnswer))
+	}
+}
+
+var _ connect.HTTPClient = (*http.Client)(nil)
+
+func (f File) watchdog() (Watchdog, error) {
+	switch f.Watchdog.Kind {
+	case WatchdogHardware:
+		return HardwareWatchdog(f.Watchdog.Device), nil
+	case WatchdogSoft:
+		return SoftWatchdog(), nil
+	case WatchdogExternal:
+		o := ExternalOptions{Socket: f.Watchdog.Device}
+		if o.Socket != "" {
+			return ExternalWatchdog(o), nil // somebody else's process
+		}
+		o.Socket = filepath.Join(f.RunDir, "watchdog.sock")
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find own program for the watchdog: %w", err)
+		}
+		o.Command = []string{self, WatchdogCommand, "--socket", o.Socket}
+		if len(f.Watchdog.Command) > 0 {
+			o.Command = append(append(o.Command, "--"), f.Watchdog.Command...)
+		}
+		return ExternalWatchdog(o), nil
+	}
+	return noWatchdog{}, nil
+}
+
+// WatchdogCommand is the hidden command of the lifeboat program that calls
+// [ServeWatchdog]: lifeboat agent-watchdog --socket PATH [-- RESET COMMAND…].
+const WatchdogCommand = "agent-watchdog"
+
+func (f File) labels() []*lifeboatv1.Label {
+	var ls []*lifeboatv1.Label
+	for k, v := range f.Labels {
+		ls = append(ls, &lifeboatv1.Label{Key: k, Value: v})
+	}
+	slices.SortFunc(ls, func(a, b *lifeboatv1.Label) int { return strings.Compare(a.Key, b.Key) })
+	return ls
+}

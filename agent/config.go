@@ -1,0 +1,107 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"lifeboat/agent/session"
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/hypervisor"
+)
+
+// FeatureLevel is what this build understands of orders.
+const FeatureLevel = 1
+
+// Where Linux and the packages keep things.
+const (
+	DefaultStateDir      = "/var/lib/lifeboat/agent"
+	DefaultRunDir        = "/run/lifeboat/agent"
+	DefaultBootIDFile    = "/proc/sys/kernel/random/boot_id"
+	DefaultMachineIDFile = "/etc/machine-id"
+)
+
+// Config is what [Run] needs. Fields that say so may be left out.
+type Config struct {
+	HostID     string
+	Version    string
+	NodeID     string   // the management node that shares this machine, if any
+	Managers   []string // host:port; the managers name the others
+	ProbeAddrs []string // where peers see that this host lives
+	Labels     []*lifeboatv1.Label
+
+	// Hypervisor is not closed by Run.
+	Hypervisor hypervisor.Hypervisor
+	// Connect gives the client for the manager at an address. It is called
+	// once for an address and must not block.
+	Connect func(addr string) lifeboatv1connect.AgentServiceClient
+
+	StateDir      string // empty: DefaultStateDir
+	RunDir        string // empty: DefaultRunDir
+	BootIDFile    string // empty: DefaultBootIDFile
+	MachineIDFile string // empty: DefaultMachineIDFile
+
+	Watchdog Watchdog      // nil: none
+	Bound    time.Duration // the watchdog bites this long after the last pet; 0: 10 s
+
+	Logger hclog.Logger // nil: silent
+
+	PollEvery      time.Duration // 0: 1 s
+	InventoryEvery time.Duration // 0: 60 s
+	StopTimeout    time.Duration // how long a clean stop may take; 0: 30 s
+
+	// Clock is the time since the machine booted, in suspend too. Nil:
+	// CLOCK_BOOTTIME. Tests in virtual time give one that follows time.Now.
+	Clock func() session.Instant
+	// Guests reports whether libvirt-guests is enabled (S8). Nil: systemd's
+	// links say.
+	Guests func() bool
+	// MachineStopping is asked once, when the agent is told to stop: does the
+	// whole machine? Nil: systemd is asked.
+	MachineStopping func(context.Context) bool
+	Seed            uint64 // of the jitter; 0: random
+}
+
+const defaultBound = 10 * time.Second
+
+func (c Config) withDefaults() (Config, error) {
+	switch {
+	case c.HostID == "":
+		return c, errors.New("the agent has no host id: set host_id")
+	case len(c.Managers) == 0:
+		return c, errors.New("the agent knows no management node: name at least one in managers")
+	case c.Hypervisor == nil || c.Connect == nil:
+		return c, errors.New("start agent: it needs a hypervisor and a way to reach managers")
+	}
+	or := func(s *string, def string) {
+		if *s == "" {
+			*s = def
+		}
+	}
+	or(&c.StateDir, DefaultStateDir)
+	or(&c.RunDir, DefaultRunDir)
+	or(&c.BootIDFile, DefaultBootIDFile)
+	or(&c.MachineIDFile, DefaultMachineIDFile)
+	if c.Bound <= 0 {
+		c.Bound = defaultBound
+	}
+	if c.Watchdog == nil {
+		c.Watchdog = noWatchdog{}
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	if c.Clock == nil {
+		c.Clock = boottime
+	}
+	if c.Guests == nil {
+		c.Guests = func() bool { return guestsEnabled("/") }
+	}
+	if c.MachineStopping == nil {
+		c.MachineStopping = machineStopping
+	}
+	return c, nil
+}

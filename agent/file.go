@@ -1,0 +1,235 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"lifeboat/transport"
+)
+
+// Values of File.Watchdog.Kind.
+const (
+	WatchdogNone     = "none"
+	WatchdogHardware = "hardware"
+	WatchdogExternal = "external"
+	WatchdogSoft     = "soft"
+)
+
+// File is the configuration file of "lifeboat agent".
+type File struct {
+	HostID     string            `yaml:"host_id"`
+	Managers   []string          `yaml:"managers"` // host:port
+	Cert       string            `yaml:"cert"`
+	Key        string            `yaml:"key"`
+	CA         string            `yaml:"ca"`
+	Hypervisor string            `yaml:"hypervisor"`  // qemu:///system, test:///default, mem:
+	SharedDirs []string          `yaml:"shared_dirs"` // hold the same files on every host that declares them
+	StateDir   string            `yaml:"state_dir"`
+	RunDir     string            `yaml:"run_dir"`
+	BootIDFile string            `yaml:"boot_id_file"`
+	Labels     map[string]string `yaml:"labels"`
+	ProbeAddrs []string          `yaml:"probe_addrs"`
+	Node       string            `yaml:"node"` // the management node on this machine
+
+	MachineIDFile string `yaml:"machine_id_file"`
+
+	Watchdog WatchdogFile `yaml:"watchdog"`
+	Log      LogFile      `yaml:"log"`
+}
+
+// WatchdogFile is the section watchdog.
+type WatchdogFile struct {
+	Kind string `yaml:"kind"`
+	// Device is the device of a hardware watchdog, or the socket of an external
+	// one that somebody else runs.
+	Device  string        `yaml:"device"`
+	Bound   time.Duration `yaml:"bound"`
+	Command []string      `yaml:"command"` // resets the machine, for kind external; empty: sysrq
+}
+
+// LogFile is the section log.
+type LogFile struct {
+	Level  string `yaml:"level"`  // trace, debug, info, warn, error
+	Format string `yaml:"format"` // text, json
+}
+
+// Files are the paths of the credentials.
+func (f File) Files() transport.Files { return transport.Files{Cert: f.Cert, Key: f.Key, CA: f.CA} }
+
+// maxFileSize bounds the configuration file, in bytes.
+const maxFileSize = 1 << 20
+
+// LoadConfig reads and checks the file. An error is one line that names the
+// file, the line, what is wrong and what to do. Relative paths are relative to
+// the file.
+func LoadConfig(name string) (File, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return File{}, fmt.Errorf("read agent configuration: %w", err)
+	}
+	if info.Size() > maxFileSize {
+		return File{}, fmt.Errorf("read agent configuration: %s has %d bytes; is it the right file?", name, info.Size())
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return File{}, fmt.Errorf("read agent configuration: %w", err)
+	}
+	f, err := parseFile(name, b)
+	if err != nil {
+		return File{}, err
+	}
+	f.locate(filepath.Dir(name))
+	return f, nil
+}
+
+func parseFile(name string, b []byte) (File, error) {
+	f := File{
+		Hypervisor: "qemu:///system", StateDir: DefaultStateDir, RunDir: DefaultRunDir,
+		BootIDFile: DefaultBootIDFile, MachineIDFile: DefaultMachineIDFile,
+		Watchdog: WatchdogFile{Kind: WatchdogNone, Bound: defaultBound},
+		Log:      LogFile{Level: "info", Format: "text"},
+	}
+	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&f); err != nil {
+		return File{}, explainYAML(name, err)
+	}
+	if key, problem := f.check(); problem != "" {
+		return File{}, fmt.Errorf("%s: %s %s", position(name, b, key), key, problem)
+	}
+	return f, nil
+}
+
+// explainYAML makes one line of an error of the parser.
+func explainYAML(name string, err error) error {
+	var ye yaml.Error
+	if !errors.As(err, &ye) || ye.GetToken() == nil {
+		return fmt.Errorf("%s: it is not a configuration of the agent: %w", name, err)
+	}
+	token := ye.GetToken()
+	at := fmt.Sprintf("%s:%d", name, token.Position.Line)
+	var unknown *yaml.UnknownFieldError
+	var duplicate *yaml.DuplicateKeyError
+	var kind *yaml.TypeError
+	switch {
+	case errors.As(err, &unknown):
+		return fmt.Errorf("%s: %.60q is no key here: remove it, or correct its spelling or indentation", at, token.Value)
+	case errors.As(err, &duplicate):
+		return fmt.Errorf("%s: %.60q is there twice: remove one", at, token.Value)
+	case errors.As(err, &kind):
+		return fmt.Errorf("%s: %.60q is not the kind of value that belongs here: write %s", at, token.Value, wanted(kind))
+	}
+	return fmt.Errorf("%s: %s", at, strings.ReplaceAll(ye.GetMessage(), "\n", " "))
+}
+
+func wanted(e *yaml.TypeError) string {
+	switch {
+	case e.DstType == nil:
+		return "another one"
+	case e.DstType.String() == "time.Duration":
+		return "a duration such as 10s"
+	}
+	switch e.DstType.Kind().String() {
+	case "slice":
+		return "a list"
+	case "string":
+		return "a text"
+	case "struct", "map":
+		return "keys and values, indented"
+	}
+	return "a " + e.DstType.String()
+}
+
+// position names the line of a key, or just the file when it is not there.
+func position(name string, b []byte, key string) string {
+	path, err := yaml.PathString("$." + key)
+	if err != nil {
+		return name
+	}
+	node, err := path.ReadNode(bytes.NewReader(b))
+	if err != nil || node == nil || node.GetToken() == nil {
+		return name
+	}
+	return fmt.Sprintf("%s:%d", name, node.GetToken().Position.Line)
+}
+
+// check returns the first key with a wrong value, and what is wrong with it.
+func (f *File) check() (key, problem string) {
+	idRule := regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	switch {
+	case f.HostID == "":
+		return "host_id", "is missing: give this host the name that its certificate was made for"
+	case !idRule.MatchString(f.HostID):
+		return "host_id", fmt.Sprintf("is %.60q: use letters, digits, dots and hyphens, at most 63", f.HostID)
+	case len(f.Managers) == 0:
+		return "managers", "is missing: name at least one management node as host:port"
+	}
+	for i, m := range f.Managers {
+		if !hostPort(m) {
+			return fmt.Sprintf("managers[%d]", i), fmt.Sprintf("is %.60q: write it as host:port", m)
+		}
+	}
+	for i, p := range f.ProbeAddrs {
+		if !hostPort(p) {
+			return fmt.Sprintf("probe_addrs[%d]", i), fmt.Sprintf("is %.60q: write it as host:port", p)
+		}
+	}
+	for _, k := range []struct{ key, value string }{{"cert", f.Cert}, {"key", f.Key}, {"ca", f.CA}} {
+		if k.value == "" {
+			return k.key, "is missing: name the PEM file; lifeboat ca issue makes it"
+		}
+	}
+	if !strings.Contains(f.Hypervisor, ":") {
+		return "hypervisor", fmt.Sprintf("is %.60q: write a libvirt URI such as qemu:///system", f.Hypervisor)
+	}
+	return f.checkSections()
+}
+
+func (f *File) checkSections() (key, problem string) {
+	w := f.Watchdog
+	switch w.Kind {
+	case WatchdogNone, WatchdogHardware, WatchdogExternal, WatchdogSoft:
+	default:
+		return "watchdog.kind", fmt.Sprintf("is %.60q: use hardware, external, soft or none", w.Kind)
+	}
+	switch {
+	case w.Bound < time.Second || w.Bound > time.Minute*5:
+		return "watchdog.bound", fmt.Sprintf("is %s: use a time from 1s to 5m, such as 10s", w.Bound)
+	case w.Bound%time.Second != 0 && w.Kind == WatchdogHardware:
+		return "watchdog.bound", fmt.Sprintf("is %s: a hardware watchdog counts whole seconds", w.Bound)
+	case len(w.Command) > 0 && w.Kind != WatchdogExternal:
+		return "watchdog.command", "is only for kind external: remove it"
+	case len(w.Command) > 0 && w.Device != "":
+		return "watchdog.command", "does nothing when device names the socket of another program: remove one of them"
+	}
+	switch f.Log.Level {
+	case "trace", "debug", "info", "warn", "error":
+	default:
+		return "log.level", fmt.Sprintf("is %.60q: use trace, debug, info, warn or error", f.Log.Level)
+	}
+	if f.Log.Format != "text" && f.Log.Format != "json" {
+		return "log.format", fmt.Sprintf("is %.60q: use text or json", f.Log.Format)
+	}
+	return "", ""
+}
+
+func hostPort(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	return err == nil && host != "" && port != ""
+}
+
+// locate makes relative paths relative to the file's directory.
+func (f *File) locate(dir string) {
+	for _, p := range []*string{&f.Cert, &f.Key, &f.CA, &f.StateDir, &f.RunDir, &f.BootIDFile, &f.MachineIDFile, &f.Watchdog.Device} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net"
+	"syscall"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"lifeboat/agent/session"
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/hypervisor"
+)
+
+// client returns the one client for an address.
+func (a *agent) client(m session.Manager) lifeboatv1connect.AgentServiceClient {
+	c := a.clients[m.Addr]
+	if c == nil {
+		c = a.cfg.Connect(m.Addr)
+		a.clients[m.Addr] = c
+	}
+	return c
+}
+
+// mustRegister: the manager answered that it does not know this epoch.
+func mustRegister(err error) bool {
+	switch connect.CodeOf(err) {
+	case connect.CodeNotFound, connect.CodeFailedPrecondition:
+		return true
+	}
+	return false
+}
+
+func (a *agent) register(x session.Register) {
+	client := a.client(x.To)
+	a.start(x.Timeout, func(ctx context.Context) input {
+		resp, err := client.Register(ctx, connect.NewRequest(x.Req))
+		return func(s *session.Session, now session.Instant) session.Out {
+			if err != nil {
+				a.refused(x.To, err)
+				return s.SendFailed(now, x.Seq, false, err)
+			}
+			return s.Registered(now, x.Seq, resp.Msg)
+		}
+	})
+}
+
+// refused says why a manager will not have this host, which no retry changes.
+func (a *agent) refused(m session.Manager, err error) {
+	switch connect.CodeOf(err) {
+	case connect.CodePermissionDenied, connect.CodeUnauthenticated, connect.CodeAlreadyExists, connect.CodeInvalidArgument:
+		a.log.Error("a manager refuses this host; trying on", "manager", m.Addr, "error", err)
+	}
+}
+
+// report replaces the report that is still out. An answer that came in spite
+// of that is as good as any.
+func (a *agent) report(x session.Report) {
+	a.cancelReport()
+	a.reports++
+	n, client := a.reports, a.client(x.To)
+	ctx, cancel := context.WithTimeout(a.ctx, x.Timeout)
+	a.cancelReport = cancel
+	a.start(0, func(context.Context) input {
+		defer cancel()
+		resp, err := client.Report(ctx, connect.NewRequest(x.Req))
+		return func(s *session.Session, now session.Instant) session.Out {
+			switch {
+			case err == nil:
+				return s.Answered(now, x.Req.Seq, resp.Msg)
+			case n == a.reports:
+				return s.SendFailed(now, x.Req.Seq, mustRegister(err), err)
+			}
+			return s.Tick(now)
+		}
+	})
+}
+
+func (a *agent) leave(x session.Leave) {
+	client := a.client(x.To)
+	a.start(x.Timeout, func(ctx context.Context) input {
+		_, err := client.Leave(ctx, connect.NewRequest(x.Req))
+		return func(s *session.Session, now session.Instant) session.Out { return s.Left(now, mustRegister(err), err) }
+	})
+}
+
+func (a *agent) putSpecs(x session.PutSpecs) {
+	client, storages := a.client(x.To), a.sess.Storages()
+	a.start(x.Timeout, func(ctx context.Context) input {
+		req := &lifeboatv1.PutSpecsRequest{HostId: a.cfg.HostID, Epoch: x.Epoch}
+		for _, id := range x.VMs {
+			def, err := a.hv.Definition(ctx, id)
+			switch {
+			case errors.Is(err, hypervisor.ErrNotFound):
+			case errors.Is(err, hypervisor.ErrUnavailable): // asked for again
+			case err != nil:
+				req.Specs = append(req.Specs, session.MissingSpec(id, err))
+			default:
+				req.Specs = append(req.Specs, session.Spec(def, storages))
+			}
+		}
+		var err error
+		if len(req.Specs) > 0 {
+			_, err = client.PutSpecs(ctx, connect.NewRequest(req))
+		}
+		return func(s *session.Session, now session.Instant) session.Out { return s.SpecsPut(now, err) }
+	})
+}
+
+const (
+	probeTimeout = 2 * time.Second
+	maxAddrs     = 8
+)
+
+// probe looks whether a peer lives. Only an answer of the machine itself says
+// something; silence says nothing (S20).
+func probe(ctx context.Context, p *lifeboatv1.Probe) input {
+	r := &lifeboatv1.ProbeResult{HostId: p.HostId, Nonce: p.Nonce}
+	addrs := p.Addrs[:min(len(p.Addrs), maxAddrs)]
+	answers := make(chan *lifeboatv1.ProbeResult, len(addrs))
+	for _, addr := range addrs {
+		go func() { answers <- dialProbe(ctx, addr) }()
+	}
+	for range addrs {
+		if one := <-answers; one.Verdict != lifeboatv1.ProbeVerdict_PROBE_VERDICT_UNSPECIFIED || r.Detail == "" {
+			r.Verdict, r.Detail = one.Verdict, one.Detail
+		}
+		if r.Verdict == lifeboatv1.ProbeVerdict_PROBE_VERDICT_ALIVE {
+			break
+		}
+	}
+	return func(s *session.Session, now session.Instant) session.Out { return s.Probed(now, r) }
+}
+
+func dialProbe(ctx context.Context, addr string) *lifeboatv1.ProbeResult {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	switch {
+	case err == nil:
+		conn.Close()
+		return &lifeboatv1.ProbeResult{Verdict: lifeboatv1.ProbeVerdict_PROBE_VERDICT_ALIVE, Detail: addr + " answers"}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return &lifeboatv1.ProbeResult{Verdict: lifeboatv1.ProbeVerdict_PROBE_VERDICT_REFUSED, Detail: addr + " refuses the connection"}
+	}
+	return &lifeboatv1.ProbeResult{Detail: err.Error()}
+}
