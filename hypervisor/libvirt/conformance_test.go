@@ -19,6 +19,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(reaperEnv) != "" {
 		reap()
 	}
+	if uri := os.Getenv(watcherEnv); uri != "" {
+		watchMain(uri)
+		return
+	}
 	m.Run()
 }
 
