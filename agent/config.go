@@ -63,6 +63,8 @@ type Config struct {
 	// whole machine? Nil: systemd is asked.
 	MachineStopping func(context.Context) bool
 	Seed            uint64 // of the jitter; 0: random
+
+	die <-chan struct{} // tests: ends the process as a SIGKILL would
 }
 
 const defaultBound = 10 * time.Second

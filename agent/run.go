@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -106,6 +107,8 @@ func sessionConfig(c Config) (session.Config, error) {
 	return sc, nil
 }
 
+var errDied = errors.New("killed")
+
 // loop is the only goroutine that touches the session.
 func (a *agent) loop(stop <-chan struct{}) error {
 	timer := time.NewTimer(0)
@@ -125,6 +128,8 @@ func (a *agent) loop(stop <-chan struct{}) error {
 			out = f(a.sess, a.now())
 		case <-timer.C:
 			out = a.sess.Tick(a.now())
+		case <-a.cfg.die:
+			return errDied
 		case <-stop:
 			stop = nil
 			a.log.Info("stopping: the managers are told to withdraw the lease, VMs keep running")

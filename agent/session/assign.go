@@ -24,7 +24,7 @@ func (s *Session) assign(a *lifeboatv1.Assignment) {
 			continue
 		}
 		s.owned[id] = x
-		s.vm(id)
+		s.look(id)
 		if x.Protected {
 			protected = append(protected, Protected{ID: id, Incarnation: x.Incarnation, Wanted: x.Wanted})
 		}
@@ -52,7 +52,7 @@ func (s *Session) sortOrders(list []*lifeboatv1.Order) map[hypervisor.UUID]order
 			s.note(Warn, "an order names a VM that is none", "order", o.Id)
 			continue
 		}
-		s.vm(id)
+		s.look(id)
 		x := m[id]
 		valid := o.Epoch == s.epoch && s.epoch != 0 && o.BootId == s.cfg.BootID
 		if !valid {
@@ -75,6 +75,14 @@ func (s *Session) sortOrders(list []*lifeboatv1.Order) map[hypervisor.UUID]order
 		m[id] = x
 	}
 	return m
+}
+
+// look begins to know a VM that a manager has named; nothing happens to it
+// before a poll has looked for it.
+func (s *Session) look(id hypervisor.UUID) {
+	if !s.vm(id).seen {
+		s.poll.want = true
+	}
 }
 
 // newest of two orders of one kind for one VM: the higher incarnation.
