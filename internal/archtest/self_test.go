@@ -16,6 +16,8 @@ func TestRoomViolationsAreFound(t *testing.T) {
 		"fsm must not import ha":     {pkg{name: "fsm", imports: []string{"ha"}}, "may import only fsm/logpb"},
 		"logpb imports nothing":      {pkg{name: "fsm/logpb", imports: []string{"fsm"}}, "nothing of ours"},
 		"a prefix is not a folder":   {pkg{name: "transport", imports: []string{"transportx"}}, "transport imports transportx"},
+		"a node may fence":           {pkg{name: "node", imports: []string{"fence"}}, ""},
+		"a node knows no driver":     {pkg{name: "node", imports: []string{"fence/ipmi"}}, "node imports fence/ipmi"},
 		"the session is no agent":    {pkg{name: "agent/session", imports: []string{"transport"}}, "agent/session imports transport"},
 		"an agent may dial":          {pkg{name: "agent", imports: []string{"transport", "agent/session"}}, ""},
 		"a new folder needs a line":  {pkg{name: "billing"}, "in no room"},
