@@ -214,7 +214,7 @@ func TestStartIsReportedAsItHappens(t *testing.T) {
 			t.Errorf("start to report took %s", took)
 		}
 		r.m.mu.Lock()
-		if got := r.m.powers[vmID(1)]; !len(got) < 2 || !slices.Equal(got[len(got)-2:], []lifeboatv1.PowerState{starting, on}) || slices.Contains(got, off) {
+		if got := r.m.powers[vmID(1)]; len(got) < 2 || !slices.Equal(got[len(got)-2:], []lifeboatv1.PowerState{starting, on}) || slices.Contains(got, off) {
 			t.Errorf("reported %v, want starting, then on, at the end", got)
 		}
 		r.m.mu.Unlock()
