@@ -141,7 +141,7 @@ func machineVanishes(t *testing.T, l *lab.Lab) {
 	want("unavailable", 7*time.Second)
 	must(t, l.Heal(t.Context(), 1))
 	want("answers", 12*time.Second)
-	must(t, l.PowerOff(t.Context(), 1))
+	must(t, l.PowerCut(t.Context(), 1))
 	want("unavailable", 7*time.Second)
 	must(t, l.PowerOn(t.Context(), 1))
 	want("answers", 15*time.Second)

@@ -126,7 +126,7 @@ func (l *Lab) chassisSet(h *host, what, value string) error {
 	var act func(context.Context, int) error
 	switch what + " " + value {
 	case "power 0", "shutdown 1":
-		act = l.PowerOff
+		act = l.PowerCut
 	case "power 1":
 		act = l.PowerOn
 	case "reset 1":

@@ -107,7 +107,7 @@ func guestDisk(g GuestSpec) libvirtxml.DomainDisk {
 // GuestLog is what a guest has written to its serial console on that host, over
 // all its lives there. A guest that never ran there has written nothing.
 func (l *Lab) GuestLog(n int, name string) (string, error) {
-	raw, err := os.ReadFile(filepath.Join(l.opts.Dir, fmt.Sprintf("h%d/log/qemu/%s.console", n, name)))
+	raw, err := os.ReadFile(l.consolePath(n, name))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("read console of %s on h%d: %w", name, n, err)
 	}

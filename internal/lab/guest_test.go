@@ -55,7 +55,7 @@ func TestFailoverIsNoSplitBrain(t *testing.T) {
 	if err := startGuest(t, l, 2, g); err == nil || !strings.Contains(err.Error(), "lock") {
 		t.Fatalf("second start on a locked file: %v", err)
 	}
-	must(t, l.PowerOff(t.Context(), 3))
+	must(t, l.PowerCut(t.Context(), 3))
 	must(t, startGuest(t, l, 2, g))
 	heartbeats(t, l, 2, "moving", 3)
 	after, err := l.SplitBrains()

@@ -16,6 +16,7 @@ var hostDirs = map[string]string{
 	"/var/lib/libvirt":   "lib",
 	"/var/log/libvirt":   "log",
 	"/var/cache/libvirt": "cache",
+	"/var/lib/lifeboat":  "lifeboat", // an agent with its default settings must not share state with its neighbours
 }
 
 // hostFiles are the host's own files in /etc.

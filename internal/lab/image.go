@@ -130,13 +130,14 @@ func fetchKernel(ctx context.Context, cache, tree string, logf func(string, ...a
 		return fmt.Errorf("make download directory: %w", err)
 	}
 	defer os.RemoveAll(work)
-	depends, err := run(ctx, work, "apt-cache", "depends", "linux-image-cloud-amd64")
-	if err != nil {
-		return err
-	}
-	pkg := regexp.MustCompile(`linux-image-[0-9][^ \n]*`).FindString(depends)
-	if pkg == "" {
-		return errors.New("apt knows no package linux-image-cloud-amd64; run apt-get update, or use Debian")
+	pkg := kernelPackage(ctx, work)
+	if pkg == "" { // a fresh machine has no package lists
+		if _, err := run(ctx, work, "apt-get", "-q", "update"); err != nil {
+			return err
+		}
+		if pkg = kernelPackage(ctx, work); pkg == "" {
+			return errors.New("apt knows no package linux-image-cloud-amd64; run the lab on Debian 12 or later")
+		}
 	}
 	if _, err := run(ctx, work, "apt-get", "download", pkg); err != nil {
 		return err
@@ -152,6 +153,16 @@ func fetchKernel(ctx context.Context, cache, tree string, logf func(string, ...a
 		return fmt.Errorf("keep kernel: %w", err)
 	}
 	return nil
+}
+
+// kernelPackage is the package that the newest cloud kernel is in, "" when apt
+// does not know it.
+func kernelPackage(ctx context.Context, dir string) string {
+	depends, err := run(ctx, dir, "apt-cache", "depends", "linux-image-cloud-amd64")
+	if err != nil {
+		return ""
+	}
+	return regexp.MustCompile(`linux-image-[0-9][^ \n]*`).FindString(depends)
 }
 
 // collectModules reads the modules that are files, by name.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,10 +29,6 @@ type Options struct {
 	// ManagerOn puts managers on hosts' machines: manager number → host number.
 	// Such a manager keeps its own addresses and loses power and cable with the host.
 	ManagerOn map[int]int
-	// OnBoot is called on its own goroutine after every power on of a host (also
-	// by the BMC or the watchdog), once its libvirtd is starting. It plays the
-	// part of systemd: start the host's agent here.
-	OnBoot func(host int)
 	// CacheDir keeps the guest kernel between labs. Empty: [DefaultCacheDir].
 	CacheDir string
 	// Log gets one line per event of the lab. Nil: nothing.
@@ -51,6 +48,8 @@ type Lab struct {
 	lock    *os.File
 	control *control
 	began   time.Time
+
+	onBoot func(host int) // written with every host's mu, read with one of them
 
 	logMu sync.Mutex
 
@@ -102,10 +101,10 @@ func checkOptions(o Options) error {
 }
 
 func (l *Lab) up(ctx context.Context) error {
-	if missing := Missing(); len(missing) > 0 {
-		return &MissingError{Missing: missing}
+	err := Check()
+	if err != nil {
+		return err
 	}
-	var err error
 	if l.exe, err = os.Executable(); err != nil {
 		return fmt.Errorf("find own binary: %w", err)
 	}
@@ -205,6 +204,14 @@ func (l *Lab) makeDirs() error {
 		}
 		l.opts.Dir, l.tempDir = dir, true
 	}
+	if err := os.MkdirAll(l.run, 0o755); err != nil {
+		return fmt.Errorf("make run directory: %w", err)
+	}
+	if l.tempDir {
+		if err := writeFile(filepath.Join(l.run, tempDirFile), l.opts.Dir); err != nil {
+			return err
+		}
+	}
 	dir, err := filepath.Abs(l.opts.Dir)
 	if err != nil {
 		return fmt.Errorf("find lab directory: %w", err)
@@ -220,7 +227,7 @@ func (l *Lab) makeDirs() error {
 			return fmt.Errorf("remove earlier lab's files: %w", err)
 		}
 	}
-	for _, d := range []string{l.run, l.sharedDir(), l.lunDir()} {
+	for _, d := range []string{l.sharedDir(), l.lunDir()} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return fmt.Errorf("make lab directory: %w", err)
 		}
@@ -228,8 +235,8 @@ func (l *Lab) makeDirs() error {
 	return nil
 }
 
-// Close ends every process of the lab, also those started with RunIn and
-// RunInManager, and removes its namespaces, cables, loop devices and sockets.
+// Close ends every process of the lab, also those that its user
+// started there, and removes its namespaces, cables, loop devices and sockets.
 // Closing twice is fine.
 func (l *Lab) Close() error {
 	l.closeOnce.Do(func() { l.closeErr = l.close() })
@@ -244,21 +251,24 @@ func (l *Lab) close() error {
 	var errs []error
 	l.control.stop()
 	for _, h := range l.hosts {
-		if err := l.PowerOff(context.Background(), h.n); err != nil {
+		if err := l.PowerCut(context.Background(), h.n); err != nil {
 			errs = append(errs, err)
 		}
 		h.bmc.sim.stop()
 	}
 	l.boots.Wait()
 	errs = append(errs, sweep(l.opts.Prefix))
-	if l.tempDir {
-		errs = append(errs, os.RemoveAll(l.opts.Dir))
-	}
 	errs = append(errs, l.lock.Close())
 	return errors.Join(errs...)
 }
 
-// sweep removes everything that a lab with this prefix made, found by name.
+// tempDirFile in the run directory names the temporary directory that a lab
+// made for itself: a later one removes it when this one is killed.
+const tempDirFile = "temp-dir"
+
+// sweep removes everything that a lab with this prefix made: what lives in its
+// network namespaces, these, its loop devices by their label, and its files.
+// The caller holds the prefix, so whatever is found belongs to nobody.
 func sweep(prefix string) error {
 	names, err := labNetns(prefix)
 	if err != nil {
@@ -276,8 +286,17 @@ func sweep(prefix string) error {
 	for _, name := range names {
 		errs = append(errs, ip(context.Background(), "", "netns del "+name))
 	}
-	errs = append(errs, detachLoops(prefix), os.RemoveAll(filepath.Join("/run/lifeboat-lab", prefix)))
-	return errors.Join(errs...)
+	errs = append(errs, detachLoops(prefix))
+	run := filepath.Join("/run/lifeboat-lab", prefix)
+	if raw, err := os.ReadFile(filepath.Join(run, tempDirFile)); err == nil && isTempDir(prefix, string(raw)) {
+		errs = append(errs, os.RemoveAll(string(raw)))
+	}
+	return errors.Join(append(errs, os.RemoveAll(run))...)
+}
+
+// isTempDir refuses to remove what New cannot have made.
+func isTempDir(prefix, dir string) bool {
+	return filepath.Dir(dir) == filepath.Clean(os.TempDir()) && strings.HasPrefix(filepath.Base(dir), prefix+"-lab-")
 }
 
 // Leftovers names what still exists of a lab with this prefix: namespaces,

@@ -77,7 +77,6 @@ func TestCrashedLab(t *testing.T) {
 		t.Fatalf("the doomed lab says %q, %v", line, err)
 	}
 	dir := strings.TrimSpace(strings.TrimPrefix(line, "up "))
-	defer os.RemoveAll(dir)
 	must(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	left, err := Leftovers(prefix)
@@ -95,8 +94,14 @@ func TestCrashedLab(t *testing.T) {
 			}
 		}
 	}
+	if exists(dir) {
+		t.Errorf("the crashed lab's directory %s is still there", dir)
+	}
 	must(t, next.Close())
 	assertNothingLeft(t, prefix)
+	if exists(next.Dir()) {
+		t.Errorf("the directory %s is still there", next.Dir())
+	}
 }
 
 func crashMain(prefix string) {
@@ -158,7 +163,7 @@ func (f *fakeTB) Skipf(format string, a ...any)  { f.skipped = fmt.Sprintf(forma
 func (f *fakeTB) Fatalf(format string, a ...any) { f.failed = fmt.Sprintf(format, a...) }
 
 func TestRequireFailsWhereTheLabIsTheTask(t *testing.T) {
-	missing := len(Missing()) > 0
+	missing := Check() != nil
 	for _, demanded := range []string{"", "1"} {
 		t.Setenv(RequireEnv, demanded)
 		var tb fakeTB

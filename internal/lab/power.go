@@ -43,7 +43,7 @@ func (l *Lab) powerOn(ctx context.Context, h *host) error {
 	if err != nil {
 		if v != nil {
 			h.life = v
-			err = errors.Join(err, l.powerOff(h))
+			err = errors.Join(err, l.powerCut(h))
 		}
 		return fmt.Errorf("power on %s: %w", h.name, err)
 	}
@@ -51,10 +51,28 @@ func (l *Lab) powerOn(ctx context.Context, h *host) error {
 	h.powered.Store(true)
 	l.logf("%s on, boot %s", h.name, v.bootID)
 	l.boots.Go(func() { l.watchInit(h, v) })
-	if l.opts.OnBoot != nil {
-		go l.opts.OnBoot(h.n)
+	if boot := l.onBoot; boot != nil {
+		l.boots.Go(func() { boot(h.n) })
 	}
 	return nil
+}
+
+// OnBoot calls f with the number of every host that has power now, and after
+// every power on from now on, whoever pressed the button; each time on a
+// goroutine of its own, once the host's libvirtd is starting. It plays the part
+// of systemd: f starts the host's agent. A second call replaces f. [Lab.Close]
+// waits for what f does, after everything in the hosts has been killed.
+func (l *Lab) OnBoot(f func(host int)) {
+	for _, h := range l.hosts {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+	}
+	l.onBoot = f
+	for _, h := range l.hosts {
+		if h.life != nil {
+			l.boots.Go(func() { f(h.n) })
+		}
+	}
 }
 
 // boot starts a power cycle. With an error it returns what has to be undone.
@@ -100,21 +118,21 @@ func (l *Lab) startInit(h *host, bootID string) (*child, error) {
 	return startReady(netnsRef(h.port.netns), cmd, filepath.Join(h.dir, "init.log"))
 }
 
-// PowerOff is a power loss: first the cable goes dead, then everything at once,
+// PowerCut is a power loss: first the cable goes dead, then everything at once,
 // including managers on the same machine. No FIN, no RST, no shutdown. A host
 // that is off stays off. It blocks until nothing of the host runs.
-func (l *Lab) PowerOff(_ context.Context, n int) error {
+func (l *Lab) PowerCut(_ context.Context, n int) error {
 	h, err := l.host(n)
 	if err != nil {
-		return fmt.Errorf("power off: %w", err)
+		return fmt.Errorf("cut power: %w", err)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return l.powerOff(h)
+	return l.powerCut(h)
 }
 
-// powerOff does not take a context: half a power loss would be no test of anything.
-func (l *Lab) powerOff(h *host) error {
+// powerCut does not take a context: half a power loss would be no test of anything.
+func (l *Lab) powerCut(h *host) error {
 	v := h.life
 	if v == nil {
 		return nil
@@ -141,12 +159,12 @@ func (l *Lab) powerOff(h *host) error {
 	errs = append(errs, l.net.unplug(ctx, h.cables()...))
 	l.logf("%s off", h.name)
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("power off %s: %w", h.name, err)
+		return fmt.Errorf("cut power of %s: %w", h.name, err)
 	}
 	return nil
 }
 
-// Reset is PowerOff and PowerOn without anybody in between.
+// Reset is PowerCut and PowerOn without anybody in between.
 func (l *Lab) Reset(ctx context.Context, n int) error {
 	h, err := l.host(n)
 	if err != nil {
@@ -154,7 +172,7 @@ func (l *Lab) Reset(ctx context.Context, n int) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err := l.powerOff(h); err != nil {
+	if err := l.powerCut(h); err != nil {
 		return err
 	}
 	return l.powerOn(ctx, h)
@@ -172,7 +190,7 @@ func (l *Lab) watchInit(h *host, v *life) {
 	// The kernel reports reboot(2) of a PID namespace as death by SIGHUP, and a halt as SIGINT.
 	status, _ := v.init.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	l.logf("%s went down by itself (%s)", h.name, v.init.cmd.ProcessState)
-	if err := l.powerOff(h); err != nil {
+	if err := l.powerCut(h); err != nil {
 		l.logf("%v", err)
 		return
 	}

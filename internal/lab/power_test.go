@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/digitalocean/go-libvirt"
 )
 
 func TestHostsAnswerSeparately(t *testing.T) {
@@ -20,12 +22,14 @@ func TestHostsAnswerSeparately(t *testing.T) {
 	seen := make(map[string]int)
 	for n := 1; n <= 3; n++ {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		out, err := exec.CommandContext(ctx, tool("virsh"), "-c", l.ConnectURI(n), "hostname").CombinedOutput()
+		var got string
+		err := l.Libvirt(ctx, n, func(c *libvirt.Libvirt) (err error) {
+			got, err = c.ConnectGetHostname()
+			return err
+		})
 		cancel()
-		if err != nil {
-			t.Fatalf("virsh on h%d: %v: %s", n, err, out)
-		}
-		if got := strings.TrimSpace(string(out)); got != l.hosts[n-1].name {
+		must(t, err)
+		if got != l.hosts[n-1].name {
 			t.Errorf("h%d says it is %q", n, got)
 		}
 		conn, err := l.ManagerDial(t.Context(), 1, "tcp", l.LibvirtTCP(n))
@@ -66,7 +70,7 @@ func TestPowerLoss(t *testing.T) {
 	must(t, err)
 	defer conn.Close()
 
-	must(t, l.PowerOff(t.Context(), 1))
+	must(t, l.PowerCut(t.Context(), 1))
 	for _, pid := range pids {
 		if alive(pid) {
 			t.Errorf("process %d of the host outlived the power loss", pid)
@@ -79,7 +83,7 @@ func TestPowerLoss(t *testing.T) {
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the peer learned of the power loss: %v", err)
 	}
-	must(t, l.PowerOff(t.Context(), 1)) // off stays off
+	must(t, l.PowerCut(t.Context(), 1)) // off stays off
 
 	bootHost(t, l, 1)
 	if now := l.BootID(1); now == boot || now == "" {
@@ -136,7 +140,7 @@ func TestManagerOnHost(t *testing.T) {
 	conn, err := l.ManagerDial(t.Context(), 3, "tcp", l.LibvirtTCP(1))
 	must(t, err)
 	conn.Close()
-	must(t, l.PowerOff(t.Context(), 3))
+	must(t, l.PowerCut(t.Context(), 3))
 	select {
 	case <-ended:
 	case <-time.After(5 * time.Second):

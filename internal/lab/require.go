@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -17,11 +16,10 @@ import (
 const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // needed are the programs the lab runs and the Debian packages they come in.
+// deploy/lab/install.sh installs the same packages.
 var needed = []struct{ program, pkg string }{
 	{"libvirtd", "libvirt-daemon"},
-	{"virsh", "libvirt-clients"},
 	{"qemu-system-x86_64", "qemu-system-x86"},
-	{"qemu-img", "qemu-utils"},
 	{"ip", "iproute2"},
 	{"busybox", "busybox-static"},
 	{"ipmitool", "ipmitool"},
@@ -43,35 +41,51 @@ func tool(name string) string {
 
 func installed(name string) bool { return filepath.IsAbs(tool(name)) }
 
-// MissingError says why a lab cannot run here.
+// MissingError says why a lab cannot run here, and what to do about it.
 type MissingError struct {
-	Missing []string // see [Missing]
+	Packages []string // Debian packages that are not installed
+	Reasons  []string // everything else, as sentences
 }
 
 func (e *MissingError) Error() string {
-	return "a lab cannot run here: " + strings.Join(e.Missing, "; ")
+	var says []string
+	if len(e.Packages) > 0 {
+		says = append(says, fmt.Sprintf("%s not installed; run: apt-get install -y --no-install-recommends %s (or deploy/lab/install.sh)",
+			plural(e.Packages, "the package %s is", "the packages %s are"), strings.Join(e.Packages, " ")))
+	}
+	return "a lab cannot run here: " + strings.Join(append(says, e.Reasons...), "; ")
 }
 
-// Missing says, one short reason per entry, what keeps a lab from running on
-// this machine. Packages appear as "package NAME". Empty: nothing does.
-func Missing() []string {
-	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
-		return []string{"the lab's guests need Linux on amd64, this is " + runtime.GOOS + "/" + runtime.GOARCH}
+func plural(items []string, one, many string) string {
+	if len(items) == 1 {
+		return fmt.Sprintf(one, items[0])
 	}
-	var missing []string
-	for _, pkg := range missingPackages() {
-		missing = append(missing, "package "+pkg)
+	return fmt.Sprintf(many, strings.Join(items[:len(items)-1], ", ")+" and "+items[len(items)-1])
+}
+
+// Check returns a *[MissingError] when something keeps a lab from running on
+// this machine. It changes nothing.
+func Check() error {
+	e := &MissingError{Packages: missingPackages()}
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		e.Packages = nil
+		e.Reasons = append(e.Reasons, "its guests need Linux on amd64, and this is "+runtime.GOOS+" on "+runtime.GOARCH)
+		return e
 	}
 	if os.Geteuid() != 0 {
-		return append(missing, "root rights")
+		e.Reasons = append(e.Reasons, "it needs root rights to make namespaces; run it as root")
+		return e
 	}
 	if err := tryNamespaces(); err != nil {
-		missing = append(missing, "namespaces ("+err.Error()+")")
+		e.Reasons = append(e.Reasons, "this machine does not let root make namespaces ("+err.Error()+"); in a container, start it privileged")
 	}
 	if !exists("/dev/loop-control") {
-		missing = append(missing, "loop devices (no /dev/loop-control)")
+		e.Reasons = append(e.Reasons, "there are no loop devices (no /dev/loop-control); load the kernel module loop")
 	}
-	return missing
+	if len(e.Packages)+len(e.Reasons) == 0 {
+		return nil
+	}
+	return e
 }
 
 func missingPackages() []string {
@@ -88,7 +102,8 @@ func missingPackages() []string {
 	if installed("busybox") && !isStatic(tool("busybox")) {
 		pkgs = append(pkgs, "busybox-static") // the package busybox is linked dynamically
 	}
-	return pkgs
+	slices.Sort(pkgs)
+	return slices.Compact(pkgs)
 }
 
 // tryNamespaces does once what every host needs, on a thread that then ends.
@@ -121,49 +136,29 @@ const RequireEnv = "LIFEBOAT_LAB"
 // Require skips the test, with the reason, where a lab cannot run.
 func Require(t TB) {
 	t.Helper()
-	missing := Missing()
+	err := Check()
 	switch {
-	case len(missing) == 0:
+	case err == nil:
 	case os.Getenv(RequireEnv) == "1":
-		t.Fatalf("%s=1, but %v", RequireEnv, &MissingError{Missing: missing})
+		t.Fatalf("%s=1, but %v", RequireEnv, err)
 	default:
-		t.Skipf("%v", &MissingError{Missing: missing})
+		t.Skipf("%v", err)
 	}
 }
 
-// Install installs the packages a lab needs and does not have, with apt-get, and
-// fetches the guests' kernel into cacheDir ("" for [DefaultCacheDir]). It
-// reports its progress on w, and needs root and a network.
-func Install(ctx context.Context, w io.Writer, cacheDir string) error {
-	pkgs := missingPackages()
-	slices.Sort(pkgs)
-	if len(pkgs) == 0 {
-		fmt.Fprintln(w, "lab: all packages are here")
-	} else {
-		if os.Geteuid() != 0 {
-			return fmt.Errorf("install packages: run as root, or install them yourself: %s", strings.Join(pkgs, " "))
-		}
-		if !installed("apt-get") {
-			return fmt.Errorf("install packages: there is no apt-get here; install what has these Debian packages' programs: %s", strings.Join(pkgs, " "))
-		}
-		fmt.Fprintf(w, "lab: installing %s\n", strings.Join(pkgs, " "))
-		if err := apt(ctx, w, "update"); err != nil {
-			return err
-		}
-		if err := apt(ctx, w, append([]string{"install", "-y", "--no-install-recommends"}, pkgs...)...); err != nil {
-			return err
-		}
+// Setup makes this machine ready for labs: it checks what [Check] checks, and
+// fetches the guests' kernel into [DefaultCacheDir], for which it needs Debian's
+// package servers once. It installs nothing and says in its error, a
+// *[MissingError], what to install. One line per step goes to log.
+func Setup(ctx context.Context, log io.Writer) error {
+	if err := Check(); err != nil {
+		return err
 	}
-	_, err := prepareImage(ctx, cacheDir, func(format string, args ...any) { fmt.Fprintf(w, "lab: "+format+"\n", args...) })
-	return err
-}
-
-func apt(ctx context.Context, w io.Writer, args ...string) error {
-	cmd := exec.CommandContext(ctx, tool("apt-get"), append([]string{"-q"}, args...)...)
-	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "PATH="+systemPath)
-	cmd.Stdout, cmd.Stderr = w, w
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("run apt-get %s: %w", args[0], err)
+	fmt.Fprintln(log, "lab: libvirt, qemu and the BMC simulator are installed")
+	image, err := prepareImage(ctx, "", func(format string, args ...any) { fmt.Fprintf(log, "lab: "+format+"\n", args...) })
+	if err != nil {
+		return err
 	}
+	fmt.Fprintf(log, "lab: the guests' kernel and root file system are in %s\n", filepath.Dir(image.kernel))
 	return nil
 }

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Installs what a lab of real libvirt hosts needs (see internal/lab), on Debian 12 or later, as root.
+# Run it as often as you like: it installs only what is missing. It starts no daemon and enables none:
+# the lab starts its own, in namespaces.
+set -eu
+
+# internal/lab has the same list; a test compares the two.
+packages='libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 iproute2 busybox-static ipmitool openipmi'
+
+die() { echo "$0: $*" >&2; exit 1; }
+command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || die "this needs Debian: there is no apt-get here"
+[ "$(dpkg --print-architecture)" = amd64 ] || die "the lab's guests need amd64; this is $(dpkg --print-architecture)"
+
+missing=
+for p in $packages; do
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing="$missing $p"
+done
+if [ -z "$missing" ]; then
+	echo "lab: all packages are installed, nothing to do"
+	exit 0
+fi
+[ "$(id -u)" = 0 ] || die "run this as root, or install these packages yourself:$missing"
+
+echo "lab: apt-get install$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get -q update
+# shellcheck disable=SC2086 # a list
+apt-get -q -o DPkg::Lock::Timeout=120 install -y --no-install-recommends $missing
