@@ -28,7 +28,10 @@ func (t *tx) hostDown(c *logpb.HostDown) string {
 func (t *tx) markDown(h *Host, reason string) {
 	t.hostState(h, Down, HAFencing, reason)
 	h.DownAt, h.DownIndex = t.now, t.index
-	h.Proof, h.Attempt, h.FenceFailure = nil, nil, ""
+	h.Proof, h.FenceFailure = nil, ""
+	if !t.inFlight(h) {
+		h.Attempt = nil
+	}
 	if h.Silent == 0 {
 		h.Silent = t.now
 	}
@@ -41,7 +44,7 @@ func (t *tx) markDown(h *Host, reason string) {
 		if v.Power == PowerOn {
 			v.Power, v.Reason, v.Since = PowerUnknown, ReasonNone, t.now
 		}
-		if v.Protected() && v.Wanted && (old.Power != PowerOff || v.Work != 0) {
+		if v.Protected() && v.Wanted && v.Error == "" && (old.Power != PowerOff || v.Work != 0) {
 			hit++
 			t.fencing(&v, h)
 		}
@@ -68,7 +71,7 @@ func (t *tx) fencing(v *VM, h *Host) {
 	}
 	n := *w
 	n.Step, n.Reason, n.From = Fencing, fmt.Sprintf("waits for proof that host %s is dead", h.ID), h.ID
-	if n.Cause != CauseHostDown {
+	if n.Cause != CauseHostDown && !lostSight(v) {
 		n.Lost, n.Cause = h.Silent, CauseHostDown
 	}
 	t.putWork(&n)
@@ -86,11 +89,11 @@ func (t *tx) fenceAttempt(c *logpb.FenceAttempt) string {
 	if int(c.Level) >= len(h.Fence) {
 		return fmt.Sprintf("host %s has no fence level %d", h.ID, c.Level)
 	}
-	until := t.now + c.DeadlineNs
+	until := t.now + t.deadline(c.DeadlineNs)
+	if h.Attempt != nil && c.Attempt <= h.Attempt.Number {
+		return "" // late or repeated
+	}
 	if h.Attempt != nil && h.Attempt.Open {
-		if c.Attempt <= h.Attempt.Number {
-			return "" // late or repeated
-		}
 		// A new leader does not wait for what an old one may have sent: cutting
 		// power twice harms nobody. But the host is held back until both ended.
 		until = max(until, h.Attempt.Until)
@@ -102,12 +105,18 @@ func (t *tx) fenceAttempt(c *logpb.FenceAttempt) string {
 }
 
 func (t *tx) fenceResult(c *logpb.FenceResult) string {
+	if h := t.s.Host(HostID(c.Host)); h != nil && h.HA == HARecovering && h.Epoch == c.Epoch+1 {
+		return t.attemptEnded(edit(h), c.Attempt)
+	}
 	h, no := t.current(c.Host, c.Epoch)
 	if no != "" {
 		return no
 	}
-	if h.Attempt == nil || h.Attempt.Number != c.Attempt {
-		return ""
+	if h.HA != HAFencing {
+		return t.attemptEnded(h, c.Attempt)
+	}
+	if h.Attempt == nil || h.Attempt.Number != c.Attempt || !h.Attempt.Open {
+		return "" // late or repeated
 	}
 	a := *h.Attempt
 	a.Open = false
@@ -123,6 +132,20 @@ func (t *tx) fenceResult(c *logpb.FenceResult) string {
 	return ""
 }
 
+// attemptEnded notes the end of an attempt on a host that came back meanwhile:
+// nothing holds it in Connecting any more (S10).
+func (t *tx) attemptEnded(h *Host, number uint32) string {
+	if h.Attempt == nil || h.Attempt.Number != number || !h.Attempt.Open {
+		return ""
+	}
+	a := *h.Attempt
+	a.Open = false
+	h.Attempt = &a
+	t.setHost(h)
+	t.event("HOST.FENCE.END", Info, hostSubject(h.ID), "attempt %d to fence host %s has ended; the host is back", number, h.ID)
+	return ""
+}
+
 // hostFenced commits the permission: the host is proven dead, its VMs are
 // gone, and the placements are granted in the same entry.
 func (t *tx) hostFenced(c *logpb.HostFenced) string {
@@ -135,8 +158,8 @@ func (t *tx) hostFenced(c *logpb.HostFenced) string {
 	}
 	kind := ProofKind(c.Proof.Kind)
 	if kind == ProofOperator && h.Status != Down {
-		if h.Status == Up && !c.Force {
-			return fmt.Sprintf("host %s is Up and reports; it is not dead (use --force if you know better)", h.ID)
+		if (h.Status == Up || h.Status == Connecting) && !c.Force {
+			return fmt.Sprintf("host %s reports; it is not dead (use --force if you know better)", h.ID)
 		}
 		t.markDown(h, "declared dead by "+t.actor)
 		h = edit(t.s.Host(h.ID))
@@ -194,10 +217,14 @@ func (t *tx) grant(id VMID, target HostID, why string) (refused string) {
 		return "HA is disarmed"
 	case to == nil || to.Status != Up:
 		return fmt.Sprintf("host %s is not Up", target)
+	case !old.Protected():
+		return "the VM is not protected"
 	case to.Resource != Enabled:
 		return fmt.Sprintf("host %s is %s", target, to.Resource)
 	case old.Spec == nil || len(old.Spec.Definition) == 0:
 		return "its definition has never been read"
+	case target != from.ID && len(old.Spec.Local) > 0:
+		return "what it needs is only on host " + string(from.ID) + ": " + old.Spec.Local[0]
 	case !old.Gone && (target != from.ID || old.Power != PowerOff):
 		return "its last incarnation is not proven gone" // S2
 	case to.order(OrderDestroy, id) != nil:
@@ -206,7 +233,13 @@ func (t *tx) grant(id VMID, target HostID, why string) (refused string) {
 	v := *old
 	last := v.Incarnation
 	v.Incarnation = last.Next(t.s.Generation)
-	v.Gone, v.Power, v.Error = false, PowerOff, ""
+	if v.Incarnation <= last {
+		return "there is no incarnation after " + last.String()
+	}
+	if v.Power != PowerOff {
+		v.Since = t.now
+	}
+	v.Gone, v.Power, v.Reason, v.Error = false, PowerOff, ReasonNone, "" // what was said of the last incarnation is history
 	t.removeVM(from.ID, id)
 	if from.ID != target {
 		f := edit(t.s.Host(from.ID))
@@ -228,6 +261,18 @@ func (t *tx) grant(id VMID, target HostID, why string) (refused string) {
 	t.setHost(h)
 	t.event("VM.START.ORDER", Info, vmSubject(&v), "start of %s ordered on host %s at incarnation %s (attempt %d): %s", v.Name, target, v.Incarnation, n.Attempt, why)
 	return ""
+}
+
+// maxDeadline bounds what a command may ask for.
+const maxDeadline = int64(24 * time.Hour)
+
+// deadline is the length of a fence attempt: one without or with an absurd one
+// must still hold the host back (S10).
+func (t *tx) deadline(ns int64) int64 {
+	if ns <= 0 {
+		ns = int64(t.s.Policy.FenceTimeout)
+	}
+	return min(ns, maxDeadline)
 }
 
 // order adds a standing order to a host that is being edited.

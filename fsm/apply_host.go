@@ -64,7 +64,6 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 	h.Lease = nil // armed anew by the agent's next report (S12)
 	h.Assigned = t.index
 
-	wasFencing := old != nil && old.HA == HAFencing
 	switch {
 	case rebooted:
 		// A new boot id: whatever ran before this boot is gone (S9).
@@ -72,10 +71,8 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 	case old != nil:
 		h.Orders = retarget(h.Orders, h.Epoch, h.BootID)
 	}
-	if wasFencing && !rebooted && h.Attempt != nil && h.Attempt.Open && t.now < h.Attempt.Until {
-		// The power may still be cut behind our back (S10).
-		t.hostState(h, Connecting, HARecovering, "back, but a fence attempt may still be in flight")
-		t.setHost(h)
+	if t.inFlight(h) {
+		t.hold(h)
 		t.event("HOST.CONNECT", Warning, hostSubject(h.ID), "host %s is back in epoch %d; it is held in Connecting until the fence attempt ends", h.ID, h.Epoch)
 	} else {
 		t.hostUp(h, old)
@@ -86,6 +83,18 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 	}
 	t.inventoryAlerts(t.s.Host(h.ID), old)
 	return ""
+}
+
+// inFlight reports whether the power of a host may still be cut behind our
+// back, whatever became of the host since (S10).
+func (t *tx) inFlight(h *Host) bool {
+	return h.Attempt != nil && h.Attempt.Open && t.now < h.Attempt.Until
+}
+
+// hold keeps a host that is back in Connecting while a fence may be in flight.
+func (t *tx) hold(h *Host) {
+	t.hostState(h, Connecting, HARecovering, "back, but a fence attempt may still be in flight")
+	t.setHost(h)
 }
 
 // hostUp makes a registered or re-heard host Up and closes what was open
@@ -111,7 +120,7 @@ func (t *tx) bootProof(h, old *Host) *Host {
 	h.Attempt = nil
 	t.event("HOST.REBOOT", Warning, hostSubject(h.ID), "host %s reports a new boot id: what ran there before is gone", h.ID)
 	h = t.vmsGone(h, CauseHostReboot, ReasonHostReboot)
-	h.Orders = retarget(slices.DeleteFunc(slices.Clone(h.Orders), func(o *Order) bool { return o.Kind != OrderDestroy }), h.Epoch, h.BootID)
+	h.Orders = retarget(h.Orders, h.Epoch, h.BootID)
 	return h
 }
 
@@ -137,19 +146,36 @@ func (t *tx) vmsGone(h *Host, cause Cause, reason Reason) *Host {
 			v.Power, v.Reason, v.Since = PowerOff, reason, t.now
 		}
 		wasOn := old.Power != PowerOff || old.Work != 0
+		if w := t.s.Work(v.Work); w != nil && lostSight(old) && (w.Step == Investigating || w.Step == Fencing) {
+			// It had left this host, or was missing on it, before the host died:
+			// that death proves nothing about it (S18).
+			t.investigate(w, fmt.Sprintf("host %s is proven dead, but the VM was not seen there: every other host is asked where it is", h.ID))
+			v.Power, v.Reason, v.Since = old.Power, old.Reason, old.Since
+			vms[i] = &v
+			continue
+		}
 		v.Gone = v.Protected() || v.Incarnation != 0
 		if w := t.s.Work(v.Work); w != nil && w.Type == WorkStop {
 			t.endWork(&v, w, Done, fmt.Sprintf("stopped: host %s is proven dead", h.ID))
 		}
-		if v.Protected() && v.Wanted && (wasOn || v.Work != 0) {
+		if v.Protected() && v.Wanted && v.Error == "" && (wasOn || v.Work != 0) {
 			t.schedule(&v, h.ID, cause, fmt.Sprintf("host %s is proven dead", h.ID))
+		} else if w := t.s.Work(v.Work); w != nil {
+			t.endWork(&v, w, Cancelled, fmt.Sprintf("host %s is proven dead and the VM is not to run", h.ID))
 		}
 		vms[i] = &v
 	}
 	h = edit(t.s.Host(h.ID))
 	h.VMs = vms
 	h.Orders = slices.DeleteFunc(slices.Clone(h.Orders), func(o *Order) bool { return o.Kind != OrderDestroy })
+	t.resolveCopies(h.ID, fmt.Sprintf("host %s is proven dead", h.ID))
 	return h
+}
+
+// lostSight reports whether the owner's last word was that the VM is not
+// there: it left, or is missing. It may run on any host (S18).
+func lostSight(v *VM) bool {
+	return v.Power == PowerReportMissing || v.Power == PowerOff && v.Reason == ReasonMigrated
 }
 
 func (t *tx) hostSuspect(c *logpb.HostSuspect) string {
@@ -161,7 +187,7 @@ func (t *tx) hostSuspect(c *logpb.HostSuspect) string {
 		return ""
 	}
 	t.hostState(h, Alert, HASuspect, c.Reason)
-	h.Silent = t.now - c.SilentNs
+	h.Silent = t.now - min(max(c.SilentNs, 0), t.now)
 	h.Evidence = nil
 	t.setHost(h)
 	t.event("HOST.SUSPECT", Warning, hostSubject(h.ID), "host %s is suspect: %s", h.ID, c.Reason)
@@ -204,7 +230,7 @@ func (t *tx) hostEvidence(c *logpb.HostEvidence) string {
 }
 
 // hostSeen ends a suspicion of a host that reports in its current epoch. From
-// HostDown on, only a new registration counts (S10).
+// HostDown on, and after a goodbye, only a new registration counts (S10, S16).
 func (t *tx) hostSeen(c *logpb.HostSeen) string {
 	h, no := t.current(c.Host, c.Epoch)
 	if no != "" {
@@ -212,8 +238,12 @@ func (t *tx) hostSeen(c *logpb.HostSeen) string {
 	}
 	switch h.Status {
 	case Alert:
+		if t.inFlight(h) {
+			t.hold(h)
+			return ""
+		}
 	case Connecting:
-		if h.Attempt != nil && h.Attempt.Open && t.now < h.Attempt.Until {
+		if t.inFlight(h) {
 			return fmt.Sprintf("a fence attempt on host %s may still be in flight until %s", h.ID, time.Unix(0, h.Attempt.Until).UTC().Format(time.TimeOnly))
 		}
 	default:
@@ -250,139 +280,6 @@ func (t *tx) hostUnproven(c *logpb.HostUnproven) string {
 	t.setHost(h)
 	t.event("HOST.DEGRADED", Warning, hostSubject(h.ID), "host %s: %s; its VMs are not touched", h.ID, c.Reason)
 	t.raise(AlertKey{AlertHost, string(h.ID), "silent"}, Critical, "The agent of host %s is silent, but the host is not proven dead: %s. Its VMs are not touched. Look at the agent there; if the host really is dead, run `lifeboat host confirm-dead %s`.", h.ID, c.Reason, h.ID)
-	return ""
-}
-
-// hostLeave is a clean stop of the agent, or a silent host nobody needs to
-// investigate (S19). The lease is withdrawn: it proves nothing any more (S16).
-func (t *tx) hostLeave(c *logpb.HostLeave) string {
-	h, no := t.current(c.Host, c.Epoch)
-	if no != "" {
-		return no
-	}
-	if c.Session != "" && h.Session != c.Session {
-		return fmt.Sprintf("another agent has registered as host %s since", h.ID)
-	}
-	if h.Status == Down || h.Status == Disconnected {
-		return ""
-	}
-	h.Lease = nil
-	h.Silent = t.now
-	t.hostState(h, Disconnected, HAAvailable, c.Reason)
-	t.setHost(h)
-	t.event("HOST.DISCONNECT", Warning, hostSubject(h.ID), "host %s is Disconnected: %s", h.ID, c.Reason)
-	if n := h.RunsProtected(); n > 0 {
-		t.raise(AlertKey{AlertHost, string(h.ID), "agent stopped"}, Warning, "The agent of host %s has stopped while %d protected VMs run there: nobody watches them. Start it again; after agent_stop_grace the host is investigated.", h.ID, n)
-	}
-	return ""
-}
-
-func (t *tx) hostLease(c *logpb.HostLease) string {
-	h, no := t.current(c.Host, c.Epoch)
-	if no != "" {
-		return no
-	}
-	if h.BootID != c.BootId {
-		return "the lease is of another boot"
-	}
-	if !c.Armed {
-		if h.Lease == nil {
-			return ""
-		}
-		h.Lease = nil
-		t.setHost(h)
-		t.event("LEASE.WITHDRAW", Info, hostSubject(h.ID), "the self-fence lease of host %s was withdrawn", h.ID)
-		return ""
-	}
-	l := &Lease{Armed: true, BootID: c.BootId, DurationNS: c.DurationNs, Watchdog: Watchdog(c.Watchdog), BoundNS: c.BoundNs}
-	switch {
-	case !t.s.Armed:
-		return "HA is disarmed: no lease is armed"
-	case h.Status == Down:
-		return fmt.Sprintf("host %s is Down: it must register again first", h.ID)
-	case !h.HasLevel(DriverLease):
-		return fmt.Sprintf("lease is not among the fence levels of host %s", h.ID)
-	case l.DurationNS > int64(t.s.Policy.Lease) || l.BoundNS > int64(t.s.Policy.WatchdogBound):
-		return fmt.Sprintf("the lease of host %s (%s, watchdog within %s) is longer than the policy allows", h.ID,
-			time.Duration(l.DurationNS), time.Duration(l.BoundNS))
-	}
-	if h.Lease != nil && *h.Lease == *l {
-		return ""
-	}
-	h.Lease = l
-	t.setHost(h)
-	t.event("LEASE.ARM", Info, hostSubject(h.ID), "host %s runs under a self-fence lease of %s (%s watchdog, within %s)", h.ID,
-		time.Duration(l.DurationNS), l.Watchdog, time.Duration(l.BoundNS))
-	return ""
-}
-
-func (t *tx) hostControl(c *logpb.HostControl) string {
-	old := t.s.Host(HostID(c.Host))
-	if old == nil || old.Status == Removed {
-		return fmt.Sprintf("there is no host %s; `lifeboat host list` shows them", c.Host)
-	}
-	h := edit(old)
-	switch c.Action {
-	case 1, 4:
-		if h.Resource == Enabled {
-			return ""
-		}
-		h.Resource = Enabled
-	case 2:
-		h.Resource = Disabled
-	case 3:
-		h.Resource = Maintenance
-	case 5:
-		return t.hostRemove(h)
-	default:
-		return "a host can be enabled, disabled, put into maintenance or removed"
-	}
-	if h.Resource != old.Resource {
-		t.setHost(h)
-		t.event("HOST.RESOURCE", Info, hostSubject(h.ID), "host %s: %s → %s", h.ID, old.Resource, h.Resource)
-	}
-	return ""
-}
-
-func (t *tx) hostRemove(h *Host) string {
-	if h.Status == Up || h.Status == Connecting {
-		return fmt.Sprintf("host %s still reports; stop its agent first", h.ID)
-	}
-	for _, v := range h.VMs {
-		if v.Protected() {
-			return fmt.Sprintf("host %s still owns the protected VM %s; move it or unprotect it first", h.ID, v.Name)
-		}
-	}
-	for _, v := range h.VMs {
-		t.s.owner.delete(v.ID)
-	}
-	h.VMs, h.Orders, h.Evidence, h.Lease = nil, nil, nil, nil
-	t.hostState(h, Removed, HADisabled, "removed by "+t.actor)
-	t.setHost(h)
-	t.event("HOST.REMOVE", Warning, hostSubject(h.ID), "host %s was removed", h.ID)
-	for _, cause := range []string{"down", "silent", "agent stopped"} {
-		t.resolve(AlertKey{AlertHost, string(h.ID), cause}, "host %s was removed", h.ID)
-	}
-	return ""
-}
-
-func (t *tx) hostFenceLevels(c *logpb.HostFenceLevels) string {
-	old := t.s.Host(HostID(c.Host))
-	if old == nil || old.Status == Removed {
-		return fmt.Sprintf("there is no host %s; it must register once before it can be given fence levels", c.Host)
-	}
-	h := edit(old)
-	h.Fence = fenceFromLog(c.Levels)
-	if h.Lease != nil && !h.HasLevel(DriverLease) {
-		h.Lease = nil
-	}
-	h.Assigned = t.index
-	t.setHost(h)
-	var names []string
-	for _, l := range h.Fence {
-		names = append(names, l.Driver)
-	}
-	t.event("HOST.FENCE.SET", Info, hostSubject(h.ID), "fence levels of host %s: %v", h.ID, names)
 	return ""
 }
 

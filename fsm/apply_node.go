@@ -7,6 +7,9 @@ import (
 )
 
 func (t *tx) clusterInit(c *logpb.ClusterInit) string {
+	if c.ClusterId == "" {
+		return "a cluster cannot be created without an id"
+	}
 	if t.s.ClusterID != "" {
 		return fmt.Sprintf("the cluster already has the id %s", t.s.ClusterID)
 	}
@@ -72,7 +75,7 @@ func (t *tx) policySet(c *logpb.PolicySet) string {
 	}
 	old := t.s.Policy
 	t.s.Policy = p
-	if old.Lease != p.Lease || old.WatchdogBound != p.WatchdogBound {
+	if old.Lease != p.Lease || old.WatchdogBound != p.WatchdogBound || old.AcceptSoft != p.AcceptSoft {
 		t.s.ArmedIndex = t.index
 	}
 	for _, k := range PolicySettings() {

@@ -42,14 +42,12 @@ func (t *tx) report(r *logpb.HostReport) string {
 		return fmt.Sprintf("host %s is in epoch %d, not %d", r.Host, h.Epoch, r.Epoch)
 	case h.Status == Down:
 		return fmt.Sprintf("host %s was declared Down in epoch %d; it must register again", r.Host, r.Epoch)
-	case r.Seq != 0 && r.Seq <= h.Seq:
+	case r.Seq <= h.Seq && h.Seq != 0:
 		return "" // late or repeated
 	}
 	old := h
 	h = edit(h)
-	if r.Seq != 0 {
-		h.Seq = r.Seq
-	}
+	h.Seq = r.Seq
 	if r.Inventory != nil {
 		h.Inventory = inventoryFromLog(r.Inventory)
 	}
@@ -58,7 +56,7 @@ func (t *tx) report(r *logpb.HostReport) string {
 		p.entries(r.Vms)
 	}
 	for ids := r.Missing; len(ids) >= 16; ids = ids[16:] {
-		p.missing(VMID(ids[:16]))
+		p.absent(VMID(ids[:16]))
 	}
 	p.flush()
 	if r.Inventory != nil {
@@ -97,10 +95,13 @@ func (p *reporting) entries(c *logpb.VMEntries) {
 	block := make([]VM, 0, min(n, len(p.host.VMs)))
 	next := 0 // entries and host.VMs are both sorted: merge
 	for i := range n {
-		e := vmEntry{power: Power(c.Power[i]), reason: Reason(c.Reason[i])}
+		e := vmEntry{power: powerFromLog(c.Power[i]), reason: reasonFromLog(c.Reason[i])}
 		copy(e.id[:], c.Ids[i*16:])
 		if len(c.Incarnations) != 0 {
 			e.inc = Incarnation(c.Incarnations[i])
+		}
+		for len(det) > 0 && det[0].Pos < uint32(i) {
+			det = det[1:]
 		}
 		detailed := len(det) > 0 && det[0].Pos == uint32(i)
 		if detailed {
@@ -110,27 +111,54 @@ func (p *reporting) entries(c *logpb.VMEntries) {
 		for next < len(p.host.VMs) && bytes.Compare(p.host.VMs[next].ID[:], e.id[:]) < 0 {
 			next++
 		}
-		if next < len(p.host.VMs) && p.host.VMs[next].ID == e.id {
-			v := p.host.VMs[next]
-			if !detailed && v.ProtectedBy == Unprotected && v.Incarnation == 0 && v.Work == 0 && cap(block) > len(block) {
-				// The common case: an unprotected VM changed its power state.
-				if e.power == PowerStarting || v.Power == e.power && v.Reason == e.reason {
-					continue
-				}
-				p.own()
-				block = append(block, *v)
-				b := &block[len(block)-1]
-				b.Power, b.Reason, b.Since = e.power, e.reason, p.now
-				p.host.VMs[next] = b
-				continue
-			}
-			p.owned(next, &e)
-			next = min(next, len(p.host.VMs))
+		at, ok := next, next < len(p.host.VMs) && p.host.VMs[next].ID == e.id
+		if !ok {
+			at, ok = p.host.find(e.id) // out of order
+		}
+		if !ok {
+			p.foreign(&e)
+			next = 0 // the slice may have changed
 			continue
 		}
-		p.foreign(&e)
-		next = 0 // the slice may have changed
+		v := p.host.VMs[at]
+		if !detailed && v.ProtectedBy == Unprotected && v.Incarnation == 0 && v.Work == 0 && cap(block) > len(block) && e.power != PowerReportMissing {
+			// The common case: an unprotected VM changed its power state.
+			if e.power == PowerStarting || v.Power == e.power && v.Reason == e.reason {
+				continue
+			}
+			p.own()
+			block = append(block, *v)
+			b := &block[len(block)-1]
+			if b.Power != e.power {
+				b.Since = p.now
+			}
+			b.Power, b.Reason = e.power, e.reason
+			p.host.VMs[at] = b
+			continue
+		}
+		p.owned(at, &e)
 	}
+}
+
+// powerFromLog and reasonFromLog read what they do not know as "unknown".
+func powerFromLog(b byte) Power {
+	if b > byte(PowerStarting) {
+		return PowerUnknown
+	}
+	return Power(b)
+}
+
+func reasonFromLog(b byte) Reason {
+	if b > byte(ReasonHostDead) {
+		return ReasonNone
+	}
+	return Reason(b)
+}
+
+// speaks reports whether an entry says something about v's power: one of
+// another incarnation says nothing about this one (S5).
+func (e *vmEntry) speaks(v *VM) bool {
+	return (e.inc == v.Incarnation || !v.Protected() && v.Work == 0) && e.power != PowerStarting
 }
 
 // owned applies an entry about a VM this host owns; i is its position.
@@ -138,18 +166,21 @@ func (p *reporting) owned(i int, e *vmEntry) {
 	old := p.host.VMs[i]
 	v := *old
 	if e.name != "" && e.name != v.Name {
+		p.renameAlerts(v.Name, e.name)
 		v.Name = e.name
 	}
 	p.tombstoned(&v, e)
-	if e.failed != 0 && e.failed == v.Incarnation && !v.Gone {
-		p.dropOrder(OrderStart, v.ID)
-		if w := p.s.Work(v.Work); w != nil && w.Step == Restarting {
-			p.failedStart(&v, w, p.host.ID, e.failure)
+	p.failed(&v, e)
+	if e.speaks(&v) {
+		if e.power == PowerReportMissing {
+			if p.missing(&v) {
+				p.own()
+				p.host.VMs = slices.Delete(p.host.VMs, i, i+1)
+				return
+			}
+		} else {
+			p.power(&v, e)
 		}
-	}
-	// An entry of another incarnation says nothing about this one (S5).
-	if (e.inc == v.Incarnation || !v.Protected()) && e.power != PowerStarting {
-		p.power(&v, e)
 	}
 	if v == *old {
 		return
@@ -164,8 +195,7 @@ func (p *reporting) tombstoned(v *VM, e *vmEntry) {
 	if e.refused == 0 {
 		return
 	}
-	o := p.host.order(OrderDestroy, v.ID)
-	if o != nil && e.refused >= o.Incarnation {
+	if o := p.host.order(OrderDestroy, v.ID); o != nil && e.refused >= o.Incarnation {
 		p.dropOrder(OrderDestroy, v.ID)
 	}
 	if e.refused < v.Incarnation || v.Gone {
@@ -175,14 +205,40 @@ func (p *reporting) tombstoned(v *VM, e *vmEntry) {
 	if v.Power != PowerOff {
 		v.Power, v.Reason, v.Since = PowerOff, ReasonOrdered, p.now
 	}
-	if w := p.s.Work(v.Work); w != nil && (w.Step == Stopping || w.Step == Restarting) {
-		p.dropOrder(OrderStart, v.ID)
-		if w.Type == WorkStop {
-			p.endWork(v, w, Done, "stopped")
-			return
+	p.dropOrder(OrderStart, v.ID)
+	p.dropOrder(OrderStop, v.ID)
+	w := p.s.Work(v.Work)
+	switch given := fmt.Sprintf("host %s has given it up", p.host.ID); {
+	case w == nil:
+		if v.Protected() && v.Wanted && v.Error == "" {
+			p.openWork(v, WorkHA, Scheduled, CauseMissing, p.host.ID, given)
 		}
-		p.schedule(v, p.host.ID, w.Cause, fmt.Sprintf("host %s has given it up", p.host.ID))
+	case w.Type == WorkStop:
+		p.endWork(v, w, Done, "stopped")
+	case w.Step == Stopping || w.Step == Restarting || w.Step == Fencing:
+		p.schedule(v, p.host.ID, w.Cause, given)
 	}
+}
+
+// failed is the agent's word that it could not start the current incarnation
+// and never will: as good as a tombstone for that incarnation (S4).
+func (p *reporting) failed(v *VM, e *vmEntry) {
+	if !failedStartOf(v, p.s.Work(v.Work), e.failed) {
+		return
+	}
+	p.dropOrder(OrderStart, v.ID)
+	switch w := p.s.Work(v.Work); w.Step {
+	case Restarting, Fencing:
+		p.failedStart(v, w, p.host.ID, e.failure)
+	case Stopping:
+		v.Gone = true
+		p.schedule(v, p.host.ID, w.Cause, fmt.Sprintf("host %s could not start it: %s", p.host.ID, e.failure))
+	}
+}
+
+func failedStartOf(v *VM, w *Work, failed Incarnation) bool {
+	return failed != 0 && failed == v.Incarnation && !v.Gone && v.Power != PowerOn && w != nil && w.Type == WorkHA &&
+		(w.Step == Restarting || w.Step == Fencing || w.Step == Stopping)
 }
 
 func (p *reporting) dropOrder(kind OrderKind, vm VMID) {
@@ -197,92 +253,87 @@ func (p *reporting) dropOrder(kind OrderKind, vm VMID) {
 // power moves a VM by its owner's word about its current incarnation.
 func (p *reporting) power(v *VM, e *vmEntry) {
 	was := v.Power
-	if v.Power != e.power || v.Reason != e.reason {
-		if v.Power != e.power {
-			v.Since = p.now
-		}
-		v.Power, v.Reason = e.power, e.reason
+	if v.Power != e.power {
+		v.Since = p.now
 	}
+	v.Power, v.Reason = e.power, e.reason
 	if v.ProtectedBy == Unprotected && v.Incarnation == 0 {
 		return
 	}
 	switch e.power {
 	case PowerOn:
-		p.poweredOn(v, e, was)
+		p.poweredOn(v)
 	case PowerOff:
 		p.poweredOff(v, e, was)
 	}
 }
 
-func (p *reporting) poweredOn(v *VM, e *vmEntry, was Power) {
+func (p *reporting) poweredOn(v *VM) {
 	if v.Gone {
 		// Proven gone, and yet it runs, and nobody else was granted it.
 		v.Gone = false
 		p.event("VM.CONTRADICTION", Critical, vmSubject(v), "VM %s was thought to be gone, but runs on host %s at incarnation %s; it is kept there", v.Name, p.host.ID, v.Incarnation)
 	}
+	p.dropOrder(OrderStart, v.ID)
 	if w := p.s.Work(v.Work); w != nil {
+		o := p.host.order(OrderDestroy, v.ID)
 		switch {
-		case w.Type == WorkStop:
-			return // being stopped; still on
-		case w.Step == Restarting:
-			p.dropOrder(OrderStart, v.ID)
-			p.endWork(v, w, Done, fmt.Sprintf("runs on host %s at incarnation %s", p.host.ID, v.Incarnation))
-			p.event("VM.START", Info, vmSubject(v), "VM %s runs on host %s at incarnation %s", v.Name, p.host.ID, v.Incarnation)
-		case w.Step == Stopping:
-			return // being given up
+		case w.Type == WorkStop || w.Step == Stopping:
+			return // being stopped or given up; still on
 		case w.Step == Fencing && p.host.Status == Connecting:
 			return // the power may still be cut (S10)
+		case o != nil && o.Incarnation >= v.Incarnation:
+			n := *w
+			n.Step, n.Reason = Stopping, fmt.Sprintf("host %s is told to give it up", p.host.ID)
+			p.putWork(&n)
+			return
+		case w.Step == Restarting:
+			p.endWork(v, w, Done, fmt.Sprintf("runs on host %s at incarnation %s", p.host.ID, v.Incarnation))
+			p.event("VM.START", Info, vmSubject(v), "VM %s runs on host %s at incarnation %s", v.Name, p.host.ID, v.Incarnation)
 		default:
 			p.endWork(v, w, Done, fmt.Sprintf("not needed: it runs on host %s", p.host.ID))
 		}
 	}
-	if v.Reason == ReasonIOError {
+	if v.Reason == ReasonIOError && v.Protected() {
 		p.raise(AlertKey{AlertVM, v.Name, "I/O error"}, Critical, "VM %s on host %s is paused on an I/O error: it cannot reach its storage.", v.Name, p.host.ID)
 	} else {
 		p.resolve(AlertKey{AlertVM, v.Name, "I/O error"}, "it runs again")
 	}
+	if v.Error != "" {
+		v.Error = "" // or its next crash would be nobody's business
+		p.resolve(AlertKey{AlertVM, v.Name, "error"}, "it runs on host %s", p.host.ID)
+	}
 	if v.Protected() && !v.Wanted && p.host.order(OrderStop, v.ID) == nil {
-		v.Wanted, v.Error = true, ""
+		v.Wanted = true
 		p.host.Assigned = p.index
 		p.event("VM.START", Warning, vmSubject(v), "VM %s was started on host %s behind our back; adopted: it is wanted on now", v.Name, p.host.ID)
-		p.resolve(AlertKey{AlertVM, v.Name, "error"}, "it was started by hand")
 	}
 }
 
+// offByHand reports whether a VM is off because somebody wanted it to be.
+func offByHand(v *VM, r Reason) bool {
+	return (r == ReasonShutdown || r == ReasonDestroyed || r == ReasonSaved) && v.HAPolicy().HA != HAAlways
+}
+
 func (p *reporting) poweredOff(v *VM, e *vmEntry, was Power) {
-	if o := p.host.order(OrderStop, v.ID); o != nil {
-		p.dropOrder(OrderStop, v.ID)
-	}
-	w := p.s.Work(v.Work)
-	if w != nil {
-		switch {
-		case w.Type == WorkStop:
-			p.endWork(v, w, Done, fmt.Sprintf("stopped on host %s", p.host.ID))
-		case w.Step == Fencing:
-			// Its host came back: it is off there after all.
-			p.schedule(v, p.host.ID, w.Cause, fmt.Sprintf("host %s is back and it is off there", p.host.ID))
-		case w.Step == Restarting:
-			// The start went through and it died again before we saw it run.
-			p.dropOrder(OrderStart, v.ID)
-			p.failedStart(v, w, p.host.ID, "it stopped right after the start ("+e.reason.String()+")")
-			v.Gone = false // only its owner's word
-		case w.Step == Investigating && e.reason != ReasonMigrated:
-			p.schedule(v, p.host.ID, w.Cause, "host "+string(p.host.ID)+" says it is off")
-		}
+	p.dropOrder(OrderStop, v.ID)
+	p.resolve(AlertKey{AlertVM, v.Name, "I/O error"}, "it is off")
+	if w := p.s.Work(v.Work); w != nil {
+		p.dropOrder(OrderStart, v.ID)
+		p.offDuringWork(v, w, e)
 		return
 	}
 	if was == PowerOff || !v.Protected() || !v.Wanted || v.Error != "" {
 		return
 	}
+	if offByHand(v, e.reason) {
+		p.staysOff(v)
+		return
+	}
+	on := "on host " + string(p.host.ID)
 	switch e.reason {
 	case ReasonShutdown, ReasonDestroyed, ReasonSaved:
-		if v.HAPolicy().HA == HAAlways {
-			p.openWork(v, WorkHA, Scheduled, CauseShutdown, p.host.ID, "its policy is always")
-			return
-		}
-		v.Wanted = false
-		p.host.Assigned = p.index
-		p.event("VM.STOP", Info, vmSubject(v), "VM %s on host %s is off (%s): it stays off", v.Name, p.host.ID, e.reason)
+		p.openWork(v, WorkHA, Scheduled, CauseShutdown, p.host.ID, "its policy is always")
 	case ReasonMigrated:
 		p.openWork(v, WorkHA, Investigating, CauseMigrated, p.host.ID, "it left host "+string(p.host.ID)+"; every host is asked where it is")
 	case ReasonHostShutdown:
@@ -292,154 +343,107 @@ func (p *reporting) poweredOff(v *VM, e *vmEntry, was Power) {
 	case ReasonHostReboot:
 		p.openWork(v, WorkHA, Scheduled, CauseHostReboot, p.host.ID, "host "+string(p.host.ID)+" rebooted")
 	default:
-		p.openWork(v, WorkHA, Scheduled, CauseCrash, p.host.ID, "it crashed on host "+string(p.host.ID))
+		p.openWork(v, WorkHA, Scheduled, CauseCrash, p.host.ID, "it crashed "+on)
 	}
 }
 
-// missing: the VM was absent from two reports in a row. Absence is not proof
-// of anything: it is looked for first (S18).
-func (p *reporting) missing(id VMID) {
-	i, ok := p.host.find(id)
-	if !ok || p.host.VMs[i].Power == PowerReportMissing {
-		return
-	}
-	v := *p.host.VMs[i]
-	if v.ProtectedBy == Unprotected && v.Incarnation == 0 {
-		// Never ours: its domain is gone, and so is it.
-		p.own()
-		p.host.VMs = slices.Delete(p.host.VMs, i, i+1)
-		p.s.owner.delete(id)
-		return
-	}
-	was := v.Power
-	v.Power, v.Reason, v.Since = PowerReportMissing, ReasonNone, p.now
-	p.event("VM.MISSING", Warning, vmSubject(&v), "VM %s is missing from the reports of host %s", v.Name, p.host.ID)
-	if v.Protected() && v.Wanted && v.Work == 0 && was != PowerOff {
-		p.openWork(&v, WorkHA, Investigating, CauseMissing, p.host.ID, "it is missing on host "+string(p.host.ID)+"; every host is asked where it is")
-	}
-	p.own()
-	p.host.VMs[i] = &v
+func (p *reporting) staysOff(v *VM) {
+	v.Wanted = false
+	p.host.Assigned = p.index
+	p.event("VM.STOP", Info, vmSubject(v), "VM %s on host %s is off (%s): it stays off", v.Name, p.host.ID, v.Reason)
 }
 
-// foreign applies an entry about a VM that this host does not own.
-func (p *reporting) foreign(e *vmEntry) {
-	v, owner := p.s.VM(e.id)
-	if v == nil {
-		if e.power == PowerStarting || e.name == "" || e.power == PowerUnknown && e.inc == 0 {
+// offDuringWork: the owner says that the VM is off while work is open.
+func (p *reporting) offDuringWork(v *VM, w *Work, e *vmEntry) {
+	switch {
+	case w.Type == WorkStop:
+		p.endWork(v, w, Done, fmt.Sprintf("stopped on host %s", p.host.ID))
+	case w.Step == Stopping || v.Gone:
+		// Off is not given up: the tombstone is awaited, or has come already.
+	case e.reason == ReasonMigrated:
+		if w.Step == Investigating {
 			return
 		}
-		n := &VM{ID: e.id, Name: e.name, Power: e.power, Reason: e.reason, Since: p.now, Incarnation: e.inc}
-		p.own()
-		i, _ := p.host.find(e.id)
-		p.host.VMs = slices.Insert(p.host.VMs, i, n)
-		p.s.owner.set(e.id, p.host.ID)
-		return
-	}
-	if o := p.host.order(OrderDestroy, e.id); o != nil {
-		if e.refused >= o.Incarnation {
-			p.dropOrder(OrderDestroy, e.id)
-			p.event("VM.REMOVED", Info, vmSubject(v), "host %s has removed its old copy of %s (incarnation %s)", p.host.ID, v.Name, o.Incarnation)
+		// Whatever was wanted, it runs or ran elsewhere (S18).
+		p.endWork(v, w, Done, fmt.Sprintf("not needed: it has left host %s", p.host.ID))
+		p.openWork(v, WorkHA, Investigating, CauseMigrated, p.host.ID, "it left host "+string(p.host.ID)+"; every host is asked where it is")
+	case w.Step == Restarting:
+		// The start went through and it died again before we saw it run.
+		p.failedStart(v, w, p.host.ID, "it stopped right after the start ("+e.reason.String()+")")
+		v.Gone = false // only its owner's word
+	case w.Step == Fencing || w.Step == Investigating:
+		if offByHand(v, e.reason) {
+			p.endWork(v, w, Done, fmt.Sprintf("not needed: it is off on host %s (%s)", p.host.ID, e.reason))
+			p.staysOff(v)
+			return
 		}
-		return
-	}
-	if e.power != PowerOn {
-		return
-	}
-	if e.reason == ReasonMigratingIn {
-		return // an incoming migration is not a second copy (S6)
-	}
-	w := p.s.Work(v.Work)
-	switch {
-	case v.ProtectedBy == Unprotected && v.Incarnation == 0:
-		if owner.Status == Up && v.Power == PowerOn {
-			return // two domains with one UUID, neither ours: look on (S6)
-		}
-		p.move(v, owner, "")
-	case w != nil && w.Step == Investigating, v.Power == PowerOff && v.Reason == ReasonMigrated && owner.Status == Up:
-		p.move(v, owner, fmt.Sprintf("VM %s moved from host %s to host %s behind our back; adopted there", v.Name, owner.ID, p.host.ID))
-	default:
-		p.duplicate(v, owner, e)
+		p.schedule(v, p.host.ID, w.Cause, fmt.Sprintf("host %s is heard again and it is off there", p.host.ID))
 	}
 }
 
-// move adopts a VM on the reporting host, with a new incarnation if it is ours.
-func (p *reporting) move(old *VM, from *Host, text string) {
-	v := *old
-	v.Power, v.Reason, v.Since, v.Gone = PowerOn, ReasonBooted, p.now, false
-	last := v.Incarnation
-	if last != 0 {
-		v.Incarnation = last.Next(p.s.Generation)
-	}
-	if w := p.s.Work(v.Work); w != nil {
-		p.endWork(&v, w, Done, fmt.Sprintf("not needed: it runs on host %s", p.host.ID))
-	}
-	p.flush()
-	p.removeVM(from.ID, v.ID)
-	p.insertVM(p.host.ID, &v)
-	if last != 0 {
-		f := edit(p.s.Host(from.ID))
-		p.order(f, OrderDestroy, &v, last, 0)
-		p.setHost(f)
-	}
-	p.host, p.cloned = edit(p.s.Host(p.host.ID)), false
-	if text != "" {
-		p.event("VM.MIGRATE", Warning, vmSubject(&v), "%s (incarnation %s)", text, v.Incarnation)
-	}
-}
-
-// duplicate: one VM runs in two places. The newer incarnation wins; a copy
-// that we started is destroyed, a copy that we never granted is only told of
-// (S6).
-func (p *reporting) duplicate(v *VM, owner *Host, e *vmEntry) {
-	key := AlertKey{AlertVM, v.Name, "duplicate"}
-	p.raise(key, Critical, "VM %s is owned by host %s (incarnation %s), but a copy of it also runs on host %s (incarnation %s). Stop the wrong one now: two copies on one disk destroy it.",
-		v.Name, owner.ID, v.Incarnation, p.host.ID, e.inc)
-	if e.inc != 0 && e.inc < v.Incarnation {
-		p.order(p.host, OrderDestroy, v, e.inc, 0)
-		p.event("VM.DUPLICATE", Critical, vmSubject(v), "host %s is told to destroy its copy of %s: incarnation %s is older than %s", p.host.ID, v.Name, e.inc, v.Incarnation)
-	}
-}
-
-// Changes reports whether an entry about VM id on host h would change the
-// state, or is evidence: only then does the leader propose it. It mirrors what
-// report does and is tested against it.
-func (s *State) Changes(h *Host, id VMID, p Power, r Reason, inc, refused, failed Incarnation) bool {
-	if v := h.VM(id); v != nil {
-		if o := h.order(OrderDestroy, id); o != nil && refused >= o.Incarnation {
-			return true
-		}
-		if refused != 0 && refused >= v.Incarnation && !v.Gone {
-			return true
-		}
-		if failed != 0 && failed == v.Incarnation && !v.Gone {
-			return true
-		}
-		if inc != v.Incarnation && v.Protected() || p == PowerStarting {
-			return false
-		}
-		if v.Power != p || v.Reason != r {
-			return true
-		}
-		w := s.Work(v.Work)
-		return p == PowerOn && (v.Gone || v.Protected() && !v.Wanted && h.order(OrderStop, id) == nil ||
-			w != nil && w.Type != WorkStop && w.Step != Stopping) ||
-			p == PowerOff && w != nil && (w.Type == WorkStop || w.Step == Fencing || w.Step == Restarting)
-	}
-	v, owner := s.VM(id)
-	if v == nil {
-		return p != PowerStarting && !(p == PowerUnknown && inc == 0)
-	}
-	if o := h.order(OrderDestroy, id); o != nil {
-		return refused >= o.Incarnation
-	}
-	if p != PowerOn || r == ReasonMigratingIn {
-		return false
-	}
+// missing: the VM was absent from two reports in a row, or its owner says that
+// there is no such domain. Absence is not proof of anything: it is looked for
+// first (S18). It reports whether the VM is to be forgotten.
+func (p *reporting) missing(v *VM) (forget bool) {
 	if v.ProtectedBy == Unprotected && v.Incarnation == 0 {
-		return !(owner.Status == Up && v.Power == PowerOn)
-	}
-	if w := s.Work(v.Work); w != nil && w.Step == Investigating || v.Power == PowerOff && v.Reason == ReasonMigrated {
+		// Never ours: its domain is gone, and so is it.
+		p.resolveAll(AlertVM, v.Name, "the domain is gone")
+		p.s.owner.delete(v.ID)
 		return true
 	}
-	return s.OpenAlert(AlertKey{AlertVM, v.Name, "duplicate"}) == nil || inc != 0 && inc < v.Incarnation
+	w := p.s.Work(v.Work)
+	if v.Power == PowerReportMissing && (w == nil || w.Step == Investigating) {
+		return false
+	}
+	was := v.Power
+	missing := func() {
+		v.Power, v.Reason, v.Since = PowerReportMissing, ReasonNone, p.now
+		p.event("VM.MISSING", Warning, vmSubject(v), "VM %s is missing from the reports of host %s", v.Name, p.host.ID)
+	}
+	search := "it is missing on host " + string(p.host.ID) + "; every host is asked where it is"
+	switch {
+	case w == nil:
+		if was == PowerOff || v.Gone {
+			return false // an off VM whose definition went away is as off as before
+		}
+		missing()
+		if v.Protected() && v.Wanted && v.Error == "" {
+			p.openWork(v, WorkHA, Investigating, CauseMissing, p.host.ID, search)
+		}
+	case w.Type == WorkStop:
+		v.Power, v.Reason, v.Since = PowerOff, ReasonOrdered, p.now
+		p.dropOrder(OrderStop, v.ID)
+		p.endWork(v, w, Done, fmt.Sprintf("stopped on host %s; its domain is gone", p.host.ID))
+	case w.Step == Fencing && !v.Gone:
+		// Its host is heard again and does not have it.
+		p.dropOrder(OrderStart, v.ID)
+		p.endWork(v, w, Done, fmt.Sprintf("not needed: host %s is heard again, without the VM", p.host.ID))
+		missing()
+		p.openWork(v, WorkHA, Investigating, CauseMissing, p.host.ID, search)
+	case w.Step == Investigating && was != PowerOff:
+		missing()
+	}
+	// Scheduled: as off as before. Restarting: the order may not have arrived.
+	// Stopping: the tombstone is awaited.
+	return false
+}
+
+// absent applies "absent from two reports in a row".
+func (p *reporting) absent(id VMID) {
+	i, ok := p.host.find(id)
+	if !ok {
+		return
+	}
+	old := p.host.VMs[i]
+	v := *old
+	forget := p.missing(&v)
+	if v == *old && !forget {
+		return
+	}
+	p.own()
+	if forget {
+		p.host.VMs = slices.Delete(p.host.VMs, i, i+1)
+		return
+	}
+	p.host.VMs[i] = &v
 }

@@ -57,6 +57,9 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 	if no != "" {
 		return no
 	}
+	if h.Status == Down {
+		return fmt.Sprintf("host %s was declared Down in epoch %d; it must register again", h.ID, c.Epoch) // S10
+	}
 	for _, x := range c.Specs {
 		id, ok := vmID(x.Id)
 		if !ok {
@@ -105,6 +108,9 @@ func (t *tx) protect(v *VM, host HostID, by ProtectedBy, p *logpb.Protection) {
 	v.ProtectedBy = by
 	v.Policy = policyFromLog(v.Policy, p)
 	if !first {
+		if !v.Protected() { // its policy says none now
+			t.unprotect(v, host, by)
+		}
 		return
 	}
 	if v.Incarnation == 0 {
@@ -116,10 +122,12 @@ func (t *tx) protect(v *VM, host HostID, by ProtectedBy, p *logpb.Protection) {
 }
 
 func (t *tx) unprotect(v *VM, host HostID, to ProtectedBy) {
-	if w := t.s.Work(v.Work); w != nil {
+	v.ProtectedBy, v.Error = to, ""
+	// An order that may have been handed out is not taken back by forgetting it
+	// (S4): its work ends with the host's word.
+	if w := t.s.Work(v.Work); w != nil && w.Step != Restarting && w.Step != Stopping {
 		t.endWork(v, w, Cancelled, "the VM is no longer protected")
 	}
-	v.ProtectedBy, v.Error = to, ""
 	t.assigned(host)
 	t.event("VM.UNPROTECT", Info, vmSubject(v), "VM %s on host %s is no longer protected", v.Name, host)
 	t.resolve(AlertKey{AlertVM, v.Name, "error"}, "no longer protected")
@@ -135,6 +143,9 @@ func (t *tx) vmProtect(c *logpb.VMProtect) string {
 	if c.Protect != nil && c.Protect.On {
 		if no := checkProtection(c.Protect); no != "" {
 			return no
+		}
+		if w := t.s.Work(v.Work); w != nil && c.Protect.Ha == HANone.String() && (w.Step == Restarting || w.Step == Stopping) {
+			return fmt.Sprintf("VM %s is being started or stopped (work %d); wait until that has ended", v.Name, w.ID)
 		}
 		t.protect(&v, h.ID, ByOperator, c.Protect)
 	} else {
@@ -178,26 +189,32 @@ func (t *tx) vmControl(c *logpb.VMControl) string {
 			return fmt.Sprintf("VM %s has open work %d already", v.Name, v.Work)
 		}
 		v.Wanted, v.Error = true, ""
-		step := Scheduled
-		if v.Power != PowerOff {
+		switch {
+		case v.Gone || v.Power == PowerOff && v.Reason != ReasonMigrated:
+			t.openWork(&v, WorkHA, Scheduled, CauseOperator, h.ID, "start asked for by "+t.actor)
+		case lostSight(&v):
+			t.openWork(&v, WorkHA, Investigating, CauseOperator, h.ID, "start asked for by "+t.actor+"; it left host "+string(h.ID)+", every host is asked where it is")
+		default:
 			return fmt.Sprintf("the power state of VM %s is not known (%s)", v.Name, v.Power)
 		}
-		t.openWork(&v, WorkHA, step, CauseOperator, h.ID, "start asked for by "+t.actor)
+		t.resolve(AlertKey{AlertVM, v.Name, "error"}, "started by %s", t.actor)
 	case VMStop:
-		if v.Power == PowerOff && v.Work == 0 {
+		w := t.s.Work(v.Work)
+		switch {
+		case v.Power == PowerOff && w == nil && !v.Wanted:
 			return fmt.Sprintf("VM %s is not running", v.Name)
+		case w != nil && (w.Step == Restarting || w.Step == Stopping):
+			return fmt.Sprintf("VM %s is being started or stopped (work %d); wait until that has ended", v.Name, w.ID)
+		case v.Power == PowerOn && h.Status != Up:
+			return fmt.Sprintf("host %s of VM %s is %s; it cannot be told", h.ID, v.Name, h.Status)
 		}
-		if w := t.s.Work(v.Work); w != nil {
-			if w.Step == Restarting || w.Step == Stopping {
-				return fmt.Sprintf("VM %s is being started or stopped (work %d); wait until that has ended", v.Name, w.ID)
-			}
+		if w != nil {
 			t.endWork(&v, w, Cancelled, "stopped by "+t.actor)
 		}
-		v.Wanted = false
-		if v.Power == PowerOn {
-			if h.Status != Up {
-				return fmt.Sprintf("host %s of VM %s is %s; it cannot be told", h.ID, v.Name, h.Status)
-			}
+		v.Wanted, v.Error = false, ""
+		t.resolve(AlertKey{AlertVM, v.Name, "error"}, "stopped by %s", t.actor)
+		// One whose state is not known may run: it is told to stop as well.
+		if v.Power != PowerOff && !v.Gone && h.Status == Up {
 			w := t.openWork(&v, WorkStop, Stopping, CauseOperator, h.ID, "stop asked for by "+t.actor)
 			n := edit(t.s.Host(h.ID))
 			t.order(n, OrderStop, &v, v.Incarnation, w.ID)

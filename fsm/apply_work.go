@@ -27,9 +27,23 @@ func (t *tx) putWork(w *Work) {
 	t.s.work.set(w.ID, w)
 }
 
-// schedule opens or moves HA work to Scheduled; v is being edited.
+// investigate sends work back to looking for the VM (S18).
+func (t *tx) investigate(w *Work, reason string) {
+	n := *w
+	n.Step, n.Reason = Investigating, reason
+	t.putWork(&n)
+}
+
+// schedule opens or moves HA work to Scheduled; v is being edited. A VM that
+// was unprotected while an order stood is not started again.
 func (t *tx) schedule(v *VM, from HostID, cause Cause, reason string) {
 	w := t.s.Work(v.Work)
+	if !v.Protected() {
+		if w != nil {
+			t.endWork(v, w, Cancelled, "the VM is no longer protected")
+		}
+		return
+	}
 	if w == nil {
 		t.openWork(v, WorkHA, Scheduled, cause, from, reason)
 		return
@@ -88,6 +102,10 @@ func (t *tx) trimWork() {
 // never will (S4). It returns the work to Scheduled, or gives up.
 func (t *tx) failedStart(v *VM, w *Work, host HostID, why string) {
 	v.Gone = true
+	if !v.Protected() {
+		t.endWork(v, w, Cancelled, "the VM is no longer protected; its start on host "+string(host)+" failed: "+why)
+		return
+	}
 	n := *w
 	n.Tried = slices.Clone(w.Tried)
 	if i := slices.IndexFunc(n.Tried, func(x Tried) bool { return x.Host == host }); i >= 0 {
@@ -168,6 +186,7 @@ func (t *tx) workUpdate(c *logpb.WorkUpdate) string {
 		}
 		v.Wanted = false
 		t.endWork(&v, w, Cancelled, "cancelled by "+t.actor)
+		t.assigned(h.ID)
 	case WorkRetry:
 		if w.Step == Scheduled {
 			n := *w
@@ -188,7 +207,7 @@ func (t *tx) workUpdate(c *logpb.WorkUpdate) string {
 		if n.Reason != c.Reason {
 			t.event("WORK.WAIT", Warning, vmSubject(&v), "%s waits: %s", v.Name, c.Reason)
 		}
-		n.Reason, n.NotBefore = c.Reason, t.now+c.DelayNs
+		n.Reason, n.NotBefore = c.Reason, t.now+min(max(c.DelayNs, 0), maxDeadline)
 		t.putWork(&n)
 		return ""
 	case WorkWithdraw:
@@ -231,7 +250,9 @@ func (t *tx) vmReleased(c *logpb.VMReleased) string {
 		return ""
 	}
 	v := *old
-	v.Power, v.Since = PowerOff, t.now
+	// Every host has reported, so the owner has too, or is proven dead: only
+	// then may it start elsewhere without the owner's word (S2).
+	v.Power, v.Reason, v.Since, v.Gone = PowerOff, ReasonNone, t.now, h.HA == HAFenced
 	t.schedule(&v, h.ID, w.Cause, c.Reason)
 	t.storeVM(h.ID, &v)
 	t.event("VM.RELEASE", Info, vmSubject(&v), "%s runs nowhere: %s", v.Name, c.Reason)
@@ -245,8 +266,15 @@ func (t *tx) clear(v *VM, h *Host) string {
 	}
 	v.Error = ""
 	t.resolve(AlertKey{AlertVM, v.Name, "error"}, "cleared by %s", t.actor)
-	if v.Protected() && v.Wanted && v.Power == PowerOff && v.Work == 0 {
-		t.openWork(v, WorkHA, Scheduled, CauseOperator, h.ID, "cleared by "+t.actor)
+	if v.Protected() && v.Wanted && v.Work == 0 {
+		switch {
+		case lostSight(v) && !v.Gone:
+			t.openWork(v, WorkHA, Investigating, CauseOperator, h.ID, "cleared by "+t.actor+"; every host is asked where it is")
+		case v.Power == PowerOff || v.Gone:
+			t.openWork(v, WorkHA, Scheduled, CauseOperator, h.ID, "cleared by "+t.actor)
+		case h.Status == Down && h.HA == HAFencing:
+			t.fencing(v, h)
+		}
 	}
 	t.storeVM(h.ID, v)
 	return ""

@@ -286,6 +286,12 @@ func (h *Host) MemoryUsed() uint64 {
 	return n
 }
 
+// owesStart reports whether an order to start stands: the VM may run here
+// without having been seen.
+func (h *Host) owesStart() bool {
+	return slices.ContainsFunc(h.Orders, func(o *Order) bool { return o.Kind == OrderStart })
+}
+
 // HasLevel reports whether a fence level of this driver is configured.
 func (h *Host) HasLevel(driver string) bool {
 	return slices.ContainsFunc(h.Fence, func(l FenceLevel) bool { return l.Driver == driver })

@@ -78,9 +78,15 @@ func (i Incarnation) Generation() uint32 { return uint32(i >> incarnationCounter
 // Counter counts the grants within a VM's life.
 func (i Incarnation) Counter() uint64 { return uint64(i) & (1<<incarnationCounterBits - 1) }
 
-// Next is the incarnation to grant after i in the given generation.
+// Next is the incarnation to grant after i in the given generation. It is
+// greater than i even where i is of a later generation, which an agent may hold
+// after a restore; only the very last number has no next and stays.
 func (i Incarnation) Next(generation uint32) Incarnation {
-	return NewIncarnation(generation, i.Counter()+1)
+	n := NewIncarnation(max(generation, i.Generation()), i.Counter()+1)
+	if n <= i {
+		n = max(i, i+1) // the counter is full: one more generation
+	}
+	return n
 }
 
 // String writes generation.counter, e.g. "1.8"; "-" for none.

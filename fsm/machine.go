@@ -18,7 +18,8 @@ type Machine struct {
 }
 
 // Result is what one command did. Rejected is a sentence for whoever asked;
-// nothing was changed then.
+// nothing was changed then, with one exception: a batch of host reports names
+// the first report that was refused, and the others count.
 type Result struct {
 	Index    uint64
 	Rejected string
@@ -84,8 +85,12 @@ func (m *Machine) Members(index uint64, members []NodeID) {
 	m.published.Store(s)
 }
 
-// maxClockStep is how far a command's time may lie ahead of the state's (S21).
-const maxClockStep = int64(time.Hour)
+const (
+	// maxClockStep is how far a command's time may lie ahead of the state's (S21).
+	maxClockStep = int64(time.Hour)
+	// maxTime is nobody's clock (2116): sums with a duration stay in range.
+	maxTime = int64(1) << 62
+)
 
 // tx is the application of one command.
 type tx struct {
@@ -100,10 +105,15 @@ func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
 	if c.OnlyTerm != 0 && c.OnlyTerm != e.Term {
 		return fmt.Sprintf("it was decided in term %d and committed in term %d: another node has led in between", c.OnlyTerm, e.Term)
 	}
-	if s.Time != 0 && c.TimeUnixNs > s.Time+maxClockStep {
-		return fmt.Sprintf("the leader's clock is %s ahead of the cluster's; check the clocks of the management nodes",
+	_, accept := c.Body.(*logpb.Command_AcceptTime)
+	switch {
+	case c.TimeUnixNs > maxTime:
+		return "the leader's clock is beyond the year 2115; set it"
+	case s.Time != 0 && !accept && c.TimeUnixNs > s.Time && c.TimeUnixNs-s.Time > maxClockStep:
+		return fmt.Sprintf("the leader's clock is %s ahead of the cluster's; check the clocks of the management nodes and then accept the time",
 			time.Duration(c.TimeUnixNs-s.Time).Round(time.Second))
 	}
+	before := s.Time
 	s.Time = max(s.Time, c.TimeUnixNs)
 	t := &tx{s: s, now: s.Time, index: e.Index, actor: c.Actor}
 	if t.actor == "" {
@@ -114,6 +124,11 @@ func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
 		return t.hostReports(b.HostReports)
 	case *logpb.Command_Canary:
 		s.Digest = DigestAt{Index: e.Index, Sum: m.digester.fold(s)}
+		return ""
+	case *logpb.Command_AcceptTime:
+		if step := time.Duration(s.Time - before); before != 0 && step > 0 {
+			t.event("CLUSTER.TIME", Warning, "cluster", "the clock was set forward by %s", step.Round(time.Second))
+		}
 		return ""
 	case *logpb.Command_ClusterInit:
 		return t.clusterInit(b.ClusterInit)

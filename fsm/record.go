@@ -50,6 +50,52 @@ func (t *tx) resolve(key AlertKey, format string, args ...any) {
 	t.event("ALERT.RESOLVE", Info, subjectOf(key), "%s: %s", key.Cause, n.Resolution)
 }
 
+// resolveAll closes every open alert about a subject.
+func (t *tx) resolveAll(typ, subject, why string) {
+	for _, k := range t.openAbout(typ, subject) {
+		t.resolve(k, "%s", why)
+	}
+}
+
+// openAbout lists the keys of the open alerts about a subject.
+func (t *tx) openAbout(typ, subject string) []AlertKey {
+	var keys []AlertKey
+	for k := range t.s.raised.from(AlertKey{Type: typ, Subject: subject}) {
+		if k.Type != typ || k.Subject != subject {
+			break
+		}
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+// copyAlert is the key of "a second copy of v runs on host h".
+func copyAlert(v *VM, h HostID) AlertKey {
+	return AlertKey{AlertVM, v.Name, "duplicate on " + string(h)}
+}
+
+// resolveCopies closes the alerts about second copies on a host.
+func (t *tx) resolveCopies(h HostID, why string) {
+	var keys []AlertKey
+	for k := range t.s.raised.all() {
+		if k.Type == AlertVM && k.Cause == "duplicate on "+string(h) {
+			keys = append(keys, k)
+		}
+	}
+	for _, k := range keys {
+		t.resolve(k, "%s", why)
+	}
+}
+
+// renameAlerts lets the open alerts about a VM follow its name.
+func (t *tx) renameAlerts(from, to string) {
+	for _, k := range t.openAbout(AlertVM, from) {
+		a := *t.s.OpenAlert(k)
+		t.resolve(k, "VM %s is called %s now", from, to)
+		t.raise(AlertKey{AlertVM, to, k.Cause}, a.Severity, "%s", a.Text)
+	}
+}
+
 func (t *tx) trimAlerts() {
 	excess := t.s.alerts.len() - t.s.raised.len() - t.s.Policy.AlertsKeep
 	if excess <= 0 {

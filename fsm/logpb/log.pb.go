@@ -43,6 +43,7 @@ type Command struct {
 	//	*Command_Canary
 	//	*Command_PolicySet
 	//	*Command_Arm
+	//	*Command_AcceptTime
 	//	*Command_HostRegister
 	//	*Command_HostReports
 	//	*Command_HostSuspect
@@ -184,6 +185,15 @@ func (x *Command) GetArm() *Arm {
 	if x != nil {
 		if x, ok := x.Body.(*Command_Arm); ok {
 			return x.Arm
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAcceptTime() *AcceptTime {
+	if x != nil {
+		if x, ok := x.Body.(*Command_AcceptTime); ok {
+			return x.AcceptTime
 		}
 	}
 	return nil
@@ -415,6 +425,10 @@ type Command_Arm struct {
 	Arm *Arm `protobuf:"bytes,15,opt,name=arm,proto3,oneof"`
 }
 
+type Command_AcceptTime struct {
+	AcceptTime *AcceptTime `protobuf:"bytes,16,opt,name=accept_time,json=acceptTime,proto3,oneof"`
+}
+
 type Command_HostRegister struct {
 	HostRegister *HostRegister `protobuf:"bytes,20,opt,name=host_register,json=hostRegister,proto3,oneof"`
 }
@@ -514,6 +528,8 @@ func (*Command_Canary) isCommand_Body() {}
 func (*Command_PolicySet) isCommand_Body() {}
 
 func (*Command_Arm) isCommand_Body() {}
+
+func (*Command_AcceptTime) isCommand_Body() {}
 
 func (*Command_HostRegister) isCommand_Body() {}
 
@@ -972,6 +988,45 @@ func (x *Arm) GetArmed() bool {
 	return false
 }
 
+// AcceptTime is the operator's word that the time of this command is right
+// although it is far ahead of the state's: the cluster was down for long, or
+// its clock was wrong.
+type AcceptTime struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptTime) Reset() {
+	*x = AcceptTime{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptTime) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptTime) ProtoMessage() {}
+
+func (x *AcceptTime) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptTime.ProtoReflect.Descriptor instead.
+func (*AcceptTime) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{8}
+}
+
 type Storage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -983,7 +1038,7 @@ type Storage struct {
 
 func (x *Storage) Reset() {
 	*x = Storage{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	mi := &file_fsm_logpb_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1050,7 @@ func (x *Storage) String() string {
 func (*Storage) ProtoMessage() {}
 
 func (x *Storage) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	mi := &file_fsm_logpb_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1063,7 @@ func (x *Storage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Storage.ProtoReflect.Descriptor instead.
 func (*Storage) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{8}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Storage) GetId() string {
@@ -1042,7 +1097,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[9]
+	mi := &file_fsm_logpb_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1109,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[9]
+	mi := &file_fsm_logpb_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1122,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{9}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Problem) GetPart() string {
@@ -1094,7 +1149,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[10]
+	mi := &file_fsm_logpb_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1106,7 +1161,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[10]
+	mi := &file_fsm_logpb_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1119,7 +1174,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{10}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Label) GetKey() string {
@@ -1152,7 +1207,7 @@ type Inventory struct {
 
 func (x *Inventory) Reset() {
 	*x = Inventory{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[11]
+	mi := &file_fsm_logpb_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1219,7 @@ func (x *Inventory) String() string {
 func (*Inventory) ProtoMessage() {}
 
 func (x *Inventory) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[11]
+	mi := &file_fsm_logpb_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1232,7 @@ func (x *Inventory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory.ProtoReflect.Descriptor instead.
 func (*Inventory) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{11}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Inventory) GetCpus() uint32 {
@@ -1257,7 +1312,7 @@ type HostRegister struct {
 
 func (x *HostRegister) Reset() {
 	*x = HostRegister{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[12]
+	mi := &file_fsm_logpb_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1324,7 @@ func (x *HostRegister) String() string {
 func (*HostRegister) ProtoMessage() {}
 
 func (x *HostRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[12]
+	mi := &file_fsm_logpb_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1337,7 @@ func (x *HostRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRegister.ProtoReflect.Descriptor instead.
 func (*HostRegister) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{12}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HostRegister) GetId() string {
@@ -1392,7 +1447,7 @@ type VMEntries struct {
 
 func (x *VMEntries) Reset() {
 	*x = VMEntries{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[13]
+	mi := &file_fsm_logpb_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1459,7 @@ func (x *VMEntries) String() string {
 func (*VMEntries) ProtoMessage() {}
 
 func (x *VMEntries) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[13]
+	mi := &file_fsm_logpb_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1472,7 @@ func (x *VMEntries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMEntries.ProtoReflect.Descriptor instead.
 func (*VMEntries) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{13}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *VMEntries) GetIds() []byte {
@@ -1469,7 +1524,7 @@ type VMDetail struct {
 
 func (x *VMDetail) Reset() {
 	*x = VMDetail{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[14]
+	mi := &file_fsm_logpb_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1536,7 @@ func (x *VMDetail) String() string {
 func (*VMDetail) ProtoMessage() {}
 
 func (x *VMDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[14]
+	mi := &file_fsm_logpb_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1549,7 @@ func (x *VMDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMDetail.ProtoReflect.Descriptor instead.
 func (*VMDetail) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{14}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VMDetail) GetPos() uint32 {
@@ -1548,7 +1603,7 @@ type HostReports struct {
 
 func (x *HostReports) Reset() {
 	*x = HostReports{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[15]
+	mi := &file_fsm_logpb_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1615,7 @@ func (x *HostReports) String() string {
 func (*HostReports) ProtoMessage() {}
 
 func (x *HostReports) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[15]
+	mi := &file_fsm_logpb_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1628,7 @@ func (x *HostReports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostReports.ProtoReflect.Descriptor instead.
 func (*HostReports) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{15}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HostReports) GetReports() []*HostReport {
@@ -1598,7 +1653,7 @@ type HostReport struct {
 
 func (x *HostReport) Reset() {
 	*x = HostReport{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[16]
+	mi := &file_fsm_logpb_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1665,7 @@ func (x *HostReport) String() string {
 func (*HostReport) ProtoMessage() {}
 
 func (x *HostReport) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[16]
+	mi := &file_fsm_logpb_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1678,7 @@ func (x *HostReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostReport.ProtoReflect.Descriptor instead.
 func (*HostReport) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{16}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HostReport) GetHost() string {
@@ -1680,7 +1735,7 @@ type HostSuspect struct {
 
 func (x *HostSuspect) Reset() {
 	*x = HostSuspect{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[17]
+	mi := &file_fsm_logpb_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1747,7 @@ func (x *HostSuspect) String() string {
 func (*HostSuspect) ProtoMessage() {}
 
 func (x *HostSuspect) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[17]
+	mi := &file_fsm_logpb_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1760,7 @@ func (x *HostSuspect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSuspect.ProtoReflect.Descriptor instead.
 func (*HostSuspect) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{17}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HostSuspect) GetHost() string {
@@ -1749,7 +1804,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[18]
+	mi := &file_fsm_logpb_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1761,7 +1816,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[18]
+	mi := &file_fsm_logpb_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +1829,7 @@ func (x *Evidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
 func (*Evidence) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{18}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Evidence) GetSource() string {
@@ -1823,7 +1878,7 @@ type HostEvidence struct {
 
 func (x *HostEvidence) Reset() {
 	*x = HostEvidence{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[19]
+	mi := &file_fsm_logpb_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1835,7 +1890,7 @@ func (x *HostEvidence) String() string {
 func (*HostEvidence) ProtoMessage() {}
 
 func (x *HostEvidence) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[19]
+	mi := &file_fsm_logpb_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1848,7 +1903,7 @@ func (x *HostEvidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostEvidence.ProtoReflect.Descriptor instead.
 func (*HostEvidence) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{19}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HostEvidence) GetHost() string {
@@ -1883,7 +1938,7 @@ type HostSeen struct {
 
 func (x *HostSeen) Reset() {
 	*x = HostSeen{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[20]
+	mi := &file_fsm_logpb_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1895,7 +1950,7 @@ func (x *HostSeen) String() string {
 func (*HostSeen) ProtoMessage() {}
 
 func (x *HostSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[20]
+	mi := &file_fsm_logpb_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1908,7 +1963,7 @@ func (x *HostSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSeen.ProtoReflect.Descriptor instead.
 func (*HostSeen) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{20}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HostSeen) GetHost() string {
@@ -1938,7 +1993,7 @@ type HostUnproven struct {
 
 func (x *HostUnproven) Reset() {
 	*x = HostUnproven{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[21]
+	mi := &file_fsm_logpb_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +2005,7 @@ func (x *HostUnproven) String() string {
 func (*HostUnproven) ProtoMessage() {}
 
 func (x *HostUnproven) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[21]
+	mi := &file_fsm_logpb_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1963,7 +2018,7 @@ func (x *HostUnproven) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostUnproven.ProtoReflect.Descriptor instead.
 func (*HostUnproven) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{21}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HostUnproven) GetHost() string {
@@ -1998,7 +2053,7 @@ type HostDown struct {
 
 func (x *HostDown) Reset() {
 	*x = HostDown{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[22]
+	mi := &file_fsm_logpb_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2065,7 @@ func (x *HostDown) String() string {
 func (*HostDown) ProtoMessage() {}
 
 func (x *HostDown) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[22]
+	mi := &file_fsm_logpb_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2078,7 @@ func (x *HostDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDown.ProtoReflect.Descriptor instead.
 func (*HostDown) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{22}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *HostDown) GetHost() string {
@@ -2061,7 +2116,7 @@ type FenceAttempt struct {
 
 func (x *FenceAttempt) Reset() {
 	*x = FenceAttempt{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[23]
+	mi := &file_fsm_logpb_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +2128,7 @@ func (x *FenceAttempt) String() string {
 func (*FenceAttempt) ProtoMessage() {}
 
 func (x *FenceAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[23]
+	mi := &file_fsm_logpb_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +2141,7 @@ func (x *FenceAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceAttempt.ProtoReflect.Descriptor instead.
 func (*FenceAttempt) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{23}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FenceAttempt) GetHost() string {
@@ -2144,7 +2199,7 @@ type FenceResult struct {
 
 func (x *FenceResult) Reset() {
 	*x = FenceResult{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[24]
+	mi := &file_fsm_logpb_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2211,7 @@ func (x *FenceResult) String() string {
 func (*FenceResult) ProtoMessage() {}
 
 func (x *FenceResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[24]
+	mi := &file_fsm_logpb_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2224,7 @@ func (x *FenceResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResult.ProtoReflect.Descriptor instead.
 func (*FenceResult) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{24}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FenceResult) GetHost() string {
@@ -2220,7 +2275,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[25]
+	mi := &file_fsm_logpb_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2232,7 +2287,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[25]
+	mi := &file_fsm_logpb_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2245,7 +2300,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{25}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Proof) GetKind() uint32 {
@@ -2294,7 +2349,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[26]
+	mi := &file_fsm_logpb_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2361,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[26]
+	mi := &file_fsm_logpb_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2374,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{26}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Placement) GetVm() []byte {
@@ -2356,7 +2411,7 @@ type HostFenced struct {
 
 func (x *HostFenced) Reset() {
 	*x = HostFenced{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[27]
+	mi := &file_fsm_logpb_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2423,7 @@ func (x *HostFenced) String() string {
 func (*HostFenced) ProtoMessage() {}
 
 func (x *HostFenced) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[27]
+	mi := &file_fsm_logpb_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2436,7 @@ func (x *HostFenced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFenced.ProtoReflect.Descriptor instead.
 func (*HostFenced) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{27}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *HostFenced) GetHost() string {
@@ -2431,7 +2486,7 @@ type HostLeave struct {
 
 func (x *HostLeave) Reset() {
 	*x = HostLeave{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[28]
+	mi := &file_fsm_logpb_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2443,7 +2498,7 @@ func (x *HostLeave) String() string {
 func (*HostLeave) ProtoMessage() {}
 
 func (x *HostLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[28]
+	mi := &file_fsm_logpb_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2456,7 +2511,7 @@ func (x *HostLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLeave.ProtoReflect.Descriptor instead.
 func (*HostLeave) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{28}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *HostLeave) GetHost() string {
@@ -2502,7 +2557,7 @@ type HostLease struct {
 
 func (x *HostLease) Reset() {
 	*x = HostLease{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[29]
+	mi := &file_fsm_logpb_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2514,7 +2569,7 @@ func (x *HostLease) String() string {
 func (*HostLease) ProtoMessage() {}
 
 func (x *HostLease) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[29]
+	mi := &file_fsm_logpb_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2527,7 +2582,7 @@ func (x *HostLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLease.ProtoReflect.Descriptor instead.
 func (*HostLease) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{29}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HostLease) GetHost() string {
@@ -2589,7 +2644,7 @@ type HostControl struct {
 
 func (x *HostControl) Reset() {
 	*x = HostControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[30]
+	mi := &file_fsm_logpb_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +2656,7 @@ func (x *HostControl) String() string {
 func (*HostControl) ProtoMessage() {}
 
 func (x *HostControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[30]
+	mi := &file_fsm_logpb_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +2669,7 @@ func (x *HostControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostControl.ProtoReflect.Descriptor instead.
 func (*HostControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{30}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HostControl) GetHost() string {
@@ -2646,7 +2701,7 @@ type FenceLevel struct {
 
 func (x *FenceLevel) Reset() {
 	*x = FenceLevel{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[31]
+	mi := &file_fsm_logpb_log_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2658,7 +2713,7 @@ func (x *FenceLevel) String() string {
 func (*FenceLevel) ProtoMessage() {}
 
 func (x *FenceLevel) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[31]
+	mi := &file_fsm_logpb_log_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2671,7 +2726,7 @@ func (x *FenceLevel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceLevel.ProtoReflect.Descriptor instead.
 func (*FenceLevel) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{31}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FenceLevel) GetDriver() string {
@@ -2733,7 +2788,7 @@ type HostFenceLevels struct {
 
 func (x *HostFenceLevels) Reset() {
 	*x = HostFenceLevels{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[32]
+	mi := &file_fsm_logpb_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2745,7 +2800,7 @@ func (x *HostFenceLevels) String() string {
 func (*HostFenceLevels) ProtoMessage() {}
 
 func (x *HostFenceLevels) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[32]
+	mi := &file_fsm_logpb_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2758,7 +2813,7 @@ func (x *HostFenceLevels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFenceLevels.ProtoReflect.Descriptor instead.
 func (*HostFenceLevels) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{32}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *HostFenceLevels) GetHost() string {
@@ -2786,7 +2841,7 @@ type Brake struct {
 
 func (x *Brake) Reset() {
 	*x = Brake{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	mi := &file_fsm_logpb_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2798,7 +2853,7 @@ func (x *Brake) String() string {
 func (*Brake) ProtoMessage() {}
 
 func (x *Brake) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	mi := &file_fsm_logpb_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2811,7 +2866,7 @@ func (x *Brake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Brake.ProtoReflect.Descriptor instead.
 func (*Brake) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{33}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Brake) GetDomain() string {
@@ -2848,7 +2903,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	mi := &file_fsm_logpb_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +2915,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	mi := &file_fsm_logpb_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +2928,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{34}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Disk) GetPath() string {
@@ -2933,7 +2988,7 @@ type Spec struct {
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	mi := &file_fsm_logpb_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2945,7 +3000,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	mi := &file_fsm_logpb_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2958,7 +3013,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{35}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Spec) GetId() []byte {
@@ -3072,7 +3127,7 @@ type Protection struct {
 
 func (x *Protection) Reset() {
 	*x = Protection{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[36]
+	mi := &file_fsm_logpb_log_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3084,7 +3139,7 @@ func (x *Protection) String() string {
 func (*Protection) ProtoMessage() {}
 
 func (x *Protection) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[36]
+	mi := &file_fsm_logpb_log_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3097,7 +3152,7 @@ func (x *Protection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Protection.ProtoReflect.Descriptor instead.
 func (*Protection) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{36}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Protection) GetOn() bool {
@@ -3146,7 +3201,7 @@ type VMSpecs struct {
 
 func (x *VMSpecs) Reset() {
 	*x = VMSpecs{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[37]
+	mi := &file_fsm_logpb_log_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3158,7 +3213,7 @@ func (x *VMSpecs) String() string {
 func (*VMSpecs) ProtoMessage() {}
 
 func (x *VMSpecs) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[37]
+	mi := &file_fsm_logpb_log_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3171,7 +3226,7 @@ func (x *VMSpecs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMSpecs.ProtoReflect.Descriptor instead.
 func (*VMSpecs) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{37}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *VMSpecs) GetHost() string {
@@ -3205,7 +3260,7 @@ type VMProtect struct {
 
 func (x *VMProtect) Reset() {
 	*x = VMProtect{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[38]
+	mi := &file_fsm_logpb_log_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3217,7 +3272,7 @@ func (x *VMProtect) String() string {
 func (*VMProtect) ProtoMessage() {}
 
 func (x *VMProtect) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[38]
+	mi := &file_fsm_logpb_log_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3230,7 +3285,7 @@ func (x *VMProtect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMProtect.ProtoReflect.Descriptor instead.
 func (*VMProtect) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{38}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *VMProtect) GetVm() []byte {
@@ -3257,7 +3312,7 @@ type VMControl struct {
 
 func (x *VMControl) Reset() {
 	*x = VMControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[39]
+	mi := &file_fsm_logpb_log_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3269,7 +3324,7 @@ func (x *VMControl) String() string {
 func (*VMControl) ProtoMessage() {}
 
 func (x *VMControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[39]
+	mi := &file_fsm_logpb_log_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3282,7 +3337,7 @@ func (x *VMControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMControl.ProtoReflect.Descriptor instead.
 func (*VMControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{39}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *VMControl) GetVm() []byte {
@@ -3312,7 +3367,7 @@ type VMReleased struct {
 
 func (x *VMReleased) Reset() {
 	*x = VMReleased{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[40]
+	mi := &file_fsm_logpb_log_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3324,7 +3379,7 @@ func (x *VMReleased) String() string {
 func (*VMReleased) ProtoMessage() {}
 
 func (x *VMReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[40]
+	mi := &file_fsm_logpb_log_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3337,7 +3392,7 @@ func (x *VMReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMReleased.ProtoReflect.Descriptor instead.
 func (*VMReleased) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{40}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *VMReleased) GetVm() []byte {
@@ -3370,7 +3425,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[41]
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3382,7 +3437,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[41]
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3395,7 +3450,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{41}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Place) GetPlacements() []*WorkPlacement {
@@ -3417,7 +3472,7 @@ type WorkPlacement struct {
 
 func (x *WorkPlacement) Reset() {
 	*x = WorkPlacement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3484,7 @@ func (x *WorkPlacement) String() string {
 func (*WorkPlacement) ProtoMessage() {}
 
 func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3442,7 +3497,7 @@ func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkPlacement.ProtoReflect.Descriptor instead.
 func (*WorkPlacement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *WorkPlacement) GetWork() uint64 {
@@ -3485,7 +3540,7 @@ type WorkUpdate struct {
 
 func (x *WorkUpdate) Reset() {
 	*x = WorkUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3497,7 +3552,7 @@ func (x *WorkUpdate) String() string {
 func (*WorkUpdate) ProtoMessage() {}
 
 func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3510,7 +3565,7 @@ func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkUpdate.ProtoReflect.Descriptor instead.
 func (*WorkUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *WorkUpdate) GetWork() uint64 {
@@ -3551,7 +3606,7 @@ type AlertUpdate struct {
 
 func (x *AlertUpdate) Reset() {
 	*x = AlertUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3563,7 +3618,7 @@ func (x *AlertUpdate) String() string {
 func (*AlertUpdate) ProtoMessage() {}
 
 func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3576,7 +3631,7 @@ func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertUpdate.ProtoReflect.Descriptor instead.
 func (*AlertUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AlertUpdate) GetId() uint64 {
@@ -3611,7 +3666,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3623,7 +3678,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3636,7 +3691,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -3777,7 +3832,7 @@ type MetaRecord struct {
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3789,7 +3844,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3802,7 +3857,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -3922,7 +3977,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3934,7 +3989,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3947,7 +4002,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -4066,7 +4121,7 @@ type HostRecord struct {
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4078,7 +4133,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4091,7 +4146,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *HostRecord) GetId() string {
@@ -4324,7 +4379,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4336,7 +4391,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4349,7 +4404,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -4403,7 +4458,7 @@ type OrderRecord struct {
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4415,7 +4470,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4428,7 +4483,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -4509,7 +4564,7 @@ type VMRecord struct {
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4521,7 +4576,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4534,7 +4589,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -4663,7 +4718,7 @@ type WorkRecord struct {
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4675,7 +4730,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4688,7 +4743,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -4841,7 +4896,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4853,7 +4908,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4866,7 +4921,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Tried) GetHost() string {
@@ -4903,7 +4958,7 @@ type AlertRecord struct {
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4915,7 +4970,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4928,7 +4983,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -5031,7 +5086,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5043,7 +5098,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5056,7 +5111,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -5125,7 +5180,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5137,7 +5192,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5150,7 +5205,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -5171,7 +5226,7 @@ var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xfb\r\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xb8\x0e\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -5187,7 +5242,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06canary\x18\r \x01(\v2\x14.lifeboat.log.CanaryH\x00R\x06canary\x128\n" +
 	"\n" +
 	"policy_set\x18\x0e \x01(\v2\x17.lifeboat.log.PolicySetH\x00R\tpolicySet\x12%\n" +
-	"\x03arm\x18\x0f \x01(\v2\x11.lifeboat.log.ArmH\x00R\x03arm\x12A\n" +
+	"\x03arm\x18\x0f \x01(\v2\x11.lifeboat.log.ArmH\x00R\x03arm\x12;\n" +
+	"\vaccept_time\x18\x10 \x01(\v2\x18.lifeboat.log.AcceptTimeH\x00R\n" +
+	"acceptTime\x12A\n" +
 	"\rhost_register\x18\x14 \x01(\v2\x1a.lifeboat.log.HostRegisterH\x00R\fhostRegister\x12>\n" +
 	"\fhost_reports\x18\x15 \x01(\v2\x19.lifeboat.log.HostReportsH\x00R\vhostReports\x12>\n" +
 	"\fhost_suspect\x18\x16 \x01(\v2\x19.lifeboat.log.HostSuspectH\x00R\vhostSuspect\x12A\n" +
@@ -5245,7 +5302,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\tPolicySet\x121\n" +
 	"\bsettings\x18\x01 \x03(\v2\x15.lifeboat.log.SettingR\bsettings\"\x1b\n" +
 	"\x03Arm\x12\x14\n" +
-	"\x05armed\x18\x01 \x01(\bR\x05armed\"=\n" +
+	"\x05armed\x18\x01 \x01(\bR\x05armed\"\f\n" +
+	"\n" +
+	"AcceptTime\"=\n" +
 	"\aStorage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x0e\n" +
@@ -5652,7 +5711,7 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),         // 0: lifeboat.log.Command
 	(*ClusterInit)(nil),     // 1: lifeboat.log.ClusterInit
@@ -5662,55 +5721,56 @@ var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Setting)(nil),         // 5: lifeboat.log.Setting
 	(*PolicySet)(nil),       // 6: lifeboat.log.PolicySet
 	(*Arm)(nil),             // 7: lifeboat.log.Arm
-	(*Storage)(nil),         // 8: lifeboat.log.Storage
-	(*Problem)(nil),         // 9: lifeboat.log.Problem
-	(*Label)(nil),           // 10: lifeboat.log.Label
-	(*Inventory)(nil),       // 11: lifeboat.log.Inventory
-	(*HostRegister)(nil),    // 12: lifeboat.log.HostRegister
-	(*VMEntries)(nil),       // 13: lifeboat.log.VMEntries
-	(*VMDetail)(nil),        // 14: lifeboat.log.VMDetail
-	(*HostReports)(nil),     // 15: lifeboat.log.HostReports
-	(*HostReport)(nil),      // 16: lifeboat.log.HostReport
-	(*HostSuspect)(nil),     // 17: lifeboat.log.HostSuspect
-	(*Evidence)(nil),        // 18: lifeboat.log.Evidence
-	(*HostEvidence)(nil),    // 19: lifeboat.log.HostEvidence
-	(*HostSeen)(nil),        // 20: lifeboat.log.HostSeen
-	(*HostUnproven)(nil),    // 21: lifeboat.log.HostUnproven
-	(*HostDown)(nil),        // 22: lifeboat.log.HostDown
-	(*FenceAttempt)(nil),    // 23: lifeboat.log.FenceAttempt
-	(*FenceResult)(nil),     // 24: lifeboat.log.FenceResult
-	(*Proof)(nil),           // 25: lifeboat.log.Proof
-	(*Placement)(nil),       // 26: lifeboat.log.Placement
-	(*HostFenced)(nil),      // 27: lifeboat.log.HostFenced
-	(*HostLeave)(nil),       // 28: lifeboat.log.HostLeave
-	(*HostLease)(nil),       // 29: lifeboat.log.HostLease
-	(*HostControl)(nil),     // 30: lifeboat.log.HostControl
-	(*FenceLevel)(nil),      // 31: lifeboat.log.FenceLevel
-	(*HostFenceLevels)(nil), // 32: lifeboat.log.HostFenceLevels
-	(*Brake)(nil),           // 33: lifeboat.log.Brake
-	(*Disk)(nil),            // 34: lifeboat.log.Disk
-	(*Spec)(nil),            // 35: lifeboat.log.Spec
-	(*Protection)(nil),      // 36: lifeboat.log.Protection
-	(*VMSpecs)(nil),         // 37: lifeboat.log.VMSpecs
-	(*VMProtect)(nil),       // 38: lifeboat.log.VMProtect
-	(*VMControl)(nil),       // 39: lifeboat.log.VMControl
-	(*VMReleased)(nil),      // 40: lifeboat.log.VMReleased
-	(*Place)(nil),           // 41: lifeboat.log.Place
-	(*WorkPlacement)(nil),   // 42: lifeboat.log.WorkPlacement
-	(*WorkUpdate)(nil),      // 43: lifeboat.log.WorkUpdate
-	(*AlertUpdate)(nil),     // 44: lifeboat.log.AlertUpdate
-	(*Record)(nil),          // 45: lifeboat.log.Record
-	(*MetaRecord)(nil),      // 46: lifeboat.log.MetaRecord
-	(*NodeRecord)(nil),      // 47: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),      // 48: lifeboat.log.HostRecord
-	(*AttemptRecord)(nil),   // 49: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),     // 50: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),        // 51: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),      // 52: lifeboat.log.WorkRecord
-	(*Tried)(nil),           // 53: lifeboat.log.Tried
-	(*AlertRecord)(nil),     // 54: lifeboat.log.AlertRecord
-	(*EventRecord)(nil),     // 55: lifeboat.log.EventRecord
-	(*EndRecord)(nil),       // 56: lifeboat.log.EndRecord
+	(*AcceptTime)(nil),      // 8: lifeboat.log.AcceptTime
+	(*Storage)(nil),         // 9: lifeboat.log.Storage
+	(*Problem)(nil),         // 10: lifeboat.log.Problem
+	(*Label)(nil),           // 11: lifeboat.log.Label
+	(*Inventory)(nil),       // 12: lifeboat.log.Inventory
+	(*HostRegister)(nil),    // 13: lifeboat.log.HostRegister
+	(*VMEntries)(nil),       // 14: lifeboat.log.VMEntries
+	(*VMDetail)(nil),        // 15: lifeboat.log.VMDetail
+	(*HostReports)(nil),     // 16: lifeboat.log.HostReports
+	(*HostReport)(nil),      // 17: lifeboat.log.HostReport
+	(*HostSuspect)(nil),     // 18: lifeboat.log.HostSuspect
+	(*Evidence)(nil),        // 19: lifeboat.log.Evidence
+	(*HostEvidence)(nil),    // 20: lifeboat.log.HostEvidence
+	(*HostSeen)(nil),        // 21: lifeboat.log.HostSeen
+	(*HostUnproven)(nil),    // 22: lifeboat.log.HostUnproven
+	(*HostDown)(nil),        // 23: lifeboat.log.HostDown
+	(*FenceAttempt)(nil),    // 24: lifeboat.log.FenceAttempt
+	(*FenceResult)(nil),     // 25: lifeboat.log.FenceResult
+	(*Proof)(nil),           // 26: lifeboat.log.Proof
+	(*Placement)(nil),       // 27: lifeboat.log.Placement
+	(*HostFenced)(nil),      // 28: lifeboat.log.HostFenced
+	(*HostLeave)(nil),       // 29: lifeboat.log.HostLeave
+	(*HostLease)(nil),       // 30: lifeboat.log.HostLease
+	(*HostControl)(nil),     // 31: lifeboat.log.HostControl
+	(*FenceLevel)(nil),      // 32: lifeboat.log.FenceLevel
+	(*HostFenceLevels)(nil), // 33: lifeboat.log.HostFenceLevels
+	(*Brake)(nil),           // 34: lifeboat.log.Brake
+	(*Disk)(nil),            // 35: lifeboat.log.Disk
+	(*Spec)(nil),            // 36: lifeboat.log.Spec
+	(*Protection)(nil),      // 37: lifeboat.log.Protection
+	(*VMSpecs)(nil),         // 38: lifeboat.log.VMSpecs
+	(*VMProtect)(nil),       // 39: lifeboat.log.VMProtect
+	(*VMControl)(nil),       // 40: lifeboat.log.VMControl
+	(*VMReleased)(nil),      // 41: lifeboat.log.VMReleased
+	(*Place)(nil),           // 42: lifeboat.log.Place
+	(*WorkPlacement)(nil),   // 43: lifeboat.log.WorkPlacement
+	(*WorkUpdate)(nil),      // 44: lifeboat.log.WorkUpdate
+	(*AlertUpdate)(nil),     // 45: lifeboat.log.AlertUpdate
+	(*Record)(nil),          // 46: lifeboat.log.Record
+	(*MetaRecord)(nil),      // 47: lifeboat.log.MetaRecord
+	(*NodeRecord)(nil),      // 48: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),      // 49: lifeboat.log.HostRecord
+	(*AttemptRecord)(nil),   // 50: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),     // 51: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),        // 52: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),      // 53: lifeboat.log.WorkRecord
+	(*Tried)(nil),           // 54: lifeboat.log.Tried
+	(*AlertRecord)(nil),     // 55: lifeboat.log.AlertRecord
+	(*EventRecord)(nil),     // 56: lifeboat.log.EventRecord
+	(*EndRecord)(nil),       // 57: lifeboat.log.EndRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
 	1,  // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
@@ -5719,74 +5779,75 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	4,  // 3: lifeboat.log.Command.canary:type_name -> lifeboat.log.Canary
 	6,  // 4: lifeboat.log.Command.policy_set:type_name -> lifeboat.log.PolicySet
 	7,  // 5: lifeboat.log.Command.arm:type_name -> lifeboat.log.Arm
-	12, // 6: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
-	15, // 7: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
-	17, // 8: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
-	19, // 9: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
-	20, // 10: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
-	22, // 11: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
-	23, // 12: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
-	24, // 13: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
-	27, // 14: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
-	28, // 15: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
-	29, // 16: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
-	30, // 17: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
-	32, // 18: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
-	21, // 19: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
-	33, // 20: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
-	37, // 21: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
-	38, // 22: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
-	39, // 23: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
-	40, // 24: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
-	41, // 25: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
-	43, // 26: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
-	44, // 27: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
-	5,  // 28: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	8,  // 29: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	9,  // 30: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	11, // 31: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	10, // 32: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	13, // 33: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	14, // 34: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	16, // 35: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	13, // 36: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	11, // 37: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	18, // 38: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	25, // 39: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	26, // 40: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	5,  // 41: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	31, // 42: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	34, // 43: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	36, // 44: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	35, // 45: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	36, // 46: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	42, // 47: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	46, // 48: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	47, // 49: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	48, // 50: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	52, // 51: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	54, // 52: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	55, // 53: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	56, // 54: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	5,  // 55: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	33, // 56: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	11, // 57: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	10, // 58: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	29, // 59: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	31, // 60: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	18, // 61: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	49, // 62: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	25, // 63: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	50, // 64: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	51, // 65: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	35, // 66: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	36, // 67: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	53, // 68: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	69, // [69:69] is the sub-list for method output_type
-	69, // [69:69] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	8,  // 6: lifeboat.log.Command.accept_time:type_name -> lifeboat.log.AcceptTime
+	13, // 7: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
+	16, // 8: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
+	18, // 9: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
+	20, // 10: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
+	21, // 11: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
+	23, // 12: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
+	24, // 13: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
+	25, // 14: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
+	28, // 15: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
+	29, // 16: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
+	30, // 17: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
+	31, // 18: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
+	33, // 19: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
+	22, // 20: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
+	34, // 21: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
+	38, // 22: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
+	39, // 23: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
+	40, // 24: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
+	41, // 25: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
+	42, // 26: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
+	44, // 27: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
+	45, // 28: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
+	5,  // 29: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	9,  // 30: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	10, // 31: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	12, // 32: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	11, // 33: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	14, // 34: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	15, // 35: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	17, // 36: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	14, // 37: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	12, // 38: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	19, // 39: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	26, // 40: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	27, // 41: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	5,  // 42: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	32, // 43: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	35, // 44: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	37, // 45: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	36, // 46: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	37, // 47: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	43, // 48: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	47, // 49: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	48, // 50: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	49, // 51: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	53, // 52: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	55, // 53: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	56, // 54: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	57, // 55: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	5,  // 56: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	34, // 57: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	12, // 58: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	11, // 59: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	30, // 60: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	32, // 61: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	19, // 62: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	50, // 63: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	26, // 64: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	51, // 65: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	52, // 66: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	36, // 67: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	37, // 68: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	54, // 69: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	70, // [70:70] is the sub-list for method output_type
+	70, // [70:70] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -5801,6 +5862,7 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_Canary)(nil),
 		(*Command_PolicySet)(nil),
 		(*Command_Arm)(nil),
+		(*Command_AcceptTime)(nil),
 		(*Command_HostRegister)(nil),
 		(*Command_HostReports)(nil),
 		(*Command_HostSuspect)(nil),
@@ -5824,8 +5886,8 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_WorkUpdate)(nil),
 		(*Command_AlertUpdate)(nil),
 	}
-	file_fsm_logpb_log_proto_msgTypes[36].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[45].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[37].OneofWrappers = []any{}
+	file_fsm_logpb_log_proto_msgTypes[46].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
@@ -5840,7 +5902,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   57,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,143 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+)
+
+// claim is what a running copy on a host that does not own the VM amounts to.
+type claim uint8
+
+const (
+	claimNone  claim = iota
+	claimAdopt       // ownership moves to where it runs
+	claimCopy        // a second copy
+)
+
+// claim judges a report of host h about VM v, which another host owns.
+func (s *State) claim(v *VM, owner *Host, p Power, r Reason, inc Incarnation) claim {
+	if p != PowerOn || r == ReasonMigratingIn {
+		return claimNone // an incoming migration is not a second copy (S6)
+	}
+	w := s.Work(v.Work)
+	if !v.Protected() && w == nil {
+		if owner.Status == Up && v.Power == PowerOn {
+			return claimNone // two domains with one UUID, neither ours: look on (S6)
+		}
+		return claimAdopt
+	}
+	// An agent holds an older incarnation only of what was once granted to it:
+	// such a copy is a leftover, unless its owner saw it leave for there.
+	leftover := inc != 0 && inc < v.Incarnation
+	left := v.Power == PowerOff && v.Reason == ReasonMigrated
+	idle := w == nil || w.Step == Scheduled || w.Step == Investigating
+	switch {
+	case left && (idle || w.Step == Fencing):
+		return claimAdopt
+	case leftover:
+		return claimCopy
+	case lostSight(v) && (idle || w.Step == Fencing):
+		return claimAdopt
+	case idle && w != nil && w.Step == Investigating:
+		return claimAdopt
+	case idle && (v.Gone || v.Power == PowerOff && owner.Status == Up):
+		return claimAdopt // started by hand where we had not started it
+	}
+	return claimCopy
+}
+
+// foreign applies an entry about a VM that this host does not own.
+func (p *reporting) foreign(e *vmEntry) {
+	v, owner := p.s.VM(e.id)
+	if v == nil {
+		p.discovered(e)
+		return
+	}
+	if o := p.host.order(OrderDestroy, e.id); o != nil {
+		if e.refused >= o.Incarnation {
+			p.dropOrder(OrderDestroy, e.id)
+			p.event("VM.REMOVED", Info, vmSubject(v), "host %s has removed its old copy of %s (incarnation %s)", p.host.ID, v.Name, o.Incarnation)
+			p.resolve(copyAlert(v, p.host.ID), "host %s has removed it", p.host.ID)
+		}
+		return
+	}
+	switch p.s.claim(v, owner, e.power, e.reason, e.inc) {
+	case claimAdopt:
+		p.adopt(v, owner, e)
+	case claimCopy:
+		p.duplicate(v, owner, e)
+	default:
+		if e.power == PowerOff || e.power == PowerReportMissing {
+			p.resolve(copyAlert(v, p.host.ID), "it does not run on host %s any more", p.host.ID)
+		}
+	}
+}
+
+// known reports whether an entry is about a domain and not only about what an
+// agent remembers.
+func known(p Power, inc Incarnation) bool {
+	return p == PowerOn || p == PowerOff || p == PowerUnknown && inc != 0
+}
+
+// discovered takes in a VM that nobody owns.
+func (p *reporting) discovered(e *vmEntry) {
+	if e.name == "" || !known(e.power, e.inc) {
+		return
+	}
+	n := &VM{ID: e.id, Name: e.name, Power: e.power, Reason: e.reason, Since: p.now, Incarnation: e.inc}
+	p.own()
+	i, _ := p.host.find(e.id)
+	p.host.VMs = slices.Insert(p.host.VMs, i, n)
+	p.s.owner.set(e.id, p.host.ID)
+}
+
+// adopt moves ownership to the reporting host, where the VM runs, with a new
+// incarnation if it is ours. The host that owned it must give up the old one.
+func (p *reporting) adopt(old *VM, from *Host, e *vmEntry) {
+	v := *old
+	v.Power, v.Reason, v.Since, v.Gone = PowerOn, e.reason, p.now, false
+	last := v.Incarnation
+	if last != 0 {
+		v.Incarnation = max(last, e.inc).Next(p.s.Generation)
+	}
+	if w := p.s.Work(v.Work); w != nil {
+		p.endWork(&v, w, Done, fmt.Sprintf("not needed: it runs on host %s", p.host.ID))
+	}
+	wanted := ""
+	if v.Protected() {
+		if !v.Wanted {
+			v.Wanted, wanted = true, "; it is wanted on now"
+		}
+		if v.Error != "" {
+			v.Error = ""
+			p.resolve(AlertKey{AlertVM, v.Name, "error"}, "it runs on host %s", p.host.ID)
+		}
+	}
+	p.resolve(copyAlert(&v, p.host.ID), "it is adopted there")
+	p.flush()
+	p.removeVM(from.ID, v.ID)
+	f := edit(p.s.Host(from.ID))
+	f.Orders = slices.DeleteFunc(slices.Clone(f.Orders), func(o *Order) bool { return o.VM == v.ID && o.Kind != OrderDestroy })
+	if v.Protected() {
+		f.Orders = slices.DeleteFunc(f.Orders, func(o *Order) bool { return o.VM == v.ID })
+		p.order(f, OrderDestroy, &v, last, 0)
+	}
+	p.setHost(f)
+	p.insertVM(p.host.ID, &v)
+	p.host, p.cloned = edit(p.s.Host(p.host.ID)), false
+	if v.Incarnation != 0 {
+		p.event("VM.MIGRATE", Warning, vmSubject(&v), "VM %s moved from host %s to host %s behind our back; adopted there%s (incarnation %s)", v.Name, from.ID, p.host.ID, wanted, v.Incarnation)
+	}
+}
+
+// duplicate: one VM runs in two places. The newer incarnation wins; a copy
+// that we started is destroyed, a copy that we never granted is only told of
+// (S6).
+func (p *reporting) duplicate(v *VM, owner *Host, e *vmEntry) {
+	p.raise(copyAlert(v, p.host.ID), Critical, "VM %s is owned by host %s (incarnation %s), but a copy of it also runs on host %s (incarnation %s). Stop the wrong one now: two copies on one disk destroy it.",
+		v.Name, owner.ID, v.Incarnation, p.host.ID, e.inc)
+	if v.Protected() && e.inc != 0 && e.inc < v.Incarnation {
+		p.order(p.host, OrderDestroy, v, e.inc, 0)
+		p.event("VM.DUPLICATE", Critical, vmSubject(v), "host %s is told to destroy its copy of %s: incarnation %s is older than %s", p.host.ID, v.Name, e.inc, v.Incarnation)
+	}
+}

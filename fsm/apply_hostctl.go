@@ -1,0 +1,82 @@
+package fsm
+
+import (
+	"fmt"
+
+	"lifeboat/fsm/logpb"
+)
+
+func (t *tx) hostControl(c *logpb.HostControl) string {
+	old := t.s.Host(HostID(c.Host))
+	if old == nil || old.Status == Removed {
+		return fmt.Sprintf("there is no host %s; `lifeboat host list` shows them", c.Host)
+	}
+	h := edit(old)
+	switch c.Action {
+	case 1, 4:
+		if h.Resource == Enabled {
+			return ""
+		}
+		h.Resource = Enabled
+	case 2:
+		h.Resource = Disabled
+	case 3:
+		h.Resource = Maintenance
+	case 5:
+		return t.hostRemove(h)
+	default:
+		return "a host can be enabled, disabled, put into maintenance or removed"
+	}
+	if h.Resource != old.Resource {
+		t.setHost(h)
+		t.event("HOST.RESOURCE", Info, hostSubject(h.ID), "host %s: %s → %s", h.ID, old.Resource, h.Resource)
+	}
+	return ""
+}
+
+func (t *tx) hostRemove(h *Host) string {
+	if h.Status == Up || h.Status == Connecting {
+		return fmt.Sprintf("host %s still reports; stop its agent first", h.ID)
+	}
+	for _, v := range h.VMs {
+		if v.Protected() {
+			return fmt.Sprintf("host %s still owns the protected VM %s; move it or unprotect it first", h.ID, v.Name)
+		}
+	}
+	for _, old := range h.VMs {
+		v := *old
+		if w := t.s.Work(v.Work); w != nil {
+			t.endWork(&v, w, Cancelled, fmt.Sprintf("host %s was removed", h.ID))
+		}
+		t.resolveAll(AlertVM, v.Name, fmt.Sprintf("host %s was removed", h.ID))
+		t.s.owner.delete(v.ID)
+	}
+	h.VMs, h.Orders, h.Evidence, h.Lease, h.FenceFailure = nil, nil, nil, nil, ""
+	t.hostState(h, Removed, HADisabled, "removed by "+t.actor)
+	t.setHost(h)
+	t.event("HOST.REMOVE", Warning, hostSubject(h.ID), "host %s was removed", h.ID)
+	t.resolveAll(AlertHost, string(h.ID), fmt.Sprintf("host %s was removed", h.ID))
+	t.resolveAll(AlertFence, string(h.ID), fmt.Sprintf("host %s was removed", h.ID))
+	t.resolveCopies(h.ID, fmt.Sprintf("host %s was removed", h.ID))
+	return ""
+}
+
+func (t *tx) hostFenceLevels(c *logpb.HostFenceLevels) string {
+	old := t.s.Host(HostID(c.Host))
+	if old == nil || old.Status == Removed {
+		return fmt.Sprintf("there is no host %s; it must register once before it can be given fence levels", c.Host)
+	}
+	h := edit(old)
+	h.Fence = fenceFromLog(c.Levels)
+	if h.Lease != nil && !h.HasLevel(DriverLease) {
+		h.Lease = nil
+	}
+	h.Assigned = t.index
+	t.setHost(h)
+	var names []string
+	for _, l := range h.Fence {
+		names = append(names, l.Driver)
+	}
+	t.event("HOST.FENCE.SET", Info, hostSubject(h.ID), "fence levels of host %s: %v", h.ID, names)
+	return ""
+}

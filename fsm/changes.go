@@ -1,0 +1,62 @@
+package fsm
+
+// Changes reports whether an entry about VM id on host h would change the
+// state, or is evidence: only then does the leader propose it. It may say yes
+// too often, never no too often: it mirrors what report does and is tested
+// against it.
+func (s *State) Changes(h *Host, id VMID, p Power, r Reason, inc, refused, failed Incarnation) bool {
+	if v := h.VM(id); v != nil {
+		return s.changesOwned(h, v, &vmEntry{id: id, power: p, reason: r, inc: inc, refused: refused, failed: failed})
+	}
+	v, owner := s.VM(id)
+	if v == nil {
+		return known(p, inc)
+	}
+	if o := h.order(OrderDestroy, id); o != nil {
+		return refused >= o.Incarnation
+	}
+	copied := s.OpenAlert(copyAlert(v, h.ID)) != nil
+	switch s.claim(v, owner, p, r, inc) {
+	case claimAdopt:
+		return true
+	case claimCopy:
+		return !copied || v.Protected() && inc != 0 && inc < v.Incarnation
+	}
+	return copied && (p == PowerOff || p == PowerReportMissing)
+}
+
+// changesOwned is Changes for the owner's word.
+func (s *State) changesOwned(h *Host, v *VM, e *vmEntry) bool {
+	w := s.Work(v.Work)
+	if o := h.order(OrderDestroy, v.ID); o != nil && e.refused != 0 && e.refused >= o.Incarnation {
+		return true
+	}
+	if e.refused != 0 && e.refused >= v.Incarnation && !v.Gone || failedStartOf(v, w, e.failed) {
+		return true
+	}
+	if !e.speaks(v) {
+		return false
+	}
+	if e.power == PowerReportMissing {
+		switch {
+		case v.ProtectedBy == Unprotected && v.Incarnation == 0:
+			return true
+		case w == nil:
+			return v.Power != PowerReportMissing && v.Power != PowerOff && !v.Gone
+		}
+		return w.Type == WorkStop || w.Step == Fencing && !v.Gone || w.Step == Investigating && v.Power != PowerReportMissing && v.Power != PowerOff
+	}
+	if v.Power != e.power || v.Reason != e.reason {
+		return true
+	}
+	switch e.power {
+	case PowerOn:
+		return v.Gone || v.Error != "" || v.Protected() && !v.Wanted && h.order(OrderStop, v.ID) == nil ||
+			h.order(OrderStart, v.ID) != nil ||
+			w != nil && w.Type != WorkStop && w.Step != Stopping && !(w.Step == Fencing && h.Status == Connecting)
+	case PowerOff:
+		return h.order(OrderStop, v.ID) != nil || h.order(OrderStart, v.ID) != nil ||
+			w != nil && (w.Type == WorkStop || !v.Gone && (w.Step == Fencing || w.Step == Restarting || w.Step == Investigating && e.reason != ReasonMigrated))
+	}
+	return false
+}
