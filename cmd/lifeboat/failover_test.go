@@ -39,6 +39,10 @@ func noLeader(context.Context, string) error {
 	return connect.NewError(connect.CodeUnavailable, errors.New("no leader is known"))
 }
 
+func lostLeader(context.Context, string) error {
+	return connect.NewError(connect.CodeUnknown, errors.New("the leader went away while it was asked"))
+}
+
 // writes is how many writes a node has executed.
 func (f *fakeAdmin) writes() int {
 	f.mu.Lock()
@@ -113,6 +117,10 @@ func TestAWriteThatMayHaveArrivedIsNotRepeated(t *testing.T) {
 		})
 		w.run("host", "disable", "h1").want(t, cli.ExitUnknown, "leadership lost while committing")
 	})
+	t.Run("the leader died behind the node", func(t *testing.T) {
+		w.admin.behave(lostLeader)
+		w.run("host", "disable", "h1").want(t, cli.ExitUnknown, "the leader went away")
+	})
 	t.Run("the node died in the middle", func(t *testing.T) {
 		w.admin.behave(func(ctx context.Context, _ string) error {
 			go w.node.server.Close()
@@ -133,6 +141,8 @@ func TestAReadIsRepeated(t *testing.T) {
 	w.use(w.node.addr, second.addr)
 	w.admin.behave(func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() })
 	w.run("host", "list", "--timeout=400ms").want(t, cli.ExitOK, "h2")
+	w.admin.behave(lostLeader)
+	w.run("host", "list").want(t, cli.ExitOK, "h2")
 }
 
 func TestWhoMayAsk(t *testing.T) {

@@ -131,7 +131,7 @@ func constantLike(value ast.Expr) bool {
 		switch fun := v.Fun.(type) {
 		case *ast.SelectorExpr:
 			x, ok := fun.X.(*ast.Ident)
-			return ok && slices.Contains([]string{"errors.New", "fmt.Errorf", "regexp.MustCompile", "strings.NewReplacer", "netip.MustParsePrefix", "netip.MustParseAddr"}, x.Name+"."+fun.Sel.Name)
+			return ok && slices.Contains([]string{"errors.New", "fmt.Errorf", "connect.NewError", "regexp.MustCompile", "strings.NewReplacer", "netip.MustParsePrefix", "netip.MustParseAddr"}, x.Name+"."+fun.Sel.Name)
 		case *ast.ArrayType: // []byte("text")
 			return true
 		}

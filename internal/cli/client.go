@@ -137,13 +137,16 @@ func (a *attempt) run(ctx context.Context, bound time.Duration, more bool, do fu
 	}))
 }
 
-// judge says whether the next node may be tried, and what the error means.
+// judge says whether the next node may be tried, and what the error means. Its
+// side of the contract with the nodes: Unavailable means that nothing was done
+// and nothing will be; Unknown that a write was on its way and may have been
+// done, or may still be.
 func (a *attempt) judge(ctx context.Context, err error) (next bool, _ error) {
 	code, wire := connect.CodeOf(err), connect.IsWireError(err)
 	switch {
 	case handshakeRefused(err):
 		return true, fmt.Errorf("it refused our certificate (%s): check that the CA of this cluster issued it", rootText(err))
-	case wire && code == connect.CodeUnavailable:
+	case wire && (code == connect.CodeUnavailable || code == connect.CodeUnknown && !a.write):
 		return true, errors.New(message(err))
 	case !wire && (!a.sent.Load() || !a.write):
 		if interrupted(ctx) {
