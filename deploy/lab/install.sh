@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what a lab of real libvirt hosts needs (see internal/lab), on Debian 12 or later, as root.
-# Run it as often as you like: it installs only what is missing. It starts no daemon and enables none:
-# the lab starts its own, in namespaces.
+# Run it as often as you like: it installs only what is missing. The lab uses no service of these
+# packages: it starts its own daemons, in namespaces.
 set -eu
 
 # internal/lab has the same list; a test compares the two.

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// ipmi runs ipmitool from manager 1, as a fencing manager does.
-func ipmi(t *testing.T, l *Lab, n int, args ...string) (string, error) {
+// ipmitool runs the program from manager 1, as a fencing manager does.
+func ipmitool(t *testing.T, l *Lab, n int, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -25,7 +25,7 @@ func ipmi(t *testing.T, l *Lab, n int, args ...string) (string, error) {
 
 func ipmiOK(t *testing.T, l *Lab, n int, want string, args ...string) {
 	t.Helper()
-	out, err := ipmi(t, l, n, args...)
+	out, err := ipmitool(t, l, n, args...)
 	if err != nil || !strings.Contains(strings.ToLower(out), want) {
 		t.Fatalf("ipmitool %s on h%d: %q, %v; want %q", strings.Join(args, " "), n, out, err, want)
 	}
@@ -50,7 +50,7 @@ func TestBMCActs(t *testing.T) {
 	if !l.Powered(1) || !l.Powered(3) {
 		t.Error("another host lost power too")
 	}
-	guid, err := ipmi(t, l, 2, "mc", "guid")
+	guid, err := ipmitool(t, l, 2, "mc", "guid")
 	if err != nil || !strings.Contains(guid, l.BMCGUID(2)) {
 		t.Errorf("mc guid: %v, want %s in:\n%s", err, l.BMCGUID(2), guid)
 	}
@@ -72,14 +72,14 @@ func TestBMCFaults(t *testing.T) {
 	must(t, l.BMCHeal(1))
 
 	must(t, l.BMCFail(1))
-	if out, err := ipmi(t, l, 1, "chassis", "power", "off"); err == nil {
+	if out, err := ipmitool(t, l, 1, "chassis", "power", "off"); err == nil {
 		t.Errorf("a failing BMC said %q", out)
 	}
 	unharmed()
 	must(t, l.BMCHeal(1))
 
 	must(t, l.BMCDown(t.Context(), 1))
-	if out, err := ipmi(t, l, 1, "-N", "1", "-R", "1", "chassis", "power", "off"); err == nil {
+	if out, err := ipmitool(t, l, 1, "-N", "1", "-R", "1", "chassis", "power", "off"); err == nil {
 		t.Errorf("an unreachable BMC said %q", out)
 	}
 	unharmed()

@@ -21,6 +21,9 @@ func TestMain(m *testing.M) {
 	if prefix := os.Getenv(crashEnv); prefix != "" {
 		crashMain(prefix)
 	}
+	if request := os.Getenv(fenceEnv); request != "" {
+		fenceMain(request)
+	}
 	code := m.Run()
 	if err := shared.close(); err != nil {
 		fmt.Fprintln(os.Stderr, "close shared lab:", err)

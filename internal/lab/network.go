@@ -134,7 +134,8 @@ func (w *network) cut(ctx context.Context, ports ...*port) error {
 	return ip(ctx, w.netns("net"), lines...)
 }
 
-// unplug removes the cables and the namespaces at their ends.
+// unplug removes the cables, and then the namespaces at their ends: with a
+// namespace the kernel removes the cables in it, sooner or later.
 func (w *network) unplug(ctx context.Context, ports ...*port) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -144,14 +145,14 @@ func (w *network) unplug(ctx context.Context, ports ...*port) error {
 			continue
 		}
 		p.plugged = false
+		gone[p.netns] = true
 		if err := ip(ctx, w.netns("net"), "link del "+p.name); err != nil {
 			return err
 		}
-		if !gone[p.netns] {
-			gone[p.netns] = true
-			if err := ip(ctx, "", "netns del "+p.netns); err != nil {
-				return err
-			}
+	}
+	for netns := range gone {
+		if err := ip(ctx, "", "netns del "+netns); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -39,6 +40,31 @@ func TestInstallScriptIsIdempotent(t *testing.T) {
 	out, err := exec.Command("sh", installScript).CombinedOutput()
 	if err != nil || bytes.Contains(out, []byte("apt-get")) || !bytes.Contains(out, []byte("nothing to do")) {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// On a bare machine it installs everything, and a package list is fetched first.
+func TestInstallScriptOnABareMachine(t *testing.T) {
+	if !installed("dpkg-query") || os.Geteuid() != 0 {
+		t.Skip("needs Debian and root")
+	}
+	bare, bin := t.TempDir(), t.TempDir()
+	for _, d := range []string{"updates", "info"} {
+		must(t, os.Mkdir(filepath.Join(bare, d), 0o755))
+	}
+	must(t, os.WriteFile(filepath.Join(bare, "status"), nil, 0o644))
+	must(t, os.WriteFile(filepath.Join(bin, "apt-get"), []byte("#!/bin/sh\necho apt-get \"$@\"\n"), 0o755))
+	cmd := exec.Command("sh", installScript)
+	cmd.Env = []string{"DPKG_ADMINDIR=" + bare, "PATH=" + bin + ":" + systemPath}
+	out, err := cmd.CombinedOutput()
+	calls := regexp.MustCompile(`(?m)^apt-get .*`).FindAllString(string(out), -1)
+	if err != nil || len(calls) != 2 || !strings.Contains(calls[0], "update") || !strings.Contains(calls[1], "--no-install-recommends") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, n := range needed {
+		if !strings.Contains(calls[1]+" ", " "+n.pkg+" ") {
+			t.Errorf("%s is not installed by %s", n.pkg, calls[1])
+		}
 	}
 }
 
