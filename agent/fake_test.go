@@ -72,6 +72,13 @@ func (m *managers) start(id hypervisor.UUID, name string, xml []byte, incarnatio
 	})
 }
 
+// locked looks at the state.
+func locked[T any](m *managers, look func() T) T {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return look()
+}
+
 func (m *managers) report(id hypervisor.UUID) *lifeboatv1.VMReport {
 	m.mu.Lock()
 	defer m.mu.Unlock()

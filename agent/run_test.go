@@ -30,11 +30,12 @@ const (
 // rig is one host with its agent, in virtual time.
 type rig struct {
 	*testing.T
-	m     *managers
-	host  *mem.Host
-	dog   *testDog
-	cfg   Config
-	boots map[hypervisor.UUID]int // times a VM began to run
+	m       *managers
+	host    *mem.Host
+	dog     *testDog
+	cfg     Config
+	bootsMu sync.Mutex
+	boots   map[hypervisor.UUID]int // times a VM began to run
 
 	stop context.CancelFunc
 	die  chan struct{}
@@ -96,6 +97,12 @@ func (d *testDog) armed() bool {
 	return d.timer != nil
 }
 
+func (d *testDog) petted() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.pets
+}
+
 func (d *testDog) bitten() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -114,6 +121,8 @@ func newRig(t *testing.T) *rig {
 	r := &rig{T: t, m: newManagers(), dog: &testDog{kind: lifeboatv1.WatchdogKind_WATCHDOG_KIND_EXTERNAL}, boots: map[hypervisor.UUID]int{}}
 	r.host = mem.NewHost(mem.Options{Name: "h1", StartDelay: 300 * time.Millisecond, OnEvent: func(e mem.JournalEntry) {
 		if e.Kind == mem.Started {
+			r.bootsMu.Lock()
+			defer r.bootsMu.Unlock()
 			r.boots[e.UUID]++
 		}
 	}})
@@ -188,9 +197,13 @@ func (r *rig) state(id hypervisor.UUID) hypervisor.State {
 }
 
 func (r *rig) registered() bool {
-	r.m.mu.Lock()
-	defer r.m.mu.Unlock()
-	return r.m.last != nil && r.m.last.Epoch == r.m.epoch
+	return locked(r.m, func() bool { return r.m.last != nil && r.m.last.Epoch == r.m.epoch })
+}
+
+func (r *rig) begun(id hypervisor.UUID) int {
+	r.bootsMu.Lock()
+	defer r.bootsMu.Unlock()
+	return r.boots[id]
 }
 
 func vmID(n byte) hypervisor.UUID { return hypervisor.UUID{0: 0xaa, 15: n} }
@@ -259,10 +272,10 @@ func TestLeaseRunsOut(t *testing.T) {
 		}
 		r.run()
 		r.eventually(3*time.Second, "registered", r.registered)
-		r.eventually(3*time.Second, "a lease is held", func() bool { r.m.mu.Lock(); defer r.m.mu.Unlock(); return r.m.leased > 1 })
+		r.eventually(3*time.Second, "a lease is held", func() bool { return locked(r.m, func() bool { return r.m.leased > 1 }) })
 		r.m.start(vmID(1), "vm1", vmXML(t, 1), 8)
 		r.eventually(3*time.Second, "vm1 is on", r.power(vmID(1), on))
-		r.eventually(40*time.Second, "a minute of quiet", func() bool { return r.dog.pets > 30 })
+		r.eventually(40*time.Second, "a minute of quiet", func() bool { return r.dog.petted() > 30 })
 		if r.state(vmID(1)) != hypervisor.StateRunning {
 			t.Fatal("vm1 did not survive a renewed lease")
 		}
@@ -295,7 +308,7 @@ func TestWatchdogBitesWhenHypervisorHangs(t *testing.T) {
 		r.m.lease = 10 * time.Second
 		r.run()
 		r.eventually(3*time.Second, "registered", r.registered)
-		r.eventually(3*time.Second, "a lease is held", func() bool { r.m.mu.Lock(); defer r.m.mu.Unlock(); return r.m.leased > 1 })
+		r.eventually(3*time.Second, "a lease is held", func() bool { return locked(r.m, func() bool { return r.m.leased > 1 }) })
 		r.m.start(vmID(1), "vm1", vmXML(t, 1), 8)
 		r.eventually(3*time.Second, "vm1 is on", r.power(vmID(1), on))
 		r.host.SetFrozen(true)
@@ -316,9 +329,9 @@ func TestCleanStopWithdrawsLeaseFirst(t *testing.T) {
 		r.m.lease = 10 * time.Second
 		r.run()
 		r.eventually(5*time.Second, "armed", r.dog.armed)
-		r.eventually(3*time.Second, "a lease is held", func() bool { r.m.mu.Lock(); defer r.m.mu.Unlock(); return r.m.leased > 1 })
+		r.eventually(3*time.Second, "a lease is held", func() bool { return locked(r.m, func() bool { return r.m.leased > 1 }) })
 		was := false
-		r.m.onLeave = func() { was = r.dog.armed() }
+		r.m.change(func() { r.m.onLeave = func() { was = r.dog.armed() } })
 		if err := r.halt(); err != nil {
 			t.Fatal(err)
 		}
@@ -358,8 +371,8 @@ func TestManagerFailover(t *testing.T) {
 		r.run()
 		r.eventually(10*time.Second, "registered", r.registered)
 		r.m.change(func() { r.m.down = map[string]bool{"m1:1": true, "m3:1": true} })
-		seq := r.m.last.Seq
-		r.eventually(12*time.Second, "reports through m2", func() bool { r.m.mu.Lock(); defer r.m.mu.Unlock(); return r.m.last.Seq > seq+2 })
+		seq := locked(r.m, func() uint64 { return r.m.last.Seq })
+		r.eventually(12*time.Second, "reports through m2", func() bool { return locked(r.m, func() bool { return r.m.last.Seq > seq+2 }) })
 		if err := r.halt(); err != nil {
 			t.Error(err)
 		}
@@ -392,8 +405,8 @@ func TestKilledDuringStart(t *testing.T) {
 					}
 					return v.GetPower() == on && v.Incarnation == 8 || v.GetFailed() == 8
 				})
-				if r.boots[id] > 1 {
-					t.Errorf("vm1 was started %d times", r.boots[id])
+				if r.begun(id) > 1 {
+					t.Errorf("vm1 was started %d times", r.begun(id))
 				}
 				if v := r.m.report(id); (v.Power == on) != (r.state(id) == hypervisor.StateRunning) {
 					t.Errorf("reported %v, it is %s", v, r.state(id))
@@ -420,10 +433,10 @@ func TestDamagedLedgerStartsNothing(t *testing.T) {
 		r.eventually(3*time.Second, "registered", r.registered)
 		r.m.start(vmID(1), "vm1", vmXML(t, 1), 8)
 		time.Sleep(20 * time.Second)
-		if n := r.boots[vmID(1)]; n != 0 {
+		if n := r.begun(vmID(1)); n != 0 {
 			t.Errorf("started %d times with a ledger that cannot be read", n)
 		}
-		if ps := r.m.last.Problems; len(ps) == 0 || ps[0].Part != "ledger" {
+		if ps := locked(r.m, func() []*lifeboatv1.Problem { return r.m.last.Problems }); len(ps) == 0 || ps[0].Part != "ledger" {
 			t.Errorf("problems reported: %v", ps)
 		}
 		if err := r.halt(); err != nil {
@@ -460,8 +473,8 @@ func TestSpecsAreSent(t *testing.T) {
 		r.eventually(3*time.Second, "the hash is reported", func() bool { return len(r.m.report(vmID(1)).GetSpecHash()) == 32 })
 		id := vmID(1)
 		r.m.change(func() { r.m.wants = [][]byte{id[:]} })
-		r.eventually(5*time.Second, "the spec is there", func() bool { r.m.mu.Lock(); defer r.m.mu.Unlock(); return r.m.specs[id] != nil })
-		s := r.m.specs[id]
+		r.eventually(5*time.Second, "the spec is there", func() bool { return locked(r.m, func() bool { return r.m.specs[id] != nil }) })
+		s := locked(r.m, func() *lifeboatv1.VMSpec { return r.m.specs[id] })
 		if !slices.Equal(s.Hash, r.m.report(id).SpecHash) || s.Name != "vm1" || s.Cpus != 1 || !s.Protect.GetOn() || s.Protect.Ha != "restart" || string(s.Definition) != string(vmXML(t, 1)) {
 			t.Errorf("spec = %v", s)
 		}

@@ -24,7 +24,8 @@ func inventoryFromLog(p *logpb.Inventory) *Inventory {
 	return inv
 }
 
-func inventoryToLog(inv *Inventory) *logpb.Inventory {
+// InventoryToLog writes an inventory for a command.
+func InventoryToLog(inv *Inventory) *logpb.Inventory {
 	if inv == nil {
 		return nil
 	}

@@ -27,7 +27,7 @@ func nodeFromLog(p *logpb.NodeRecord) *Node {
 
 func hostRecord(h *Host) *logpb.Record {
 	p := &logpb.HostRecord{Id: string(h.ID), MachineId: h.MachineID, BootId: h.BootID, Session: h.Session, Version: h.Version,
-		FeatureLevel: h.Level, ProbeAddrs: h.ProbeAddrs, Inventory: inventoryToLog(h.Inventory), Watchdog: uint32(h.Watchdog),
+		FeatureLevel: h.Level, ProbeAddrs: h.ProbeAddrs, Inventory: InventoryToLog(h.Inventory), Watchdog: uint32(h.Watchdog),
 		WatchdogBoundNs: h.BoundNS, NodeId: string(h.Node), Epoch: h.Epoch, Seq: h.Seq, Status: uint32(h.Status),
 		Resource: uint32(h.Resource), Ha: uint32(h.HA), Reason: h.Reason, SinceUnixNs: h.Since, SilentUnixNs: h.Silent,
 		Fence: fenceToLog(h.Fence), FenceFailure: h.FenceFailure, Proof: proofToLog(h.Proof), DownUnixNs: h.DownAt,

@@ -101,6 +101,9 @@ func ReadState(r io.Reader) (*State, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: record %d: %w", ErrSnapshot, records, err)
 		}
+		if records == 0 && rec.GetMeta() == nil {
+			return nil, fmt.Errorf("%w: the first record is not the meta record", ErrSnapshot)
+		}
 		if end := rec.GetEnd(); end != nil {
 			if end.Records != records {
 				return nil, fmt.Errorf("%w: it should hold %d records and holds %d", ErrSnapshot, end.Records, records)
@@ -109,9 +112,6 @@ func ReadState(r io.Reader) (*State, error) {
 				return nil, fmt.Errorf("%w: its digest is %016x, its contents give %016x", ErrSnapshot, end.Digest, got)
 			}
 			return s, nil
-		}
-		if records == 0 && rec.GetMeta() == nil {
-			return nil, fmt.Errorf("%w: the first record is not the meta record", ErrSnapshot)
 		}
 		if err := s.load(rec, records == 0); err != nil {
 			return nil, fmt.Errorf("%w: record %d: %w", ErrSnapshot, records, err)
@@ -174,9 +174,15 @@ func (s *State) load(rec *logpb.Record, first bool) error {
 		return s.loadMeta(b.Meta)
 	case *logpb.Record_Node:
 		n := nodeFromLog(b.Node)
+		if s.Node(n.ID) != nil {
+			return fmt.Errorf("node %s is there twice", n.ID)
+		}
 		s.nodes.set(n.ID, n)
 	case *logpb.Record_Host:
 		h := hostFromLog(b.Host)
+		if s.Host(h.ID) != nil {
+			return fmt.Errorf("host %s is there twice", h.ID)
+		}
 		for i, v := range h.VMs {
 			if i > 0 && !lessVM(h.VMs[i-1].ID, v.ID) {
 				return fmt.Errorf("the VMs of host %s are out of order", h.ID)
@@ -189,6 +195,9 @@ func (s *State) load(rec *logpb.Record, first bool) error {
 		s.hosts.set(h.ID, h)
 	case *logpb.Record_Work:
 		w := workFromLog(b.Work)
+		if s.Work(w.ID) != nil {
+			return fmt.Errorf("work %d is there twice", w.ID)
+		}
 		s.work.set(w.ID, w)
 		if !w.Step.Ended() {
 			if _, ok := s.open.get(w.VM); ok {
@@ -198,12 +207,21 @@ func (s *State) load(rec *logpb.Record, first bool) error {
 		}
 	case *logpb.Record_Alert:
 		a := alertFromLog(b.Alert)
+		if s.Alert(a.ID) != nil {
+			return fmt.Errorf("alert %d is there twice", a.ID)
+		}
 		s.alerts.set(a.ID, a)
 		if a.State != AlertResolved {
+			if s.OpenAlert(a.Key) != nil {
+				return fmt.Errorf("the alert %v is open twice", a.Key)
+			}
 			s.raised.set(a.Key, a.ID)
 		}
 	case *logpb.Record_Event:
 		e := eventFromLog(b.Event)
+		if _, ok := s.events.get(e.ID); ok {
+			return fmt.Errorf("event %d is there twice", e.ID)
+		}
 		s.events.set(e.ID, e)
 	}
 	return nil

@@ -1,0 +1,294 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Check looks for violations of what must hold in every state, whatever the
+// log held. It returns all it finds as one error, each line beginning with the
+// rule, or nil. It reads the whole state and is meant for tests, `lifeboat
+// backup verify` and support, not for every entry.
+func (s *State) Check() error {
+	c := &checker{s: s, ids: map[uint64]string{}}
+	c.hosts()
+	c.index()
+	c.allWork()
+	c.allAlerts()
+	c.cluster()
+	return errors.Join(c.errs...)
+}
+
+// Check looks for violations in the published state and in the rolling digest.
+// Like Apply it may be called from one goroutine at a time.
+func (m *Machine) Check() error {
+	s := m.State()
+	err := s.Check()
+	if rolling, sum := m.digester.fold(s), s.Sum(); rolling != sum {
+		err = errors.Join(err, fmt.Errorf("digest: rolling %016x, from scratch %016x", rolling, sum))
+	}
+	return err
+}
+
+type checker struct {
+	s    *State
+	ids  map[uint64]string // minted id → whose it is
+	errs []error
+}
+
+// must notes a violation unless ok.
+func (c *checker) must(ok bool, rule, format string, args ...any) {
+	if !ok {
+		c.errs = append(c.errs, fmt.Errorf("%s: %s", rule, fmt.Sprintf(format, args...)))
+	}
+}
+
+// minted checks an id that came from the state's one counter.
+func (c *checker) minted(id uint64, what string) {
+	c.must(id != 0 && id <= c.s.seq, "ids", "%s %d was never minted (last id %d)", what, id, c.s.seq)
+	c.must(c.ids[id] == "", "ids", "%s %d has the id of %s", what, id, c.ids[id])
+	c.ids[id] = what
+}
+
+// past checks a time that Apply has written down.
+func (c *checker) past(at int64, what string) {
+	c.must(at <= c.s.Time, "S21", "%s lies in the future", what)
+}
+
+func (c *checker) hosts() {
+	for id, h := range c.s.Hosts() {
+		c.must(h.ID == id, "hosts", "host %s stands under the id %s", h.ID, id)
+		c.must(h.Epoch > 0, "hosts", "host %s has never registered", id)
+		c.must(h.Inventory != nil, "hosts", "host %s has no inventory", id)
+		c.must(h.Assigned <= c.s.Index && h.DownIndex <= c.s.Index, "hosts", "host %s was changed at an index to come", id)
+		c.past(h.Since, "since of host "+string(id))
+		c.past(h.Silent, "silent of host "+string(id))
+		c.hostState(h)
+		c.lease(h)
+		c.orders(h)
+		for i, v := range h.VMs {
+			c.must(i == 0 || lessVM(h.VMs[i-1].ID, v.ID), "S2", "the VMs of host %s are out of order at %s", id, v.ID)
+			c.vm(h, v)
+		}
+	}
+}
+
+// hostStates are the combinations of Status and HA that Apply makes.
+func hostStates(st Status) []HAState {
+	switch st {
+	case Connecting:
+		return []HAState{HARecovering}
+	case Up, Disconnected:
+		return []HAState{HAAvailable}
+	case Alert:
+		return []HAState{HASuspect, HAChecking, HADegraded}
+	case Down:
+		return []HAState{HAFencing, HAFenced}
+	case Removed:
+		return []HAState{HADisabled}
+	}
+	return nil
+}
+
+func (c *checker) hostState(h *Host) {
+	c.must(slices.Contains(hostStates(h.Status), h.HA), "hosts", "host %s is %s and %s at once", h.ID, h.Status, h.HA)
+	c.must(h.Resource >= Enabled && h.Resource <= Degraded, "hosts", "host %s has resource state %d", h.ID, h.Resource)
+	c.must(h.Watchdog <= WatchdogSoft || h.Lease == nil, "S12", "host %s has a lease under watchdog %d", h.ID, h.Watchdog)
+	inFlight := h.Attempt != nil && h.Attempt.Open && c.s.Time < h.Attempt.Until
+	switch h.Status {
+	case Up:
+		c.must(!inFlight, "S10", "host %s is Up while fence attempt %d may be in flight", h.ID, attemptNumber(h))
+	case Down:
+		c.must(h.DownIndex > 0, "S10", "host %s is Down since no index", h.ID)
+		c.must((h.HA == HAFenced) == (h.Proof != nil), "S9", "host %s is %s with proof %v", h.ID, h.HA, h.Proof)
+	case Removed:
+		c.must(len(h.VMs) == 0 && len(h.Orders) == 0, "hosts", "removed host %s owns %d VMs and has %d orders", h.ID, len(h.VMs), len(h.Orders))
+	}
+	for _, e := range h.Evidence {
+		c.must(e.Verdict <= Dead, "S20", "evidence of %s about host %s says %d", e.Source, h.ID, e.Verdict)
+	}
+}
+
+func attemptNumber(h *Host) uint32 {
+	if h.Attempt == nil {
+		return 0
+	}
+	return h.Attempt.Number
+}
+
+func (c *checker) lease(h *Host) {
+	l := h.Lease
+	if l == nil {
+		return
+	}
+	c.must(l.Armed && l.DurationNS > 0 && l.BoundNS >= 0 && l.Watchdog <= WatchdogSoft, "S12", "host %s has a lease that makes no sense: %+v", h.ID, *l)
+	c.must(l.BootID == h.BootID, "S12", "host %s has a lease of boot %s in boot %s", h.ID, l.BootID, h.BootID)
+	c.must(c.s.Armed, "S12", "host %s has a lease while HA is disarmed", h.ID)
+	c.must(h.HasLevel(DriverLease), "S12", "host %s has a lease that is not among its fence levels", h.ID)
+	c.must(h.Status != Disconnected && h.Status != Removed && h.HA != HAFenced, "S16", "host %s is %s (%s) and has a lease", h.ID, h.Status, h.HA)
+}
+
+func (c *checker) orders(h *Host) {
+	type key struct {
+		kind OrderKind
+		vm   VMID
+	}
+	seen := map[key]bool{}
+	for _, o := range h.Orders {
+		c.minted(uint64(o.ID), "order")
+		k := key{o.Kind, o.VM}
+		c.must(!seen[k], "S4", "host %s has two orders to %s %s", h.ID, o.Kind, o.Name)
+		seen[k] = true
+		c.must(o.Epoch == h.Epoch && o.BootID == h.BootID, "S4", "the order to %s %s on host %s is of epoch %d (%s), the host in epoch %d (%s)", o.Kind, o.Name, h.ID, o.Epoch, o.BootID, h.Epoch, h.BootID)
+		v, owner := c.s.VM(o.VM)
+		owned := v != nil && owner.ID == h.ID
+		switch o.Kind {
+		case OrderStart:
+			c.must(owned, "S2", "host %s is told to start %s, which it does not own", h.ID, o.Name)
+			if owned {
+				c.must(o.Incarnation == v.Incarnation, "S3", "host %s is told to start %s at incarnation %s, it is at %s", h.ID, o.Name, o.Incarnation, v.Incarnation)
+				c.must(!v.Gone && v.Power != PowerOn, "S4", "host %s is told to start %s, which is %s (gone: %v)", h.ID, o.Name, v.Power, v.Gone)
+				w := c.s.Work(v.Work)
+				c.must(w != nil && (w.Step == Restarting || w.Step == Fencing), "S4", "host %s is told to start %s without work that restarts it", h.ID, o.Name)
+			}
+		case OrderStop:
+			c.must(owned && o.Incarnation == v.Incarnation, "S4", "host %s is told to stop %s, which it does not own at incarnation %s", h.ID, o.Name, o.Incarnation)
+			if owned {
+				w := c.s.Work(v.Work)
+				c.must(w != nil && w.Type == WorkStop, "S4", "host %s is told to stop %s without work that stops it", h.ID, o.Name)
+			}
+		case OrderDestroy:
+			c.must(o.Incarnation != 0, "S6", "host %s is told to destroy %s at no incarnation", h.ID, o.Name)
+			if v != nil && !owned {
+				c.must(o.Incarnation < v.Incarnation, "S6", "host %s is told to destroy %s up to incarnation %s, and host %s owns it at %s", h.ID, o.Name, o.Incarnation, owner.ID, v.Incarnation)
+			}
+			if owned {
+				c.must(o.Incarnation <= v.Incarnation, "S6", "host %s is told to destroy %s up to incarnation %s, which was never granted", h.ID, o.Name, o.Incarnation)
+			}
+		default:
+			c.must(o.Kind == OrderResume, "S4", "host %s has an order of kind %d", h.ID, o.Kind)
+		}
+	}
+}
+
+// vm checks a VM in its owner's slice.
+func (c *checker) vm(h *Host, v *VM) {
+	owner, ok := c.s.owner.get(v.ID)
+	c.must(ok && owner == h.ID, "S2", "VM %s lies on host %s, its owner is %q", v.ID, h.ID, owner)
+	c.must(v.Power <= PowerReportMissing && v.Reason <= ReasonHostDead && v.ProtectedBy <= OptedOut, "vms", "VM %s has power %d, reason %d, protection %d", v.Name, v.Power, v.Reason, v.ProtectedBy)
+	c.must(v.Name != "", "vms", "VM %s has no name", v.ID)
+	c.past(v.Since, "since of VM "+v.Name)
+	c.must(!v.Protected() || v.Incarnation != 0, "S1", "VM %s is protected and has no incarnation", v.Name)
+	c.must(!v.Gone || v.Power != PowerOn, "S2", "VM %s is proven gone and on", v.Name)
+	c.must(!v.Gone || v.Incarnation != 0, "S2", "VM %s is proven gone and was never granted", v.Name)
+	c.must(v.Error == "" || v.Work == 0, "work", "VM %s is in error and has open work %d", v.Name, v.Work)
+	if v.Protected() && v.Wanted && v.Error == "" {
+		c.must(v.Work != 0 || v.Power != PowerOff && !v.Gone, "work", "VM %s is wanted on and %s (gone: %v), and nobody does anything", v.Name, v.Power, v.Gone)
+		if h.Status == Down {
+			c.must(v.Work != 0, "work", "VM %s is on host %s, which is Down, and nobody does anything", v.Name, h.ID)
+		}
+	}
+	if h.HA == HAFenced && v.Protected() {
+		w := c.s.Work(v.Work)
+		c.must(v.Gone || w != nil && w.Step == Investigating || lostSight(v), "S2", "VM %s is on host %s, which is proven dead, and is not gone", v.Name, h.ID)
+	}
+	if v.Work == 0 {
+		return
+	}
+	w := c.s.Work(v.Work)
+	c.must(w != nil && !w.Step.Ended() && w.VM == v.ID, "work", "VM %s points to work %d, which is not open for it", v.Name, v.Work)
+	if w == nil {
+		return
+	}
+	switch w.Step {
+	case Restarting:
+		o := h.order(OrderStart, v.ID)
+		c.must(w.Target == h.ID && w.Incarnation == v.Incarnation && !v.Gone, "S2", "work %d restarts %s on host %s at incarnation %s; host %s owns it at %s (gone: %v)", w.ID, v.Name, w.Target, w.Incarnation, h.ID, v.Incarnation, v.Gone)
+		c.must(o != nil, "S4", "work %d restarts %s, but host %s has no order", w.ID, v.Name, h.ID)
+	case Fencing:
+		c.must(h.HA != HAFenced && !v.Gone, "work", "work %d waits for proof that host %s is dead, and it has it", w.ID, h.ID)
+	case Stopping:
+		kind := OrderDestroy
+		if w.Type == WorkStop {
+			kind = OrderStop
+		}
+		c.must(h.order(kind, v.ID) != nil, "S4", "work %d waits for host %s to give up %s, but it has no order", w.ID, h.ID, v.Name)
+	}
+}
+
+func (c *checker) index() {
+	n := 0
+	for _, h := range c.s.Hosts() {
+		n += len(h.VMs)
+	}
+	c.must(n == c.s.CountVMs(), "S2", "%d VMs lie on hosts, %d have an owner", n, c.s.CountVMs())
+	for id, hid := range c.s.owner.all() {
+		h := c.s.Host(hid)
+		c.must(h != nil && h.VM(id) != nil, "S2", "VM %s is owned by host %s, which does not have it", id, hid)
+	}
+}
+
+func (c *checker) allWork() {
+	open := 0
+	for id, w := range c.s.work.all() {
+		c.minted(uint64(id), "work")
+		c.must(w.ID == id, "ids", "work %d stands under the id %d", w.ID, id)
+		c.must(w.Type >= WorkHA && w.Type <= WorkDestroy && w.Step >= Scheduled && w.Step <= Error && w.Cause >= CauseHostDown && w.Cause <= CauseHostShutdown,
+			"work", "work %d has type %d, step %d, cause %d", id, w.Type, w.Step, w.Cause)
+		c.must(w.Created <= w.Updated && w.Index <= c.s.Index, "work", "work %d was changed before it was made, or after now", id)
+		c.past(w.Updated, fmt.Sprintf("change of work %d", id))
+		if w.Step.Ended() {
+			c.must(w.Outcome != "" && w.Ended > 0 || c.s.Time == 0, "work", "work %d has ended (%s) without an outcome", id, w.Step)
+			continue
+		}
+		open++
+		c.must(w.Ended == 0, "work", "work %d is open and has ended", id)
+		at, ok := c.s.open.get(w.VM)
+		c.must(ok && at == id, "work", "work %d for %s is open beside work %d", id, w.VMName, at)
+		v, _ := c.s.VM(w.VM)
+		c.must(v != nil && v.Work == id, "work", "work %d is open for %s, which does not know it", id, w.VMName)
+		if v != nil {
+			c.must(w.Incarnation <= v.Incarnation, "S1", "work %d is at incarnation %s, its VM %s at %s", id, w.Incarnation, v.Name, v.Incarnation)
+		}
+	}
+	c.must(open == c.s.CountOpenWork(), "work", "%d work items are open, %d are counted", open, c.s.CountOpenWork())
+}
+
+func (c *checker) allAlerts() {
+	open := map[AlertKey]bool{}
+	for id, a := range c.s.alerts.all() {
+		c.minted(uint64(id), "alert")
+		c.must(a.ID == id, "ids", "alert %d stands under the id %d", a.ID, id)
+		c.must(a.Count > 0 && a.First <= a.Last && a.Severity >= Info && a.Severity <= Critical, "alerts", "alert %d makes no sense: %+v", id, *a)
+		c.past(a.Last, fmt.Sprintf("alert %d", id))
+		c.must(a.State >= AlertOpen && a.State <= AlertResolved, "alerts", "alert %d is in state %d", id, a.State)
+		if a.State == AlertResolved {
+			continue
+		}
+		c.must(!open[a.Key], "alerts", "%v is open twice", a.Key)
+		open[a.Key] = true
+		at := c.s.OpenAlert(a.Key)
+		c.must(at != nil && at.ID == id, "alerts", "open alert %d is not found by its key %v", id, a.Key)
+	}
+	c.must(len(open) == c.s.CountOpenAlerts(), "alerts", "%d alerts are open, %d are counted", len(open), c.s.CountOpenAlerts())
+}
+
+func (c *checker) cluster() {
+	s := c.s
+	for id, n := range s.Nodes() {
+		c.must(n.ID == id && id != "" && n.State >= NodeUp && n.State <= NodeShuttingDown, "nodes", "node %q stands under %q in state %d", n.ID, id, n.State)
+		c.past(n.Since, "since of node "+string(id))
+	}
+	for id, e := range s.events.all() {
+		c.minted(uint64(id), "event")
+		c.must(e.ID == id && e.Index <= s.Index && e.Type != "" && e.Text != "", "events", "event %d makes no sense: %+v", id, *e)
+		c.past(e.Time, fmt.Sprintf("event %d", id))
+	}
+	for d, why := range s.Brakes() {
+		c.must(why != "", "S17", "the brake of %q is on without a reason", d)
+	}
+	c.must(s.Policy != nil && s.Policy.validate() == nil, "policy", "the policy is not valid")
+	c.must(s.Time >= 0 && s.Time <= maxTime, "S21", "the time is %d", s.Time)
+	c.must(s.Generation > 0, "S1", "the cluster has no generation")
+}

@@ -1,0 +1,103 @@
+package node
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/transport"
+)
+
+// adminAPI is what people and programs call. It takes an operator's
+// certificate.
+type adminAPI struct{ n *Node }
+
+type client = lifeboatv1connect.AdminServiceClient
+
+// request is any request that may ask for this node's own view.
+type stale interface{ GetStale() bool }
+
+func forAdmin[Q, R any](ctx context.Context, a *adminAPI, req *connect.Request[Q],
+	local func(*term, context.Context, *Q) (*R, error),
+	remote func(client, context.Context, *connect.Request[Q]) (*connect.Response[R], error),
+) (*connect.Response[R], error) {
+	if _, err := caller(ctx, transport.KindOperator); err != nil {
+		return nil, err
+	}
+	own, ok := any(req.Msg).(stale)
+	return onward(ctx, a.n, req, ok && own.GetStale(), local, lifeboatv1connect.NewAdminServiceClient, remote)
+}
+
+func (a *adminAPI) Status(ctx context.Context, req *connect.Request[lifeboatv1.StatusRequest]) (*connect.Response[lifeboatv1.StatusResponse], error) {
+	return forAdmin(ctx, a, req, a.n.readStatus, client.Status)
+}
+
+func (a *adminAPI) ListNodes(ctx context.Context, req *connect.Request[lifeboatv1.ListNodesRequest]) (*connect.Response[lifeboatv1.ListNodesResponse], error) {
+	return forAdmin(ctx, a, req, a.n.readNodes, client.ListNodes)
+}
+
+func (a *adminAPI) ListHosts(ctx context.Context, req *connect.Request[lifeboatv1.ListHostsRequest]) (*connect.Response[lifeboatv1.ListHostsResponse], error) {
+	return forAdmin(ctx, a, req, a.n.readHosts, client.ListHosts)
+}
+
+func (a *adminAPI) ListVMs(ctx context.Context, req *connect.Request[lifeboatv1.ListVMsRequest]) (*connect.Response[lifeboatv1.ListVMsResponse], error) {
+	return forAdmin(ctx, a, req, a.n.readVMs, client.ListVMs)
+}
+
+func (a *adminAPI) ListWork(ctx context.Context, req *connect.Request[lifeboatv1.ListWorkRequest]) (*connect.Response[lifeboatv1.ListWorkResponse], error) {
+	return forAdmin(ctx, a, req, a.n.readWork, client.ListWork)
+}
+
+func (a *adminAPI) ListAlerts(ctx context.Context, req *connect.Request[lifeboatv1.ListAlertsRequest]) (*connect.Response[lifeboatv1.ListAlertsResponse], error) {
+	return forAdmin(ctx, a, req, a.n.readAlerts, client.ListAlerts)
+}
+
+func (a *adminAPI) ListEvents(ctx context.Context, req *connect.Request[lifeboatv1.ListEventsRequest]) (*connect.Response[lifeboatv1.ListEventsResponse], error) {
+	return forAdmin(ctx, a, req, a.n.readEvents, client.ListEvents)
+}
+
+func (a *adminAPI) Explain(ctx context.Context, req *connect.Request[lifeboatv1.ExplainRequest]) (*connect.Response[lifeboatv1.ExplainResponse], error) {
+	return forAdmin(ctx, a, req, a.n.explain, client.Explain)
+}
+
+func (a *adminAPI) GetPolicy(ctx context.Context, req *connect.Request[lifeboatv1.GetPolicyRequest]) (*connect.Response[lifeboatv1.GetPolicyResponse], error) {
+	return forAdmin(ctx, a, req, a.n.readPolicy, client.GetPolicy)
+}
+
+func (a *adminAPI) SetPolicy(ctx context.Context, req *connect.Request[lifeboatv1.SetPolicyRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forAdmin(ctx, a, req, (*term).setPolicy, client.SetPolicy)
+}
+
+func (a *adminAPI) ProtectVM(ctx context.Context, req *connect.Request[lifeboatv1.ProtectVMRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forAdmin(ctx, a, req, (*term).protectVM, client.ProtectVM)
+}
+
+func (a *adminAPI) ControlVM(ctx context.Context, req *connect.Request[lifeboatv1.ControlVMRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forAdmin(ctx, a, req, (*term).controlVM, client.ControlVM)
+}
+
+func (a *adminAPI) ControlHost(ctx context.Context, req *connect.Request[lifeboatv1.ControlHostRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forAdmin(ctx, a, req, (*term).controlHost, client.ControlHost)
+}
+
+func (a *adminAPI) SetFence(ctx context.Context, req *connect.Request[lifeboatv1.SetFenceRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forAdmin(ctx, a, req, (*term).setFence, client.SetFence)
+}
+
+func (a *adminAPI) ControlWork(ctx context.Context, req *connect.Request[lifeboatv1.ControlWorkRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forAdmin(ctx, a, req, (*term).controlWork, client.ControlWork)
+}
+
+func (a *adminAPI) ControlAlert(ctx context.Context, req *connect.Request[lifeboatv1.ControlAlertRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forAdmin(ctx, a, req, (*term).controlAlert, client.ControlAlert)
+}
+
+func (a *adminAPI) ControlNode(ctx context.Context, req *connect.Request[lifeboatv1.ControlNodeRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forAdmin(ctx, a, req, (*term).controlNode, client.ControlNode)
+}
+
+func (a *adminAPI) ControlHA(ctx context.Context, req *connect.Request[lifeboatv1.ControlHARequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forAdmin(ctx, a, req, (*term).controlHA, client.ControlHA)
+}

@@ -1,0 +1,108 @@
+package node
+
+import (
+	"context"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
+
+	"lifeboat/fsm/logpb"
+)
+
+// pending is one host's changes on their way into the log.
+type pending struct {
+	report *logpb.HostReport
+	done   chan error // capacity 1: committed, or not known
+}
+
+// maxInFlight batches are on their way at a time: while some are written, what
+// arrives gathers into the next.
+const maxInFlight = 3
+
+// commit hands one host's changes to the batcher and waits until they are
+// applied, or the outcome is unknown.
+func (t *term) commit(ctx context.Context, r *logpb.HostReport) error {
+	p := &pending{report: r, done: make(chan error, 1)}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case t.reports <- p:
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-p.done:
+		return err
+	}
+}
+
+// batch joins the reports of many hosts into few entries of at most batchSize
+// bytes.
+func (t *term) batch(ctx context.Context) error {
+	var queue []*pending
+	inFlight := 0
+	ended := make(chan struct{}, maxInFlight)
+	for {
+		for len(queue) > 0 && inFlight < maxInFlight {
+			n := fits(queue)
+			if err := t.send(ctx, queue[:n], ended); err != nil {
+				return err
+			}
+			queue = queue[n:]
+			inFlight++
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case p := <-t.reports:
+			queue = append(queue, p)
+		case <-ended:
+			inFlight--
+		}
+	}
+}
+
+// fits is how many reports go into one entry; at least one.
+func fits(queue []*pending) int {
+	size := 0
+	for i, p := range queue {
+		size += proto.Size(p.report)
+		if size > batchSize && i > 0 {
+			return i
+		}
+	}
+	return len(queue)
+}
+
+func (t *term) send(ctx context.Context, batch []*pending, ended chan<- struct{}) error {
+	c := &logpb.HostReports{Reports: make([]*logpb.HostReport, len(batch))}
+	for i, p := range batch {
+		c.Reports[i] = p.report
+	}
+	f, err := t.submit("", &logpb.Command{Body: &logpb.Command_HostReports{HostReports: c}})
+	if err != nil {
+		return err
+	}
+	t.node.metrics.batch.Observe(float64(len(batch)))
+	batch = append([]*pending(nil), batch...)
+	t.effects.Add(1)
+	go func() {
+		defer t.effects.Done()
+		t.settle(ctx, f, batch)
+		ended <- struct{}{}
+	}()
+	return nil
+}
+
+// settle tells every report of a batch that it is committed. One that the rules
+// refused is as good as absorbed: the host's next report meets the new state.
+func (t *term) settle(ctx context.Context, f raft.ApplyFuture, batch []*pending) {
+	_, err := t.await(ctx, f)
+	if no, ok := err.(*errRejected); ok {
+		t.log.Debug("a report was refused", "reason", no.reason)
+		err = nil
+	}
+	for _, p := range batch {
+		p.done <- err
+	}
+}

@@ -1,0 +1,122 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Config is the YAML file of `lifeboat server`.
+type Config struct {
+	ID         string `yaml:"id"`          // name of this node; its certificate must carry it
+	Listen     string `yaml:"listen"`      // host:port for Raft and the API, mutual TLS
+	Advertise  string `yaml:"advertise"`   // where others reach Listen; empty = the same
+	HTTPListen string `yaml:"http_listen"` // host:port for /metrics, /healthz, /readyz, /leader, plain; empty = none
+	DataDir    string `yaml:"data_dir"`    // the log and its snapshots
+	Cert       string `yaml:"cert"`
+	Key        string `yaml:"key"`
+	CA         string `yaml:"ca"`
+	SecretKey  string `yaml:"secret_key"` // file that seals definitions and BMC passwords; the same on all nodes
+	// InitialCluster is id → advertised address of the nodes that found the
+	// cluster. It counts only on the first start; all of them must name the same.
+	InitialCluster map[string]string `yaml:"initial_cluster"`
+	Host           string            `yaml:"host"` // the libvirt host that runs on this machine, if any
+	Log            LogConfig         `yaml:"log"`
+}
+
+// LogConfig says what is logged and how.
+type LogConfig struct {
+	Level  string `yaml:"level"`  // trace, debug, info, warn, error; empty = info
+	Format string `yaml:"format"` // text, json; empty = text
+}
+
+// LoadConfig reads and checks a configuration file. Errors are one line for
+// whoever wrote the file.
+func LoadConfig(path string) (Config, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	var c Config
+	if err := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict()).Decode(&c); err != nil {
+		return Config{}, fmt.Errorf("%s: %s", path, oneLine(yaml.FormatError(err, false, false)))
+	}
+	base := filepath.Dir(path)
+	for _, p := range []*string{&c.DataDir, &c.Cert, &c.Key, &c.CA, &c.SecretKey} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(base, *p)
+		}
+	}
+	if c.Advertise == "" {
+		c.Advertise = c.Listen
+	}
+	if err := c.validate(); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+func (c *Config) validate() error {
+	for _, need := range []struct{ key, value string }{
+		{"id", c.ID}, {"listen", c.Listen}, {"data_dir", c.DataDir}, {"cert", c.Cert}, {"key", c.Key}, {"ca", c.CA}, {"secret_key", c.SecretKey},
+	} {
+		if need.value == "" {
+			return fmt.Errorf("%s is missing", need.key)
+		}
+	}
+	for _, a := range []struct{ key, value string }{{"listen", c.Listen}, {"advertise", c.Advertise}, {"http_listen", c.HTTPListen}} {
+		if a.value == "" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(a.value); err != nil {
+			return fmt.Errorf("%s: %q is not host:port", a.key, a.value)
+		}
+	}
+	if host, _, _ := net.SplitHostPort(c.Advertise); host == "" || net.ParseIP(host).IsUnspecified() {
+		return fmt.Errorf("advertise: %q is no address that other nodes can dial; name this machine's address", c.Advertise)
+	}
+	if len(c.InitialCluster) == 0 {
+		return errors.New("initial_cluster is missing; name every founding node, for example {n1: \"10.0.0.1:7400\"}")
+	}
+	mine, ok := c.InitialCluster[c.ID]
+	switch {
+	case !ok:
+		return fmt.Errorf("initial_cluster: it does not name this node, %s", c.ID)
+	case mine != c.Advertise:
+		return fmt.Errorf("initial_cluster: it says %s is at %s, advertise says %s", c.ID, mine, c.Advertise)
+	}
+	seen := map[string]string{}
+	for _, id := range slices.Sorted(maps.Keys(c.InitialCluster)) {
+		addr := c.InitialCluster[id]
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("initial_cluster: %s: %q is not host:port", id, addr)
+		}
+		if other, twice := seen[addr]; twice {
+			return fmt.Errorf("initial_cluster: %s and %s have the same address %s", other, id, addr)
+		}
+		seen[addr] = id
+	}
+	if n := len(c.InitialCluster); n%2 == 0 {
+		return fmt.Errorf("initial_cluster: %d nodes survive no more failures than %d; name 1, 3 or 5", n, n-1)
+	}
+	if !slices.Contains([]string{"", "trace", "debug", "info", "warn", "error"}, c.Log.Level) {
+		return fmt.Errorf("log.level: %q must be trace, debug, info, warn or error", c.Log.Level)
+	}
+	if !slices.Contains([]string{"", "text", "json"}, c.Log.Format) {
+		return fmt.Errorf("log.format: %q must be text or json", c.Log.Format)
+	}
+	return nil
+}
+
+// oneLine keeps the first line of a message that quotes the source after it.
+func oneLine(s string) string {
+	line, _, _ := bytes.Cut([]byte(s), []byte("\n"))
+	return string(line)
+}

@@ -1,0 +1,232 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/fence"
+	"lifeboat/fsm"
+	"lifeboat/ha"
+)
+
+// ensure starts the effects that have not been started in this term. They end
+// with ctx.
+func (t *term) ensure(ctx context.Context, effects []ha.Effect) {
+	for _, e := range effects {
+		key := fmt.Sprintf("%T %v", e, e)
+		var run func()
+		switch e := e.(type) {
+		case ha.Investigate:
+			key = fmt.Sprintf("investigate %s/%d/%d", e.Host, e.Epoch, e.Round)
+			run = func() { t.investigate(ctx, e) }
+		case ha.Fence:
+			key = fmt.Sprintf("fence %s/%d/%d", e.Host, e.Epoch, e.Attempt)
+			run = func() { t.fence(ctx, e) }
+		}
+		if run == nil || t.running[key] {
+			continue
+		}
+		t.running[key] = true
+		if e, ok := e.(ha.Investigate); ok {
+			// Noted here and not there: the next look must see that it runs.
+			t.contacts.checking(t.contacts.of(e.Host, e.Epoch), e.Round, t.mono())
+		}
+		t.effects.Add(1)
+		go func() {
+			defer t.effects.Done()
+			run()
+			t.again()
+		}()
+	}
+}
+
+// investigate asks peers and power controllers about a silent host, all at
+// once.
+func (t *term) investigate(ctx context.Context, e ha.Investigate) {
+	ctx, cancel := context.WithTimeout(ctx, e.For)
+	defer cancel()
+	h := t.node.fsm.State().Host(e.Host)
+	if h == nil || h.Epoch != e.Epoch {
+		return
+	}
+	x := t.contacts.of(e.Host, e.Epoch)
+	var all sync.WaitGroup
+	ask := func(find func(context.Context) ha.Finding) {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			t.contacts.found(x, e.Round, find(ctx))
+			t.again()
+		}()
+	}
+	for _, peer := range e.Peers {
+		ask(func(ctx context.Context) ha.Finding { return t.askPeer(ctx, peer, h) })
+	}
+	for _, level := range e.BMC {
+		ask(func(ctx context.Context) ha.Finding { return t.readPower(ctx, h, level) })
+	}
+	all.Wait()
+	t.contacts.checked(x, e.Round)
+}
+
+// askPeer has another host try to reach the silent one.
+func (t *term) askPeer(ctx context.Context, peer fsm.HostID, h *fsm.Host) ha.Finding {
+	f := ha.Finding{Source: "peer " + string(peer)}
+	nonce, answer := t.probes.expect(peer)
+	defer t.probes.forget(nonce)
+	if !t.contacts.ask(peer, &lifeboatv1.Probe{HostId: string(h.ID), Addrs: h.ProbeAddrs, Nonce: nonce}) {
+		f.Detail = "it could not be asked"
+		return f
+	}
+	select {
+	case <-ctx.Done():
+		f.Detail = "it gave no answer in time"
+	case r := <-answer:
+		switch r.Verdict {
+		case lifeboatv1.ProbeVerdict_PROBE_VERDICT_ALIVE, lifeboatv1.ProbeVerdict_PROBE_VERDICT_REFUSED:
+			f.Verdict = fsm.Alive
+			f.Detail = "it reaches " + valid(r.Detail)
+		default:
+			f.Detail = "it cannot reach it"
+			if r.Detail != "" {
+				f.Detail += ": " + valid(r.Detail)
+			}
+		}
+	}
+	return f
+}
+
+// readPower reads a host's power state from one of its controllers. Power that
+// is on says nothing about what runs on it.
+func (t *term) readPower(ctx context.Context, h *fsm.Host, level int) ha.Finding {
+	l := h.Fence[level]
+	f := ha.Finding{Source: "power (" + l.Driver + ")"}
+	d, err := t.node.driver(h.ID, l)
+	if err != nil {
+		f.Detail = err.Error()
+		return f
+	}
+	_, r, err := fence.Probe(ctx, d, fence.Expect{Identity: l.Identity})
+	switch {
+	case err != nil:
+		f.Detail = valid(err.Error())
+	case r.State == fence.Off:
+		f.Verdict, f.Detail = fsm.Dead, "the power is off"
+	default:
+		f.Detail = "the power reads " + string(r.State)
+	}
+	return f
+}
+
+// fence runs one committed attempt (S10).
+func (t *term) fence(ctx context.Context, e ha.Fence) {
+	x := t.contacts.of(e.Host, e.Epoch)
+	t.contacts.fencing(x, ha.FenceRun{Attempt: e.Attempt})
+	run := ha.FenceRun{Attempt: e.Attempt}
+	proof, err := t.cut(ctx, e)
+	if ctx.Err() != nil {
+		return // the term is over, and so is this; the next leader tries anew
+	}
+	run.Ended = max(t.mono(), 1)
+	if err != nil {
+		run.Failure = valid(err.Error())
+		t.log.Warn("a fence attempt failed", "host", e.Host, "attempt", e.Attempt, "error", err)
+	} else {
+		run.Proof = &ha.Finding{Source: proof.Driver + " at " + proof.Address, Verdict: fsm.Dead, Detail: proofText(proof)}
+	}
+	t.contacts.fencing(x, run)
+}
+
+func (t *term) cut(ctx context.Context, e ha.Fence) (fence.Proof, error) {
+	h := t.node.fsm.State().Host(e.Host)
+	if h == nil || h.Epoch != e.Epoch || int(e.Level) >= len(h.Fence) {
+		return fence.Proof{}, fmt.Errorf("host %s has changed since", e.Host)
+	}
+	l := h.Fence[e.Level]
+	d, err := t.node.driver(h.ID, l)
+	if err != nil {
+		return fence.Proof{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
+	defer cancel()
+	return fence.Fence(ctx, d, fence.Expect{Identity: l.Identity}, nil)
+}
+
+func proofText(p fence.Proof) string {
+	first, last := p.Readings[0].At, p.Readings[len(p.Readings)-1].At
+	for i := len(p.Readings) - 1; i >= 0 && p.Readings[i].State == fence.Off; i-- {
+		first = p.Readings[i].At
+	}
+	how := "after an order to switch off"
+	if p.AlreadyOff {
+		how = "without an order of ours"
+	}
+	return fmt.Sprintf("power read as off twice, %s apart, %s; machine %s", last.Sub(first).Round(10*time.Millisecond), how, valid(p.Identity))
+}
+
+// driver opens the power controller of a fence level.
+func (n *Node) driver(host fsm.HostID, l fsm.FenceLevel) (fence.Driver, error) {
+	target := fence.Target{Driver: l.Driver, Address: l.Address, User: l.User, Options: map[string]string{}}
+	for _, o := range l.Options {
+		target.Options[o.Key] = o.Value
+	}
+	if len(l.Secret) > 0 {
+		password, err := n.sealer.open(l.Secret, secretOf(host))
+		if err != nil {
+			return nil, fmt.Errorf("read the password of %s for host %s: %w", l.Driver, host, err)
+		}
+		target.Password = fence.NewSecret(string(password))
+	}
+	return n.deps.Fences.Open(target)
+}
+
+// secretOf is what a BMC password is sealed for.
+func secretOf(host fsm.HostID) []byte { return []byte("fence " + string(host)) }
+
+// probeDesk matches the answers of peers with who waits for them.
+type probeDesk struct {
+	mu      sync.Mutex
+	nonce   uint64
+	waiting map[uint64]waitingProbe
+}
+
+type waitingProbe struct {
+	peer   fsm.HostID
+	answer chan *lifeboatv1.ProbeResult // capacity 1
+}
+
+func newProbeDesk() *probeDesk { return &probeDesk{waiting: map[uint64]waitingProbe{}} }
+
+func (d *probeDesk) expect(peer fsm.HostID) (uint64, <-chan *lifeboatv1.ProbeResult) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.nonce++
+	w := waitingProbe{peer, make(chan *lifeboatv1.ProbeResult, 1)}
+	d.waiting[d.nonce] = w
+	return d.nonce, w.answer
+}
+
+func (d *probeDesk) forget(nonce uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.waiting, nonce)
+}
+
+// deliver takes an answer; one that nobody asked this peer for is dropped.
+func (d *probeDesk) deliver(from fsm.HostID, r *lifeboatv1.ProbeResult) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if w, ok := d.waiting[r.Nonce]; ok && w.peer == from {
+		delete(d.waiting, r.Nonce)
+		w.answer <- r
+	}
+}
+
+// activeLevels are the levels that have a power controller.
+func activeLevels(h *fsm.Host) []fsm.FenceLevel {
+	return slices.DeleteFunc(slices.Clone(h.Fence), func(l fsm.FenceLevel) bool { return !l.Active() })
+}

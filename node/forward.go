@@ -1,0 +1,132 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/transport"
+)
+
+const (
+	// headerBehalf names who asked the node that passes a request on. It counts
+	// only from management nodes.
+	headerBehalf = "Lifeboat-On-Behalf-Of"
+	// forwardTimeout bounds a passed-on request without a deadline of its own.
+	forwardTimeout = 15 * time.Second
+	maxRequest     = 8 << 20 // bytes, after decompression
+)
+
+var errNoLeader = connect.NewError(connect.CodeUnavailable, errors.New("there is no leader at the moment; try again in a second"))
+
+// handler is the API on the mutual-TLS port.
+func (n *Node) handler() http.Handler {
+	mux := http.NewServeMux()
+	limit := connect.WithReadMaxBytes(maxRequest)
+	mux.Handle(lifeboatv1connect.NewAgentServiceHandler(&agentAPI{n}, limit))
+	mux.Handle(lifeboatv1connect.NewAdminServiceHandler(&adminAPI{n}, limit))
+	mux.Handle(lifeboatv1connect.NewNodeServiceHandler(nodeAPI{n}, limit))
+	return n.identify(mux)
+}
+
+type behalfKey struct{}
+
+// identify puts who really asks into the context: the peer, or whom a
+// management node speaks for.
+func (n *Node) identify(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.Context()
+		behalf := r.Header.Get(headerBehalf)
+		if peer, ok := transport.IdentityFromContext(ctx); ok && peer.Kind == transport.KindNode && behalf != "" {
+			id, err := transport.ParseIdentity(behalf)
+			if err != nil {
+				http.Error(w, "the header "+headerBehalf+" is not valid", http.StatusBadRequest)
+				return
+			}
+			ctx = context.WithValue(transport.WithIdentity(ctx, id), behalfKey{}, true)
+		}
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// caller is who asks, if it is of one of the kinds.
+func caller(ctx context.Context, kinds ...transport.Kind) (transport.Identity, error) {
+	id, ok := transport.IdentityFromContext(ctx)
+	if !ok {
+		return id, connect.NewError(connect.CodeUnauthenticated, errors.New("no certificate was shown"))
+	}
+	for _, k := range kinds {
+		if id.Kind == k {
+			return id, nil
+		}
+	}
+	return id, connect.NewError(connect.CodePermissionDenied, fmt.Errorf("%s may not do this; it takes a certificate of an %s", id, kinds[0]))
+}
+
+// onward answers here when this node leads (or the request wants this node's own
+// view), else passes the request on to the leader. local is told the term, nil
+// when this node does not lead.
+func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], here bool,
+	local func(*term, context.Context, *Q) (*R, error),
+	dial func(connect.HTTPClient, string, ...connect.ClientOption) C,
+	remote func(C, context.Context, *connect.Request[Q]) (*connect.Response[R], error),
+) (*connect.Response[R], error) {
+	t := n.term.Load()
+	if t != nil || here {
+		r, err := local(t, ctx, req.Msg)
+		if err != nil {
+			return nil, answerError(err)
+		}
+		return connect.NewResponse(r), nil
+	}
+	id, _ := transport.IdentityFromContext(ctx)
+	addr, leader := n.raft.LeaderWithID()
+	if ctx.Value(behalfKey{}) != nil || addr == "" || string(leader) == n.cfg.ID {
+		return nil, errNoLeader // never pass on twice
+	}
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, forwardTimeout)
+		defer cancel()
+	}
+	out := connect.NewRequest(req.Msg)
+	out.Header().Set(headerBehalf, id.String())
+	r, err := remote(dial(n.client, "https://"+string(addr)), ctx, out)
+	if err != nil {
+		return nil, passOn(err)
+	}
+	return connect.NewResponse(r.Msg), nil
+}
+
+// passOn keeps an answer of the leader. A connection to it that broke leaves the
+// outcome unknown: callers may repeat what they read, not what they wrote.
+func passOn(err error) error {
+	var answered *connect.Error
+	if errors.As(err, &answered) && connect.IsWireError(err) {
+		return connect.NewError(answered.Code(), errors.New(answered.Message()))
+	}
+	return connect.NewError(connect.CodeUnknown, fmt.Errorf("the leader does not answer, so the outcome is not known; look at the state before trying again: %w", err))
+}
+
+// answerError gives an error the code that callers act on.
+func answerError(err error) error {
+	var coded *connect.Error
+	var no *errRejected
+	switch {
+	case errors.As(err, &coded):
+		return coded
+	case errors.As(err, &no):
+		return connect.NewError(connect.CodeFailedPrecondition, err)
+	case errors.Is(err, errUnknown), errors.Is(err, context.Canceled):
+		// Not Unavailable: that promises that nothing was done.
+		return connect.NewError(connect.CodeUnknown, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return connect.NewError(connect.CodeDeadlineExceeded, err)
+	}
+	return connect.NewError(connect.CodeInternal, err)
+}

@@ -1,0 +1,74 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"connectrpc.com/connect"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/transport"
+)
+
+const (
+	helloEvery   = time.Second
+	helloRetry   = 100 * time.Millisecond
+	helloTimeout = 2 * time.Second
+)
+
+// keepAlive says hello to the leader every second, so that this node is Up in
+// the state as long as it runs.
+func (n *Node) keepAlive(ctx context.Context) error {
+	wait := helloRetry
+	for pause(ctx, wait) {
+		if n.stop.Load() {
+			return nil
+		}
+		hctx, cancel := context.WithTimeout(ctx, helloTimeout)
+		err := n.sayHello(hctx, false)
+		cancel()
+		wait = helloEvery
+		if err != nil {
+			n.log.Debug("no leader could be told that this node is up", "error", err)
+			wait = helloRetry
+		}
+	}
+	return nil
+}
+
+// sayHello tells the leader about this run of this node.
+func (n *Node) sayHello(ctx context.Context, leaving bool) error {
+	req := &lifeboatv1.HelloRequest{Id: n.cfg.ID, Addr: n.cfg.Advertise, HttpAddr: n.cfg.HTTPListen, RunId: n.runID, Version: n.deps.Version,
+		FeatureLevel: featureLevel, Machine: n.cfg.Host, Leaving: leaving, TimeUnixNs: time.Now().UnixNano()}
+	if t := n.term.Load(); t != nil {
+		return t.members.hello(ctx, req)
+	}
+	addr, id := n.raft.LeaderWithID()
+	if addr == "" || string(id) == n.cfg.ID {
+		return errors.New("no leader is known")
+	}
+	client := lifeboatv1connect.NewNodeServiceClient(n.client, "https://"+string(addr))
+	_, err := client.Hello(ctx, connect.NewRequest(req))
+	return err
+}
+
+// hello answers another node.
+func (n *Node) hello(ctx context.Context, req *connect.Request[lifeboatv1.HelloRequest]) (*connect.Response[lifeboatv1.HelloResponse], error) {
+	id, err := caller(ctx, transport.KindNode)
+	if err != nil {
+		return nil, err
+	}
+	if id.Name != req.Msg.Id {
+		return nil, connect.NewError(connect.CodePermissionDenied, errors.New("a node speaks for itself only"))
+	}
+	t := n.term.Load()
+	if t == nil {
+		return nil, errNoLeader
+	}
+	if err := t.members.hello(ctx, req.Msg); err != nil {
+		return nil, answerError(err)
+	}
+	return connect.NewResponse(&lifeboatv1.HelloResponse{}), nil
+}

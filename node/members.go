@@ -1,0 +1,135 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
+)
+
+// members is what the leader of a term hears of the management nodes.
+type members struct {
+	t  *term
+	mu sync.Mutex
+	// heard is when a node last said hello; offset its clock minus ours then.
+	heard  map[fsm.NodeID]time.Duration
+	offset map[fsm.NodeID]time.Duration
+}
+
+const (
+	membersEvery = 250 * time.Millisecond
+	// maxSkew is how far the leader's clock may be from the median (S21).
+	maxSkew = 2 * time.Second
+	// maxAhead is how far the state's time may be ahead of the leader's clock.
+	maxAhead = 10 * time.Second
+)
+
+func newMembers(t *term) *members {
+	return &members{t: t, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}}
+}
+
+// hello is a node's sign of life. It is committed only when it is news.
+func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error {
+	id := fsm.NodeID(req.Id)
+	if !m.t.node.isMember(id) {
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is not a member of this cluster", id))
+	}
+	m.mu.Lock()
+	m.heard[id] = m.t.mono()
+	m.offset[id] = time.Duration(req.TimeUnixNs - time.Now().UnixNano())
+	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, absorbTimeout)
+	defer cancel()
+	if req.Leaving {
+		_, err := m.t.propose(ctx, "node/"+req.Id, &logpb.Command{Body: &logpb.Command_NodeDown{NodeDown: &logpb.NodeDown{
+			Id: req.Id, RunId: req.RunId, Reason: "it was stopped", Left: true}}})
+		return err
+	}
+	n := m.t.node.fsm.State().Node(id)
+	if n != nil && n.State != fsm.NodeDown && n.RunID == req.RunId && n.Addr == req.Addr && n.Version == req.Version {
+		return nil
+	}
+	_, err := m.t.propose(ctx, "node/"+req.Id, &logpb.Command{Body: &logpb.Command_NodeHello{NodeHello: &logpb.NodeHello{
+		Id: req.Id, Addr: req.Addr, HttpAddr: req.HttpAddr, RunId: req.RunId, Version: req.Version, FeatureLevel: req.FeatureLevel, Machine: req.Machine}}})
+	return err
+}
+
+// watch marks nodes Down that are silent, and ends the term when this node's
+// clock is not fit to lead.
+func (m *members) watch(ctx context.Context) error {
+	for pause(ctx, membersEvery) {
+		s := m.t.node.fsm.State()
+		for _, n := range s.Nodes() {
+			quiet := m.quiet(n.ID)
+			if n.State == fsm.NodeDown || n.ID == fsm.NodeID(m.t.node.cfg.ID) || quiet < s.Policy.NodeDownAfter {
+				continue
+			}
+			_, err := m.t.propose(ctx, "", &logpb.Command{Body: &logpb.Command_NodeDown{NodeDown: &logpb.NodeDown{
+				Id: string(n.ID), RunId: n.RunID, Reason: fmt.Sprintf("nothing was heard of it for %.1f s", quiet.Seconds())}}})
+			if err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+		if why := m.clock(s); why != "" {
+			return fmt.Errorf("%w: %s", errTransfer, why)
+		}
+	}
+	return nil
+}
+
+func (m *members) quiet(id fsm.NodeID) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.t.mono() - m.heard[id]
+}
+
+// clock says why this node's clock is not fit to lead; "" = it is (S21).
+func (m *members) clock(s *fsm.State) string {
+	if ahead := time.Duration(s.Time - time.Now().UnixNano()); ahead > maxAhead {
+		return fmt.Sprintf("this node's clock is %s behind the cluster's time; set it right", ahead.Round(time.Second))
+	}
+	if off := m.skew(); off > maxSkew || off < -maxSkew {
+		return fmt.Sprintf("this node's clock differs by %s from most nodes'; set it right", off.Round(100*time.Millisecond))
+	}
+	return ""
+}
+
+// skew is the median of the other nodes' clocks against ours, ours included;
+// of two middle values the smaller one counts.
+func (m *members) skew() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := []time.Duration{0}
+	for id, off := range m.offset {
+		if id != fsm.NodeID(m.t.node.cfg.ID) {
+			all = append(all, off)
+		}
+	}
+	slices.Sort(all)
+	low, high := all[(len(all)-1)/2], all[len(all)/2]
+	if low.Abs() < high.Abs() {
+		return low
+	}
+	return high
+}
+
+// isMember reports whether a node is in the raft configuration.
+func (n *Node) isMember(id fsm.NodeID) bool {
+	f := n.raft.GetConfiguration()
+	if f.Error() != nil {
+		return false
+	}
+	for _, s := range f.Configuration().Servers {
+		if fsm.NodeID(s.ID) == id {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,345 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"lifeboat/fence"
+	"lifeboat/fsm"
+	"lifeboat/fsm/raftfsm"
+	"lifeboat/transport"
+)
+
+// featureLevel is the newest behaviour of Apply that this build knows.
+const featureLevel = 1
+
+// Deps are the parts of a node that the program chooses.
+type Deps struct {
+	Log     hclog.Logger
+	Creds   *transport.Credentials
+	Fences  fence.Registry
+	Version string
+	// Registry collects this node's metrics for /metrics; nil means one of its
+	// own. Raft's own metrics come here if the program points its sink to it.
+	Registry *prometheus.Registry
+	// Listen opens Config.Listen; nil means TCP. Dial reaches other nodes; nil
+	// means TCP. Tests put a network in memory here.
+	Listen func(ctx context.Context, addr string) (net.Listener, error)
+	Dial   transport.DialFunc
+	// Ready is told once the node answers requests; may be nil.
+	Ready func()
+}
+
+// Node is a running management node.
+type Node struct {
+	cfg     Config
+	deps    Deps
+	log     hclog.Logger
+	runID   string
+	fsm     *raftfsm.FSM
+	raft    *raft.Raft
+	sealer  *sealer
+	client  *http.Client // to other nodes
+	metrics *metrics
+	term    atomic.Pointer[term] // while this node leads and serves
+	stop    atomic.Bool          // a clean stop has begun
+}
+
+// ErrStalled ends Run when this node could not commit and could not give its
+// leadership away: the process must end, so that another node can lead.
+var ErrStalled = errors.New("this node led and could not commit; it ends so that another one can lead (is its disk stalled?)")
+
+// Run is a management node from start to stop. It blocks until ctx ends (a
+// clean stop: leadership is given away and the others are told) or the node
+// cannot go on.
+func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
+	log := deps.Log
+	if got := deps.Creds.Identity(); got != (transport.Identity{Kind: transport.KindNode, Name: cfg.ID}) {
+		return fmt.Errorf("the certificate is of %s, this node is lifeboat://node/%s; give it its own (`lifeboat ca issue node/%s`)", got, cfg.ID, cfg.ID)
+	}
+	seals, err := loadSealer(cfg.SecretKey)
+	if err != nil {
+		return err
+	}
+	store, err := openStorage(cfg.DataDir, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+
+	n := &Node{cfg: cfg, deps: deps, log: log, runID: newID(), fsm: raftfsm.New(), sealer: seals}
+	n.metrics = newMetrics(n)
+	raw, err := n.listen(ctx)
+	if err != nil {
+		return err
+	}
+	listener := transport.Serve(raw, deps.Creds, transport.Options{Authorize: n.authorize, Logger: log.Named("listener")})
+	defer func() { _ = listener.Close() }() // closed before in a clean stop
+	dial := transport.DialOptions{Dial: deps.Dial}
+	n.client = transport.NewHTTPClient(deps.Creds, transport.ClientOptions{NameOf: n.nameOf, Dial: dial})
+	defer n.client.CloseIdleConnections()
+	streams := transport.NewRaftStreamLayer(listener, deps.Creds, transport.RaftOptions{Advertise: cfg.Advertise,
+		NameOf: func(a raft.ServerAddress) string { return n.nameOf(string(a)) }, Dial: dial})
+	if err := n.startRaft(store, streams); err != nil {
+		return err
+	}
+	return n.serve(ctx, listener, streams)
+}
+
+func (n *Node) listen(ctx context.Context) (net.Listener, error) {
+	listen := n.deps.Listen
+	if listen == nil {
+		listen = func(ctx context.Context, addr string) (net.Listener, error) {
+			return (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		}
+	}
+	l, err := listen(ctx, n.cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", n.cfg.Listen, err)
+	}
+	return l, nil
+}
+
+// startRaft starts Raft, and founds the cluster on the very first start.
+func (n *Node) startRaft(store *storage, streams *transport.RaftStreamLayer) error {
+	log := n.log.Named("raft")
+	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: streams, MaxPool: 3, MaxRPCsInFlight: 1,
+		Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true, Logger: log})
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(n.cfg.ID)
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 500*time.Millisecond, 500*time.Millisecond, 400*time.Millisecond
+	c.MaxAppendEntries = 128
+	c.BatchApplyCh = true
+	c.SnapshotThreshold, c.SnapshotInterval = 4096, time.Minute
+	c.ShutdownOnRemove = false
+	c.Logger = log
+	fresh, err := store.fresh()
+	if err != nil {
+		return fmt.Errorf("look for an existing log: %w", err)
+	}
+	if fresh {
+		var conf raft.Configuration
+		for _, id := range sortedKeys(n.cfg.InitialCluster) {
+			conf.Servers = append(conf.Servers, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(n.cfg.InitialCluster[id])})
+		}
+		// All founders write the same configuration, so it does not matter who
+		// is first.
+		if err := raft.BootstrapCluster(c, store.logs, store.stable, store.snapshots, trans, conf); err != nil {
+			return fmt.Errorf("found the cluster: %w", err)
+		}
+	}
+	r, err := raft.NewRaft(c, n.fsm, store.logs, store.stable, store.snapshots, trans)
+	if err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	n.raft = r
+	return nil
+}
+
+// serve runs until ctx ends or something breaks, and stops in order.
+func (n *Node) serve(ctx context.Context, listener *transport.Listener, streams *transport.RaftStreamLayer) error {
+	g, run := errgroup.WithContext(context.WithoutCancel(ctx))
+	run, stop := context.WithCancel(run)
+	defer stop()
+	api := transport.NewHTTPServer(n.handler(), n.log.Named("api"))
+	g.Go(func() error { return ignoreClosed(api.Serve(listener.HTTP())) })
+	g.Go(func() error { return n.serveHealth(run) })
+	g.Go(func() error { return n.leadership(run) })
+	g.Go(func() error { return n.keepAlive(run) })
+	g.Go(func() error { return n.wakeParked(run) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			n.farewell(run)
+		case <-run.Done():
+		}
+		stop()
+		// The raft part of the port goes last: peers may hold streams open.
+		_ = api.Close()
+		streams.CloseConns(func(transport.Identity) bool { return true })
+		err := n.raft.Shutdown().Error()
+		return errors.Join(err, listener.Close())
+	})
+	if n.deps.Ready != nil {
+		n.deps.Ready()
+	}
+	n.log.Info("node started", "node", n.cfg.ID, "address", n.cfg.Advertise, "run", n.runID, "version", n.deps.Version)
+	err := g.Wait()
+	if ctx.Err() != nil && err == nil {
+		n.log.Info("node stopped", "node", n.cfg.ID)
+	}
+	return err
+}
+
+const (
+	transferTimeout = 2 * time.Second
+	farewellTimeout = 3 * time.Second
+)
+
+// farewell gives leadership away and tells the new leader that this node stops.
+func (n *Node) farewell(ctx context.Context) {
+	n.stop.Store(true)
+	ctx, cancel := context.WithTimeout(ctx, farewellTimeout)
+	defer cancel()
+	if n.raft.State() == raft.Leader && len(n.raft.GetConfiguration().Configuration().Servers) > 1 {
+		if err := n.giveAway(ctx); err != nil {
+			n.log.Warn("leadership could not be given away; the others will elect", "error", err)
+		}
+	}
+	for pause(ctx, 50*time.Millisecond) {
+		if err := n.sayHello(ctx, true); err == nil {
+			return
+		}
+	}
+	n.log.Warn("no leader could be told that this node stops; it will be missed instead")
+}
+
+// giveAway transfers leadership and waits until it is gone.
+func (n *Node) giveAway(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- n.raft.LeadershipTransfer().Error() }()
+	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
+	defer cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+	}
+	for n.raft.State() == raft.Leader {
+		if !pause(ctx, 20*time.Millisecond) {
+			return ErrStalled
+		}
+	}
+	return nil
+}
+
+// leadership runs a term each time this node is elected.
+func (n *Node) leadership(ctx context.Context) error {
+	var end context.CancelFunc
+	var over chan error
+	finish := func() {
+		if end != nil {
+			end()
+			<-over
+			end, over = nil, nil
+		}
+	}
+	defer finish()
+	begin := func() {
+		var tctx context.Context
+		tctx, end = context.WithCancel(ctx)
+		ch := make(chan error, 1)
+		over = ch
+		go func() { ch <- n.lead(tctx) }()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case leads := <-n.raft.LeaderCh():
+			finish()
+			if leads {
+				begin()
+			}
+		case err := <-over:
+			end()
+			end, over = nil, nil
+			if again, err := n.termEnded(ctx, err); err != nil {
+				return err
+			} else if again {
+				begin()
+			}
+		}
+	}
+}
+
+// termEnded deals with a term that ended by itself. If this node still leads,
+// somebody else must: it hands over, or begins anew when there is nobody.
+func (n *Node) termEnded(ctx context.Context, err error) (again bool, fatal error) {
+	if n.raft.State() != raft.Leader || ctx.Err() != nil {
+		return false, nil
+	}
+	n.log.Error("the term ended", "error", err)
+	handErr := n.giveAway(ctx)
+	switch {
+	case handErr == nil:
+		return false, nil
+	case errors.Is(err, errStalled):
+		return false, ErrStalled
+	default:
+		n.log.Warn("nobody else can lead; going on", "error", handErr)
+		return pause(ctx, time.Second), nil
+	}
+}
+
+// authorize decides who may connect: management nodes only while they are
+// members, and never somebody else on the raft side.
+func (n *Node) authorize(proto string, id transport.Identity) error {
+	if proto != transport.ProtoRaft {
+		return nil
+	}
+	if id.Kind != transport.KindNode {
+		return fmt.Errorf("only management nodes take part in Raft, not %s", id)
+	}
+	if n.raft != nil && !n.isMember(fsm.NodeID(id.Name)) {
+		return fmt.Errorf("node %s is not a member of this cluster", id.Name)
+	}
+	return nil
+}
+
+// nameOf says which node is at an address; "" when it is not known.
+func (n *Node) nameOf(addr string) string {
+	if n.raft != nil {
+		if f := n.raft.GetConfiguration(); f.Error() == nil {
+			for _, s := range f.Configuration().Servers {
+				if string(s.Address) == addr {
+					return string(s.ID)
+				}
+			}
+		}
+	}
+	for id, a := range n.cfg.InitialCluster {
+		if a == addr {
+			return id
+		}
+	}
+	return ""
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// newID is 16 random hexadecimal digits.
+func newID() string {
+	b := make([]byte, 8)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,330 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/hashicorp/raft"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/fsm"
+	"lifeboat/ha"
+)
+
+func notFound(format string, args ...any) error {
+	return connect.NewError(connect.CodeNotFound, fmt.Errorf(format, args...))
+}
+
+// findVM finds a VM by name or UUID.
+func findVM(s *fsm.State, which string) (*fsm.VM, *fsm.Host, error) {
+	if id, err := fsm.ParseVMID(strings.ToLower(which)); err == nil {
+		if v, h := s.VM(id); v != nil {
+			return v, h, nil
+		}
+	}
+	var v *fsm.VM
+	var on *fsm.Host
+	for _, h := range s.Hosts() {
+		for _, x := range h.VMs {
+			if x.Name != which {
+				continue
+			}
+			if v != nil {
+				return nil, nil, connect.NewError(connect.CodeFailedPrecondition,
+					fmt.Errorf("more than one VM is called %s (on hosts %s and %s); give its UUID", which, on.ID, h.ID))
+			}
+			v, on = x, h
+		}
+	}
+	if v == nil {
+		return nil, nil, notFound("there is no VM %s; `lifeboat vm list` shows them", which)
+	}
+	return v, on, nil
+}
+
+func (n *Node) readStatus(_ *term, _ context.Context, _ *lifeboatv1.StatusRequest) (*lifeboatv1.StatusResponse, error) {
+	s := n.fsm.State()
+	addr, leader := n.raft.LeaderWithID()
+	r := &lifeboatv1.StatusResponse{
+		NodeId: n.cfg.ID, LeaderId: string(leader), LeaderAddr: string(addr), Term: n.raft.CurrentTerm(), AppliedIndex: s.Index,
+		CommitIndex: n.raft.CommitIndex(), ClusterId: s.ClusterID, Armed: s.Armed, Hosts: uint32(s.CountHosts()), Vms: uint32(s.CountVMs()),
+		WorkOpen: uint32(s.CountOpenWork()), AlertsOpen: uint32(s.CountOpenAlerts()), Version: n.deps.Version,
+		State: strings.ToLower(n.raft.State().String()), LastContactMs: n.lastContact(),
+	}
+	if d := s.Digest; d.Index > 0 {
+		r.Digests = []*lifeboatv1.DigestAt{{Index: d.Index, Digest: fmt.Sprintf("%016x", d.Sum)}}
+		r.Digest = fmt.Sprintf("%016x", d.Sum)
+	}
+	for _, h := range s.Hosts() {
+		if h.Status == fsm.Up {
+			r.HostsUp++
+		}
+		if h.Status == fsm.Removed {
+			r.Hosts--
+		}
+		for _, v := range h.VMs {
+			if v.Protected() {
+				r.VmsProtected++
+				if v.Power == fsm.PowerOn {
+					r.VmsRunning++
+				}
+			}
+		}
+		r.Notes = append(r.Notes, hostNotes(s, h)...)
+	}
+	for domain, why := range s.Brakes() {
+		r.Notes = append(r.Notes, fmt.Sprintf("active fencing is held back in %s: %s", domain, why))
+	}
+	return r, nil
+}
+
+func (n *Node) lastContact() int64 {
+	if n.raft.State() == raft.Leader {
+		return 0
+	}
+	last := n.raft.LastContact()
+	if last.IsZero() {
+		return -1
+	}
+	return time.Since(last).Milliseconds()
+}
+
+// hostNotes are sentences about one host that an operator should read.
+func hostNotes(s *fsm.State, h *fsm.Host) []string {
+	var out []string
+	if h.Status == fsm.Removed {
+		return nil
+	}
+	if !h.Fenceable(s.Policy) {
+		out = append(out, fmt.Sprintf("host %s has no fence level that proves it dead: VMs there wait for an operator if it dies, and none is placed there", h.ID))
+	}
+	if h.Inventory != nil && h.Inventory.LibvirtGuests {
+		out = append(out, fmt.Sprintf("host %s has libvirt-guests enabled, which could start VMs behind our back: none is placed there until `systemctl disable --now libvirt-guests`", h.ID))
+	}
+	if h.Lease != nil && h.Lease.Armed {
+		out = append(out, fmt.Sprintf("host %s runs under a self-fence lease: if no manager is reachable for %s, its protected VMs stop", h.ID, time.Duration(h.Lease.DurationNS)))
+	}
+	return out
+}
+
+func (n *Node) readNodes(*term, context.Context, *lifeboatv1.ListNodesRequest) (*lifeboatv1.ListNodesResponse, error) {
+	s := n.fsm.State()
+	_, leader := n.raft.LeaderWithID()
+	r := &lifeboatv1.ListNodesResponse{Index: s.Index}
+	seen := map[string]*lifeboatv1.NodeView{}
+	for id, x := range s.Nodes() {
+		v := &lifeboatv1.NodeView{Id: string(id), Addr: x.Addr, HttpAddr: x.HTTPAddr, State: x.State.String(), Version: x.Version, RunId: x.RunID,
+			Machine: string(x.Machine), SinceUnixNs: x.Since, Index: x.Index, Reason: x.Reason, Leader: string(leader) == string(id) && x.State == fsm.NodeUp}
+		seen[v.Id] = v
+		r.Nodes = append(r.Nodes, v)
+	}
+	if f := n.raft.GetConfiguration(); f.Error() == nil {
+		for _, srv := range f.Configuration().Servers {
+			v := seen[string(srv.ID)]
+			if v == nil {
+				v = &lifeboatv1.NodeView{Id: string(srv.ID), Addr: string(srv.Address), State: "Down", Reason: "it has never been up"}
+				r.Nodes = append(r.Nodes, v)
+			}
+			v.Voter = srv.Suffrage == raft.Voter
+		}
+	}
+	slices.SortFunc(r.Nodes, func(a, b *lifeboatv1.NodeView) int { return strings.Compare(a.Id, b.Id) })
+	return r, nil
+}
+
+func (n *Node) readHosts(t *term, _ context.Context, q *lifeboatv1.ListHostsRequest) (*lifeboatv1.ListHostsResponse, error) {
+	s := n.fsm.State()
+	r := &lifeboatv1.ListHostsResponse{Index: s.Index}
+	for id, h := range s.Hosts() {
+		if q.Id != "" && string(id) != q.Id || q.Id == "" && h.Status == fsm.Removed {
+			continue
+		}
+		v := hostView(s, h)
+		if t != nil {
+			if quiet, ok := t.contacts.lastHeard(id, t.mono()); ok {
+				v.LastContactMs = quiet.Milliseconds()
+			}
+		}
+		r.Hosts = append(r.Hosts, v)
+	}
+	if q.Id != "" && len(r.Hosts) == 0 {
+		return nil, notFound("there is no host %s; `lifeboat host list` shows them", q.Id)
+	}
+	return r, nil
+}
+
+func (n *Node) readVMs(_ *term, _ context.Context, q *lifeboatv1.ListVMsRequest) (*lifeboatv1.ListVMsResponse, error) {
+	s := n.fsm.State()
+	r := &lifeboatv1.ListVMsResponse{Index: s.Index}
+	if q.Vm != "" {
+		v, h, err := findVM(s, q.Vm)
+		if err != nil {
+			return nil, err
+		}
+		r.Vms = append(r.Vms, vmView(s, v, h))
+		return r, nil
+	}
+	if q.Host != "" && s.Host(fsm.HostID(q.Host)) == nil {
+		return nil, notFound("there is no host %s; `lifeboat host list` shows them", q.Host)
+	}
+	for id, h := range s.Hosts() {
+		if q.Host != "" && q.Host != string(id) {
+			continue
+		}
+		for _, v := range h.VMs {
+			if !q.ProtectedOnly || v.Protected() {
+				r.Vms = append(r.Vms, vmView(s, v, h))
+			}
+		}
+	}
+	slices.SortStableFunc(r.Vms, func(a, b *lifeboatv1.VMView) int { return strings.Compare(a.Name, b.Name) })
+	return r, nil
+}
+
+func (n *Node) readWork(_ *term, _ context.Context, q *lifeboatv1.ListWorkRequest) (*lifeboatv1.ListWorkResponse, error) {
+	s := n.fsm.State()
+	r := &lifeboatv1.ListWorkResponse{Index: s.Index}
+	for id, w := range s.AllWork() {
+		switch {
+		case q.Id != 0 && uint64(id) != q.Id:
+		case q.Id == 0 && !q.All && w.Step.Ended():
+		case q.Vm != "" && q.Vm != w.VMName && q.Vm != w.VM.String():
+		default:
+			r.Work = append(r.Work, workView(w))
+		}
+	}
+	slices.Reverse(r.Work)
+	if q.Id != 0 && len(r.Work) == 0 {
+		return nil, notFound("there is no work %d; `lifeboat work list --all` shows what is kept", q.Id)
+	}
+	return r, nil
+}
+
+func (n *Node) readAlerts(_ *term, _ context.Context, q *lifeboatv1.ListAlertsRequest) (*lifeboatv1.ListAlertsResponse, error) {
+	s := n.fsm.State()
+	r := &lifeboatv1.ListAlertsResponse{Index: s.Index}
+	for _, a := range s.Alerts() {
+		switch {
+		case !q.All && a.State == fsm.AlertResolved:
+		case q.Type != "" && !strings.EqualFold(q.Type, a.Key.Type):
+		case q.Subject != "" && q.Subject != a.Key.Subject:
+		default:
+			r.Alerts = append(r.Alerts, alertView(a))
+		}
+	}
+	slices.Reverse(r.Alerts)
+	return r, nil
+}
+
+const (
+	maxEvents = 1000
+	maxWait   = 30 * time.Second
+)
+
+// readEvents answers with what is newer than q.After, or with the newest; it
+// waits up to q.WaitMs for news.
+func (n *Node) readEvents(_ *term, ctx context.Context, q *lifeboatv1.ListEventsRequest) (*lifeboatv1.ListEventsResponse, error) {
+	wait := time.NewTimer(min(time.Duration(q.WaitMs)*time.Millisecond, maxWait))
+	defer wait.Stop()
+	for {
+		changed := n.fsm.Changed()
+		s := n.fsm.State()
+		r := &lifeboatv1.ListEventsResponse{Index: s.Index, Events: events(s, q)}
+		if len(r.Events) > 0 || q.WaitMs <= 0 {
+			return r, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-wait.C:
+			return r, nil
+		case <-changed:
+		}
+	}
+}
+
+func events(s *fsm.State, q *lifeboatv1.ListEventsRequest) []*lifeboatv1.EventView {
+	limit := int(q.Limit)
+	if limit <= 0 || limit > maxEvents {
+		limit = maxEvents
+	}
+	var out []*lifeboatv1.EventView
+	seq := s.EventsDown()
+	if q.After > 0 {
+		seq = s.EventsAfter(fsm.EventID(q.After))
+	}
+	for _, e := range seq {
+		if q.Subject != "" && q.Subject != e.Subject && !strings.HasSuffix(e.Subject, " "+q.Subject) {
+			continue
+		}
+		out = append(out, eventView(e))
+		if len(out) == limit {
+			break
+		}
+	}
+	if q.After == 0 {
+		slices.Reverse(out)
+	}
+	return out
+}
+
+func (n *Node) explain(_ *term, _ context.Context, q *lifeboatv1.ExplainRequest) (*lifeboatv1.ExplainResponse, error) {
+	s := n.fsm.State()
+	var lines []ha.Line
+	switch q.Kind {
+	case "vm":
+		v, _, err := findVM(s, q.Name)
+		if err != nil {
+			return nil, err
+		}
+		lines = ha.ExplainVM(s, v.ID)
+	case "host":
+		if lines = ha.ExplainHost(s, fsm.HostID(q.Name)); lines == nil {
+			return nil, notFound("there is no host %s; `lifeboat host list` shows them", q.Name)
+		}
+	case "work":
+		var id uint64
+		if _, err := fmt.Sscan(q.Name, &id); err != nil {
+			return nil, refuse("%q is not the number of a work item", q.Name)
+		}
+		w := s.Work(fsm.WorkID(id))
+		if w == nil {
+			return nil, notFound("there is no work %d; `lifeboat work list --all` shows what is kept", id)
+		}
+		lines = ha.ExplainVM(s, w.VM)
+	default:
+		return nil, refuse("%q cannot be explained; ask about a vm, a host or a work item", q.Kind)
+	}
+	r := &lifeboatv1.ExplainResponse{}
+	for _, l := range lines {
+		text := l.Text
+		if l.Time != 0 {
+			text = fmt.Sprintf("%s  [%d] %s", time.Unix(0, l.Time).UTC().Format("2006-01-02 15:04:05.000"), l.Index, l.Text)
+		}
+		r.Lines = append(r.Lines, text)
+	}
+	if len(r.Lines) == 0 {
+		return nil, connect.NewError(connect.CodeNotFound, errors.New("nothing is known about it"))
+	}
+	return r, nil
+}
+
+func (n *Node) readPolicy(*term, context.Context, *lifeboatv1.GetPolicyRequest) (*lifeboatv1.GetPolicyResponse, error) {
+	s := n.fsm.State()
+	r := &lifeboatv1.GetPolicyResponse{Index: s.Index}
+	def := fsm.DefaultPolicy()
+	for _, k := range fsm.PolicySettings() {
+		r.Settings = append(r.Settings, &lifeboatv1.Setting{Key: k.Key, Value: k.Get(s.Policy), DefaultValue: k.Get(def), Doc: k.Doc})
+	}
+	bmc, lease := ha.WorstCase(s.Policy)
+	r.Computed = []string{
+		fmt.Sprintf("host death to start order, worst case: %s with a power controller that answers at once, %s by the self-fence lease alone", bmc, lease),
+		fmt.Sprintf("a host that reaches no manager stops its protected VMs after %s, at most %s later its watchdog has", s.Policy.Lease, s.Policy.WatchdogBound),
+	}
+	return r, nil
+}

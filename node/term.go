@@ -1,0 +1,292 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	"golang.org/x/sync/errgroup"
+
+	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
+	"lifeboat/ha"
+)
+
+// term is one leadership of this node: from the barrier to the first sign that
+// it is over.
+type term struct {
+	node     *Node
+	log      hclog.Logger
+	number   uint64
+	start    time.Time
+	contacts *contacts
+	members  *members
+	reports  chan *pending
+	probes   *probeDesk
+	poke     chan struct{} // capacity 1: decide again
+	ticked   atomic.Int64  // mono of the last tick of watch
+
+	effects sync.WaitGroup
+	running map[string]bool // effects started in this term; decide's own
+}
+
+const (
+	canaryEvery = time.Second
+	// canaryStall is how long a leader may fail to commit before it steps down:
+	// with a stalled disk it would go on heartbeating for ever.
+	canaryStall = 5 * time.Second
+	watchEvery  = 200 * time.Millisecond
+	// gapAfter is how late watch may be before the process counts as frozen.
+	gapAfter = time.Second
+	// calm is the pause after a round in which the state machine refused
+	// something, so that a disagreement does not become a busy loop.
+	calm = 200 * time.Millisecond
+)
+
+var (
+	// errStalled: this leader cannot commit.
+	errStalled = errors.New("nothing could be committed for " + canaryStall.String())
+	// errTransfer: another node must lead.
+	errTransfer = errors.New("leadership must go to another node")
+)
+
+// lead runs one term. It returns when the term is over: ctx's end is not an
+// error, errStalled and errTransfer say that leadership must be given away.
+func (n *Node) lead(ctx context.Context) error {
+	if err := n.barrier(ctx); err != nil {
+		return err
+	}
+	number := n.raft.CurrentTerm()
+	t := &term{
+		node: n, log: n.log.With("term", number), number: number, start: time.Now(),
+		contacts: newContacts(), reports: make(chan *pending), probes: newProbeDesk(),
+		poke: make(chan struct{}, 1), running: map[string]bool{},
+	}
+	t.members = newMembers(t)
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return t.canary(gctx) })
+	g.Go(func() error { return t.watch(gctx) })
+	g.Go(func() error { return t.batch(gctx) })
+	g.Go(func() error { return t.members.watch(gctx) })
+	g.Go(func() error { return t.found(gctx) })
+	g.Go(func() error { return t.decide(gctx) })
+	n.term.Store(t)
+	t.log.Info("leading", "node", n.cfg.ID)
+	err := g.Wait()
+	n.term.CompareAndSwap(t, nil)
+	t.contacts.wakeAll()
+	t.effects.Wait() // they ended with gctx (S10)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// barrier waits until everything earlier terms committed is applied here.
+func (n *Node) barrier(ctx context.Context) error {
+	f := n.raft.Barrier(0)
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }()
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-done:
+		if errors.Is(err, raft.ErrLeadershipLost) || errors.Is(err, raft.ErrNotLeader) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("wait for the barrier: %w", err)
+		}
+		return nil
+	}
+}
+
+// mono is the time since the term began, on a monotonic clock.
+func (t *term) mono() time.Duration { return time.Since(t.start) }
+
+func (t *term) now() ha.Now { return ha.Now{Wall: time.Now().UnixNano(), Mono: t.mono()} }
+
+// again makes decide look at once.
+func (t *term) again() {
+	select {
+	case t.poke <- struct{}{}:
+	default:
+	}
+}
+
+// found creates the cluster's identity in the first term of all.
+func (t *term) found(ctx context.Context) error {
+	if t.node.fsm.State().ClusterID == "" {
+		_, err := t.propose(ctx, "", &logpb.Command{Body: &logpb.Command_ClusterInit{ClusterInit: &logpb.ClusterInit{
+			ClusterId: newID(), FeatureLevel: featureLevel}}})
+		var no *errRejected
+		if err != nil && !errors.As(err, &no) {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// canary proves every second that this term commits (S14).
+func (t *term) canary(ctx context.Context) error {
+	last := t.mono()
+	for seq := uint64(1); ; seq++ {
+		proposed := t.mono()
+		limited, cancel := context.WithTimeout(ctx, canaryStall-(proposed-last))
+		_, err := t.propose(limited, "", &logpb.Command{Body: &logpb.Command_Canary{Canary: &logpb.Canary{
+			Node: t.node.cfg.ID, Term: t.number, Seq: seq}}})
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, context.DeadlineExceeded):
+			return errStalled
+		case err != nil:
+			return err
+		}
+		last = t.mono()
+		t.node.metrics.commit.Observe((last - proposed).Seconds())
+		t.contacts.committed(proposed)
+		if !pause(ctx, canaryEvery-(last-proposed)) {
+			return nil
+		}
+	}
+}
+
+// watch notices that the process was frozen: then the silence of the hosts is
+// its own.
+func (t *term) watch(ctx context.Context) error {
+	t.ticked.Store(int64(t.mono()))
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			t.listened()
+			t.ticked.Store(int64(t.mono()))
+		}
+	}
+}
+
+// listened restarts detection when the process has just been away.
+func (t *term) listened() {
+	now := t.mono()
+	if last := time.Duration(t.ticked.Load()); now-last > gapAfter {
+		t.log.Warn("this process was frozen; silence is counted anew", "for", (now - last).Round(time.Millisecond))
+		t.contacts.gap(now)
+		t.ticked.Store(int64(now))
+	}
+}
+
+// decide makes the state true, as ha says, whenever something has changed.
+func (t *term) decide(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		changed := t.node.fsm.Changed()
+		s := t.node.fsm.State()
+		t.listened()
+		soft := t.contacts.soft()
+		soft.Executor = fmt.Sprintf("%s in term %d", t.node.cfg.ID, t.number)
+		soft.Machine = fsm.HostID(t.node.cfg.Host)
+		now := t.now()
+		plan := ha.Decide(s, soft, now)
+		if plan.Transfer != "" {
+			return fmt.Errorf("%w: %s", errTransfer, plan.Transfer)
+		}
+		t.ensure(ctx, plan.Effects)
+		calmly, err := t.carryOut(ctx, plan.Commands)
+		if err != nil {
+			return err
+		}
+		wait := plan.Wake - t.mono()
+		if calmly {
+			wait = max(wait, calm)
+		} else if len(plan.Commands) > 0 {
+			continue
+		}
+		timer.Reset(max(wait, time.Millisecond))
+		if calmly {
+			changed = nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-t.poke:
+		case <-changed:
+		}
+	}
+	return nil
+}
+
+// carryOut proposes commands in order and waits for all of them. refused: the
+// state machine said no to one of them, which happens when the state has moved
+// on since.
+func (t *term) carryOut(ctx context.Context, commands []*logpb.Command) (refused bool, err error) {
+	futures := make([]raft.ApplyFuture, 0, len(commands))
+	for _, c := range commands {
+		f, err := t.submit("", c)
+		if err != nil {
+			return refused, err
+		}
+		futures = append(futures, f)
+	}
+	for _, f := range futures {
+		_, err := t.await(ctx, f)
+		var no *errRejected
+		switch {
+		case ctx.Err() != nil:
+			return refused, nil
+		case errors.As(err, &no):
+			refused = true
+			t.log.Debug("the state machine refused a decision", "reason", no.reason)
+		case err != nil:
+			return refused, err
+		}
+	}
+	return refused, nil
+}
+
+// wakeParked answers agents that wait for news as soon as there is some.
+func (n *Node) wakeParked(ctx context.Context) error {
+	for {
+		changed := n.fsm.Changed()
+		if t := n.term.Load(); t != nil {
+			t.contacts.wakeNews(n.fsm.State())
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+		if !pause(ctx, wakePause) { // many entries, one look
+			return nil
+		}
+	}
+}
+
+// wakePause joins the news of entries that come close together.
+const wakePause = 2 * time.Millisecond
+
+// pause waits; false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,249 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/hashicorp/raft"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/fence"
+	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
+	"lifeboat/transport"
+)
+
+// write commits a command of the operator who asks.
+func (t *term) write(ctx context.Context, cmd *logpb.Command, message string) (*lifeboatv1.WriteResponse, error) {
+	id, _ := transport.IdentityFromContext(ctx)
+	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
+	defer cancel()
+	r, err := t.propose(ctx, string(id.Kind)+"/"+id.Name, cmd)
+	if err != nil {
+		return nil, err
+	}
+	return &lifeboatv1.WriteResponse{Index: r.Index, Message: message}, nil
+}
+
+func (t *term) setPolicy(ctx context.Context, q *lifeboatv1.SetPolicyRequest) (*lifeboatv1.WriteResponse, error) {
+	c := &logpb.PolicySet{}
+	for _, s := range q.Settings {
+		c.Settings = append(c.Settings, &logpb.Setting{Key: valid(s.Key), Value: valid(s.Value)})
+	}
+	return t.write(ctx, &logpb.Command{Body: &logpb.Command_PolicySet{PolicySet: c}}, "")
+}
+
+func (t *term) protectVM(ctx context.Context, q *lifeboatv1.ProtectVMRequest) (*lifeboatv1.WriteResponse, error) {
+	v, h, err := findVM(t.node.fsm.State(), q.Vm)
+	if err != nil {
+		return nil, err
+	}
+	c := &logpb.VMProtect{Vm: v.ID[:], Protect: &logpb.Protection{On: q.On, Ha: valid(q.Ha), Priority: valid(q.Priority), MaxRestart: q.MaxRestart, MaxRelocate: q.MaxRelocate}}
+	message := fmt.Sprintf("VM %s on host %s is no longer protected", v.Name, h.ID)
+	if q.On {
+		message = fmt.Sprintf("VM %s on host %s is protected", v.Name, h.ID)
+		switch {
+		case v.Spec != nil && len(v.Spec.Local) > 0:
+			message += "; but it cannot start elsewhere: " + strings.Join(v.Spec.Local, ", ") + ". If its host dies it waits for the host"
+		case v.Spec == nil:
+			message += "; its definition is read within the next beats"
+		}
+	}
+	return t.write(ctx, &logpb.Command{Body: &logpb.Command_VmProtect{VmProtect: c}}, message)
+}
+
+func (t *term) controlVM(ctx context.Context, q *lifeboatv1.ControlVMRequest) (*lifeboatv1.WriteResponse, error) {
+	v, _, err := findVM(t.node.fsm.State(), q.Vm)
+	if err != nil {
+		return nil, err
+	}
+	action := map[string]uint32{"start": fsm.VMStart, "stop": fsm.VMStop, "clear": fsm.VMClear}[q.Action]
+	if action == 0 {
+		return nil, refuse("%q is no action on a VM; it is start, stop or clear", q.Action)
+	}
+	return t.write(ctx, &logpb.Command{Body: &logpb.Command_VmControl{VmControl: &logpb.VMControl{Vm: v.ID[:], Action: action}}},
+		fmt.Sprintf("%s of VM %s is under way; `lifeboat work list` shows it", q.Action, v.Name))
+}
+
+func (t *term) controlHost(ctx context.Context, q *lifeboatv1.ControlHostRequest) (*lifeboatv1.WriteResponse, error) {
+	s := t.node.fsm.State()
+	h := s.Host(fsm.HostID(q.Host))
+	if h == nil || h.Status == fsm.Removed {
+		return nil, notFound("there is no host %s; `lifeboat host list` shows them", q.Host)
+	}
+	if q.Action == "confirm-dead" {
+		return t.confirmDead(ctx, h, q.Force)
+	}
+	actions := map[string]uint32{"enable": 1, "disable": 2, "maintenance-on": 3, "maintenance-off": 4, "remove": 5}
+	action := actions[q.Action]
+	if action == 0 {
+		return nil, refuse("%q is no action on a host; it is enable, disable, maintenance-on, maintenance-off, remove or confirm-dead", q.Action)
+	}
+	return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: q.Host, Action: action}}}, "")
+}
+
+// confirmDead is an operator's word that a host is dead: proof, if nothing is
+// heard from it (S24).
+func (t *term) confirmDead(ctx context.Context, h *fsm.Host, force bool) (*lifeboatv1.WriteResponse, error) {
+	quiet, ok := t.contacts.lastHeard(h.ID, t.mono())
+	if ok && quiet < t.node.fsm.State().Policy.SuspectAfter() && !force {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf(
+			"host %s was heard %.1f s ago: it is not dead, and its VMs would run twice; cut its power first (--force overrides this)", h.ID, quiet.Seconds()))
+	}
+	n := h.RunsProtected()
+	return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostFenced{HostFenced: &logpb.HostFenced{
+		Host: string(h.ID), Epoch: h.Epoch, Force: force, Proof: &logpb.Proof{Kind: uint32(fsm.ProofOperator), By: "operator", Detail: "declared dead by hand"}}}},
+		fmt.Sprintf("host %s is taken to be dead; %d protected VMs start elsewhere", h.ID, n))
+}
+
+const identityTimeout = 10 * time.Second
+
+// setFence replaces a host's fence levels. A controller whose machine is not
+// named is asked now, and its answer pinned (S9).
+func (t *term) setFence(ctx context.Context, q *lifeboatv1.SetFenceRequest) (*lifeboatv1.WriteResponse, error) {
+	h := t.node.fsm.State().Host(fsm.HostID(q.Host))
+	if h == nil || h.Status == fsm.Removed {
+		return nil, notFound("there is no host %s; it must register once before it can be given fence levels", q.Host)
+	}
+	c := &logpb.HostFenceLevels{Host: q.Host}
+	var told []string
+	for i, l := range q.Levels {
+		level, err := t.level(ctx, h, l)
+		if err != nil {
+			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("fence level %d (%s): %w", i+1, l.Driver, err))
+		}
+		text := l.Driver
+		if level.Identity != "" {
+			text += " (machine " + level.Identity + ")"
+		}
+		told = append(told, text)
+		c.Levels = append(c.Levels, level)
+	}
+	message := fmt.Sprintf("host %s has no fence level: nothing proves it dead but an operator", h.ID)
+	if len(told) > 0 {
+		message = fmt.Sprintf("fence levels of host %s: %s", h.ID, strings.Join(told, ", "))
+	}
+	return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostFenceLevels{HostFenceLevels: c}}, message)
+}
+
+func (t *term) level(ctx context.Context, h *fsm.Host, l *lifeboatv1.FenceSpec) (*logpb.FenceLevel, error) {
+	out := &logpb.FenceLevel{Driver: valid(l.Driver), Address: valid(l.Address), User: valid(l.User), Identity: valid(l.Identity), TimeoutNs: l.TimeoutMs * int64(time.Millisecond)}
+	if l.Driver == fsm.DriverLease || l.Driver == fsm.DriverManual {
+		return out, nil
+	}
+	for _, k := range sortedKeys(l.Options) {
+		out.Options = append(out.Options, &logpb.Setting{Key: valid(k), Value: valid(l.Options[k])})
+	}
+	if l.Password != "" {
+		out.Secret = t.node.sealer.seal([]byte(l.Password), secretOf(h.ID))
+	}
+	d, err := t.node.deps.Fences.Open(fence.Target{Driver: l.Driver, Address: l.Address, User: l.User, Password: fence.NewSecret(l.Password), Options: l.Options})
+	if err != nil {
+		return nil, err
+	}
+	if out.Identity != "" {
+		return out, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
+	defer cancel()
+	id, err := d.Identity(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the machine behind it could not be asked for: %w; mend that, or name the machine with identity", err)
+	}
+	if !fence.UsableIdentity(id) {
+		return nil, fmt.Errorf("it names its machine %q, which says nothing; name the machine with identity", id)
+	}
+	out.Identity = valid(id)
+	return out, nil
+}
+
+func (t *term) controlWork(ctx context.Context, q *lifeboatv1.ControlWorkRequest) (*lifeboatv1.WriteResponse, error) {
+	action := map[string]uint32{"cancel": fsm.WorkCancel, "retry": fsm.WorkRetry}[q.Action]
+	if action == 0 {
+		return nil, refuse("%q is no action on work; it is cancel or retry", q.Action)
+	}
+	return t.write(ctx, &logpb.Command{Body: &logpb.Command_WorkUpdate{WorkUpdate: &logpb.WorkUpdate{Work: q.Id, Action: action}}}, "")
+}
+
+func (t *term) controlAlert(ctx context.Context, q *lifeboatv1.ControlAlertRequest) (*lifeboatv1.WriteResponse, error) {
+	action := map[string]uint32{"ack": 1, "resolve": 2}[q.Action]
+	if action == 0 {
+		return nil, refuse("%q is no action on an alert; it is ack or resolve", q.Action)
+	}
+	return t.write(ctx, &logpb.Command{Body: &logpb.Command_AlertUpdate{AlertUpdate: &logpb.AlertUpdate{Id: q.Id, Action: action}}}, "")
+}
+
+func (t *term) controlHA(ctx context.Context, q *lifeboatv1.ControlHARequest) (*lifeboatv1.WriteResponse, error) {
+	if q.Action != "arm" && q.Action != "disarm" {
+		return nil, refuse("%q is no action on HA; it is arm or disarm", q.Action)
+	}
+	message := "HA is armed"
+	if q.Action == "disarm" {
+		message = "HA is disarmed: nothing is fenced or restarted until `lifeboat ha arm`"
+	}
+	return t.write(ctx, &logpb.Command{Body: &logpb.Command_Arm{Arm: &logpb.Arm{Armed: q.Action == "arm"}}}, message)
+}
+
+const memberTimeout = 10 * time.Second
+
+func (t *term) controlNode(ctx context.Context, q *lifeboatv1.ControlNodeRequest) (*lifeboatv1.WriteResponse, error) {
+	switch q.Action {
+	case "transfer-leadership":
+		return t.transfer(ctx)
+	case "remove":
+		return t.removeNode(ctx, q.Id, q.Force)
+	}
+	return nil, refuse("%q is no action on a node; it is remove or transfer-leadership", q.Action)
+}
+
+func (t *term) transfer(ctx context.Context) (*lifeboatv1.WriteResponse, error) {
+	if err := t.node.giveAway(ctx); err != nil {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("leadership could not be given away: %w", err))
+	}
+	return &lifeboatv1.WriteResponse{Message: "node " + t.node.cfg.ID + " has given its leadership away"}, nil
+}
+
+// removeNode takes a node out of the cluster. It is refused when the rest could
+// not survive a failure, unless forced.
+func (t *term) removeNode(ctx context.Context, id string, force bool) (*lifeboatv1.WriteResponse, error) {
+	n := t.node
+	f := n.raft.GetConfiguration()
+	if err := f.Error(); err != nil {
+		return nil, fmt.Errorf("read the members: %w", err)
+	}
+	s := n.fsm.State()
+	member, up := false, 0
+	for _, srv := range f.Configuration().Servers {
+		if string(srv.ID) == id {
+			member = true
+			continue
+		}
+		if x := s.Node(fsm.NodeID(srv.ID)); x != nil && x.State != fsm.NodeDown {
+			up++
+		}
+	}
+	rest := len(f.Configuration().Servers) - 1
+	switch {
+	case !member:
+		return nil, notFound("node %s is not a member; `lifeboat node list` shows them", id)
+	case id == n.cfg.ID:
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s leads; give leadership away first with `lifeboat node transfer-leadership`", id))
+	case up <= rest/2 && !force:
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("without %s only %d of %d nodes would be up, which is no majority; bring the others up first (--force overrides this)", id, up, rest))
+	}
+	done := make(chan error, 1)
+	change := n.raft.RemoveServer(raft.ServerID(id), f.Index(), memberTimeout)
+	go func() { done <- change.Error() }()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case err := <-done:
+		if err != nil {
+			return nil, connect.NewError(connect.CodeAborted, fmt.Errorf("remove node %s: %w", id, err))
+		}
+	}
+	return &lifeboatv1.WriteResponse{Index: change.Index(), Message: "node " + id + " has left the cluster"}, nil
+}
