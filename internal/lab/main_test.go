@@ -49,6 +49,18 @@ func (s *sharedLab) close() error {
 	return s.lab.Close()
 }
 
+// repair undoes what a failed test has left, so that the next one is not blamed.
+func (s *sharedLab) repair(t *testing.T) {
+	ctx := context.WithoutCancel(t.Context())
+	for n := 1; n <= 3; n++ {
+		for _, err := range []error{s.lab.BMCHeal(n), s.lab.BMCUp(ctx, n), s.lab.Heal(ctx, n), s.lab.Reset(ctx, n), s.lab.WaitLibvirtd(ctx, n)} {
+			if err != nil {
+				t.Errorf("repair h%d: %v", n, err)
+			}
+		}
+	}
+}
+
 // logBuffer keeps the lab's log for the test that fails.
 type logBuffer struct {
 	mu   sync.Mutex
@@ -85,6 +97,7 @@ func theLab(t *testing.T) *Lab {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the lab's log of this test:\n%s", s.log.String()[start:])
+			s.repair(t)
 		}
 	})
 	return s.lab
