@@ -45,7 +45,7 @@ type Config struct {
 	MachineIDFile string // empty: DefaultMachineIDFile
 
 	Watchdog Watchdog      // nil: none
-	Bound    time.Duration // the watchdog bites this long after the last pet; 0: 10 s
+	Bound    time.Duration // the watchdog bites this long after the last pet; 0: 5 s, the default of the policy watchdog_bound
 
 	Logger hclog.Logger // nil: silent
 
@@ -67,7 +67,7 @@ type Config struct {
 	die <-chan struct{} // tests: ends the process as a SIGKILL would
 }
 
-const defaultBound = 10 * time.Second
+const defaultBound = 5 * time.Second
 
 func (c Config) withDefaults() (Config, error) {
 	switch {

@@ -25,7 +25,8 @@ const (
 	dictionaryID = 0x6c62_0001
 	// maxDefinition is the largest domain definition that is accepted, in bytes.
 	maxDefinition = 1 << 20
-	secretKeySize = 32
+	// SecretKeySize is the size of the cluster's secret key, in bytes.
+	SecretKeySize = 32
 )
 
 // sealer compresses and encrypts what must not be read in the log: domain
@@ -43,8 +44,8 @@ func loadSealer(path string) (*sealer, error) {
 		return nil, fmt.Errorf("read secret key: %w (make one with `lifeboat ca secret-key` and give every node the same)", err)
 	}
 	key, err := hex.DecodeString(strings.TrimSpace(string(raw)))
-	if err != nil || len(key) != secretKeySize {
-		return nil, fmt.Errorf("read secret key: %s must hold %d hexadecimal digits", path, 2*secretKeySize)
+	if err != nil || len(key) != SecretKeySize {
+		return nil, fmt.Errorf("read secret key: %s must hold %d hexadecimal digits", path, 2*SecretKeySize)
 	}
 	return newSealer(key)
 }

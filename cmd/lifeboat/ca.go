@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,14 +11,16 @@ import (
 	"time"
 
 	"lifeboat/internal/cli"
+	"lifeboat/node"
 	"lifeboat/transport"
 	"lifeboat/transport/pki"
 )
 
 // CACmd is 'lifeboat ca'.
 type CACmd struct {
-	Init  CAInitCmd  `cmd:"" help:"Make the CA of a new cluster. Keep its key on your machine, not on a node."`
-	Issue CAIssueCmd `cmd:"" help:"Make a key and a certificate for a node, a host or an operator."`
+	Init   CAInitCmd   `cmd:"" help:"Make the CA of a new cluster. Keep its key on your machine, not on a node."`
+	Issue  CAIssueCmd  `cmd:"" help:"Make a key and a certificate for a node, a host or an operator."`
+	Secret CASecretCmd `cmd:"" name:"secret-key" help:"Make the key that seals definitions and passwords in the log. Every node gets the same."`
 }
 
 // CAInitCmd is 'lifeboat ca init'.
@@ -114,6 +117,30 @@ func (c *CAIssueCmd) checkFree(base string) error {
 		}
 	}
 	return nil
+}
+
+// CASecretCmd is 'lifeboat ca secret-key'.
+type CASecretCmd struct {
+	File string `arg:"" help:"File to write; it must not exist."`
+}
+
+// Run makes a secret key.
+func (c *CASecretCmd) Run(env *cli.Env, g *cli.Globals) error {
+	key := make([]byte, node.SecretKeySize)
+	_, _ = rand.Read(key) // never fails
+	f, err := os.OpenFile(c.File, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("make secret key: %w", err)
+	}
+	if _, err := fmt.Fprintf(f, "%x\n", key); err != nil {
+		return errors.Join(fmt.Errorf("write secret key: %w", err), f.Close())
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write secret key: %w", err)
+	}
+	return cli.PrintValue(env, g, struct {
+		File string `json:"file"`
+	}{c.File}, fmt.Sprintf("Wrote %s. Copy it to every management node and keep it: what is sealed in the log cannot be read without it.", c.File))
 }
 
 func rfc3339(t time.Time) string { return t.UTC().Format(time.RFC3339) }

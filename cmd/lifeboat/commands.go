@@ -20,6 +20,10 @@ type CLI struct {
 	Policy PolicyCmd `cmd:"" group:"Manage:" help:"Cluster-wide settings."`
 	HA     HACmd     `cmd:"" name:"ha" group:"Manage:" help:"Arm or disarm failover of the whole cluster."`
 
+	Server   ServerCmd   `cmd:"" group:"Run:" help:"Run a management node."`
+	Agent    AgentCmd    `cmd:"" group:"Run:" help:"Run the agent of a host."`
+	Watchdog WatchdogCmd `cmd:"" name:"agent-watchdog" hidden:"" help:"The process behind an agent's external watchdog."`
+
 	CA         CACmd         `cmd:"" name:"ca" group:"Set up:" help:"Make the cluster's certificates. Works offline."`
 	Completion CompletionCmd `cmd:"" group:"Set up:" help:"Print a completion script for a shell."`
 	Version    VersionCmd    `cmd:"" group:"Set up:" help:"Show which lifeboat this is."`

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"lifeboat/agent"
+	"lifeboat/internal/cli"
+	"lifeboat/transport"
+)
+
+// AgentCmd is 'lifeboat agent'.
+type AgentCmd struct {
+	Config string `required:"" short:"c" placeholder:"FILE" help:"YAML configuration of this host's agent; see deploy/examples."`
+}
+
+// Run is a host's agent until a signal ends it. VMs are not touched by that.
+func (c *AgentCmd) Run(ctx context.Context, env *cli.Env) error {
+	f, err := agent.LoadConfig(c.Config)
+	if err != nil {
+		return cli.Usage("", "%w", err)
+	}
+	log := newLogger(env.Stderr, "lifeboat", f.Log.Level, f.Log.Format)
+	creds, err := transport.LoadCredentials(f.Files(), log.Named("tls"))
+	if err != nil {
+		return cli.Usage("", "%w", err)
+	}
+	hv, err := openHypervisor(f.HostID, f.Hypervisor, f.SharedDirs, log.Named("hypervisor"))
+	if err != nil {
+		return cli.Usage("correct hypervisor in "+c.Config, "%w", err)
+	}
+	conf, err := agent.Build(f, agent.Deps{Credentials: creds, Hypervisor: hv, Version: env.Build.Version, Logger: log})
+	if err != nil {
+		return errors.Join(cli.Usage("", "%w", err), hv.Close())
+	}
+	return errors.Join(agent.Run(ctx, conf), hv.Close())
+}
+
+// WatchdogCmd is the process behind an external watchdog. Agents start it.
+type WatchdogCmd struct {
+	Socket string   `required:"" placeholder:"PATH" help:"Where agents connect."`
+	Reset  []string `arg:"" optional:"" passthrough:"" help:"Command that resets the machine; left out: sysrq."`
+}
+
+// Run watches until it is idle.
+func (c *WatchdogCmd) Run(ctx context.Context, env *cli.Env) error {
+	if len(c.Reset) > 0 && c.Reset[0] == "--" {
+		c.Reset = c.Reset[1:]
+	}
+	return agent.ServeWatchdog(ctx, agent.ServeOptions{Socket: c.Socket, Reset: c.Reset, Logger: newLogger(env.Stderr, "watchdog", "", "")})
+}

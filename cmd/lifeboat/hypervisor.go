@@ -1,0 +1,78 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+
+	"lifeboat/hypervisor"
+	"lifeboat/hypervisor/libvirt"
+	"lifeboat/hypervisor/mem"
+)
+
+// openHypervisor opens what an agent's hypervisor URI names: libvirt, or for
+// "mem:" a hypervisor in memory.
+func openHypervisor(host, uri string, shared []string, log hclog.Logger) (hypervisor.Hypervisor, error) {
+	if !strings.HasPrefix(uri, "mem:") {
+		return libvirt.Open(uri, libvirt.Options{Logger: log, SharedDirs: shared})
+	}
+	return openMem(host, uri)
+}
+
+// openMem is a hypervisor that lives and dies with this process:
+//
+//	mem:[///DIR[?journal=FILE][&start=1]]
+//
+// Domains defined in DIR/domains/*.xml are there from the start, and run with
+// start=1. Every start and stop is appended to the journal.
+func openMem(host, uri string) (hypervisor.Hypervisor, error) {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return nil, fmt.Errorf("hypervisor %q is not a valid URI: %w", uri, err)
+	}
+	opts := mem.Options{Name: host, Storages: []*mem.Storage{
+		mem.NewStorage(mem.StorageOptions{Name: "shared", Dir: "/srv/vms", Shared: true}),
+		mem.NewStorage(mem.StorageOptions{Name: "local-" + host, Dir: "/var/lib/libvirt/images"}),
+	}}
+	if path := u.Query().Get("journal"); path != "" {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("open journal: %w", err)
+		}
+		// One write a line, appended: processes share the file. It stays open
+		// as long as the process.
+		opts.OnEvent = func(e mem.JournalEntry) {
+			if line, err := json.Marshal(e); err == nil {
+				_, _ = f.Write(append(line, '\n'))
+			}
+		}
+	}
+	h := mem.NewHost(opts)
+	if u.Path == "" {
+		return h, nil
+	}
+	files, err := filepath.Glob(filepath.Join(u.Path, "domains", "*.xml"))
+	if err != nil {
+		return nil, fmt.Errorf("read domains: %w", err)
+	}
+	running := u.Query().Get("start") == "1"
+	for _, name := range files {
+		xml, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("read domain: %w", err)
+		}
+		if err := h.Define(xml, running); err != nil {
+			return nil, fmt.Errorf("define %s: %w", name, err)
+		}
+	}
+	if running { // autostart starts them when the power comes on, as at a boot
+		h.PowerOff()
+		h.PowerOn()
+	}
+	return h, nil
+}

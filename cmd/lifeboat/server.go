@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-metrics"
+	metricsprom "github.com/hashicorp/go-metrics/prometheus"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lifeboat/fence"
+	"lifeboat/fence/agentexec"
+	"lifeboat/fence/ipmi"
+	"lifeboat/fence/redfish"
+	"lifeboat/internal/cli"
+	"lifeboat/node"
+	"lifeboat/transport"
+)
+
+// ServerCmd is 'lifeboat server'.
+type ServerCmd struct {
+	Config string `required:"" short:"c" placeholder:"FILE" help:"YAML configuration of this node; see deploy/examples."`
+	Check  bool   `help:"Check the configuration and the certificate, and stop."`
+}
+
+// Run is a management node until a signal ends it.
+func (c *ServerCmd) Run(ctx context.Context, env *cli.Env) error {
+	cfg, err := node.LoadConfig(c.Config)
+	if err != nil {
+		return cli.Usage("", "%w", err)
+	}
+	log := newLogger(env.Stderr, "lifeboat", cfg.Log.Level, cfg.Log.Format)
+	creds, err := transport.LoadCredentials(transport.Files{Cert: cfg.Cert, Key: cfg.Key, CA: cfg.CA}, log.Named("tls"))
+	if err != nil {
+		return cli.Usage("", "%w", err)
+	}
+	if c.Check {
+		_, err := fmt.Fprintf(env.Stdout, "%s is valid: node %s at %s, certificate until %s\n", c.Config, cfg.ID, cfg.Advertise, rfc3339(creds.Expires()))
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	if err := raftMetrics(registry); err != nil {
+		return err
+	}
+	return node.Run(ctx, cfg, node.Deps{Log: log, Creds: creds, Fences: fences(), Version: env.Build.Version, Registry: registry})
+}
+
+// raftMetrics points the metrics of Raft and its store to a registry. They have
+// one global sink in a process.
+func raftMetrics(registry *prometheus.Registry) error {
+	sink, err := metricsprom.NewPrometheusSinkFrom(metricsprom.PrometheusOpts{Registerer: registry, Expiration: time.Minute, Name: "raft"})
+	if err != nil {
+		return fmt.Errorf("collect raft metrics: %w", err)
+	}
+	conf := metrics.DefaultConfig("")
+	conf.EnableHostname, conf.EnableRuntimeMetrics = false, false
+	if _, err := metrics.NewGlobal(conf, sink); err != nil {
+		return fmt.Errorf("collect raft metrics: %w", err)
+	}
+	return nil
+}
+
+// fences are the power controllers this program can talk to.
+func fences() fence.Registry {
+	return fence.NewRegistry(ipmi.Kind(), redfish.Kind(), agentexec.Kind())
+}
