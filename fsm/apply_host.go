@@ -58,7 +58,7 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 	h.ProbeAddrs = c.ProbeAddrs
 	h.Inventory = inventoryFromLog(c.Inventory)
 	h.Labels = labelsFromLog(c.Labels)
-	h.Watchdog, h.BoundNS, h.Node = Watchdog(c.Watchdog), c.WatchdogBoundNs, NodeID(c.NodeId)
+	h.Watchdog, h.BoundNS, h.Node = watchdogFromLog(c.Watchdog), c.WatchdogBoundNs, NodeID(c.NodeId)
 	h.Epoch++
 	h.Seq = 0
 	h.Lease = nil // armed anew by the agent's next report (S12)
@@ -283,6 +283,10 @@ func (t *tx) hostUnproven(c *logpb.HostUnproven) string {
 	return ""
 }
 
+// unreadable begins the cause of an alert about a part of an inventory, so that
+// no name of a part is taken for another cause.
+const unreadable = "unreadable: "
+
 // inventoryAlerts raises an alert for every part of an inventory that could
 // not be read and resolves those that can be read again.
 func (t *tx) inventoryAlerts(h, old *Host) {
@@ -292,14 +296,14 @@ func (t *tx) inventoryAlerts(h, old *Host) {
 		if old != nil && old.Inventory != nil && slices.Contains(old.Inventory.Problems, p) {
 			continue
 		}
-		t.raise(AlertKey{AlertHost, string(h.ID), p.Part}, Warning, "Host %s is Up, but a part of it could not be read: %s: %s. VMs that need it are not placed there.", h.ID, p.Part, p.Message)
+		t.raise(AlertKey{AlertHost, string(h.ID), unreadable + p.Part}, Warning, "Host %s is Up, but a part of it could not be read: %s: %s. VMs that need it are not placed there.", h.ID, p.Part, p.Message)
 	}
 	if old == nil || old.Inventory == nil {
 		return
 	}
 	for _, p := range old.Inventory.Problems {
 		if !now[p.Part] {
-			t.resolve(AlertKey{AlertHost, string(h.ID), p.Part}, "%s can be read again", p.Part)
+			t.resolve(AlertKey{AlertHost, string(h.ID), unreadable + p.Part}, "%s can be read again", p.Part)
 		}
 	}
 }

@@ -134,6 +134,9 @@ func (t *tx) alertUpdate(c *logpb.AlertUpdate) string {
 }
 
 func (t *tx) brake(c *logpb.Brake) string {
+	if c.On && c.Reason == "" {
+		return "the brake needs a reason"
+	}
 	was := t.s.Brake(c.Domain)
 	key := AlertKey{AlertBrake, c.Domain, "held"}
 	switch {

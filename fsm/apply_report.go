@@ -366,6 +366,9 @@ func (p *reporting) offDuringWork(v *VM, w *Work, e *vmEntry) {
 		}
 		// Whatever was wanted, it runs or ran elsewhere (S18).
 		p.endWork(v, w, Done, fmt.Sprintf("not needed: it has left host %s", p.host.ID))
+		if !v.Protected() || !v.Wanted {
+			return
+		}
 		p.openWork(v, WorkHA, Investigating, CauseMigrated, p.host.ID, "it left host "+string(p.host.ID)+"; every host is asked where it is")
 	case w.Step == Restarting:
 		// The start went through and it died again before we saw it run.
@@ -419,7 +422,9 @@ func (p *reporting) missing(v *VM) (forget bool) {
 		p.dropOrder(OrderStart, v.ID)
 		p.endWork(v, w, Done, fmt.Sprintf("not needed: host %s is heard again, without the VM", p.host.ID))
 		missing()
-		p.openWork(v, WorkHA, Investigating, CauseMissing, p.host.ID, search)
+		if v.Protected() && v.Wanted {
+			p.openWork(v, WorkHA, Investigating, CauseMissing, p.host.ID, search)
+		}
 	case w.Step == Investigating && was != PowerOff:
 		missing()
 	}

@@ -125,7 +125,7 @@ func (t *tx) unprotect(v *VM, host HostID, to ProtectedBy) {
 	v.ProtectedBy, v.Error = to, ""
 	// An order that may have been handed out is not taken back by forgetting it
 	// (S4): its work ends with the host's word.
-	if w := t.s.Work(v.Work); w != nil && w.Step != Restarting && w.Step != Stopping {
+	if w := t.s.Work(v.Work); w != nil && !handedOut(t.s.Host(host), v, w) {
 		t.endWork(v, w, Cancelled, "the VM is no longer protected")
 	}
 	t.assigned(host)
@@ -144,7 +144,7 @@ func (t *tx) vmProtect(c *logpb.VMProtect) string {
 		if no := checkProtection(c.Protect); no != "" {
 			return no
 		}
-		if w := t.s.Work(v.Work); w != nil && c.Protect.Ha == HANone.String() && (w.Step == Restarting || w.Step == Stopping) {
+		if w := t.s.Work(v.Work); w != nil && c.Protect.Ha == HANone.String() && handedOut(h, &v, w) {
 			return fmt.Sprintf("VM %s is being started or stopped (work %d); wait until that has ended", v.Name, w.ID)
 		}
 		t.protect(&v, h.ID, ByOperator, c.Protect)
@@ -152,7 +152,7 @@ func (t *tx) vmProtect(c *logpb.VMProtect) string {
 		if v.ProtectedBy == Unprotected || v.ProtectedBy == OptedOut {
 			return ""
 		}
-		if w := t.s.Work(v.Work); w != nil && (w.Step == Restarting || w.Step == Stopping) {
+		if w := t.s.Work(v.Work); w != nil && handedOut(h, &v, w) {
 			return fmt.Sprintf("VM %s is being started or stopped (work %d); wait until that has ended", v.Name, w.ID)
 		}
 		t.unprotect(&v, h.ID, OptedOut)
@@ -200,21 +200,22 @@ func (t *tx) vmControl(c *logpb.VMControl) string {
 		t.resolve(AlertKey{AlertVM, v.Name, "error"}, "started by %s", t.actor)
 	case VMStop:
 		w := t.s.Work(v.Work)
+		// One whose state is not known may run: it is told to stop as well.
+		tell := v.Power != PowerOff && !v.Gone && h.Status == Up
 		switch {
-		case v.Power == PowerOff && w == nil && !v.Wanted:
-			return fmt.Sprintf("VM %s is not running", v.Name)
-		case w != nil && (w.Step == Restarting || w.Step == Stopping):
+		case w != nil && handedOut(h, &v, w):
 			return fmt.Sprintf("VM %s is being started or stopped (work %d); wait until that has ended", v.Name, w.ID)
 		case v.Power == PowerOn && h.Status != Up:
 			return fmt.Sprintf("host %s of VM %s is %s; it cannot be told", h.ID, v.Name, h.Status)
+		case !tell && w == nil && !v.Wanted:
+			return fmt.Sprintf("VM %s is not running", v.Name)
 		}
 		if w != nil {
 			t.endWork(&v, w, Cancelled, "stopped by "+t.actor)
 		}
 		v.Wanted, v.Error = false, ""
 		t.resolve(AlertKey{AlertVM, v.Name, "error"}, "stopped by %s", t.actor)
-		// One whose state is not known may run: it is told to stop as well.
-		if v.Power != PowerOff && !v.Gone && h.Status == Up {
+		if tell {
 			w := t.openWork(&v, WorkStop, Stopping, CauseOperator, h.ID, "stop asked for by "+t.actor)
 			n := edit(t.s.Host(h.ID))
 			t.order(n, OrderStop, &v, v.Incarnation, w.ID)

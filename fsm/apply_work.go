@@ -27,6 +27,13 @@ func (t *tx) putWork(w *Work) {
 	t.s.work.set(w.ID, w)
 }
 
+// handedOut reports whether the owner of a VM may act on an order of this work
+// already: then the work ends with its word or its death, not before (S4).
+func handedOut(h *Host, v *VM, w *Work) bool {
+	return w.Step == Restarting || w.Step == Stopping ||
+		!v.Gone && (h.order(OrderStart, v.ID) != nil || h.order(OrderDestroy, v.ID) != nil)
+}
+
 // investigate sends work back to looking for the VM (S18).
 func (t *tx) investigate(w *Work, reason string) {
 	n := *w
@@ -181,8 +188,8 @@ func (t *tx) workUpdate(c *logpb.WorkUpdate) string {
 		if w.Step.Ended() {
 			return fmt.Sprintf("work %d has already ended (%s)", w.ID, w.Step)
 		}
-		if w.Step == Restarting || w.Step == Stopping {
-			return fmt.Sprintf("work %d cannot be cancelled: host %s already has the order; stop the VM instead with `lifeboat vm stop %s`", w.ID, w.Target, v.Name)
+		if handedOut(h, &v, w) {
+			return fmt.Sprintf("work %d cannot be cancelled: host %s may have the order already; wait until it has answered or is proven dead", w.ID, h.ID)
 		}
 		v.Wanted = false
 		t.endWork(&v, w, Cancelled, "cancelled by "+t.actor)

@@ -40,6 +40,14 @@ func InventoryToLog(inv *Inventory) *logpb.Inventory {
 	return p
 }
 
+// watchdogFromLog reads a kind it does not know as none, which proves nothing.
+func watchdogFromLog(n uint32) Watchdog {
+	if n > uint32(WatchdogSoft) {
+		return WatchdogNone
+	}
+	return Watchdog(n)
+}
+
 func labelsFromLog(in []*logpb.Label) []Label {
 	var out []Label
 	for _, l := range in {

@@ -1,0 +1,300 @@
+package fsm
+
+import (
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"lifeboat/fsm/logpb"
+)
+
+// chooser draws a number in [0, n): rapid, a seeded generator or a fuzzer.
+type chooser func(n int) int
+
+func pick[T any](c chooser, from ...T) T { return from[c(len(from))] }
+
+// odds is true once in n.
+func (c chooser) odds(n int) bool { return c(n) == 0 }
+
+const (
+	randomHosts = 3
+	randomVMs   = 4
+)
+
+func (c chooser) hostID() HostID {
+	if c.odds(30) {
+		return "h9" // unknown
+	}
+	return HostID(fmt.Sprintf("h%d", 1+c(randomHosts)))
+}
+
+// epochOf is mostly the current epoch.
+func (c chooser) epochOf(s *State, id HostID) uint64 {
+	var e uint64
+	if h := s.Host(id); h != nil {
+		e = h.Epoch
+	}
+	switch c(12) {
+	case 0:
+		return e - 1
+	case 1:
+		return e + 1
+	}
+	return e
+}
+
+func (c chooser) incarnation(v *VM) Incarnation {
+	var i Incarnation
+	if v != nil {
+		i = v.Incarnation
+	}
+	switch c(10) {
+	case 0:
+		return 0
+	case 1:
+		return max(i, 1) - 1
+	case 2:
+		return i + 1
+	case 3:
+		if c.odds(10) {
+			return ^Incarnation(0)
+		}
+	}
+	return i
+}
+
+func (c chooser) said(s *State, host HostID) said {
+	n := 1 + c(randomVMs)
+	v, owner := s.VM(testVM(n))
+	x := said{vm: n, power: Power(c(5)), reason: Reason(c(14))}
+	if c.odds(3) {
+		x.power, x.reason = PowerOn, ReasonBooted
+	}
+	if c.odds(100) {
+		x.power, x.reason = Power(200), Reason(200)
+	}
+	x.inc = c.incarnation(v)
+	if owner != nil && owner.ID != host && !c.odds(3) {
+		x.inc = 0
+		if !c.odds(4) {
+			x.power = PowerOff
+		}
+	}
+	if c.odds(8) {
+		x.refused = c.incarnation(v)
+		x.power = pick(c, PowerOff, PowerReportMissing, PowerUnknown)
+	}
+	if h := s.Host(host); h != nil && v != nil && c.odds(2) {
+		if o := h.order(OrderDestroy, v.ID); o != nil {
+			x.refused, x.power, x.inc = o.Incarnation, PowerOff, 0
+		}
+	}
+	if c.odds(8) {
+		x.failed = c.incarnation(v)
+		x.power = PowerOff
+	}
+	return x
+}
+
+func (c chooser) entries(s *State, host HostID) []said {
+	var out []said
+	used := map[int]bool{}
+	for range c(4) {
+		if x := c.said(s, host); !used[x.vm] {
+			used[x.vm] = true
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+func (c chooser) hostReport(s *State) *logpb.HostReport {
+	id := c.hostID()
+	r := &logpb.HostReport{Host: string(id), Epoch: c.epochOf(s, id), Vms: columns(c.entries(s, id)...)}
+	if h := s.Host(id); h != nil {
+		r.Seq = h.Seq + uint64(c(8))
+		if c.odds(8) {
+			r.Seq = h.Seq
+		}
+	}
+	if c.odds(6) {
+		r.Missing = append(r.Missing, idBytes(1+c(randomVMs))...)
+	}
+	if c.odds(10) {
+		r.Inventory = c.inventory()
+	}
+	if c.odds(60) { // out of order, truncated
+		r.Vms.Ids = append(r.Vms.Ids, idBytes(1)...)
+		r.Vms.Power, r.Vms.Reason = append(r.Vms.Power, 1), append(r.Vms.Reason, 1)
+		if c.odds(2) {
+			r.Vms.Incarnations = append(r.Vms.Incarnations, 1)
+		}
+	}
+	return r
+}
+
+func (c chooser) inventory() *logpb.Inventory {
+	inv := &logpb.Inventory{Cpus: 8, MemoryBytes: 1 << 30}
+	if c.odds(3) {
+		inv.Problems = []*logpb.Problem{{Part: pick(c, "storage pool a", "down"), Message: pick(c, "is gone", "is slow")}}
+	}
+	return inv
+}
+
+func (c chooser) registration(s *State) *logpb.HostRegister {
+	id := c.hostID()
+	boot := "b1"
+	if h := s.Host(id); h != nil {
+		boot = h.BootID
+	}
+	if c.odds(4) {
+		boot = fmt.Sprintf("b%d", 1+c(4))
+	}
+	r := registration(id, boot, c.entries(s, id)...)
+	r.Session = pick(c, "s1", "s2")
+	r.Watchdog = uint32(c(5))
+	r.Inventory = c.inventory()
+	if c.odds(30) {
+		r.MachineId = pick(c, "", "another machine")
+	}
+	return r
+}
+
+// setup is how a random story begins: hosts that are up and VMs that are
+// protected, so that most commands mean something.
+func (c chooser) setup() []proto.Message {
+	out := []proto.Message{&logpb.ClusterInit{ClusterId: "c1", FeatureLevel: 1}}
+	for i := range randomHosts {
+		id := HostID(fmt.Sprintf("h%d", i+1))
+		var on []said
+		for n := 1; n <= randomVMs && i == 0; n++ {
+			on = append(on, said{vm: n, power: PowerOn})
+		}
+		out = append(out, registration(id, "b1", on...), levels(id))
+	}
+	specs := &logpb.VMSpecs{Host: "h1", Epoch: 1}
+	for n := 1; n <= randomVMs; n++ {
+		specs.Specs = append(specs.Specs, spec(n))
+	}
+	return append(out, specs)
+}
+
+// command draws any command, mostly one that means something in s.
+func (c chooser) command(s *State) proto.Message {
+	id := c.hostID()
+	epoch := c.epochOf(s, id)
+	h := s.Host(id)
+	n := 1 + c(randomVMs)
+	v, _ := s.VM(testVM(n))
+	work := uint64(c(40))
+	if v != nil && v.Work != 0 && !c.odds(5) {
+		work = uint64(v.Work)
+	}
+	switch c(38) {
+	case 0, 1, 2, 3, 4, 5, 6, 7:
+		out := &logpb.HostReports{}
+		for range 1 + c(2) {
+			out.Reports = append(out.Reports, c.hostReport(s))
+		}
+		return out
+	case 8, 9, 10:
+		return c.registration(s)
+	case 11, 12:
+		return &logpb.HostSuspect{Host: string(id), Epoch: epoch, Reason: "silent", SilentNs: int64(c(10)-1) * int64(time.Second)}
+	case 13:
+		return &logpb.HostEvidence{Host: string(id), Epoch: epoch, Evidence: []*logpb.Evidence{{Source: pick(c, "bmc", "peer h2"), Verdict: uint32(c(5)), Detail: "d"}}}
+	case 14, 15:
+		return &logpb.HostSeen{Host: string(id), Epoch: epoch}
+	case 16:
+		return &logpb.HostUnproven{Host: string(id), Epoch: epoch, Reason: pick(c, "alive", "nothing can prove it")}
+	case 17, 18, 19:
+		return &logpb.HostDown{Host: string(id), Epoch: epoch, Reason: "silent"}
+	case 20:
+		number := uint32(1)
+		if h != nil && h.Attempt != nil {
+			number = h.Attempt.Number + uint32(c(2))
+		}
+		return &logpb.FenceAttempt{Host: string(id), Epoch: epoch, Level: uint32(c(3)), Attempt: number, DeadlineNs: int64(c(40)-2) * int64(time.Second), Executor: pick(c, "n1 in term 1", "n2 in term 2")}
+	case 21:
+		return &logpb.FenceResult{Host: string(id), Epoch: epoch, Level: uint32(c(3)), Attempt: uint32(1 + c(2)), Failure: "timeout"}
+	case 22, 23, 24:
+		f := &logpb.HostFenced{Host: string(id), Epoch: epoch, Proof: &logpb.Proof{Kind: uint32(c(6)), By: "x"}, Force: c.odds(3)}
+		for range c(4) {
+			f.Placements = append(f.Placements, &logpb.Placement{Vm: idBytes(1 + c(randomVMs)), Target: string(c.hostID()), Why: "fits"})
+		}
+		if c.odds(20) {
+			f.Proof = nil
+		}
+		return f
+	case 25:
+		return &logpb.HostLeave{Host: string(id), Epoch: epoch, Session: pick(c, "", "s1", "s2"), Reason: "stopped"}
+	case 26:
+		l := &logpb.HostLease{Host: string(id), Epoch: epoch, Armed: !c.odds(4), BootId: "b1", DurationNs: int64(c(20)-1) * int64(time.Second), Watchdog: uint32(c(5)), BoundNs: int64(c(7)-1) * int64(time.Second)}
+		if h != nil && !c.odds(5) {
+			l.BootId = h.BootID
+		}
+		return l
+	case 27:
+		return &logpb.HostControl{Host: string(id), Action: uint32(c(7))}
+	case 28:
+		switch c(5) {
+		case 0:
+			return &logpb.Brake{Domain: pick(c, "cluster", "rack a"), On: c.odds(2), Reason: pick(c, "", "many are silent")}
+		case 1:
+			return &logpb.Arm{Armed: !c.odds(3)}
+		case 2:
+			return &logpb.PolicySet{Settings: []*logpb.Setting{{Key: pick(c, "lease", "max_restart", "protect_default", "nonsense", "events_keep", "work_keep", "alerts_keep"), Value: pick(c, "100", "10s", "1", "true", "false")}}}
+		case 3:
+			f := levels(id)
+			f.Levels = f.Levels[:c(3)]
+			return f
+		default:
+			return &logpb.AcceptTime{}
+		}
+	case 29:
+		x := spec(n)
+		switch c(4) {
+		case 0:
+			x.Protect = nil
+		case 1:
+			x.Problem = "broken XML"
+			x.Definition = nil
+		case 2:
+			x.Protect = &logpb.Protection{On: true, Ha: pick(c, "none", "always", "restart", "nonsense"), Priority: "high"}
+			x.Local = []string{"disk /a"}
+		}
+		return &logpb.VMSpecs{Host: string(id), Epoch: epoch, Specs: []*logpb.Spec{x}}
+	case 30:
+		return &logpb.VMProtect{Vm: idBytes(n), Protect: &logpb.Protection{On: !c.odds(4), Ha: pick(c, "", "none", "always", "nonsense")}}
+	case 31:
+		return &logpb.VMControl{Vm: idBytes(n), Action: uint32(c(5))}
+	case 32:
+		return &logpb.VMReleased{Vm: idBytes(n), Work: work, Reason: "nobody has it"}
+	case 33, 34:
+		p := &logpb.Place{}
+		for range 1 + c(2) {
+			x := 1 + c(randomVMs)
+			w := work
+			if v, _ := s.VM(testVM(x)); v != nil && !c.odds(6) {
+				w = uint64(v.Work)
+			}
+			p.Placements = append(p.Placements, &logpb.WorkPlacement{Work: w, Vm: idBytes(x), Target: string(c.hostID()), Why: "fits"})
+		}
+		return p
+	case 35:
+		return &logpb.WorkUpdate{Work: work, Action: uint32(c(6)), Reason: pick(c, "no host", "too slow"), DelayNs: int64(c(20)-2) * int64(time.Second)}
+	case 36:
+		return &logpb.AlertUpdate{Id: uint64(c(60)), Action: uint32(c(4))}
+	default:
+		switch c(4) {
+		case 0:
+			return &logpb.NodeHello{Id: pick(c, "n1", "n2", ""), RunId: pick(c, "r1", "r2"), Version: "1"}
+		case 1:
+			return &logpb.NodeDown{Id: pick(c, "n1", "n2", "n9"), RunId: pick(c, "r1", "r2"), Reason: "silent", Left: c.odds(2)}
+		case 2:
+			return &logpb.ClusterInit{ClusterId: "another"}
+		}
+		return &logpb.Canary{Node: "n1", Term: 1}
+	}
+}
