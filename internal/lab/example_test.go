@@ -19,7 +19,7 @@ import (
 // of lifeboat's programs and ipmitool in place of its fencing.
 func TestWorkedExample(t *testing.T) {
 	lab.Require(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	l, err := lab.New(ctx, lab.Options{Prefix: "labexample", Hosts: 3, Managers: 3, ManagerOn: map[int]int{3: 3}, Log: t.Output()})
 	must(t, err)
@@ -174,7 +174,7 @@ func must(t *testing.T, err error) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(40 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(90 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("in vain: %s", what)
 		}

@@ -21,7 +21,7 @@ func TestDoubleStartShowsSplitBrain(t *testing.T) {
 	must(t, startGuest(t, l, 2, g))
 	heartbeats(t, l, 2, "twice", 2)
 	onConsole, onDisk := 0, 0
-	eventually(t, 20*time.Second, "both consoles and the disk tell of the split brain", func() bool {
+	eventually(t, 60*time.Second, "both consoles and the disk tell of the split brain", func() bool {
 		found, err := l.SplitBrains()
 		must(t, err)
 		onConsole, onDisk = 0, 0
@@ -70,7 +70,7 @@ func TestFailoverIsNoSplitBrain(t *testing.T) {
 // heartbeats waits until the guest has beaten n times on that host.
 func heartbeats(t *testing.T, l *Lab, host int, name string, n int) {
 	t.Helper()
-	eventually(t, 40*time.Second, "heartbeats of "+name, func() bool {
+	eventually(t, 90*time.Second, "heartbeats of "+name, func() bool {
 		text, err := l.GuestLog(host, name)
 		must(t, err)
 		if strings.Contains(text, "DISK-ERROR") {
