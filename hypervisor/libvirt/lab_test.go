@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,6 +34,7 @@ func TestLab(t *testing.T) {
 		}
 	})
 	t.Run("Conformance", func(t *testing.T) { conformInLab(t, l) })
+	t.Run("FrozenGuest", func(t *testing.T) { frozenGuest(t, l) })
 	t.Run("MachineVanishes", func(t *testing.T) { machineVanishes(t, l) })
 }
 
@@ -72,6 +75,57 @@ func conformInLab(t *testing.T, l *lab.Lab) {
 			},
 		}
 	})
+}
+
+// A guest whose qemu hangs, and other clients that ask it until all of
+// libvirtd's ordinary workers hang with it: power states are still seen, and
+// the guest can be ended.
+func frozenGuest(t *testing.T, l *lab.Lab) {
+	must(t, l.StartLibvirtd(1))
+	must(t, l.WaitLibvirtd(t.Context(), 1))
+	d, err := libvirt.Open(l.ConnectURI(1), libvirt.Options{})
+	must(t, err)
+	defer d.Close()
+	id := hypervisor.UUID{0xf0}
+	must(t, d.Start(t.Context(), hypervisor.StartRequest{UUID: id, XML: render(t, "qemu")("frozen", id)}))
+	for _, pid := range l.HostPIDs(1) {
+		if strings.Contains(cmdline(pid), id.String()) {
+			must(t, unix.Kill(pid, unix.SIGSTOP))
+		}
+	}
+	askers, stop := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	for range 3 {
+		asking.Go(func() {
+			_ = l.Libvirt(askers, 1, func(lv *golibvirt.Libvirt) error { // ends with its connection
+				var calls sync.WaitGroup
+				for range 19 {
+					calls.Go(func() { _, _ = lv.ConnectGetAllDomainStats(nil, 0, 0) })
+				}
+				calls.Wait()
+				return nil
+			})
+		})
+	}
+	time.Sleep(time.Second) // until they hang
+	for range 5 {
+		began := time.Now()
+		ds, err := d.Domains(t.Context())
+		must(t, err)
+		if i := slices.IndexFunc(ds, func(d hypervisor.Domain) bool { return d.UUID == id }); i < 0 || ds[i].State != hypervisor.StateRunning {
+			t.Fatalf("a frozen guest is reported as %+v", ds)
+		}
+		t.Logf("power states after %v", time.Since(began).Round(time.Millisecond))
+	}
+	began := time.Now()
+	err = d.Stop(t.Context(), id, hypervisor.StopDestroy)
+	t.Logf("ended after %v: %v", time.Since(began).Round(time.Millisecond), err)
+	if err != nil && !errors.Is(err, hypervisor.ErrUnknownOutcome) && !errors.Is(err, hypervisor.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	stop()
+	asking.Wait()
+	must(t, d.Remove(t.Context(), id))
 }
 
 const watcherEnv = "LIBVIRT_TEST_WATCH"
