@@ -29,11 +29,17 @@ type contact struct {
 	seq      uint64 // newest report absorbed
 	marks    []mark // requests that may still bound a lease, oldest first
 	absent   map[fsm.VMID]int
-	asked    map[fsm.VMID]time.Duration // definitions asked for
+	asked    map[fsm.VMID]request
 	check    *ha.Investigation
 	fence    *ha.FenceRun
 	probes   []*lifeboatv1.Probe // to be handed to this host
 	parked   *parked
+}
+
+// request is a question for a VM's definition.
+type request struct {
+	at    time.Duration
+	whole bool // the VM was protected: its definition is kept
 }
 
 // mark is the arrival of a report.

@@ -120,7 +120,7 @@ func (n *Node) startRaft(store *storage, streams *transport.RaftStreamLayer) err
 		Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true, Logger: log})
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(n.cfg.ID)
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 500*time.Millisecond, 500*time.Millisecond, 400*time.Millisecond
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = n.cfg.RaftTimeout, n.cfg.RaftTimeout, n.cfg.RaftTimeout*4/5
 	c.MaxAppendEntries = 128
 	c.BatchApplyCh = true
 	c.SnapshotThreshold, c.SnapshotInterval = 4096, time.Minute

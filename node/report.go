@@ -168,13 +168,15 @@ func (x *contact) want(v *fsm.VM, r *lifeboatv1.VMReport, d *difference, now tim
 	if known && (!v.Protected() || len(v.Spec.Definition) > 0) {
 		return
 	}
-	if at, asked := x.asked[v.ID]; asked && now-at < askAgain {
+	// A VM that is protected by now needs more than what was asked for before.
+	last, asked := x.asked[v.ID]
+	if asked && now-last.at < askAgain && (last.whole || !v.Protected()) {
 		return
 	}
 	if x.asked == nil {
-		x.asked = map[fsm.VMID]time.Duration{}
+		x.asked = map[fsm.VMID]request{}
 	}
-	x.asked[v.ID] = now
+	x.asked[v.ID] = request{at: now, whole: v.Protected()}
 	d.wanted = append(d.wanted, r.Id)
 }
 
