@@ -31,8 +31,8 @@ type daemon struct {
 	t    *testing.T
 	dir  string
 	lock *os.File
-	port int    // plain TCP
-	more string // further lines of configuration
+	port int // plain TCP
+	tls  int // 0: it does not listen there
 	uid  uint32
 
 	pid  int
@@ -53,7 +53,11 @@ func newDaemon(t *testing.T, driver, configuration string) *daemon {
 		requireFiles(t, map[string]string{"/usr/bin/qemu-system-x86_64": "qemu-system-x86"})
 	}
 	sweepDaemons(t)
-	d := &daemon{t: t, more: configuration, port: freePort(t), uid: uint32(os.Getuid())}
+	ports := freePorts(t, 2)
+	d := &daemon{t: t, port: ports[0], uid: uint32(os.Getuid())}
+	if strings.Contains(configuration, "listen_tls = 1") {
+		d.tls = ports[1]
+	}
 	gid := os.Getgid()
 	if d.uid == 0 { // as root it would use the machine's own directories
 		nobody, err := user.Lookup("nobody")
@@ -71,12 +75,13 @@ func newDaemon(t *testing.T, driver, configuration string) *daemon {
 	must(t, os.WriteFile(filepath.Join(d.dir, "libvirtd.conf"), []byte(fmt.Sprintf(`listen_tcp = 1
 listen_addr = "127.0.0.1"
 tcp_port = "%d"
+tls_port = "%d"
 auth_tcp = "none"
 auth_unix_rw = "none"
 max_client_requests = 20
 log_outputs = "3:file:%s/libvirtd.log"
 %s
-`, d.port, d.dir, ifEmpty(configuration, "listen_tls = 0"))), 0o644))
+`, ports[0], ports[1], d.dir, ifEmpty(configuration, "listen_tls = 0"))), 0o644))
 	for _, dir := range []string{"home", "run", "config", "cache"} {
 		path := filepath.Join(d.dir, dir)
 		must(t, os.Mkdir(path, 0o700))
@@ -148,12 +153,17 @@ func requireFiles(t *testing.T, files map[string]string) {
 	}
 }
 
-func freePort(t *testing.T) int {
+// freePorts are ports of loopback that differ and that nobody listens on.
+func freePorts(t *testing.T, n int) []int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	var ports []int
+	for range n {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		defer ln.Close()
+		ports = append(ports, ln.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
 }
 
 func (d *daemon) socket() string { return filepath.Join(d.dir, "run/libvirt/libvirt-sock") }
@@ -194,19 +204,28 @@ func (d *daemon) start() {
 		_, _ = io.Copy(io.Discard, out) // until the daemon is reaped
 	}()
 	d.done = done
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", d.port))
-		if err == nil {
-			c.Close()
-			if _, err = os.Stat(d.socket()); err == nil {
-				return
-			}
-		}
+	for end := time.Now().Add(20 * time.Second); !d.listening(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) || !d.running() {
 			log, _ := os.ReadFile(filepath.Join(d.dir, "libvirtd.log"))
-			d.t.Fatalf("libvirtd does not listen: %v\n%s", err, log)
+			d.t.Fatalf("libvirtd does not listen:\n%s", log)
 		}
 	}
+}
+
+// listening tries every way in: they come one after the other.
+func (d *daemon) listening() bool {
+	ways := map[string]string{d.socket(): "unix", fmt.Sprintf("127.0.0.1:%d", d.port): "tcp"}
+	if d.tls != 0 {
+		ways[fmt.Sprintf("127.0.0.1:%d", d.tls)] = "tcp"
+	}
+	for addr, network := range ways {
+		c, err := net.Dial(network, addr)
+		if err != nil {
+			return false
+		}
+		c.Close()
+	}
+	return true
 }
 
 func (d *daemon) running() bool {

@@ -76,16 +76,14 @@ func TestTLS(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(files) })
 	must(t, os.Chmod(files, 0o755))
 	ca.save(t, files, ca.issue(t, "server"))
-	port := freePort(t)
-	newDaemon(t, "test", fmt.Sprintf(`listen_tls = 1
-tls_port = "%d"
+	daemon := newDaemon(t, "test", fmt.Sprintf(`listen_tls = 1
 auth_tls = "none"
-ca_file = "%[2]s/cacert.pem"
-cert_file = "%[2]s/clientcert.pem"
-key_file = "%[2]s/clientkey.pem"
+ca_file = "%[1]s/cacert.pem"
+cert_file = "%[1]s/clientcert.pem"
+key_file = "%[1]s/clientkey.pem"
 tls_allowed_dn_list = ["CN=agent"]
-`, port, files))
-	uri := fmt.Sprintf("test+tls://127.0.0.1:%d/default", port)
+`, files))
+	uri := fmt.Sprintf("test+tls://127.0.0.1:%d/default", daemon.tls)
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.cert)
 	for _, c := range []struct {
