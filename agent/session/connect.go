@@ -224,6 +224,7 @@ func (s *Session) Registered(now Instant, seq uint64, r *lifeboatv1.RegisterResp
 	c.firstSeq = c.seq + 1
 	c.changed, c.next = true, now
 	clear(s.lease.sent)
+	s.lease.withdrawn, s.lease.acked = 0, false
 	s.note(Info, "registered", "epoch", r.Epoch, "leader", r.LeaderId, "manager", c.target.Addr)
 	return s.step()
 }
@@ -308,6 +309,9 @@ func (s *Session) Answered(now Instant, seq uint64, r *lifeboatv1.ReportResponse
 		return s.step()
 	}
 	s.assign(r.Assignment)
+	if l := &s.lease; l.withdrawn != 0 && r.AckedSeq >= l.withdrawn && seq >= l.withdrawn {
+		l.acked = true
+	}
 	s.grant(r.LeaseSeq, time.Duration(min(max(r.LeaseMs, 0), int64(24*time.Hour/time.Millisecond)))*time.Millisecond)
 	s.wantSpecs(r.WantSpecs)
 	s.probe(r.Probes)

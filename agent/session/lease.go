@@ -24,6 +24,12 @@ type leaseState struct {
 	until    Instant // protected VMs do not run after this
 	granted  bool    // until is a grant of this process, not merely the fence time
 
+	// withdrawn is the first report that said "not armed" while it still was.
+	// The lease ends when that is committed: until then a leader may count on
+	// it, because it was armed again or because the report was lost.
+	withdrawn uint64
+	acked     bool
+
 	watchdog watchdogState
 	retryWd  Instant
 	failure  string
@@ -93,6 +99,10 @@ func (s *Session) stepLease() {
 // stepArm: first the mark on disk, then the watchdog, then the report says so (S12).
 func (s *Session) stepArm() {
 	l := &s.lease
+	if l.withdrawn != 0 && l.watchdog != wdDisarming {
+		l.withdrawn, l.acked = 0, false
+		s.conn.changed = true
+	}
 	if l.armed && s.assigned != nil {
 		if d := leaseDuration(s.assigned.Lease.GetDurationMs()); d != l.duration {
 			l.duration = d
@@ -116,8 +126,8 @@ func (s *Session) stepArm() {
 	s.do(ArmWatchdog{Bound: s.cfg.Bound})
 }
 
-// stepDisarm happens only when told: the state already does not count on the
-// lease any more.
+// stepDisarm happens only when told: first the reports say so, then the lease
+// ends, then the watchdog is let go.
 func (s *Session) stepDisarm() {
 	l := &s.lease
 	if !l.armed && l.watchdog == wdOff {
@@ -128,6 +138,13 @@ func (s *Session) stepDisarm() {
 		return
 	}
 	if l.watchdog == wdArming || l.watchdog == wdDisarming || !s.due(l.retryWd) {
+		return
+	}
+	if l.armed && !l.acked && !s.left {
+		if l.withdrawn == 0 {
+			l.withdrawn = s.conn.seq + 1
+			s.conn.changed = true
+		}
 		return
 	}
 	l.watchdog = wdDisarming
@@ -308,7 +325,7 @@ func (s *Session) stepPet() {
 
 func (s *Session) leaseReport() *lifeboatv1.Lease {
 	l := &s.lease
-	if !l.armed {
+	if !l.armed || l.withdrawn != 0 {
 		return &lifeboatv1.Lease{}
 	}
 	return &lifeboatv1.Lease{Armed: true, DurationMs: l.duration.Milliseconds()}

@@ -219,6 +219,7 @@ func (s *Session) newBoot() {
 	for id, e := range s.ledger.VMs {
 		if e.Phase != PhaseStarting && e.Refused >= e.Incarnation && e.Refused >= e.Refusing && e.Refused > 0 && !s.ledger.protects(id) {
 			delete(s.ledger.VMs, id)
+			delete(s.saved.VMs, id) // and nothing is said about it any more
 		}
 	}
 	s.dirty = true

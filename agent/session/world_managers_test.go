@@ -10,7 +10,7 @@ func (w *world) registered(r *lifeboatv1.RegisterRequest) *lifeboatv1.RegisterRe
 	if w.bootOf != r.BootId {
 		w.counting = false // a new boot id is proof that the old boot is over
 	}
-	w.bootOf = r.BootId
+	w.bootOf, w.seq = r.BootId, 0
 	return &lifeboatv1.RegisterResponse{Epoch: w.epoch, BeatMs: 1000}
 }
 
@@ -20,7 +20,7 @@ func (w *world) report(p int, a Report) {
 	lost := func(register bool) func() {
 		return func() { w.tell(p, func() Out { return w.sess.SendFailed(w.now, seq, register, errWorld) }) }
 	}
-	w.ask("report", func() {
+	e := w.ask("report", func() {
 		if a.Req.Epoch != w.epoch {
 			w.ask("refused", lost(true), nil)
 			return
@@ -28,9 +28,23 @@ func (w *world) report(p int, a Report) {
 		resp := w.answer(a.Req)
 		w.ask("answer", func() { w.tell(p, func() Out { return w.sess.Answered(w.now, seq, resp) }) }, lost(false))
 	}, lost(false))
+	e.old = func() {
+		if a.Req.Term < w.term {
+			lost(false)() // it would renew nothing: its canary does not commit (S14)
+			return
+		}
+		resp := &lifeboatv1.ReportResponse{Term: w.term - 1, AckedSeq: seq, LeaseSeq: seq, LeaseMs: leaseTime.Milliseconds(), BeatMs: 1000}
+		w.ask("answer", func() { w.tell(p, func() Out { return w.sess.Answered(w.now, seq, resp) }) }, lost(false))
+	}
 }
 
 func (w *world) answer(r *lifeboatv1.ReportRequest) *lifeboatv1.ReportResponse {
+	resp := &lifeboatv1.ReportResponse{Term: w.term, AckedSeq: w.seq, BeatMs: 1000}
+	if r.Seq <= w.seq {
+		return resp // overtaken by a later one
+	}
+	w.seq = r.Seq
+	resp.AckedSeq = r.Seq
 	for _, v := range r.Vms {
 		id := hypervisor.UUID(v.Id)
 		w.refused[id] = max(w.refused[id], v.Refused)
@@ -46,8 +60,8 @@ func (w *world) answer(r *lifeboatv1.ReportRequest) *lifeboatv1.ReportResponse {
 			o.destroy = 0
 		}
 	}
-	resp := &lifeboatv1.ReportResponse{Term: w.term, AckedSeq: r.Seq, BeatMs: 1000}
-	if r.Lease.GetArmed() && w.wantLease && r.BootId == w.bootOf {
+	w.counting = w.counting && r.Lease.GetArmed()
+	if r.Lease.GetArmed() && w.wantLease && w.armed && r.BootId == w.bootOf {
 		w.counting = true
 		w.until = max(w.until, w.now.Add(leaseTime))
 		resp.LeaseSeq, resp.LeaseMs = r.Seq, leaseTime.Milliseconds()
@@ -68,6 +82,9 @@ func (w *world) assignment() *lifeboatv1.Assignment {
 		if o == nil {
 			continue
 		}
+		if o.order != 0 && w.renew && (o.epoch != w.epoch || o.boot != w.bootOf) {
+			w.order(o)
+		}
 		add := func(kind lifeboatv1.OrderKind, no, incarnation uint64) {
 			a.Orders = append(a.Orders, &lifeboatv1.Order{
 				Id: no, Kind: kind, Vm: id[:], Name: "vm", Epoch: w.epoch, BootId: w.bootOf, Incarnation: incarnation, GraceMs: 2000,
@@ -78,6 +95,8 @@ func (w *world) assignment() *lifeboatv1.Assignment {
 		}
 		if o.order != 0 {
 			add(lifeboatv1.OrderKind_ORDER_KIND_START, o.order, o.inc)
+			x := a.Orders[len(a.Orders)-1]
+			x.Epoch, x.BootId = o.epoch, o.boot
 		}
 		if o.stop {
 			add(lifeboatv1.OrderKind_ORDER_KIND_STOP, 1, o.inc)
@@ -124,6 +143,15 @@ func (w *world) checkReport(r *lifeboatv1.ReportRequest) {
 func (w *world) checkMayRun(id hypervisor.UUID, what string) {
 	if w.counting && w.now > w.until {
 		w.t.Fatalf("%s of %s at %v, the managers took the lease for over at %v", what, id, w.now, w.until)
+	}
+}
+
+// checkMayDestroy: while HA is disarmed nothing that runs is destroyed (S22).
+func (w *world) checkMayDestroy(id hypervisor.UUID) {
+	s := w.sess
+	fence := s.lease.expired && s.ledger.HAArmed && s.ledger.protects(id)
+	if w.dom(id).state == hypervisor.StateRunning && !fence && (s.assigned == nil || !s.assigned.Armed) {
+		w.t.Fatalf("%s runs and is destroyed while HA is disarmed", id)
 	}
 }
 

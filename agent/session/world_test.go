@@ -36,6 +36,8 @@ type world struct {
 	wake    Instant
 	pending []*event
 	exit    *Exit
+	cut     bool // no manager is reached
+	hang    bool // the hypervisor does not answer
 
 	managers
 
@@ -67,17 +69,26 @@ type event struct {
 	what    string
 	do      func()
 	fail    func() // nil: it cannot
+	old     func() // reports: a deposed leader answers
 }
+
+func (e *event) remote() bool {
+	return slices.Contains([]string{"register", "report", "answer", "leave"}, e.what)
+}
+
+func (e *event) local() bool { return slices.Contains([]string{"poll", "op", "start"}, e.what) }
 
 // managers are what the state says about the host.
 type managers struct {
 	term, epoch, index uint64
+	seq                uint64 // of the last report
 	bootOf             string // of the registration
 	said               string // the last assignment
 	armed              bool
 	wantLease          bool
 	vms                map[hypervisor.UUID]*owned
 	nextOrder          uint64
+	renew              bool // orders that a registration made void are given again
 
 	counting bool    // the leader counts on the lease
 	until    Instant // and will not start anything elsewhere before this
@@ -91,6 +102,15 @@ type owned struct {
 	destroy uint64 // incarnation; 0: none
 	gone    bool   // not owned here any more
 	stop    bool
+
+	epoch uint64 // that the order to start is for
+	boot  string
+}
+
+// order makes a new order to start.
+func (w *world) order(o *owned) {
+	w.nextOrder++
+	o.order, o.epoch, o.boot = w.nextOrder+100, w.epoch, w.bootOf
 }
 
 const (
@@ -189,8 +209,10 @@ func (w *world) tell(process int, in func() Out) {
 	}
 }
 
-func (w *world) ask(what string, do, fail func()) {
-	w.pending = append(w.pending, &event{process: w.process, what: what, do: do, fail: fail})
+func (w *world) ask(what string, do, fail func()) *event {
+	e := &event{process: w.process, what: what, do: do, fail: fail}
+	w.pending = append(w.pending, e)
+	return e
 }
 
 var errWorld = errors.New("it failed")
@@ -232,6 +254,9 @@ func (w *world) take(out Out) {
 		case StartVM:
 			w.start(p, a)
 		case StopVM:
+			if a.Mode == hypervisor.StopDestroy {
+				w.checkMayDestroy(a.ID)
+			}
 			w.op(p, a.ID, func() {
 				if d := w.dom(a.ID); a.Mode == hypervisor.StopDestroy {
 					w.end(a.ID, hypervisor.ReasonDestroyed)
@@ -240,6 +265,7 @@ func (w *world) take(out Out) {
 				}
 			})
 		case RemoveVM:
+			w.checkMayDestroy(a.ID)
 			w.op(p, a.ID, func() {
 				w.end(a.ID, hypervisor.ReasonDestroyed)
 				w.dom(a.ID).state = hypervisor.StateAbsent
@@ -322,6 +348,11 @@ func (w *world) start(p int, a StartVM) {
 	}
 	if a.Incarnation <= max(w.refused[a.ID], w.failed[a.ID]) {
 		w.t.Fatalf("incarnation %d of %s is started after it was reported as refused (%d) or failed (%d)", k.inc, k.id, w.refused[a.ID], w.failed[a.ID])
+	}
+	for id, o := range w.vms {
+		if id == a.ID && o.order == a.Order && (o.boot != w.bootID() || o.epoch != w.sess.epoch) {
+			w.t.Fatalf("an order of epoch %d, %s is carried out in epoch %d, %s", o.epoch, o.boot, w.sess.epoch, w.bootID())
+		}
 	}
 	done := func(err error) {
 		w.tell(p, func() Out { return w.sess.OpDone(w.now, OpResult{ID: a.ID, Err: err}) })
