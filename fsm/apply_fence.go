@@ -171,7 +171,10 @@ func (t *tx) hostFenced(c *logpb.HostFenced) string {
 		return fmt.Sprintf("host %s has no lease that could prove it dead", h.ID)
 	}
 	h.Proof = &Proof{Kind: kind, By: c.Proof.By, Detail: c.Proof.Detail, Time: t.now, Index: t.index}
-	h.Attempt, h.Lease = nil, nil
+	h.Lease = nil
+	if kind == ProofPower || !t.inFlight(h) {
+		h.Attempt = nil // another proof does not call back what was sent (S10)
+	}
 	t.hostState(h, Down, HAFenced, h.Reason)
 	t.event("HOST.FENCED", Critical, hostSubject(h.ID), "host %s is proven dead by %s (%s): %s", h.ID, kind, c.Proof.By, c.Proof.Detail)
 	t.resolve(AlertKey{AlertFence, string(h.ID), "failed"}, "host %s is proven dead by %s", h.ID, kind)

@@ -85,11 +85,7 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 	return ""
 }
 
-// inFlight reports whether the power of a host may still be cut behind our
-// back, whatever became of the host since (S10).
-func (t *tx) inFlight(h *Host) bool {
-	return h.Attempt != nil && h.Attempt.Open && t.now < h.Attempt.Until
-}
+func (t *tx) inFlight(h *Host) bool { return h.inFlight(t.now) }
 
 // hold keeps a host that is back in Connecting while a fence may be in flight.
 func (t *tx) hold(h *Host) {
@@ -146,7 +142,7 @@ func (t *tx) vmsGone(h *Host, cause Cause, reason Reason) *Host {
 			v.Power, v.Reason, v.Since = PowerOff, reason, t.now
 		}
 		wasOn := old.Power != PowerOff || old.Work != 0
-		if w := t.s.Work(v.Work); w != nil && lostSight(old) && (w.Step == Investigating || w.Step == Fencing) {
+		if w := t.s.Work(v.Work); w != nil && (w.Step == Investigating || w.Step == Fencing && lostSight(old)) {
 			// It had left this host, or was missing on it, before the host died:
 			// that death proves nothing about it (S18).
 			t.investigate(w, fmt.Sprintf("host %s is proven dead, but the VM was not seen there: every other host is asked where it is", h.ID))
@@ -263,6 +259,10 @@ func (t *tx) closeNotNeeded(id HostID) {
 			continue
 		}
 		v := *old
+		if h.order(OrderDestroy, v.ID) != nil {
+			t.givingUp(w, id)
+			continue
+		}
 		t.endWork(&v, w, Done, fmt.Sprintf("not needed: host %s is back and the VM never stopped", id))
 		t.setVM(id, i, &v)
 	}

@@ -25,7 +25,7 @@ func (t *tx) hostLeave(c *logpb.HostLeave) string {
 	case h.Status == Down:
 		// The host stays Down, but its agent lets go of the watchdog once this
 		// is committed: from here on the lease proves nothing (S16).
-		if h.Lease != nil {
+		if h.Lease != nil && c.Session != "" {
 			h.Lease = nil
 			t.setHost(h)
 			t.event("LEASE.WITHDRAW", Warning, hostSubject(h.ID), "the agent of host %s has stopped (%s): its self-fence lease is no proof any more", h.ID, c.Reason)

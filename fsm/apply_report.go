@@ -202,7 +202,7 @@ func (p *reporting) tombstoned(v *VM, e *vmEntry) {
 		return
 	}
 	v.Gone = true
-	if v.Power != PowerOff {
+	if v.Power != PowerOff && !lostSight(v) {
 		v.Power, v.Reason, v.Since = PowerOff, ReasonOrdered, p.now
 	}
 	p.dropOrder(OrderStart, v.ID)
@@ -252,7 +252,13 @@ func (p *reporting) dropOrder(kind OrderKind, vm VMID) {
 
 // power moves a VM by its owner's word about its current incarnation.
 func (p *reporting) power(v *VM, e *vmEntry) {
+	if stale(v, p.s.Work(v.Work), e) {
+		return
+	}
 	was := v.Power
+	if v.Power == PowerOff && e.power == PowerOff && v.Reason == ReasonMigrated {
+		e.reason = ReasonMigrated // libvirt forgets the reason, we must not
+	}
 	if v.Power != e.power {
 		v.Since = p.now
 	}
@@ -268,6 +274,21 @@ func (p *reporting) power(v *VM, e *vmEntry) {
 	}
 }
 
+// stale reports whether an owner's word about the power of a VM is no news: one
+// that waits to be started is as off as before, whatever libvirt makes of the
+// reason, and "unknown" does not bring back what was lost from sight (S18). Only
+// "it was migrated" corrects an earlier reason; none is left when the hosts have
+// been asked, or a start was ordered, since.
+func stale(v *VM, w *Work, e *vmEntry) bool {
+	switch e.power {
+	case PowerOff:
+		return v.Power == PowerOff && w != nil && w.Step == Scheduled && (e.reason != ReasonMigrated || v.Reason == ReasonNone)
+	case PowerUnknown:
+		return lostSight(v)
+	}
+	return false
+}
+
 func (p *reporting) poweredOn(v *VM) {
 	if v.Gone {
 		// Proven gone, and yet it runs, and nobody else was granted it.
@@ -280,12 +301,10 @@ func (p *reporting) poweredOn(v *VM) {
 		switch {
 		case w.Type == WorkStop || w.Step == Stopping:
 			return // being stopped or given up; still on
-		case w.Step == Fencing && p.host.Status == Connecting:
+		case w.Step == Fencing && (p.host.Status == Connecting || p.inFlight(p.host)):
 			return // the power may still be cut (S10)
 		case o != nil && o.Incarnation >= v.Incarnation:
-			n := *w
-			n.Step, n.Reason = Stopping, fmt.Sprintf("host %s is told to give it up", p.host.ID)
-			p.putWork(&n)
+			p.givingUp(w, p.host.ID)
 			return
 		case w.Step == Restarting:
 			p.endWork(v, w, Done, fmt.Sprintf("runs on host %s at incarnation %s", p.host.ID, v.Incarnation))

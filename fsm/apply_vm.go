@@ -104,13 +104,14 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 
 // protect puts a VM under HA; v is being edited.
 func (t *tx) protect(v *VM, host HostID, by ProtectedBy, p *logpb.Protection) {
-	first := !v.Protected()
+	was := v.Protected()
 	v.ProtectedBy = by
 	v.Policy = policyFromLog(v.Policy, p)
-	if !first {
-		if !v.Protected() { // its policy says none now
-			t.unprotect(v, host, by)
-		}
+	switch now := v.Protected(); {
+	case was && !now: // its policy says none now
+		t.unprotect(v, host, by)
+		return
+	case was || !now:
 		return
 	}
 	if v.Incarnation == 0 {

@@ -41,6 +41,13 @@ func (t *tx) investigate(w *Work, reason string) {
 	t.putWork(&n)
 }
 
+// givingUp notes that a host which is heard again still has to give a VM up.
+func (t *tx) givingUp(w *Work, host HostID) {
+	n := *w
+	n.Step, n.Reason = Stopping, fmt.Sprintf("host %s is told to give it up", host)
+	t.putWork(&n)
+}
+
 // schedule opens or moves HA work to Scheduled; v is being edited. A VM that
 // was unprotected while an order stood is not started again.
 func (t *tx) schedule(v *VM, from HostID, cause Cause, reason string) {
@@ -259,7 +266,7 @@ func (t *tx) vmReleased(c *logpb.VMReleased) string {
 	v := *old
 	// Every host has reported, so the owner has too, or is proven dead: only
 	// then may it start elsewhere without the owner's word (S2).
-	v.Power, v.Reason, v.Since, v.Gone = PowerOff, ReasonNone, t.now, h.HA == HAFenced
+	v.Power, v.Reason, v.Since, v.Gone = PowerOff, ReasonNone, t.now, v.Gone || h.HA == HAFenced
 	t.schedule(&v, h.ID, w.Cause, c.Reason)
 	t.storeVM(h.ID, &v)
 	t.event("VM.RELEASE", Info, vmSubject(&v), "%s runs nowhere: %s", v.Name, c.Reason)

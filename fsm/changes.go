@@ -46,17 +46,20 @@ func (s *State) changesOwned(h *Host, v *VM, e *vmEntry) bool {
 		}
 		return w.Type == WorkStop || w.Step == Fencing && !v.Gone || w.Step == Investigating && v.Power != PowerReportMissing && v.Power != PowerOff
 	}
-	if v.Power != e.power || v.Reason != e.reason {
+	if stale(v, w, e) {
+		return false
+	}
+	if v.Power != e.power || v.Reason != e.reason && (v.Power != PowerOff || v.Reason != ReasonMigrated) {
 		return true
 	}
 	switch e.power {
 	case PowerOn:
 		return v.Gone || v.Error != "" || v.Protected() && !v.Wanted && h.order(OrderStop, v.ID) == nil ||
 			h.order(OrderStart, v.ID) != nil ||
-			w != nil && w.Type != WorkStop && w.Step != Stopping && !(w.Step == Fencing && h.Status == Connecting)
+			w != nil && w.Type != WorkStop && w.Step != Stopping && !(w.Step == Fencing && (h.Status == Connecting || h.inFlight(s.Time)))
 	case PowerOff:
 		return h.order(OrderStop, v.ID) != nil || h.order(OrderStart, v.ID) != nil ||
-			w != nil && (w.Type == WorkStop || !v.Gone && (w.Step == Fencing || w.Step == Restarting || w.Step == Investigating && e.reason != ReasonMigrated))
+			w != nil && (w.Type == WorkStop || !v.Gone && (w.Step == Fencing || w.Step == Restarting || w.Step == Investigating && v.Reason != ReasonMigrated))
 	}
 	return false
 }

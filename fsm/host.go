@@ -286,6 +286,12 @@ func (h *Host) MemoryUsed() uint64 {
 	return n
 }
 
+// inFlight reports whether the power of a host may still be cut behind our
+// back, whatever became of the host since (S10).
+func (h *Host) inFlight(now int64) bool {
+	return h.Attempt != nil && h.Attempt.Open && now < h.Attempt.Until
+}
+
 // owesStart reports whether an order to start stands: the VM may run here
 // without having been seen.
 func (h *Host) owesStart() bool {

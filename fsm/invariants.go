@@ -95,10 +95,9 @@ func (c *checker) hostState(h *Host) {
 	c.must(slices.Contains(hostStates(h.Status), h.HA), "hosts", "host %s is %s and %s at once", h.ID, h.Status, h.HA)
 	c.must(h.Resource >= Enabled && h.Resource <= Degraded, "hosts", "host %s has resource state %d", h.ID, h.Resource)
 	c.must(h.Watchdog <= WatchdogSoft || h.Lease == nil, "S12", "host %s has a lease under watchdog %d", h.ID, h.Watchdog)
-	inFlight := h.Attempt != nil && h.Attempt.Open && c.s.Time < h.Attempt.Until
 	switch h.Status {
 	case Up:
-		c.must(!inFlight, "S10", "host %s is Up while fence attempt %d may be in flight", h.ID, attemptNumber(h))
+		c.must(!h.inFlight(c.s.Time), "S10", "host %s is Up while fence attempt %d may be in flight", h.ID, attemptNumber(h))
 	case Down:
 		c.must(h.DownIndex > 0, "S10", "host %s is Down since no index", h.ID)
 		c.must((h.HA == HAFenced) == (h.Proof != nil), "S9", "host %s is %s with proof %v", h.ID, h.HA, h.Proof)
