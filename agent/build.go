@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/hashicorp/go-hclog"
@@ -52,7 +53,7 @@ func Build(f File, d Deps) (Config, error) {
 		HostID: f.HostID, Version: d.Version, NodeID: f.Node, Managers: f.Managers, ProbeAddrs: f.ProbeAddrs,
 		Labels: f.labels(), Hypervisor: d.Hypervisor, Connect: Connect(client),
 		StateDir: f.StateDir, RunDir: f.RunDir, BootIDFile: f.BootIDFile, MachineIDFile: f.MachineIDFile,
-		Watchdog: dog, Bound: f.Watchdog.Bound, Logger: d.Logger,
+		Watchdog: dog, Bound: time.Duration(f.Watchdog.Bound), Logger: d.Logger,
 	}
 	return c, nil
 }

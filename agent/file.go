@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 
 	"lifeboat/transport"
 )
@@ -51,9 +52,24 @@ type WatchdogFile struct {
 	Kind string `yaml:"kind"`
 	// Device is the device of a hardware watchdog, or the socket of an external
 	// one that somebody else runs.
-	Device  string        `yaml:"device"`
-	Bound   time.Duration `yaml:"bound"`
-	Command []string      `yaml:"command"` // resets the machine, for kind external; empty: sysrq
+	Device  string   `yaml:"device"`
+	Bound   Duration `yaml:"bound"`
+	Command []string `yaml:"command"` // resets the machine, for kind external; empty: sysrq
+}
+
+// Duration is a time.Duration, written as 10s.
+type Duration time.Duration
+
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// UnmarshalYAML takes a duration with its unit.
+func (d *Duration) UnmarshalYAML(n ast.Node) error {
+	v, err := time.ParseDuration(n.GetToken().Value)
+	if err != nil {
+		return &yaml.SyntaxError{Message: fmt.Sprintf("%.60q is no duration: write one with its unit, such as 10s", n.GetToken().Value), Token: n.GetToken()}
+	}
+	*d = Duration(v)
+	return nil
 }
 
 // LogFile is the section log.
@@ -95,7 +111,7 @@ func parseFile(name string, b []byte) (File, error) {
 	f := File{
 		Hypervisor: "qemu:///system", StateDir: DefaultStateDir, RunDir: DefaultRunDir,
 		BootIDFile: DefaultBootIDFile, MachineIDFile: DefaultMachineIDFile,
-		Watchdog: WatchdogFile{Kind: WatchdogNone, Bound: defaultBound},
+		Watchdog: WatchdogFile{Kind: WatchdogNone, Bound: Duration(defaultBound)},
 		Log:      LogFile{Level: "info", Format: "text"},
 	}
 	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&f); err != nil {
@@ -133,8 +149,6 @@ func wanted(e *yaml.TypeError) string {
 	switch {
 	case e.DstType == nil:
 		return "another one"
-	case e.DstType.String() == "time.Duration":
-		return "a duration such as 10s"
 	}
 	switch e.DstType.Kind().String() {
 	case "slice":
@@ -200,9 +214,9 @@ func (f *File) checkSections() (key, problem string) {
 		return "watchdog.kind", fmt.Sprintf("is %.60q: use hardware, external, soft or none", w.Kind)
 	}
 	switch {
-	case w.Bound < time.Second || w.Bound > time.Minute*5:
+	case w.Bound < Duration(time.Second) || w.Bound > Duration(5*time.Minute):
 		return "watchdog.bound", fmt.Sprintf("is %s: use a time from 1s to 5m, such as 10s", w.Bound)
-	case w.Bound%time.Second != 0 && w.Kind == WatchdogHardware:
+	case w.Bound%Duration(time.Second) != 0 && w.Kind == WatchdogHardware:
 		return "watchdog.bound", fmt.Sprintf("is %s: a hardware watchdog counts whole seconds", w.Bound)
 	case len(w.Command) > 0 && w.Kind != WatchdogExternal:
 		return "watchdog.command", "is only for kind external: remove it"

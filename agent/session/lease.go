@@ -112,6 +112,9 @@ func (s *Session) stepArm() {
 	if l.watchdog != wdOff || !s.due(l.retryWd) || s.ledgerErr != nil && !l.armed {
 		return
 	}
+	if s.starve() {
+		return // arming would be a pet: the one that a previous process armed is right to bite
+	}
 	if !l.armed {
 		mark := LeaseMark{Armed: true, Boot: s.cfg.BootID, Duration: leaseDuration(s.assigned.Lease.GetDurationMs())}
 		if s.ledger.Lease != mark {
@@ -304,11 +307,17 @@ func (s *Session) fenced() bool {
 	return true
 }
 
+// starve: the lease is over and protected VMs may still live.
+func (s *Session) starve() bool {
+	l := &s.lease
+	return l.armed && l.expired && s.ledger.HAArmed && !s.fenced()
+}
+
 // stepPet keeps the machine alive while its VMs may live: from the end of the
 // lease on, only once all of them were seen to be off.
 func (s *Session) stepPet() {
 	l := &s.lease
-	if l.watchdog != wdArmed || l.armed && l.expired && s.ledger.HAArmed && !s.fenced() {
+	if l.watchdog != wdArmed || s.starve() {
 		return
 	}
 	if !s.due(l.nextPet) {
