@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,17 +21,16 @@ const (
 )
 
 // host decides about one host: is it silent, and what then.
-func (d *decision) host(h *fsm.Host) {
-	c := d.contact(h)
+func (d *decision) host(h *fsm.Host, c Contact) {
 	switch h.Status {
 	case fsm.Up:
-		d.up(h, c)
+		d.silence(h, c)
 	case fsm.Connecting:
 		d.connecting(h, c)
 	case fsm.Disconnected:
 		d.disconnected(h, c)
 	case fsm.Alert:
-		if c.Heard > 0 && !d.silent(c) {
+		if d.reports(c) {
 			d.do(seen(h))
 			return
 		}
@@ -42,13 +42,10 @@ func (d *decision) host(h *fsm.Host) {
 	}
 }
 
-func (d *decision) up(h *fsm.Host, c Contact) {
-	if !d.silent(c) {
-		d.wake(max(c.Heard, d.soft.Since) + d.p.SuspectAfter())
-		return
-	}
+// silence: a host that was Up has not been heard for too long.
+func (d *decision) silence(h *fsm.Host, c Contact) {
 	quiet := d.quiet(c)
-	if h.Resource != fsm.Enabled && h.RunsProtected() == 0 && !owed(h) {
+	if h.Resource != fsm.Enabled && h.RunsProtected() == 0 && !owed(h) { // S19
 		d.do(&logpb.Command{Body: &logpb.Command_HostLeave{HostLeave: &logpb.HostLeave{Host: string(h.ID), Epoch: h.Epoch,
 			Reason: fmt.Sprintf("silent for %s while %s; no protected VM runs there", seconds(quiet), h.Resource)}}})
 		return
@@ -69,72 +66,95 @@ func (d *decision) suspect(h *fsm.Host, quiet time.Duration, why string) {
 
 // connecting: the host is back while a fence may be in flight (S10).
 func (d *decision) connecting(h *fsm.Host, c Contact) {
-	if d.silent(c) {
+	switch {
+	case d.silent(c):
 		d.check(h, c) // gone again
-		return
-	}
-	if h.Attempt != nil && h.Attempt.Open && d.now.Wall < h.Attempt.Until {
+	case !d.reports(c):
+		d.wake(d.listening())
+	case h.Attempt != nil && h.Attempt.Open && d.now.Wall < h.Attempt.Until:
 		d.wakeAt(h.Attempt.Until)
-		return
+		d.wake(c.Heard + d.p.SuspectAfter())
+	default:
+		d.do(seen(h))
 	}
-	d.do(seen(h))
 }
 
 // disconnected: the agent said goodbye. Nobody watches the VMs there, so the
 // machine is looked at; seen dead counts at once, seen nothing only after the
-// grace.
+// grace (S16).
 func (d *decision) disconnected(h *fsm.Host, c Contact) {
 	if h.RunsProtected() == 0 && !owed(h) {
-		return
+		return // S19
 	}
-	grace := h.Silent + int64(d.p.AgentStopGrace)
 	d.investigate(h, c)
-	if d.now.Wall >= grace {
-		d.suspect(h, time.Duration(d.now.Wall-h.Silent), fmt.Sprintf("its agent was stopped and has not come back within %s", d.p.AgentStopGrace))
-		return
-	}
-	d.wakeAt(grace)
-	if c.Check != nil && c.Check.Verdict() == fsm.Dead {
-		d.suspect(h, time.Duration(d.now.Wall-h.Silent), "its agent was stopped and now the machine is off")
+	gone := time.Duration(d.now.Wall - h.Silent)
+	i := d.round(c)
+	switch {
+	case !d.silent(c):
+		// Its goodbye is not to be taken for a sign of life.
+		d.wake(max(c.Heard, d.soft.Since) + d.p.SuspectAfter())
+	case gone >= d.p.AgentStopGrace:
+		d.suspect(h, gone, fmt.Sprintf("its agent was stopped and has not come back within %s", d.p.AgentStopGrace))
+	case i != nil && i.Verdict() == fsm.Dead:
+		d.suspect(h, gone, "its agent was stopped and now the machine is off")
+	default:
+		d.wakeAt(h.Silent + int64(d.p.AgentStopGrace))
 	}
 }
 
 // check gathers evidence about a suspect host and draws the conclusion.
 func (d *decision) check(h *fsm.Host, c Contact) {
 	d.investigate(h, c)
-	i := c.Check
-	if i == nil {
-		return
+	i := d.round(c)
+	why := d.sinceWhen(h, c)
+	end, leased := d.leaseEnd(h, c)
+	if i != nil {
+		why += "; " + i.Summary()
+		d.evidence(h, i)
 	}
-	d.evidence(h, i)
-	deadline := i.Started + d.p.Investigate
-	over := i.Complete || d.now.Mono >= deadline
-	why := fmt.Sprintf("%s; %s", d.silence(h, c), i.Summary())
-	switch i.Verdict() {
-	case fsm.Dead:
+	switch {
+	case leased && d.now.Mono >= end:
+		d.down(h, why+"; its self-fence lease has run out")
+	case i == nil:
+		// The first round begins now.
+	case i.Verdict() == fsm.Dead:
 		d.down(h, why)
-	case fsm.Alive:
-		if at, ok := d.leaseEnd(h, c); ok {
-			if d.now.Mono >= at {
-				d.down(h, why+"; its self-fence lease has run out")
-				return
-			}
-			d.wake(at)
-			d.unproven(h, "it is seen alive ("+i.alive()+"), but its agent is silent; its protected VMs stop when its lease runs out")
-			return
-		}
-		d.unproven(h, "it is seen alive ("+i.alive()+"), but its agent is silent")
+	case !d.over(i):
+		d.wake(i.Started + d.p.Investigate)
+	case i.Verdict() == fsm.Alive && leased:
+		d.wake(end)
+		d.unproven(h, "it is seen alive, but its agent is silent; its protected VMs stop when its lease runs out")
+	case i.Verdict() == fsm.Alive:
+		d.unproven(h, "it is seen alive, but its agent is silent")
+	case d.blind(i):
+		d.wake(d.listening())
 	default:
-		if !over {
-			d.wake(deadline)
-			return
-		}
 		d.down(h, why)
 	}
 }
 
-// silence says since when a host is silent, for people.
-func (d *decision) silence(h *fsm.Host, c Contact) string {
+// round is what was found out since the host was last heard; nil when nobody
+// has begun to ask. Findings of before its last word are about another time.
+func (d *decision) round(c Contact) *Investigation {
+	if c.Check == nil || c.Heard > 0 && c.Check.Started <= c.Heard {
+		return nil
+	}
+	return c.Check
+}
+
+// over reports whether a round will find out no more.
+func (d *decision) over(i *Investigation) bool {
+	return i.Complete || d.now.Mono >= i.Started+d.p.Investigate
+}
+
+// blind reports whether a round began before this term has listened for long
+// enough: that nothing was found out then says something about us. A new
+// leader asks at once about the suspects it inherits, but declares none of
+// them Down before it would declare any other host (S15).
+func (d *decision) blind(i *Investigation) bool { return i.Started < d.listening() }
+
+// sinceWhen says since when a host is silent, for people.
+func (d *decision) sinceWhen(h *fsm.Host, c Contact) string {
 	if h.Silent > 0 && d.now.Wall > h.Silent {
 		return "silent for " + seconds(time.Duration(d.now.Wall-h.Silent))
 	}
@@ -163,17 +183,21 @@ func seen(h *fsm.Host) *logpb.Command {
 	return &logpb.Command{Body: &logpb.Command_HostSeen{HostSeen: &logpb.HostSeen{Host: string(h.ID), Epoch: h.Epoch}}}
 }
 
-// investigate keeps a round of questions going. A host that stays silent is
+// investigate keeps rounds of questions going. A host that stays silent is
 // asked about again and again: it may die later.
 func (d *decision) investigate(h *fsm.Host, c Contact) {
 	round := 1
 	if c.Check != nil {
-		next := c.Check.Started + max(recheck, d.p.Investigate)
+		round = c.Check.Round + 1
+	}
+	if i := d.round(c); i != nil {
+		next := i.Started + max(recheck, d.p.Investigate)
+		if d.blind(i) {
+			next = max(i.Started+d.p.Investigate, d.listening())
+		}
 		if d.now.Mono < next {
-			round = c.Check.Round
 			d.wake(next)
-		} else {
-			round = c.Check.Round + 1
+			return
 		}
 	}
 	e := Investigate{Host: h.ID, Epoch: h.Epoch, Round: round, For: d.p.Investigate}
@@ -191,28 +215,37 @@ func (d *decision) investigate(h *fsm.Host, c Contact) {
 // peers are the hosts that follow the silent one in the order of ids, so that
 // the questions spread.
 func (d *decision) peers(about fsm.HostID) []fsm.HostID {
-	var before, after []fsm.HostID
-	for id, h := range d.s.Hosts() {
-		if len(after) == maxPeers {
-			break
-		}
-		if id == about || h.Status != fsm.Up || d.silent(d.contact(h)) {
-			continue
-		}
-		if id > about {
-			after = append(after, id)
-		} else if len(before) < maxPeers {
-			before = append(before, id)
+	if d.living == nil {
+		d.living = []fsm.HostID{}
+		for id, h := range d.s.Hosts() {
+			if h.Status == fsm.Up && d.reports(d.contact(h)) {
+				d.living = append(d.living, id)
+			}
 		}
 	}
-	all := append(after, before...)
-	return all[:min(len(all), maxPeers)]
+	at, self := slices.BinarySearch(d.living, about)
+	if self {
+		at++
+	}
+	others := len(d.living)
+	if self {
+		others--
+	}
+	var out []fsm.HostID
+	for i := range min(others, maxPeers) {
+		out = append(out, d.living[(at+i)%len(d.living)])
+	}
+	return out
 }
 
-// evidence commits what was found and is not in the log yet.
+// evidence commits what a round has found, at its end or when it decides, so
+// that answers which come one by one are not so many entries.
 func (d *decision) evidence(h *fsm.Host, i *Investigation) {
+	if !d.over(i) && i.Verdict() != fsm.Dead {
+		return
+	}
 	var fresh []*logpb.Evidence
-	for _, f := range i.Findings {
+	for _, f := range i.bySource() {
 		known := slices.ContainsFunc(h.Evidence, func(e fsm.Evidence) bool {
 			return e.Source == f.Source && e.Verdict == f.Verdict && e.Detail == f.Detail
 		})
@@ -225,28 +258,36 @@ func (d *decision) evidence(h *fsm.Host, i *Investigation) {
 	}
 }
 
+// bySource are the findings in an order of their own, those of one source
+// joined: the log keeps one of each, and a host may have two power controllers
+// of one kind.
+func (i *Investigation) bySource() []Finding {
+	sorted := slices.SortedFunc(slices.Values(i.Findings), func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Detail, b.Detail), cmp.Compare(a.Verdict, b.Verdict))
+	})
+	var out []Finding
+	for _, f := range slices.Compact(sorted) {
+		if len(out) == 0 || out[len(out)-1].Source != f.Source {
+			out = append(out, f)
+			continue
+		}
+		o := &out[len(out)-1]
+		o.Detail += "; " + f.Detail
+		o.Verdict = stronger(o.Verdict, f.Verdict)
+	}
+	return out
+}
+
 // Summary says what was found, in one line.
 func (i *Investigation) Summary() string {
 	if len(i.Findings) == 0 {
 		return "nobody could say anything about it"
 	}
 	var parts []string
-	for _, f := range i.Findings {
+	for _, f := range i.bySource() {
 		parts = append(parts, fmt.Sprintf("%s: %s (%s)", f.Source, f.Verdict, f.Detail))
 	}
-	slices.Sort(parts)
 	return strings.Join(parts, ", ")
-}
-
-func (i *Investigation) alive() string {
-	var by []string
-	for _, f := range i.Findings {
-		if f.Verdict == fsm.Alive {
-			by = append(by, f.Source)
-		}
-	}
-	slices.Sort(by)
-	return "by " + strings.Join(by, ", ")
 }
 
 // seconds writes a duration as people say it.

@@ -2,7 +2,6 @@ package ha
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -18,42 +17,73 @@ func (d *decision) fence(h *fsm.Host, c Contact) {
 	}
 	if at, ok := d.leaseEnd(h, c); ok {
 		if d.now.Mono >= at {
-			wait := d.leaseWait(h)
 			d.fenced(h, fsm.ProofLease, "lease", fmt.Sprintf("its self-fence lease (%s, %s watchdog) has run out: %s without a renewal",
-				time.Duration(h.Lease.DurationNS), h.Lease.Watchdog, seconds(wait)))
+				time.Duration(h.Lease.DurationNS), h.Lease.Watchdog, seconds(d.leaseWait(h))))
 			return
 		}
 		d.wake(at)
 	}
-	run := c.Fence
-	a := h.Attempt
-	mine := a != nil && a.Open && a.Executor == d.soft.Executor
-	if mine && run != nil && run.Attempt == a.Number {
-		switch {
-		case run.Proof != nil:
-			d.fenced(h, fsm.ProofPower, run.Proof.Source, run.Proof.Detail)
-			return
-		case run.Ended > 0:
-			d.do(&logpb.Command{Body: &logpb.Command_FenceResult{FenceResult: &logpb.FenceResult{
-				Host: string(h.ID), Epoch: h.Epoch, Level: a.Level, Attempt: a.Number, Failure: run.Failure}}})
-			return
-		}
-	}
-	if mine {
-		d.run(Fence{Host: h.ID, Epoch: h.Epoch, Level: a.Level, Attempt: a.Number, Timeout: d.timeout(h, a.Level)})
+	if a := h.Attempt; a != nil && a.Open && a.Executor == d.executor(h) {
+		d.underway(h, a, c.Fence)
 		return
 	}
 	d.attempt(h, c)
 }
 
+// executor is who makes the attempts on a host that is Down in this epoch. An
+// attempt of anybody else may be in flight without us, and proves nothing
+// about this death (S9).
+func (d *decision) executor(h *fsm.Host) string {
+	return fmt.Sprintf("%s, epoch %d of the host", d.soft.Executor, h.Epoch)
+}
+
+// underway sees our committed attempt through.
+func (d *decision) underway(h *fsm.Host, a *fsm.Attempt, run *FenceRun) {
+	if run == nil || run.Attempt != a.Number {
+		// Committed, but not begun. It must have ended when its deadline has
+		// passed: the host may be Up again then (S10).
+		left := time.Duration(a.Until-d.now.Wall) - fenceMargin
+		switch {
+		case left <= 0:
+			d.failed(h, a, "it was not begun before its deadline")
+		case d.proven(): // S14: we may have been frozen since the commit
+			d.run(Fence{Host: h.ID, Epoch: h.Epoch, Level: a.Level, Attempt: a.Number, Timeout: min(d.timeout(h, a.Level), left)})
+		}
+		return
+	}
+	switch {
+	case run.Proof != nil:
+		d.fenced(h, fsm.ProofPower, run.Proof.Source, run.Proof.Detail)
+	case run.Ended > 0:
+		d.failed(h, a, run.Failure)
+	}
+}
+
+// fenceMargin is how long before its deadline an attempt must have ended: the
+// clocks of two leaders may differ by as much (S21).
+const fenceMargin = 2 * time.Second
+
+func (d *decision) failed(h *fsm.Host, a *fsm.Attempt, why string) {
+	d.do(&logpb.Command{Body: &logpb.Command_FenceResult{FenceResult: &logpb.FenceResult{
+		Host: string(h.ID), Epoch: h.Epoch, Level: a.Level, Attempt: a.Number, Failure: why}}})
+}
+
 // attempt commits the next active attempt, unless something holds it back.
 func (d *decision) attempt(h *fsm.Host, c Contact) {
 	level, ok := d.nextLevel(h)
-	if !ok || !d.affected(h) || d.braked(h, c) {
+	if !ok || !d.affected(h) {
+		return
+	}
+	if d.held[h.ID] && !seenDead(h) {
+		// Looking harms nobody: power that reads as off ends the wait (S17).
+		d.investigate(h, c)
+		if i := d.round(c); i != nil {
+			d.evidence(h, i)
+		}
 		return
 	}
 	if a := h.Attempt; a != nil && !a.Open && level <= a.Level && c.Fence != nil {
-		// All levels have failed once.
+		// All levels have failed, the last of them in this term.
 		if next := c.Fence.Ended + d.p.FenceRetry; d.now.Mono < next {
 			d.wake(next)
 			return
@@ -71,7 +101,7 @@ func (d *decision) attempt(h *fsm.Host, c Contact) {
 		number = h.Attempt.Number + 1
 	}
 	d.do(&logpb.Command{Body: &logpb.Command_FenceAttempt{FenceAttempt: &logpb.FenceAttempt{Host: string(h.ID), Epoch: h.Epoch,
-		Level: level, Attempt: number, DeadlineNs: int64(d.timeout(h, level)), Executor: d.soft.Executor}}})
+		Level: level, Attempt: number, DeadlineNs: int64(d.timeout(h, level) + fenceMargin), Executor: d.executor(h)}}})
 }
 
 // nextLevel is the active level to try: the one after the last that failed,
@@ -111,24 +141,25 @@ func (d *decision) affected(h *fsm.Host) bool {
 	})
 }
 
-// fenced commits the proof, and in the same entry where the VMs start.
+// fenced commits the proof, and in the same entry where the VMs start: they
+// are chosen later, together with all others that wait.
 func (d *decision) fenced(h *fsm.Host, kind fsm.ProofKind, by, detail string) {
 	if !d.proven() {
 		return
 	}
 	c := &logpb.HostFenced{Host: string(h.ID), Epoch: h.Epoch, Proof: &logpb.Proof{Kind: uint32(kind), By: by, Detail: detail}}
-	var waiting []job
 	for _, v := range h.VMs {
-		if w := d.s.Work(v.Work); w != nil && w.Step == fsm.Fencing {
-			waiting = append(waiting, job{vm: v, owner: h, work: w, gone: true})
-		}
-	}
-	for _, j := range byPriority(waiting) {
-		if t, why, _ := d.placer().place(j); t != nil {
-			c.Placements = append(c.Placements, &logpb.Placement{Vm: j.vm.ID[:], Target: string(t.ID), Why: why})
+		if w := d.s.Work(v.Work); w != nil && w.Step == fsm.Fencing && !lostSight(v) {
+			d.jobs = append(d.jobs, job{vm: v, owner: h, work: w, gone: true, fenced: c})
 		}
 	}
 	d.do(&logpb.Command{Body: &logpb.Command_HostFenced{HostFenced: c}})
+}
+
+// lostSight reports whether the VM was last said not to be on its host: the
+// death of that one proves nothing about it (S18).
+func lostSight(v *fsm.VM) bool {
+	return v.Power == fsm.PowerReportMissing || v.Power == fsm.PowerOff && v.Reason == fsm.ReasonMigrated
 }
 
 // leaseEnd is when the lease of a host has certainly run out (S12, S13, S15);
@@ -137,92 +168,23 @@ func (d *decision) leaseEnd(h *fsm.Host, c Contact) (time.Duration, bool) {
 	if h.Lease == nil || !h.Lease.Armed || !d.p.ProvesDeath(h.Lease.Watchdog) {
 		return 0, false
 	}
+	if x := d.soft.Hosts[h.ID]; x.Epoch != 0 && x.Epoch != h.Epoch {
+		return 0, false // what was heard is about another epoch: no bound at all
+	}
 	// What was heard bounds what was renewed. A term that begins counts as a
 	// renewal: the old leader may have granted until then. Since does not
 	// matter here: a leader that was frozen renewed nothing meanwhile.
 	return max(c.Heard, 0) + d.leaseWait(h), true
 }
 
-// leaseWait is the longest that a host may run its VMs after a renewal: the
-// policy's takeover, or longer when the lease that is held was granted under
-// another policy.
+// leaseWait is how long after a renewal a host can certainly not run its
+// protected VMs any more.
 func (d *decision) leaseWait(h *fsm.Host) time.Duration {
-	held := time.Duration(h.Lease.DurationNS + h.Lease.BoundNS)
-	return max(d.p.Takeover, held+held/100+time.Second)
+	return leaseWait(d.p, time.Duration(h.Lease.DurationNS+h.Lease.BoundNS))
 }
 
-// domains are the failure domains of a host.
-func domains(h *fsm.Host) []string {
-	if rack := h.Label("rack"); rack != "" {
-		return []string{"cluster", "rack " + rack}
-	}
-	return []string{"cluster"}
-}
-
-// brakes finds the failure domains in which so many went silent together that
-// the observer is suspect (S17).
-func (d *decision) brakes() {
-	type count struct{ silent, all int }
-	counts := map[string]*count{}
-	for _, h := range d.s.Hosts() {
-		if h.Status == fsm.Removed {
-			continue
-		}
-		quiet := d.lost(h)
-		for _, name := range domains(h) {
-			if counts[name] == nil {
-				counts[name] = &count{}
-			}
-			counts[name].all++
-			if quiet {
-				counts[name].silent++
-			}
-		}
-	}
-	d.held = map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(counts)) {
-		n := counts[name]
-		limit := max(d.p.BrakeMin, (n.all*d.p.BrakePercent+99)/100)
-		on := n.silent > limit
-		was := d.s.Brake(name) != ""
-		reason := fmt.Sprintf("%d of %d hosts are silent together, more than %d", n.silent, n.all, limit)
-		if on {
-			d.held[name] = reason
-		} else {
-			reason = fmt.Sprintf("%d of %d hosts are silent", n.silent, n.all)
-		}
-		if on != was {
-			d.do(&logpb.Command{Body: &logpb.Command_Brake{Brake: &logpb.Brake{Domain: name, On: on, Reason: reason}}})
-		}
-	}
-	for name := range d.s.Brakes() {
-		if counts[name] == nil { // its last host is gone
-			d.do(&logpb.Command{Body: &logpb.Command_Brake{Brake: &logpb.Brake{Domain: name, Reason: "no host is left in it"}}})
-		}
-	}
-}
-
-// lost reports whether a host is silent without being proven dead.
-func (d *decision) lost(h *fsm.Host) bool {
-	switch h.Status {
-	case fsm.Up, fsm.Connecting:
-		return d.silent(d.contact(h))
-	case fsm.Alert:
-		c := d.contact(h)
-		return c.Heard == 0 || d.silent(c)
-	case fsm.Down:
-		return h.HA == fsm.HAFencing
-	}
-	return false
-}
-
-// braked reports whether an active fence of the host is held back: nobody has
-// seen it dead, and too many are silent with it.
-func (d *decision) braked(h *fsm.Host, c Contact) bool {
-	for _, e := range h.Evidence {
-		if e.Verdict == fsm.Dead {
-			return false
-		}
-	}
-	return slices.ContainsFunc(domains(h), func(name string) bool { return d.held[name] != "" })
+// leaseWait is the policy's takeover, or longer when the lease that is held was
+// granted under another policy (S13).
+func leaseWait(p *fsm.Policy, held time.Duration) time.Duration {
+	return max(p.Takeover, held+held/100+time.Millisecond)
 }

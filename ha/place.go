@@ -16,6 +16,7 @@ type placer struct {
 	hosts  []*room
 	left   int // starts the cluster may still begin
 	byHost map[fsm.HostID]*room
+	fit    []*room // of the last search
 }
 
 // room is what a host still has.
@@ -35,25 +36,30 @@ func (d *decision) placer() *placer {
 	p := &placer{d: d, left: d.p.StartsPerCluster, byHost: map[fsm.HostID]*room{}}
 	for _, h := range d.s.Hosts() {
 		r := &room{h: h, no: d.takesNothing(h)}
+		p.hosts = append(p.hosts, r)
+		p.byHost[h.ID] = r
+		if h.Status != fsm.Up {
+			continue // what it was told to start starts elsewhere or not at all
+		}
 		for _, o := range h.Orders {
 			if o.Kind == fsm.OrderStart {
 				r.starts++
 				p.left--
 			}
 		}
-		p.hosts = append(p.hosts, r)
-		p.byHost[h.ID] = r
 		if r.no != "" {
 			continue
 		}
+		used := uint64(0)
 		for _, v := range h.VMs {
 			if v.Occupies() {
 				r.vms++
+				if v.Spec != nil {
+					used += v.Spec.MemoryBytes
+				}
 			}
 		}
-		if used := h.MemoryUsed(); h.Inventory != nil && h.Inventory.MemoryBytes > used {
-			r.free = h.Inventory.MemoryBytes - used
-		}
+		r.free = h.Inventory.MemoryBytes - min(used, h.Inventory.MemoryBytes)
 	}
 	d.room = p
 	return p
@@ -89,13 +95,16 @@ func (p *placer) place(j job) (t *fsm.Host, why string, full bool) {
 	r := p.byHost[t.ID]
 	r.starts++
 	p.left--
-	if !j.vm.Occupies() || j.owner.ID != t.ID {
+	if !j.counted(t) {
 		r.vms++
-		if s := j.vm.Spec; s != nil {
-			r.free -= min(r.free, s.MemoryBytes)
-		}
+		r.free -= min(r.free, j.vm.Spec.MemoryBytes)
 	}
 	return t, why, false
+}
+
+// counted reports whether the VM is counted among those of a host already.
+func (j job) counted(h *fsm.Host) bool {
+	return h.ID == j.owner.ID && j.fenced == nil && j.vm.Occupies()
 }
 
 // find is place without taking.
@@ -103,40 +112,34 @@ func (p *placer) find(j job) (t *fsm.Host, why string, full bool) {
 	if j.vm.Spec == nil || len(j.vm.Spec.Definition) == 0 {
 		return nil, "its definition has never been read", false
 	}
-	var fit []*room
-	var refused []string
+	fit := p.fit[:0]
+	var no refusals
 	for _, r := range p.hosts {
-		no := p.refuses(r, j)
-		switch {
-		case no != "":
-			refused = append(refused, fmt.Sprintf("%s: %s", r.h.ID, no))
+		switch why := p.refuses(r, j); {
+		case why != "":
+			no.add(why, r.h.ID)
 		case r.starts >= p.d.p.StartsPerHost:
 			full = true
 		default:
 			fit = append(fit, r)
 		}
 	}
+	p.fit = fit // the next one uses its memory
 	if len(fit) == 0 {
-		return nil, shorten(refused), full
+		return nil, no.String(), full
 	}
 	if p.left <= 0 {
 		return nil, "the cluster's budget of starts is spent", true
 	}
-	if i := slices.IndexFunc(fit, func(r *room) bool { return r.h.ID == j.owner.ID }); i >= 0 && p.inPlace(j) {
+	if i := slices.IndexFunc(fit, func(r *room) bool { return r.h.ID == j.owner.ID }); i >= 0 {
+		// refuses says no as soon as its own limit of restarts is spent.
 		return fit[i].h, "restarted in place", false
 	}
 	best := slices.MinFunc(fit, p.order(j))
 	return best.h, p.why(best, len(fit)), false
 }
 
-// inPlace reports whether the VM's own host is preferred: it is, while its own
-// limit of restarts is not spent.
-func (p *placer) inPlace(j job) bool {
-	restarts, _ := p.d.p.Limits(j.vm)
-	return j.work.TriedOn(j.owner.ID) <= restarts
-}
-
-// order compares hosts by the placement policy; ties go by id.
+// order compares hosts by the placement policy; ties go by name, h2 before h10.
 func (p *placer) order(j job) func(a, b *room) int {
 	share := func(r *room) float64 {
 		return float64(r.free) / float64(max(r.h.Inventory.MemoryBytes, 1))
@@ -148,11 +151,11 @@ func (p *placer) order(j job) func(a, b *room) int {
 		case "spread":
 			c = cmp.Compare(share(b), share(a))
 		case "pack":
-			c = cmp.Compare(a.free, b.free)
+			c = cmp.Compare(share(a), share(b))
 		default:
 			c = cmp.Or(cmp.Compare(a.vms, b.vms), cmp.Compare(share(b), share(a)))
 		}
-		return cmp.Or(tried, c, strings.Compare(string(a.h.ID), string(b.h.ID)))
+		return cmp.Or(tried, c, natural(string(a.h.ID), string(b.h.ID)))
 	}
 }
 
@@ -162,7 +165,7 @@ func (p *placer) why(r *room, fit int) string {
 	case "spread":
 		first = "largest free share of memory"
 	case "pack":
-		first = "smallest free memory that fits"
+		first = "smallest free share of memory that fits"
 	default:
 		first = fmt.Sprintf("fewest VMs (%d)", r.vms)
 	}
@@ -184,33 +187,42 @@ func (p *placer) refuses(r *room, j job) string {
 	case j.work.TriedOn(h.ID) > restarts:
 		return fmt.Sprintf("%d starts failed there", j.work.TriedOn(h.ID))
 	}
-	for _, o := range h.Orders {
-		if o.VM == v.ID && o.Kind == fsm.OrderDestroy {
-			return "an older copy is still being removed there"
+	if removing(h, v) {
+		return "an older copy is still being removed there"
+	}
+	if !here && len(v.Spec.Local) > 0 {
+		return "the VM is bound to its host: " + strings.Join(v.Spec.Local, ", ")
+	}
+	if no := lacks(h.Inventory, v.Spec, here); no != "" {
+		return no
+	}
+	if !j.counted(h) && v.Spec.MemoryBytes > r.free {
+		return fmt.Sprintf("less than %d MiB of memory free", v.Spec.MemoryBytes>>20)
+	}
+	return ""
+}
+
+// lacks says what a VM needs and a host does not have. Its own host has had it
+// all; only what is known to be broken there counts.
+func lacks(inv *fsm.Inventory, s *fsm.Spec, here bool) string {
+	for _, disk := range s.Disks {
+		if disk.Network || disk.Storage == "" {
+			continue
+		}
+		i := slices.IndexFunc(inv.Storages, func(x fsm.Storage) bool { return x.ID == disk.Storage })
+		switch {
+		case i < 0 && !here:
+			return "no storage " + disk.Storage
+		case i >= 0 && !inv.Storages[i].Up:
+			return "storage " + disk.Storage + " is not reached"
 		}
 	}
 	if here {
 		return ""
 	}
-	return lacks(h.Inventory, v.Spec, r.free)
-}
-
-// lacks says what a VM needs and a host does not have.
-func lacks(inv *fsm.Inventory, s *fsm.Spec, free uint64) string {
-	if len(s.Local) > 0 {
-		return "the VM is bound to its host: " + strings.Join(s.Local, ", ")
-	}
-	for _, disk := range s.Disks {
-		if disk.Network || disk.Storage == "" {
-			continue
-		}
-		if !slices.ContainsFunc(inv.Storages, func(x fsm.Storage) bool { return x.ID == disk.Storage && x.Up }) {
-			return "no storage " + disk.Storage
-		}
-	}
 	for _, n := range s.Networks {
 		if !slices.Contains(inv.Networks, n) {
-			return "no " + n
+			return "no network " + n
 		}
 	}
 	switch {
@@ -219,23 +231,92 @@ func lacks(inv *fsm.Inventory, s *fsm.Spec, free uint64) string {
 	case s.CPUModel != "" && len(inv.CPUModels) > 0 && !slices.Contains(inv.CPUModels, s.CPUModel):
 		return "no CPU model " + s.CPUModel
 	case s.CPUs > inv.CPUs:
-		return fmt.Sprintf("%d CPUs for %d vCPUs", inv.CPUs, s.CPUs)
-	case s.MemoryBytes > free:
-		return fmt.Sprintf("%d MiB of memory free, %d MiB needed", free>>20, s.MemoryBytes>>20)
+		return fmt.Sprintf("fewer than %d CPUs", s.CPUs)
 	}
 	return ""
 }
 
-// shorten lists at most five reasons.
-func shorten(reasons []string) string {
-	if len(reasons) == 0 {
+// refusals are reasons, each with the hosts it holds for.
+type refusals []refusal
+
+type refusal struct {
+	why   string
+	first []fsm.HostID
+	n     int
+}
+
+const (
+	maxReasons = 6 // that are told
+	maxNamed   = 3 // hosts that are named for one reason
+)
+
+func (no *refusals) add(why string, h fsm.HostID) {
+	i := slices.IndexFunc(*no, func(r refusal) bool { return r.why == why })
+	if i < 0 {
+		if len(*no) == maxReasons {
+			why = "other reasons"
+		}
+		if len(*no) > maxReasons {
+			i = maxReasons
+		} else {
+			i = len(*no)
+			*no = append(*no, refusal{why: why})
+		}
+	}
+	r := &(*no)[i]
+	if r.n++; r.n <= maxNamed {
+		r.first = append(r.first, h)
+	}
+}
+
+// String writes them as "no storage nfs1 (h2, h3, h4 and 12 more); ...".
+func (no refusals) String() string {
+	if len(no) == 0 {
 		return "there is no host"
 	}
-	const most = 5
-	if n := len(reasons) - most; n > 0 {
-		return strings.Join(reasons[:most], "; ") + fmt.Sprintf("; and %d more", n)
+	var out []string
+	for _, r := range no {
+		var names []string
+		for _, h := range r.first {
+			names = append(names, string(h))
+		}
+		text := strings.Join(names, ", ")
+		if more := r.n - len(r.first); more > 0 {
+			text += fmt.Sprintf(" and %d more", more)
+		}
+		out = append(out, fmt.Sprintf("%s (%s)", r.why, text))
 	}
-	return strings.Join(reasons, "; ")
+	return strings.Join(out, "; ")
+}
+
+// natural compares names as people do: h2 before h10.
+func natural(a, b string) int {
+	x, y := a, b
+	for x != "" && y != "" {
+		n, m := digits(x), digits(y)
+		if n == 0 || m == 0 {
+			if x[0] != y[0] {
+				return cmp.Compare(x[0], y[0])
+			}
+			x, y = x[1:], y[1:]
+			continue
+		}
+		p, q := strings.TrimLeft(x[:n], "0"), strings.TrimLeft(y[:m], "0")
+		if c := cmp.Or(cmp.Compare(len(p), len(q)), strings.Compare(p, q)); c != 0 {
+			return c
+		}
+		x, y = x[n:], y[m:]
+	}
+	return cmp.Or(cmp.Compare(len(x), len(y)), strings.Compare(a, b))
+}
+
+// digits is how many bytes of s are digits from its start.
+func digits(s string) int {
+	n := 0
+	for n < len(s) && '0' <= s[n] && s[n] <= '9' {
+		n++
+	}
+	return n
 }
 
 // WorstCase is how long the start order of a VM may take after its host died,
@@ -244,7 +325,7 @@ func shorten(reasons []string) string {
 func WorstCase(p *fsm.Policy) (bmc, lease time.Duration) {
 	found := p.SuspectAfter() + p.Beat
 	bmc = found + p.Investigate + powerReadings
-	lease = max(p.Beat+p.Takeover, found+p.Investigate)
+	lease = max(p.Beat+leaseWait(p, p.Lease+p.WatchdogBound), found+p.Investigate)
 	return bmc, lease
 }
 

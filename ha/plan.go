@@ -11,8 +11,8 @@ import (
 type Plan struct {
 	// Commands are to be proposed in order. Time and actor are the proposer's.
 	Commands []*logpb.Command
-	// Effects are to be running. An effect that was started once in this term
-	// is not started again.
+	// Effects are to be running, as far as Soft does not show yet that they are.
+	// One that was started once in this term is not started again.
 	Effects []Effect
 	// Transfer is why leadership must go to another node now; "" = it need not.
 	Transfer string
@@ -56,19 +56,46 @@ type decision struct {
 	now  Now
 	plan Plan
 
-	held map[string]string // brake domain → reason, as of now
-	room *placer
+	held   map[fsm.HostID]bool // by the brake, as of now
+	jobs   []job               // wait for a host
+	room   *placer             // nil until somebody waits
+	living []fsm.HostID        // see peers
+	report *reported           // see missing
 }
 
-// Decide says what is to be done about the state.
+// look is a host that needs a closer look.
+type look struct {
+	h *fsm.Host
+	c Contact
+}
+
+// Decide says what is to be done about the state. It changes neither s nor
+// soft.
 func Decide(s *fsm.State, soft *Soft, now Now) Plan {
 	d := &decision{s: s, p: s.Policy, soft: soft, now: now, plan: Plan{Wake: never}}
-	d.brakes()
-	for _, h := range s.Hosts() {
-		d.host(h)
+	closer := d.survey()
+	d.brakes(closer)
+	for _, l := range closer {
+		d.host(l.h, l.c)
 	}
 	d.work()
 	return d.plan
+}
+
+// survey finds the hosts that need a closer look: all but those that report.
+// In a healthy cluster it is all there is to do.
+func (d *decision) survey() []look {
+	var closer []look
+	after := d.p.SuspectAfter()
+	for _, h := range d.s.Hosts() {
+		c := d.contact(h)
+		if h.Status == fsm.Up && !d.silent(c) {
+			d.wake(max(c.Heard, d.soft.Since) + after)
+			continue
+		}
+		closer = append(closer, look{h, c})
+	}
+	return closer
 }
 
 func (d *decision) do(c *logpb.Command) { d.plan.Commands = append(d.plan.Commands, c) }
@@ -82,11 +109,12 @@ func (d *decision) wakeAt(wall int64) {
 	d.wake(d.now.Mono + time.Duration(wall-d.now.Wall))
 }
 
-// contact is what was heard of a host in its current epoch.
+// contact is what was heard of a host in its current epoch. Of one that began
+// just now nothing is known but when the host asked for it.
 func (d *decision) contact(h *fsm.Host) Contact {
 	c := d.soft.Hosts[h.ID]
 	if c.Epoch != h.Epoch {
-		return Contact{Epoch: h.Epoch}
+		return Contact{Epoch: h.Epoch, Heard: c.Knocked}
 	}
 	return c
 }
@@ -98,6 +126,15 @@ func (d *decision) quiet(c Contact) time.Duration {
 
 // silent reports whether so long that the host is suspect.
 func (d *decision) silent(c Contact) bool { return d.quiet(c) >= d.p.SuspectAfter() }
+
+// reports reports whether the host itself was heard just now. The opposite of
+// silent, but for the time in which nobody listened: then neither holds.
+func (d *decision) reports(c Contact) bool {
+	return c.Heard > 0 && d.now.Mono-c.Heard < d.p.SuspectAfter()
+}
+
+// listening is from when on silence means something in this term (S15).
+func (d *decision) listening() time.Duration { return d.soft.Since + d.p.SuspectAfter() }
 
 // proven reports whether this term has committed freshly enough to act on the
 // outside world (S14).

@@ -37,6 +37,10 @@ type Contact struct {
 	Epoch uint64 // the epoch that all below is about
 	// Heard is when the last request of this epoch arrived; 0 = not in this term.
 	Heard time.Duration
+	// Knocked is when the host last asked to register, in whatever epoch; 0 =
+	// not in this term. It bridges the moment between the commit of a new epoch
+	// and the first request of it.
+	Knocked time.Duration
 	// Absorbed is when (unix ns, leader's clock) the newest report arrived whose
 	// changes are all committed.
 	Absorbed int64
@@ -64,14 +68,19 @@ type Finding struct {
 func (i *Investigation) Verdict() fsm.Verdict {
 	v := fsm.Unknown
 	for _, f := range i.Findings {
-		switch f.Verdict {
-		case fsm.Alive:
-			return fsm.Alive
-		case fsm.Dead:
-			v = fsm.Dead
-		}
+		v = stronger(v, f.Verdict)
 	}
 	return v
+}
+
+func stronger(a, b fsm.Verdict) fsm.Verdict {
+	switch {
+	case a == fsm.Alive || b == fsm.Alive:
+		return fsm.Alive
+	case a == fsm.Dead || b == fsm.Dead:
+		return fsm.Dead
+	}
+	return fsm.Unknown
 }
 
 // FenceRun is what became of a fence effect of this term.

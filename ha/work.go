@@ -3,23 +3,26 @@ package ha
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
 )
 
-// noTargetRetry is how soon a VM that no host can take is looked at again, at
-// the latest; a change of the state is looked at at once.
+// noTargetRetry is how often a VM that waits says anew what it waits for, at
+// most; whether a host can take it is looked at every time.
 const noTargetRetry = 10 * time.Second
 
 // job is a VM that waits for a host.
 type job struct {
-	vm    *fsm.VM
-	owner *fsm.Host
-	work  *fsm.Work
-	gone  bool // proven gone: may start anywhere (S2)
+	vm     *fsm.VM
+	owner  *fsm.Host
+	work   *fsm.Work
+	gone   bool              // proven gone: may start anywhere (S2)
+	fenced *logpb.HostFenced // its proof is committed by this entry
 }
 
 // byPriority orders jobs: higher tiers first, then who has waited longer.
@@ -30,9 +33,9 @@ func byPriority(jobs []job) []job {
 	return jobs
 }
 
-// work looks at every open item.
+// work looks at every open item, and starts what can be started: the most
+// important first, whether its host was proven dead just now or long ago.
 func (d *decision) work() {
-	var waiting []job
 	for w := range d.s.OpenWork() {
 		v, owner := d.s.VM(w.VM)
 		if v == nil {
@@ -40,11 +43,11 @@ func (d *decision) work() {
 		}
 		switch w.Step {
 		case fsm.Scheduled:
-			if w.NotBefore > d.now.Wall && !d.newHope(w) {
-				d.wakeAt(w.NotBefore)
+			if w.NotBefore > d.now.Wall && !waits(w) {
+				d.wakeAt(w.NotBefore) // it backs off after a failed start
 				continue
 			}
-			waiting = append(waiting, job{vm: v, owner: owner, work: w, gone: v.Gone})
+			d.jobs = append(d.jobs, job{vm: v, owner: owner, work: w, gone: v.Gone})
 		case fsm.Restarting:
 			d.overdue(w, owner)
 		case fsm.Investigating:
@@ -52,9 +55,11 @@ func (d *decision) work() {
 		}
 	}
 	var place []*logpb.WorkPlacement
-	for _, j := range byPriority(waiting) {
-		if !d.s.Armed && j.work.Cause != fsm.CauseOperator {
-			d.wait(j, "HA is disarmed")
+	for _, j := range byPriority(d.jobs) {
+		if j.fenced != nil {
+			if t, why, _ := d.placer().place(j); t != nil {
+				j.fenced.Placements = append(j.fenced.Placements, &logpb.Placement{Vm: j.vm.ID[:], Target: string(t.ID), Why: why})
+			}
 			continue
 		}
 		if p := d.start(j); p != nil {
@@ -66,30 +71,16 @@ func (d *decision) work() {
 	}
 }
 
-// newHope reports whether a VM that waits only because no host could take it
-// is to be looked at before its timer: a failed start waits for its back-off in
-// any case.
-func (d *decision) newHope(w *fsm.Work) bool {
-	return d.waitsForHost(w) && d.changedSince(w.Index)
-}
-
-func (d *decision) waitsForHost(w *fsm.Work) bool {
-	return w.NotBefore > 0 && len(w.Reason) >= len(noTarget) && w.Reason[:len(noTarget)] == noTarget
-}
-
-// changedSince reports whether a host was told something new, or came, since
-// an index.
-func (d *decision) changedSince(index uint64) bool {
-	for _, h := range d.s.Hosts() {
-		if h.Assigned > index {
-			return true
-		}
-	}
-	return false
-}
-
 // start finds where a VM starts, or says what it waits for.
 func (d *decision) start(j job) *logpb.WorkPlacement {
+	if !d.s.Armed && j.work.Cause != fsm.CauseOperator {
+		d.wait(j, disarmed)
+		return nil
+	}
+	if !j.gone && removing(j.owner, j.vm) {
+		d.wait(j, fmt.Sprintf("%shost %s is still removing it", noTarget, j.owner.ID))
+		return nil
+	}
 	t, why, full := d.placer().place(j)
 	if t != nil {
 		return &logpb.WorkPlacement{Work: uint64(j.work.ID), Vm: j.vm.ID[:], Target: string(t.ID), Why: why}
@@ -97,7 +88,7 @@ func (d *decision) start(j job) *logpb.WorkPlacement {
 	if full {
 		return nil // budgets: a start that ends changes the state
 	}
-	if !j.gone && j.owner.Status == fsm.Up && d.elsewhere(j) {
+	if !j.gone && j.owner.Status == fsm.Up && j.vm.Power == fsm.PowerOff && d.elsewhere(j) {
 		d.update(j.work, fsm.WorkWithdraw, fmt.Sprintf("host %s cannot start it (%s), another host can", j.owner.ID, why), 0)
 		return nil
 	}
@@ -105,7 +96,20 @@ func (d *decision) start(j job) *logpb.WorkPlacement {
 	return nil
 }
 
-const noTarget = "no host can take it: "
+const (
+	noTarget = "no host can take it: "
+	disarmed = "HA is disarmed"
+)
+
+// waits reports whether a VM waits for something else than its timer: that is
+// looked at every time.
+func waits(w *fsm.Work) bool { return w.Reason == disarmed || strings.HasPrefix(w.Reason, noTarget) }
+
+// removing reports whether a host has yet to say that it refuses what it holds
+// of a VM (S4).
+func removing(h *fsm.Host, v *fsm.VM) bool {
+	return slices.ContainsFunc(h.Orders, func(o *fsm.Order) bool { return o.VM == v.ID && o.Kind == fsm.OrderDestroy })
+}
 
 // elsewhere reports whether a host other than its owner could start the VM if
 // the owner gave it up.
@@ -115,13 +119,17 @@ func (d *decision) elsewhere(j job) bool {
 	return (t != nil && t.ID != j.owner.ID) || full
 }
 
-// wait commits what a VM waits for, when that is news.
+// wait commits what a VM waits for, when that is news, and not more often than
+// people can read it.
 func (d *decision) wait(j job, why string) {
-	if j.work.Reason == why && j.work.NotBefore > d.now.Wall {
+	switch {
+	case j.work.Reason == why:
+		d.wake(d.now.Mono + noTargetRetry)
+	case waits(j.work) && j.work.NotBefore > d.now.Wall:
 		d.wakeAt(j.work.NotBefore)
-		return
+	default:
+		d.update(j.work, fsm.WorkNoTarget, why, noTargetRetry)
 	}
-	d.update(j.work, fsm.WorkNoTarget, why, noTargetRetry)
 }
 
 func (d *decision) update(w *fsm.Work, action uint32, why string, delay time.Duration) {
@@ -144,25 +152,47 @@ func (d *decision) overdue(w *fsm.Work, owner *fsm.Host) {
 	d.update(w, fsm.WorkWithdraw, fmt.Sprintf("host %s has not started it within %s", owner.ID, d.p.StartTimeout), 0)
 }
 
-// missing ends the search for a VM that is missing or has left, once every
-// host that could run it has reported since, or is proven dead (S18). One that
-// has it ends the search by its report.
-func (d *decision) missing(v *fsm.VM, owner *fsm.Host, w *fsm.Work) {
-	n := 0
+// reported is what the hosts have said as a whole.
+type reported struct {
+	by    int64 // unix ns: every host has reported since, or is proven dead
+	hosts int   // that have reported
+}
+
+// everyone sums up the reports of all hosts that could run a VM.
+func (d *decision) everyone() *reported {
+	if d.report != nil {
+		return d.report
+	}
+	r := &reported{by: math.MaxInt64}
 	for _, h := range d.s.Hosts() {
 		if h.Status == fsm.Removed || h.Status == fsm.Down && h.HA == fsm.HAFenced {
 			continue
 		}
-		c := d.contact(h)
-		if h.Status != fsm.Up || c.Absorbed <= w.Created+int64(settle) {
-			return // asked again when it has reported or its fate is known
+		r.hosts++
+		by := int64(0)
+		if h.Status == fsm.Up {
+			by = d.contact(h).Absorbed
 		}
-		n++
+		r.by = min(r.by, by)
 	}
-	d.do(&logpb.Command{Body: &logpb.Command_VmReleased{VmReleased: &logpb.VMReleased{Vm: v.ID[:], Work: uint64(w.ID),
-		Reason: fmt.Sprintf("all %d hosts have reported since and none has it; it was last on host %s", n, owner.ID)}}})
+	d.report = r
+	return r
 }
 
-// settle is how much later than the loss a report must be, so that a report
-// polled before it does not count.
-const settle = 2 * time.Second
+// missing ends the search for a VM that is missing or has left, once every
+// host that could run it has reported since, or is proven dead (S18). One that
+// has it ends the search by its report.
+func (d *decision) missing(v *fsm.VM, owner *fsm.Host, w *fsm.Work) {
+	r := d.everyone()
+	if r.hosts == 0 || r.by <= w.Updated+int64(settle) {
+		d.wake(d.now.Mono + d.p.Beat) // asked again when they have reported
+		return
+	}
+	d.do(&logpb.Command{Body: &logpb.Command_VmReleased{VmReleased: &logpb.VMReleased{Vm: v.ID[:], Work: uint64(w.ID),
+		Reason: fmt.Sprintf("all %d hosts have reported since and none has it; it was last on host %s", r.hosts, owner.ID)}}})
+}
+
+// settle is how much later than the loss the arrival of a report must be: it
+// was polled before it was sent, and the loss may have been noted by another
+// leader's clock (S21).
+const settle = 5 * time.Second
