@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
 // Config is the YAML file of `lifeboat server`.
@@ -47,6 +49,19 @@ const (
 	minRaftTimeout     = 200 * time.Millisecond
 	maxRaftTimeout     = 10 * time.Second
 )
+
+// raft are the settings of the library.
+func (c *Config) raft(log hclog.Logger) *raft.Config {
+	r := raft.DefaultConfig()
+	r.LocalID = raft.ServerID(c.ID)
+	r.HeartbeatTimeout, r.ElectionTimeout, r.LeaderLeaseTimeout = c.RaftTimeout, c.RaftTimeout, c.RaftTimeout*4/5
+	r.MaxAppendEntries = 128
+	r.BatchApplyCh = true
+	r.SnapshotThreshold, r.SnapshotInterval = 4096, time.Minute
+	r.ShutdownOnRemove = false
+	r.Logger = log
+	return r
+}
 
 // LoadConfig reads and checks a configuration file. Errors are one line for
 // whoever wrote the file.

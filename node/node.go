@@ -41,6 +41,8 @@ type Deps struct {
 	Dial   transport.DialFunc
 	// Ready is told once the node answers requests; may be nil.
 	Ready func()
+
+	started func(*Node) // benchmarks look inside
 }
 
 // Node is a running management node.
@@ -96,6 +98,9 @@ func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 	if err := n.startRaft(store, streams); err != nil {
 		return err
 	}
+	if deps.started != nil {
+		deps.started(n)
+	}
 	return n.serve(ctx, listener, streams)
 }
 
@@ -118,14 +123,7 @@ func (n *Node) startRaft(store *storage, streams *transport.RaftStreamLayer) err
 	log := n.log.Named("raft")
 	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: streams, MaxPool: 3, MaxRPCsInFlight: 1,
 		Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true, Logger: log})
-	c := raft.DefaultConfig()
-	c.LocalID = raft.ServerID(n.cfg.ID)
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = n.cfg.RaftTimeout, n.cfg.RaftTimeout, n.cfg.RaftTimeout*4/5
-	c.MaxAppendEntries = 128
-	c.BatchApplyCh = true
-	c.SnapshotThreshold, c.SnapshotInterval = 4096, time.Minute
-	c.ShutdownOnRemove = false
-	c.Logger = log
+	c := n.cfg.raft(log)
 	fresh, err := store.fresh()
 	if err != nil {
 		return fmt.Errorf("look for an existing log: %w", err)
