@@ -124,9 +124,10 @@ func Spec(def hypervisor.Definition, storages []hypervisor.Storage) *lifeboatv1.
 	return spec
 }
 
-// MissingSpec says that the definition of a VM could not be read at all.
+// MissingSpec says that the definition of a VM could not be read at all. Its
+// hash is that of none.
 func MissingSpec(id hypervisor.UUID, err error) *lifeboatv1.VMSpec {
-	return &lifeboatv1.VMSpec{Id: id[:], Problem: fmt.Sprintf("its definition cannot be read: %v", err)}
+	return &lifeboatv1.VMSpec{Id: id[:], Hash: make([]byte, 32), Problem: fmt.Sprintf("its definition cannot be read: %v", err)}
 }
 
 func wireDisk(d domxml.Disk, storages []hypervisor.Storage) *lifeboatv1.Disk {
