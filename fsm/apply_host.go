@@ -81,6 +81,9 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 	if r := t.report(rep); r != "" {
 		return r
 	}
+	if h.Status == Up {
+		t.closeNotNeeded(h.ID)
+	}
 	t.inventoryAlerts(t.s.Host(h.ID), old)
 	return ""
 }
@@ -250,11 +253,16 @@ func (t *tx) hostSeen(c *logpb.HostSeen) string {
 	return ""
 }
 
-// closeNotNeeded ends the Fencing work of VMs that were running all along.
+// closeNotNeeded ends the Fencing work of VMs that were running all along, when
+// their host is back.
 func (t *tx) closeNotNeeded(id HostID) {
 	h := t.s.Host(id)
 	for i, old := range h.VMs {
 		w := t.s.Work(old.Work)
+		if w != nil && w.Step == Fencing && lostSight(old) {
+			t.investigate(w, fmt.Sprintf("host %s is back without it; every host is asked where it is", id))
+			continue
+		}
 		if w == nil || w.Step != Fencing || old.Power != PowerOn {
 			continue
 		}

@@ -106,7 +106,7 @@ func hostScenes() []scene {
 		{"Up", func(*lab) {}},
 		{"Up, Disabled", func(l *lab) { l.maintain("h1", 2) }},
 		{"Up, Maintenance", func(l *lab) { l.maintain("h1", 3) }},
-		{"Up, no VM", func(l *lab) { l.report("h1", said{vm: 1, power: PowerOff, reason: ReasonShutdown, inc: 1 << 40 + 1}) }},
+		{"Up, no VM", func(l *lab) { l.report("h1", said{vm: 1, power: PowerOff, reason: ReasonShutdown, inc: 1<<40 + 1}) }},
 		{"Alert, Suspect", func(l *lab) { l.ok(l.suspect("h1")) }},
 		{"Alert, Checking", func(l *lab) {
 			l.ok(l.suspect("h1"))
