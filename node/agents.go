@@ -22,7 +22,7 @@ func (t *term) register(ctx context.Context, req *lifeboatv1.RegisterRequest) (*
 	if err := checkVMs(req.Vms); err != nil {
 		return nil, err
 	}
-	arrived, wall := t.mono(), time.Now().UnixNano()
+	arrived, wall := t.mono(), t.node.clock().UnixNano()
 	var entries entryWriter
 	for _, r := range req.Vms {
 		entries.add(r, read(r), true)
@@ -58,7 +58,7 @@ func (t *term) register(ctx context.Context, req *lifeboatv1.RegisterRequest) (*
 // report absorbs one report and answers when there is news for the host, or
 // after a beat.
 func (t *term) report(ctx context.Context, req *lifeboatv1.ReportRequest) (*lifeboatv1.ReportResponse, error) {
-	arrived, wall := t.mono(), time.Now().UnixNano()
+	arrived, wall := t.mono(), t.node.clock().UnixNano()
 	if err := checkVMs(req.Vms); err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 	}
 	m.mu.Lock()
 	m.heard[id] = m.t.mono()
-	m.offset[id] = time.Duration(req.TimeUnixNs - time.Now().UnixNano())
+	m.offset[id] = time.Duration(req.TimeUnixNs - m.t.node.clock().UnixNano())
 	m.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, absorbTimeout)
 	defer cancel()
@@ -92,7 +92,7 @@ func (m *members) quiet(id fsm.NodeID) time.Duration {
 
 // clock says why this node's clock is not fit to lead; "" = it is (S21).
 func (m *members) clock(s *fsm.State) string {
-	if ahead := time.Duration(s.Time - time.Now().UnixNano()); ahead > maxAhead {
+	if ahead := time.Duration(s.Time - m.t.node.clock().UnixNano()); ahead > maxAhead {
 		return fmt.Sprintf("this node's clock is %s behind the cluster's time; set it right", ahead.Round(time.Second))
 	}
 	if off := m.skew(); off > maxSkew || off < -maxSkew {

@@ -84,7 +84,8 @@ func (c stateCollector) Collect(out chan<- prometheus.Metric) {
 	gauge(desc("applied_index", "Last log index applied here."), float64(s.Index))
 	gauge(desc("ha_armed", "1 when HA acts."), flag(s.Armed))
 	gauge(desc("leader", "1 where this node leads and serves."), flag(c.n.term.Load() != nil))
-	if r := c.n.raft; r != nil {
+	if c.n.joined.Load() {
+		r := c.n.raft
 		gauge(desc("raft_term", "Raft term."), float64(r.CurrentTerm()))
 		gauge(desc("raft_is_leader", "1 where Raft considers this node the leader."), flag(r.State() == raft.Leader))
 	}

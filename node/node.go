@@ -43,6 +43,13 @@ type Deps struct {
 	Ready func()
 
 	started func(*Node) // benchmarks look inside
+	faults  faults
+}
+
+// faults are for tests of this package: what goes wrong beneath a node.
+type faults struct {
+	logs  func(raft.LogStore) raft.LogStore // a disk
+	clock time.Duration                     // the machine's clock is ahead by this
 }
 
 // Node is a running management node.
@@ -56,6 +63,7 @@ type Node struct {
 	sealer  *sealer
 	client  *http.Client // to other nodes
 	metrics *metrics
+	joined  atomic.Bool          // raft is set: the listener and Raft itself ask before
 	term    atomic.Pointer[term] // while this node leads and serves
 	stop    atomic.Bool          // a clean stop has begun
 }
@@ -81,6 +89,9 @@ func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	if wrap := deps.faults.logs; wrap != nil {
+		store.logs = wrap(store.logs)
+	}
 
 	n := &Node{cfg: cfg, deps: deps, log: log, runID: newID(), fsm: raftfsm.New(), sealer: seals}
 	n.metrics = newMetrics(n)
@@ -144,6 +155,7 @@ func (n *Node) startRaft(store *storage, streams *transport.RaftStreamLayer) err
 		return fmt.Errorf("start raft: %w", err)
 	}
 	n.raft = r
+	n.joined.Store(true)
 	return nil
 }
 
@@ -294,7 +306,7 @@ func (n *Node) authorize(proto string, id transport.Identity) error {
 	if id.Kind != transport.KindNode {
 		return fmt.Errorf("only management nodes take part in Raft, not %s", id)
 	}
-	if n.raft != nil && !n.isMember(fsm.NodeID(id.Name)) {
+	if n.joined.Load() && !n.isMember(fsm.NodeID(id.Name)) {
 		return fmt.Errorf("node %s is not a member of this cluster", id.Name)
 	}
 	return nil
@@ -302,7 +314,7 @@ func (n *Node) authorize(proto string, id transport.Identity) error {
 
 // nameOf says which node is at an address; "" when it is not known.
 func (n *Node) nameOf(addr string) string {
-	if n.raft != nil {
+	if n.joined.Load() {
 		if f := n.raft.GetConfiguration(); f.Error() == nil {
 			for _, s := range f.Configuration().Servers {
 				if string(s.Address) == addr {
@@ -325,6 +337,9 @@ func ignoreClosed(err error) error {
 	}
 	return err
 }
+
+// clock is the time by this machine's clock.
+func (n *Node) clock() time.Time { return time.Now().Add(n.deps.faults.clock) }
 
 // newID is 16 random hexadecimal digits.
 func newID() string {

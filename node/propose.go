@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/protobuf/proto"
@@ -42,7 +41,7 @@ func (t *term) propose(ctx context.Context, actor string, cmd *logpb.Command) (f
 
 // submit hands a command to Raft without waiting.
 func (t *term) submit(actor string, cmd *logpb.Command) (raft.ApplyFuture, error) {
-	cmd.TimeUnixNs = time.Now().UnixNano()
+	cmd.TimeUnixNs = t.node.clock().UnixNano()
 	cmd.Actor = actor
 	cmd.OnlyTerm = t.number
 	data, err := proto.Marshal(cmd)

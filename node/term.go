@@ -109,7 +109,7 @@ func (n *Node) barrier(ctx context.Context) error {
 // mono is the time since the term began, on a monotonic clock.
 func (t *term) mono() time.Duration { return time.Since(t.start) }
 
-func (t *term) now() ha.Now { return ha.Now{Wall: time.Now().UnixNano(), Mono: t.mono()} }
+func (t *term) now() ha.Now { return ha.Now{Wall: t.node.clock().UnixNano(), Mono: t.mono()} }
 
 // again makes decide look at once.
 func (t *term) again() {
