@@ -1,0 +1,208 @@
+package fsm
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"lifeboat/fsm/logpb"
+)
+
+// Golden logs: entries as some build has committed them, and the state that
+// they made. Every later build must make the same state of them, or a cluster
+// whose nodes run both diverges. A log is never changed once a release has
+// written it; behaviour that must change is changed by feature level, and gets
+// a log of its own.
+//
+// A log is text: index, term and the encoded command in hex on a line each.
+// Beside it lie the digest, with what matters of the state in words, and the
+// snapshot.
+
+// recorded are the logs of this build; -update writes them.
+func recorded(t *testing.T) map[string]func() *lab {
+	return map[string]func() *lab{
+		"host-death": func() *lab { // by lease, with a fence that fails first; then the host returns
+			l := fleet(t, 3, 3)
+			l.ok(&logpb.NodeHello{Id: "n1", Addr: "10.0.0.1:7000", RunId: "r1", Version: "0.1", Machine: "h3"})
+			l.ok(l.suspect("h1"))
+			l.wait(time.Second)
+			l.ok(&logpb.HostEvidence{Host: "h1", Epoch: 1, Evidence: []*logpb.Evidence{{Source: "peer h2", Detail: "no answer"}, {Source: "bmc", Detail: "no answer"}}})
+			l.ok(l.hostDown("h1"))
+			l.ok(l.attempt("h1", 1))
+			l.wait(10 * time.Second)
+			l.ok(&logpb.FenceResult{Host: "h1", Epoch: 1, Attempt: 1, Failure: "connection refused"})
+			l.wait(10 * time.Second)
+			l.ok(l.fenced("h1", ProofLease, "h2", "h3"))
+			l.ok(l.place(3, "h2"))
+			l.ok(&logpb.Canary{Node: "n1", Term: 1, Seq: 1})
+			l.report("h2", said{vm: 1, power: PowerOn, reason: ReasonBooted, inc: inc(2)}, said{vm: 3, power: PowerStarting, inc: inc(2)})
+			l.report("h3", said{vm: 2, power: PowerOff, inc: inc(2), failed: inc(2)})
+			l.wait(2 * time.Second)
+			l.ok(l.place(2, "h2"))
+			l.report("h2", said{vm: 2, power: PowerOn, inc: inc(3)}, said{vm: 3, power: PowerOn, inc: inc(2)})
+			l.register("h1", "b2", said{vm: 1, power: PowerOff, inc: inc(1)})
+			l.report("h1", said{vm: 1, power: PowerOff, refused: inc(1)}, said{vm: 2, power: PowerOff, refused: inc(1)}, said{vm: 3, power: PowerOff, refused: inc(1)})
+			return l
+		},
+		"vm-trouble": func() *lab { // crashes, migrations and copies behind our back, operators
+			l := fleet(t, 3, 4)
+			l.report("h1", crashed(1))
+			l.ok(l.place(1, "h1"))
+			l.report("h1", said{vm: 1, power: PowerOn, inc: inc(2)})
+			l.report("h1", said{vm: 2, power: PowerOff, reason: ReasonMigrated, inc: inc(1)})
+			l.report("h2", said{vm: 2, power: PowerOn})
+			l.missing("h1", 3)
+			l.ok(&logpb.VMReleased{Vm: idBytes(3), Work: uint64(l.vm(3).Work), Reason: "nobody has it"})
+			l.ok(&logpb.WorkUpdate{Work: uint64(l.vm(3).Work), Action: WorkWithdraw, Reason: "another host is better"})
+			l.report("h1", said{vm: 3, power: PowerOff, refused: inc(1)})
+			l.ok(l.place(3, "h3"))
+			l.report("h3", said{vm: 3, power: PowerOn, inc: inc(2)})
+			l.report("h2", said{vm: 4, power: PowerOn, reason: ReasonBooted})
+			l.report("h1", said{vm: 4, power: PowerOn, reason: ReasonIOError, inc: inc(1)})
+			l.ok(&logpb.VMControl{Vm: idBytes(4), Action: VMStop})
+			l.report("h1", said{vm: 4, power: PowerOff, reason: ReasonOrdered, inc: inc(1)})
+			l.ok(&logpb.VMProtect{Vm: idBytes(4)})
+			l.ok(&logpb.PolicySet{Settings: []*logpb.Setting{{Key: "max_restart", Value: "0"}, {Key: "max_relocate", Value: "0"}}})
+			l.report("h1", crashed(2))
+			l.ok(l.place(1, "h1"))
+			l.report("h1", said{vm: 1, power: PowerOff, inc: inc(3), failed: inc(3)})
+			l.ok(&logpb.Brake{Domain: "rack a", On: true, Reason: "4 of 5 hosts are silent together"})
+			l.ok(&logpb.Arm{})
+			l.wait(5 * time.Hour)
+			l.ok(&logpb.AcceptTime{})
+			return l
+		},
+		"anything": func() *lab { // random commands, nonsense included
+			_, log := story(t.Fatalf, rand.New(rand.NewPCG(2026, 11)).IntN, 400)
+			return &lab{t: t, log: log}
+		},
+	}
+}
+
+// stated is the digest file.
+func stated(s *State) string {
+	return fmt.Sprintf("digest %016x\nindex %d time %d seq %d events %d\n%s", s.Sum(), s.Index, s.Time, s.seq, s.events.len(), essence(s))
+}
+
+func writeLog(path string, log []Entry) error {
+	var b bytes.Buffer
+	for _, e := range log {
+		fmt.Fprintf(&b, "%d %d %s\n", e.Index, e.Term, hex.EncodeToString(e.Data))
+	}
+	return os.WriteFile(path, b.Bytes(), 0o644)
+}
+
+func readLog(t *testing.T, path string) []Entry {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var log []Entry
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var e Entry
+		var data string
+		if _, err := fmt.Sscan(lines.Text(), &e.Index, &e.Term, &data); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		if e.Data, err = hex.DecodeString(data); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		log = append(log, e)
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return log
+}
+
+func TestGoldenLogs(t *testing.T) {
+	dir := filepath.Join("testdata", "logs")
+	if *update {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, record := range recorded(t) {
+			log := record().log
+			m := NewMachine()
+			m.Apply(log)
+			base := filepath.Join(dir, name)
+			for path, err := range map[string]error{
+				base + ".log":    writeLog(base+".log", log),
+				base + ".digest": os.WriteFile(base+".digest", []byte(stated(m.State())), 0o644),
+				base + ".snap":   os.WriteFile(base+".snap", snapshotOf(t, m.State()), 0o644),
+			} {
+				if err != nil {
+					t.Fatalf("write %s: %v", path, err)
+				}
+			}
+		}
+	}
+	logs, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err != nil || len(logs) == 0 {
+		t.Fatalf("no golden logs in %s: %v", dir, err)
+	}
+	for _, path := range logs {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			log := readLog(t, path)
+			base := strings.TrimSuffix(path, ".log")
+			want, err := os.ReadFile(base + ".digest")
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := NewMachine()
+			m.Apply(log)
+			if got := stated(m.State()); got != string(want) {
+				t.Errorf("replaying it makes another state than it made then:\n%s\nwas:\n%s", got, want)
+			}
+			if err := m.Check(); err != nil {
+				t.Error(err)
+			}
+			raw, err := os.ReadFile(base + ".snap")
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := ReadState(bytes.NewReader(raw))
+			if err != nil {
+				t.Fatalf("the snapshot of then cannot be read: %v", err)
+			}
+			if diff := sameState(m.State(), s); diff != "" {
+				t.Errorf("the snapshot of then is another state:\n%s", diff)
+			}
+		})
+	}
+}
+
+// Every command of the format stands in some golden log.
+func TestGoldenLogsHoldEveryCommand(t *testing.T) {
+	logs, _ := filepath.Glob(filepath.Join("testdata", "logs", "*.log"))
+	seen := map[string]bool{}
+	for _, path := range logs {
+		for _, e := range readLog(t, path) {
+			var c logpb.Command
+			if err := proto.Unmarshal(e.Data, &c); err != nil {
+				t.Fatal(err)
+			}
+			body := c.ProtoReflect().Descriptor().Oneofs().ByName("body")
+			seen[string(c.ProtoReflect().WhichOneof(body).Name())] = true
+		}
+	}
+	fields := (&logpb.Command{}).ProtoReflect().Descriptor().Oneofs().ByName("body").Fields()
+	for i := range fields.Len() {
+		if name := string(fields.Get(i).Name()); !seen[name] {
+			t.Errorf("no golden log holds %s", name)
+		}
+	}
+}
