@@ -6,7 +6,7 @@ PKGS    := ./...
 # Staticcheck 2026.2.2, made for Go 1.26 and 1.27. Not in go.mod: it is no part of the program.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build test test-race lint fmt generate clean
+.PHONY: help build demo test test-race lint fmt generate clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -18,6 +18,9 @@ test: ## all that needs no root, under 5 minutes
 
 test-race: ## the same under the race detector
 	CGO_ENABLED=1 go test -race -tags $(TAGS) -timeout 10m $(PKGS)
+
+demo: build ## kill a host, then the machine of the leader, and watch; needs nothing else
+	bin/lifeboat dev --drill
 
 lint: ## gofmt, vet, staticcheck
 	@bad="$$(gofmt -l $$(git ls-files '*.go'))"; test -z "$$bad" || { printf 'gofmt these:\n%s\n' "$$bad"; exit 1; }

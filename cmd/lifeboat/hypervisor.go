@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -26,10 +28,11 @@ func openHypervisor(host, uri string, shared []string, log hclog.Logger) (hyperv
 
 // openMem is a hypervisor that lives and dies with this process:
 //
-//	mem:[///DIR[?journal=FILE][&start=1]]
+//	mem:[///DIR[?journal=FILE][&start=1][&guests=stdin]]
 //
 // Domains defined in DIR/domains/*.xml are there from the start, and run with
-// start=1. Every start and stop is appended to the journal.
+// start=1. Every start and stop is appended to the journal. With guests=stdin
+// the guests do what lines on stdin say, see [obey].
 func openMem(host, uri string) (hypervisor.Hypervisor, error) {
 	u, err := url.Parse(uri)
 	if err != nil {
@@ -74,5 +77,26 @@ func openMem(host, uri string) (hypervisor.Hypervisor, error) {
 		h.PowerOff()
 		h.PowerOn()
 	}
+	if u.Query().Get("guests") == "stdin" {
+		go obey(h, os.Stdin)
+	}
 	return h, nil
+}
+
+// obey lets guests do by themselves what each line says: "crash UUID" or
+// "shutdown UUID". What cannot be read or done is passed over. It ends with in.
+func obey(h *mem.Host, in io.Reader) {
+	for lines := bufio.NewScanner(in); lines.Scan(); {
+		verb, name, _ := strings.Cut(lines.Text(), " ")
+		id, err := hypervisor.ParseUUID(name)
+		if err != nil {
+			continue
+		}
+		switch verb {
+		case "crash":
+			_ = h.Crash(id)
+		case "shutdown":
+			_ = h.GuestShutdown(id)
+		}
+	}
 }

@@ -1,0 +1,176 @@
+package node
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
+	"lifeboat/ha"
+)
+
+const bigHosts = 10000 // × benchVMs
+
+// benchLog feeds a state machine with entries as they stand in the log.
+type benchLog struct {
+	machine *fsm.Machine
+	index   uint64
+}
+
+func (l *benchLog) apply(tb testing.TB, entries ...[]byte) {
+	batch := make([]fsm.Entry, len(entries))
+	for i, data := range entries {
+		l.index++
+		batch[i] = fsm.Entry{Index: l.index, Term: 1, Data: data}
+	}
+	for _, r := range l.machine.Apply(batch) {
+		if r.Rejected != "" {
+			tb.Fatal(r.Rejected)
+		}
+	}
+}
+
+func benchEncode(tb testing.TB, c *logpb.Command) []byte {
+	c.TimeUnixNs = time.Now().UnixNano()
+	data, err := proto.Marshal(c)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return data
+}
+
+// benchSpecs are the specs of all VMs of a host, split into entries as a leader
+// does.
+func benchSpecs(tb testing.TB, s *sealer, templates []benchTemplate, host int) (out [][]byte) {
+	r := rand.New(rand.NewPCG(uint64(host), 7))
+	c := &logpb.VMSpecs{Host: benchHost(host), Epoch: 1}
+	size := 0
+	flush := func() {
+		if len(c.Specs) > 0 {
+			out = append(out, benchEncode(tb, &logpb.Command{Body: &logpb.Command_VmSpecs{VmSpecs: c}}))
+		}
+		c, size = &logpb.VMSpecs{Host: benchHost(host), Epoch: 1}, 0
+	}
+	for i := range benchVMs {
+		id := benchID(host, i)
+		t := templates[r.IntN(len(templates))]
+		name := fmt.Sprintf("vm-%05d-%03d", host, i)
+		text := []byte(t.define(r, fsm.VMID(id).String(), name))
+		hash := sha256.Sum256(text)
+		spec := &logpb.Spec{Id: id[:], Name: name, Cpus: uint32(t.cpus), MemoryBytes: uint64(t.memoryMiB) << 20, Machine: t.machine, Arch: "x86_64",
+			CpuModel: t.cpu, Networks: []string{"bridge:br0"}, Hash: hash[:], Definition: s.seal(text, id[:])}
+		for n := range t.disks {
+			spec.Disks = append(spec.Disks, &logpb.Disk{Path: fmt.Sprintf("%s/%s-%d.%s", t.pool, fsm.VMID(id), n, t.format), Storage: "nfs:filer7.example.net:/vol/" + t.pool})
+		}
+		if size += len(spec.Definition) + 512; size > batchSize {
+			flush()
+		}
+		c.Specs = append(c.Specs, spec)
+	}
+	flush()
+	return out
+}
+
+// benchFleet is the state of a whole fleet: every VM is protected and has a
+// definition of 4 KiB.
+func benchFleet(tb testing.TB, hosts int) *benchLog {
+	l := &benchLog{machine: fsm.NewMachine()}
+	l.apply(tb, benchEncode(tb, &logpb.Command{Body: &logpb.Command_PolicySet{PolicySet: &logpb.PolicySet{Settings: []*logpb.Setting{{Key: "protect_default", Value: "true"}}}}}))
+	templates := benchTemplates()
+	sealed := make([]chan [][]byte, runtime.GOMAXPROCS(0))
+	var wg sync.WaitGroup
+	for w := range sealed {
+		sealed[w] = make(chan [][]byte, 16)
+		wg.Go(func() {
+			s, err := newSealer(benchKey())
+			if err != nil {
+				panic(err)
+			}
+			for h := w; h < hosts; h += len(sealed) {
+				sealed[w] <- benchSpecs(tb, s, templates, h)
+			}
+		})
+	}
+	for h := range hosts {
+		l.apply(tb, benchEncode(tb, benchRegister(h, benchVMs)))
+		l.apply(tb, <-sealed[h%len(sealed)]...)
+	}
+	wg.Wait()
+	return l
+}
+
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse
+}
+
+// BenchmarkFleet measures a state of 10,000 hosts with 100 protected VMs each.
+func BenchmarkFleet(b *testing.B) {
+	before := heapInUse()
+	l := benchFleet(b, bigHosts)
+	// A leader's canaries fold the digest all the time.
+	l.apply(b, benchEncode(b, &logpb.Command{Body: &logpb.Command_Canary{Canary: &logpb.Canary{}}}))
+	heap := heapInUse() - before
+	b.Run("heap", func(b *testing.B) {
+		for b.Loop() {
+		}
+		b.ReportMetric(float64(heap)/(1<<20), "MiB")
+		b.ReportMetric(float64(heap)/bigHosts/benchVMs, "bytes/VM")
+	})
+	seq := uint64(0)
+	report := func(b *testing.B, change int, p [2]fsm.Power) {
+		var total time.Duration
+		n := 0
+		for b.Loop() {
+			n++
+			seq++
+			data := benchReport(b, n*7919%bigHosts, seq, change, p[n/bigHosts%2])
+			begin := time.Now()
+			l.apply(b, data)
+			total += time.Since(begin)
+		}
+		b.ReportMetric(float64(total.Nanoseconds())/float64(n)/1000, "µs/report")
+	}
+	b.Run("report-1", func(b *testing.B) { report(b, 1, [2]fsm.Power{fsm.PowerUnknown, fsm.PowerOn}) })
+	b.Run("report-10", func(b *testing.B) { report(b, 10, [2]fsm.Power{fsm.PowerUnknown, fsm.PowerOn}) })
+	b.Run("report-100", func(b *testing.B) { report(b, benchVMs, [2]fsm.Power{fsm.PowerUnknown, fsm.PowerOn}) })
+	b.Run("decide", func(b *testing.B) {
+		s := l.machine.State()
+		soft := &ha.Soft{Executor: "n1 in term 1", Proven: time.Second, Hosts: map[fsm.HostID]ha.Contact{}}
+		for id, h := range s.Hosts() {
+			soft.Hosts[id] = ha.Contact{Epoch: h.Epoch, Heard: time.Second, Absorbed: s.Time}
+		}
+		for b.Loop() {
+			if p := ha.Decide(s, soft, ha.Now{Wall: s.Time, Mono: 2 * time.Second}); len(p.Commands) > 0 {
+				b.Fatal(p.Commands)
+			}
+		}
+	})
+	b.Run("canary", func(b *testing.B) {
+		data := benchEncode(b, &logpb.Command{Body: &logpb.Command_Canary{Canary: &logpb.Canary{}}})
+		for b.Loop() {
+			l.apply(b, data)
+		}
+	})
+	runtime.KeepAlive(l)
+}
+
+// benchReport is one host's report that changes some of its VMs.
+func benchReport(tb testing.TB, host int, seq uint64, change int, p fsm.Power) []byte {
+	e := benchEntries(host, change, p, fsm.ReasonNone, false)
+	for range change {
+		e.Incarnations = append(e.Incarnations, uint64(fsm.NewIncarnation(1, 1)))
+	}
+	return benchEncode(tb, &logpb.Command{Body: &logpb.Command_HostReports{HostReports: &logpb.HostReports{
+		Reports: []*logpb.HostReport{{Host: benchHost(host), Epoch: 1, Seq: seq, Vms: e}}}}})
+}
