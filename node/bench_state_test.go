@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +18,8 @@ import (
 	"lifeboat/ha"
 )
 
-const bigHosts = 10000 // × benchVMs
+// bigHosts × benchVMs; LIFEBOAT_BENCH_HOSTS makes it smaller for a quick look.
+const bigHosts = 10000
 
 // benchLog feeds a state machine with entries as they stand in the log.
 type benchLog struct {
@@ -116,8 +119,12 @@ func heapInUse() uint64 {
 
 // BenchmarkFleet measures a state of 10,000 hosts with 100 protected VMs each.
 func BenchmarkFleet(b *testing.B) {
+	hosts := bigHosts
+	if n, err := strconv.Atoi(os.Getenv("LIFEBOAT_BENCH_HOSTS")); err == nil && n > 0 {
+		hosts = n
+	}
 	before := heapInUse()
-	l := benchFleet(b, bigHosts)
+	l := benchFleet(b, hosts)
 	// A leader's canaries fold the digest all the time.
 	l.apply(b, benchEncode(b, &logpb.Command{Body: &logpb.Command_Canary{Canary: &logpb.Canary{}}}))
 	heap := heapInUse() - before
@@ -125,7 +132,7 @@ func BenchmarkFleet(b *testing.B) {
 		for b.Loop() {
 		}
 		b.ReportMetric(float64(heap)/(1<<20), "MiB")
-		b.ReportMetric(float64(heap)/bigHosts/benchVMs, "bytes/VM")
+		b.ReportMetric(float64(heap)/float64(hosts*benchVMs), "bytes/VM")
 	})
 	seq := uint64(0)
 	report := func(b *testing.B, change int, p [2]fsm.Power) {
@@ -134,7 +141,7 @@ func BenchmarkFleet(b *testing.B) {
 		for b.Loop() {
 			n++
 			seq++
-			data := benchReport(b, n*7919%bigHosts, seq, change, p[n/bigHosts%2])
+			data := benchReport(b, n*7919%hosts, seq, change, p[n/hosts%2])
 			begin := time.Now()
 			l.apply(b, data)
 			total += time.Since(begin)
