@@ -6,7 +6,7 @@ PKGS    := ./...
 # Staticcheck 2026.2.2, made for Go 1.26 and 1.27. Not in go.mod: it is no part of the program.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build demo test test-race lint fmt generate clean
+.PHONY: help build demo test test-race test-lab lab-demo lint generate clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -18,6 +18,15 @@ test: ## all that needs no root, under 5 minutes
 
 test-race: ## the same under the race detector
 	CGO_ENABLED=1 go test -race -tags $(TAGS) -timeout 10m $(PKGS)
+
+test-lab: ## real libvirt hosts with real guests, in namespaces; needs root and deploy/lab/install.sh
+	LIFEBOAT_LAB=1 $(GO) test -tags $(TAGS) -count 1 -p 1 -timeout 12m ./internal/lab/... ./internal/labcluster/... ./hypervisor/... ./fence/...
+
+lab-demo: ## kill hosts of a lab and watch; needs root
+	deploy/lab/install.sh
+	@$(MAKE) --no-print-directory build
+	$(GO) build -trimpath -tags $(TAGS) -o bin/lifeboat-lab ./internal/labcluster/demo
+	bin/lifeboat-lab -result bin/lab-result.json
 
 demo: build ## kill a host, then the machine of the leader, and watch; needs nothing else
 	bin/lifeboat dev --drill

@@ -11,12 +11,17 @@ import (
 const (
 	registerTimeout = 3 * time.Second
 	leaveTimeout    = 5 * time.Second
-	answerSlack     = 2 * time.Second // beyond the beat for which a report is parked
-	backoffMin      = 100 * time.Millisecond
-	backoffMax      = time.Second
-	forgiveAfter    = 10 * time.Second // a manager that failed is not preferred for this long
-	sentKept        = 256
-	maxManagers     = 32
+	// answerSlack is the time for an answer beyond the beat for which a report
+	// is parked: short enough that the silence of one dead manager stays below
+	// the three beats after which this host is suspect. When every manager has
+	// failed, slowness is more likely than death, and all get patientSlack.
+	answerSlack  = 500 * time.Millisecond
+	patientSlack = 2 * time.Second
+	backoffMin   = 100 * time.Millisecond
+	backoffMax   = time.Second
+	forgiveAfter = 10 * time.Second // a manager that was silent is not preferred for this long
+	sentKept     = 256
+	maxManagers  = 32
 )
 
 type connState struct {
@@ -31,6 +36,7 @@ type connState struct {
 	firstSeq uint64 // of this epoch
 	waiting  bool   // for the answer to seq
 	since    Instant
+	until    Instant // of the request that is out: it has failed by silence then
 	lastSent Instant
 	next     Instant // of an unchanged report
 	changed  bool    // there is something to say at once
@@ -46,6 +52,7 @@ type manager struct {
 	Manager
 	failedAt Instant
 	failed   bool
+	silent   bool // the failure was silence, which costs beats; a refusal costs nothing
 }
 
 func (c *connState) init(s *Session) {
@@ -109,8 +116,9 @@ func (s *Session) learned(list []*lifeboatv1.Manager) {
 	s.learn(ms)
 }
 
-// follow prefers the leader, unless it could not be reached a moment ago: any
-// node forwards, so the way around it is as good.
+// follow prefers the leader, unless it was silent a moment ago: any node
+// forwards, so the way around it is as good. A refusal is forgiven at once: it
+// was starting, or did not lead yet.
 func (s *Session) follow(addr string) {
 	c := &s.conn
 	if addr == "" {
@@ -118,7 +126,7 @@ func (s *Session) follow(addr string) {
 	}
 	c.leader = addr
 	for _, m := range c.managers {
-		if m.Addr == addr && (!m.failed || s.now.Sub(m.failedAt) >= forgiveAfter) {
+		if m.Addr == addr && (!m.failed || !m.silent || s.now.Sub(m.failedAt) >= forgiveAfter) {
 			c.target = m
 		}
 	}
@@ -132,7 +140,7 @@ func (s *Session) lost() {
 	c.changed = true
 	c.fails++
 	if c.target != nil {
-		c.target.failed, c.target.failedAt = true, s.now
+		c.target.failed, c.target.failedAt, c.target.silent = true, s.now, s.now >= c.until.Add(-coalesce)
 	}
 	best := c.target
 	for _, m := range c.managers {
@@ -188,6 +196,7 @@ func (s *Session) register() {
 	c.registering = true
 	c.seq++ // tells the answer from one to an earlier request
 	c.registerSeq = c.seq
+	c.until = s.now.Add(registerTimeout)
 	req := &lifeboatv1.RegisterRequest{
 		HostId:          s.cfg.HostID,
 		MachineId:       s.cfg.MachineID,
@@ -274,7 +283,12 @@ func (s *Session) report() {
 	}
 	// A manager that does not answer is given up in time however often there
 	// is news for it.
-	limit := max(c.since.Add(c.beat+answerSlack).Sub(s.now), coalesce)
+	slack := answerSlack
+	if c.fails >= len(c.managers) {
+		slack = patientSlack
+	}
+	limit := max(c.since.Add(c.beat+slack).Sub(s.now), coalesce)
+	c.until = s.now.Add(limit)
 	s.do(Report{To: c.target.Manager, Req: req, Timeout: limit})
 }
 
