@@ -223,6 +223,29 @@ func TestDialTimeoutCoversAPeerThatHangs(t *testing.T) {
 	})
 }
 
+// A dead peer does not hold up who hangs up.
+func TestHangupEndsDialling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, transport.Options{})
+		_, b := layers(t, w, transport.RaftOptions{}, transport.RaftOptions{})
+		w.net.CutBoth("n2", "dead")
+		failed := make(chan error, 1)
+		go func() {
+			_, err := b.Dial("dead:7000", time.Minute)
+			failed <- err
+		}()
+		synctest.Wait()
+		start := time.Now()
+		b.Hangup()
+		if err := <-failed; err == nil || time.Since(start) != 0 {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		if _, err := b.Dial("n1:7000", time.Second); err == nil {
+			t.Error("it still dials")
+		}
+	})
+}
+
 func TestStreamLayerDropsARemovedNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, transport.Options{})

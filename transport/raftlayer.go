@@ -42,12 +42,15 @@ type RaftStreamLayer struct {
 	creds *Credentials
 	opts  RaftOptions
 	out   *connTable
+	life  context.Context // until Hangup: what is being dialled ends with it
+	end   context.CancelFunc
 }
 
 // NewRaftStreamLayer makes the stream layer of l. There is one per Listener.
 func NewRaftStreamLayer(l *Listener, creds *Credentials, opts RaftOptions) *RaftStreamLayer {
 	opts.Dial = opts.Dial.withDefaults()
 	s := &RaftStreamLayer{Listener: l.Raft(), addr: l.Addr(), creds: creds, opts: opts, out: newConnTable(0, 0)}
+	s.life, s.end = context.WithCancel(context.Background())
 	if opts.Advertise != "" {
 		s.addr = advertised(opts.Advertise)
 	}
@@ -61,7 +64,7 @@ func (s *RaftStreamLayer) Addr() net.Addr { return s.addr }
 // so its errors say who refused whom. timeout bounds all of it.
 func (s *RaftStreamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	// raft.StreamLayer has no context to take one from.
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(s.life)
 	defer cancel()
 	deadline := time.Time{}
 	if timeout > 0 {
@@ -101,10 +104,18 @@ func (s *RaftStreamLayer) CloseConns(match func(Identity) bool) int {
 	return s.out.closeMatching(match)
 }
 
+// Hangup closes the connections that were dialled from here and ends dialling
+// for good. raft.Shutdown waits for every call that is out: without this it would
+// wait for the dial timeout of each dead peer.
+func (s *RaftStreamLayer) Hangup() {
+	s.end()
+	s.out.closeAll()
+}
+
 // Close ends accepting and closes all Raft connections, accepted and dialled.
 func (s *RaftStreamLayer) Close() error {
 	err := s.Listener.Close()
-	s.out.closeAll()
+	s.Hangup()
 	return err
 }
 
