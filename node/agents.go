@@ -23,6 +23,11 @@ func (t *term) register(ctx context.Context, req *lifeboatv1.RegisterRequest) (*
 		return nil, err
 	}
 	arrived, wall := t.mono(), t.node.clock().UnixNano()
+	if h := t.node.fsm.State().Host(fsm.HostID(req.HostId)); h != nil && h.Status != fsm.Removed && h.MachineID != req.MachineId {
+		// S11. Said here with a code that no agent takes for "register again".
+		return nil, connect.NewError(connect.CodeAlreadyExists, fmt.Errorf(
+			"host %s is another machine (machine id %s); give this one an id and a certificate of its own, or remove the old host first with `lifeboat host remove %s`", h.ID, h.MachineID, h.ID))
+	}
 	var entries entryWriter
 	for _, r := range req.Vms {
 		entries.add(r, read(r), true)
@@ -69,6 +74,11 @@ func (t *term) report(ctx context.Context, req *lifeboatv1.ReportRequest) (*life
 		return t.refusal(s, err)
 	}
 	x := t.contacts.of(h.ID, h.Epoch)
+	if x.epoch != req.Epoch {
+		// It has registered again in this very moment: a sequence of the last
+		// epoch must not count in the new one.
+		return t.refusal(s, &errRegister{fmt.Sprintf("host %s has registered again", h.ID)})
+	}
 	t.contacts.touch(x, req.Seq, arrived)
 	for _, p := range req.Probes {
 		t.probes.deliver(h.ID, p)
@@ -128,8 +138,8 @@ func (t *term) absorb(ctx context.Context, x *contact, req *lifeboatv1.ReportReq
 		return nil, nil // overtaken by a later one
 	}
 	if c := leaseChange(s, h, req); c != nil {
-		if _, err := t.propose(ctx, "host/"+req.HostId, &logpb.Command{Body: &logpb.Command_HostLease{HostLease: c}}); err != nil {
-			return nil, err
+		if _, err := t.propose(ctx, "host/"+req.HostId, &logpb.Command{Body: &logpb.Command_HostLease{HostLease: c}}); err != nil && !rejected(err) {
+			return nil, err // one that the rules refuse by now is told to change
 		}
 	}
 	d := diff(s, h, x, req, t.mono())
@@ -153,15 +163,28 @@ func leaseChange(s *fsm.State, h *fsm.Host, req *lifeboatv1.ReportRequest) *logp
 		}
 		return &logpb.HostLease{Host: string(h.ID), Epoch: h.Epoch, BootId: h.BootID}
 	}
+	// The watchdog is the one the agent has now: it may have lost the one it
+	// registered with, and then the lease is no proof any more.
+	kind := watchdogOf(req.Watchdog)
 	c := &logpb.HostLease{Host: string(h.ID), Epoch: h.Epoch, Armed: true, BootId: h.BootID, DurationNs: l.DurationMs * int64(time.Millisecond),
-		Watchdog: uint32(h.Watchdog), BoundNs: h.BoundNS}
-	if !wantsLease(s, h) || c.DurationNs <= 0 || c.DurationNs > int64(s.Policy.Lease) {
-		return nil // it will be told to change
-	}
-	if h.Lease != nil && h.Lease.DurationNS == c.DurationNs && h.Lease.Watchdog == h.Watchdog && h.Lease.BoundNS == c.BoundNs {
+		Watchdog: uint32(kind), BoundNs: req.WatchdogBoundMs * int64(time.Millisecond)}
+	switch held := h.Lease; {
+	case held != nil && held.DurationNS == c.DurationNs && held.Watchdog == kind && held.BoundNS == c.BoundNs:
 		return nil
+	case wantsLease(s, h) && c.DurationNs > 0 && c.DurationNs <= int64(s.Policy.Lease) && c.BoundNs >= 0 && c.BoundNs <= int64(s.Policy.WatchdogBound):
+		return c
+	case held != nil && held.Watchdog != kind:
+		c.DurationNs, c.BoundNs = held.DurationNS, held.BoundNS
+		return c
 	}
-	return c
+	return nil // it will be told to change
+}
+
+func watchdogOf(k lifeboatv1.WatchdogKind) fsm.Watchdog {
+	if k < 0 || k > lifeboatv1.WatchdogKind_WATCHDOG_KIND_SOFT {
+		return fsm.WatchdogNone
+	}
+	return fsm.Watchdog(k)
 }
 
 // answer is what a host is told.

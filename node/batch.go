@@ -26,11 +26,15 @@ func (t *term) commit(ctx context.Context, r *logpb.HostReport) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-t.over:
+		return errNoLeader
 	case t.reports <- p:
 	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-t.over:
+		return errNoLeader // the agent looks again; it need not know more
 	case err := <-p.done:
 		return err
 	}
@@ -79,7 +83,7 @@ func (t *term) send(ctx context.Context, batch []*pending, ended chan<- struct{}
 	for i, p := range batch {
 		c.Reports[i] = p.report
 	}
-	f, err := t.submit("", &logpb.Command{Body: &logpb.Command_HostReports{HostReports: c}})
+	f, err := t.submit(ctx, "", &logpb.Command{Body: &logpb.Command_HostReports{HostReports: c}})
 	if err != nil {
 		return err
 	}

@@ -64,8 +64,15 @@ type testNode struct {
 // run builds a world and runs a story in it.
 func run(t *testing.T, nodes int, story func(*world)) {
 	t.Helper()
+	runWith(t, nodes, func(*world) {}, story)
+}
+
+// runWith is run with something done to the world before it begins.
+func runWith(t *testing.T, nodes int, prepare, story func(*world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nodes)
+		prepare(w)
 		defer w.end()
 		for _, n := range w.nodes {
 			n.start()

@@ -103,6 +103,9 @@ func (t *term) askPeer(ctx context.Context, peer fsm.HostID, h *fsm.Host) ha.Fin
 // readPower reads a host's power state from one of its controllers. Power that
 // is on says nothing about what runs on it.
 func (t *term) readPower(ctx context.Context, h *fsm.Host, level int) ha.Finding {
+	if level >= len(h.Fence) {
+		return ha.Finding{Source: "power", Detail: "its fence levels have just been changed"}
+	}
 	l := h.Fence[level]
 	f := ha.Finding{Source: "power (" + l.Driver + ")"}
 	d, err := t.node.driver(h.ID, l)

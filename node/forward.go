@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/connect"
 
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/fsm"
 	"lifeboat/transport"
 )
 
@@ -43,6 +44,10 @@ func (n *Node) identify(next http.Handler) http.Handler {
 		ctx := r.Context()
 		behalf := r.Header.Get(headerBehalf)
 		if peer, ok := transport.IdentityFromContext(ctx); ok && peer.Kind == transport.KindNode && behalf != "" {
+			if !n.isMember(fsm.NodeID(peer.Name)) {
+				http.Error(w, "node "+peer.Name+" is not a member of this cluster; it speaks for nobody", http.StatusForbidden)
+				return
+			}
 			id, err := transport.ParseIdentity(behalf)
 			if err != nil {
 				http.Error(w, "the header "+headerBehalf+" is not valid", http.StatusBadRequest)

@@ -9,6 +9,7 @@ import (
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/fsm"
 	"lifeboat/transport"
 )
 
@@ -65,6 +66,9 @@ func (n *Node) hello(ctx context.Context, req *connect.Request[lifeboatv1.HelloR
 	}
 	t := n.term.Load()
 	if t == nil {
+		if m := n.listening.Load(); m != nil {
+			m.note(fsm.NodeID(id.Name), req.Msg.TimeUnixNs)
+		}
 		return nil, errNoLeader
 	}
 	if err := t.members.hello(ctx, req.Msg); err != nil {

@@ -41,10 +41,7 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 	if !m.t.node.isMember(id) {
 		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is not a member of this cluster", id))
 	}
-	m.mu.Lock()
-	m.heard[id] = m.t.mono()
-	m.offset[id] = time.Duration(req.TimeUnixNs - m.t.node.clock().UnixNano())
-	m.mu.Unlock()
+	m.note(id, req.TimeUnixNs)
 	ctx, cancel := context.WithTimeout(ctx, absorbTimeout)
 	defer cancel()
 	if req.Leaving {
@@ -59,6 +56,53 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 	_, err := m.t.propose(ctx, "node/"+req.Id, &logpb.Command{Body: &logpb.Command_NodeHello{NodeHello: &logpb.NodeHello{
 		Id: req.Id, Addr: req.Addr, HttpAddr: req.HttpAddr, RunId: req.RunId, Version: req.Version, FeatureLevel: req.FeatureLevel, Machine: req.Machine}}})
 	return err
+}
+
+func (m *members) note(id fsm.NodeID, clock int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.heard[id] = m.t.mono()
+	m.offset[id] = time.Duration(clock - m.t.node.clock().UnixNano())
+}
+
+// compareClocks asks the other nodes for the time before the first entry of the
+// term, when this node's clock does not fit what the last leader committed: an
+// entry from a fast clock would keep everybody with a right one from leading
+// (S21). Nodes say hello ten times a second while nobody leads.
+func (m *members) compareClocks(ctx context.Context) error {
+	n := m.t.node
+	others := n.others()
+	last, s := n.raft.LastContact(), n.fsm.State()
+	quiet := time.Since(last) + maxAhead + canaryStall
+	if len(others) == 0 || s.Time != 0 && !last.IsZero() && time.Duration(n.clock().UnixNano()-s.Time) < quiet {
+		return nil
+	}
+	n.listening.Store(m)
+	defer n.listening.Store(nil)
+	for end := m.t.mono() + clockPatience; m.t.mono() < end && m.unheard(others) > 0; {
+		if !pause(ctx, 10*time.Millisecond) {
+			return errOver
+		}
+	}
+	if why := m.clock(s); why != "" {
+		return fmt.Errorf("%w: %s", errTransfer, why)
+	}
+	return nil
+}
+
+// clockPatience is how long a new leader waits for other nodes' clocks.
+const clockPatience = 1500 * time.Millisecond
+
+func (m *members) unheard(of []fsm.NodeID) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for _, id := range of {
+		if _, ok := m.heard[id]; !ok {
+			n++
+		}
+	}
+	return n
 }
 
 // watch marks nodes Down that are silent, and ends the term when this node's
@@ -118,6 +162,21 @@ func (m *members) skew() time.Duration {
 		return low
 	}
 	return high
+}
+
+// others are the members but this node.
+func (n *Node) others() []fsm.NodeID {
+	f := n.raft.GetConfiguration()
+	if f.Error() != nil {
+		return nil
+	}
+	var out []fsm.NodeID
+	for _, s := range f.Configuration().Servers {
+		if string(s.ID) != n.cfg.ID {
+			out = append(out, fsm.NodeID(s.ID))
+		}
+	}
+	return out
 }
 
 // isMember reports whether a node is in the raft configuration.

@@ -63,13 +63,16 @@ type Node struct {
 	sealer  *sealer
 	client  *http.Client // to other nodes
 	metrics *metrics
+	gate    gate
 	joined  atomic.Bool          // raft is set: the listener and Raft itself ask before
 	term    atomic.Pointer[term] // while this node leads and serves
 	stop    atomic.Bool          // a clean stop has begun
+	// listening takes the time of the others before a term begins.
+	listening atomic.Pointer[members]
 }
 
-// ErrStalled ends Run when this node could not commit and could not give its
-// leadership away: the process must end, so that another node can lead.
+// ErrStalled ends Run when this node led and could not commit: the process must
+// end, so that another node can lead.
 var ErrStalled = errors.New("this node led and could not commit; it ends so that another one can lead (is its disk stalled?)")
 
 // Run is a management node from start to stop. It blocks until ctx ends (a
@@ -88,7 +91,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	defer func() { err = errors.Join(err, bounded(shutdownTimeout, store.Close)) }()
 	if wrap := deps.faults.logs; wrap != nil {
 		store.logs = wrap(store.logs)
 	}
@@ -177,10 +180,16 @@ func (n *Node) serve(ctx context.Context, listener *transport.Listener, streams 
 		case <-run.Done():
 		}
 		stop()
-		// The raft part of the port goes last: peers may hold streams open.
+		// Where the disk hangs, so does Raft, but for its heartbeats: they must not
+		// keep the others from electing. A node that was asked to stop leads no more.
+		if ctx.Err() == nil {
+			streams.Hangup()
+		}
 		_ = api.Close()
-		streams.CloseConns(func(transport.Identity) bool { return true })
-		err := n.raft.Shutdown().Error()
+		n.gate.close()
+		streams.Hangup()
+		// The raft part of the port goes last: peers may hold streams open.
+		err := bounded(shutdownTimeout, n.raft.Shutdown().Error)
 		return errors.Join(err, listener.Close())
 	})
 	if n.deps.Ready != nil {
@@ -225,7 +234,7 @@ func (n *Node) giveAway(ctx context.Context) error {
 	defer cancel()
 	select {
 	case err := <-done:
-		if err != nil {
+		if err != nil && !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
 			return err
 		}
 	case <-ctx.Done():
@@ -281,20 +290,18 @@ func (n *Node) leadership(ctx context.Context) error {
 // termEnded deals with a term that ended by itself. If this node still leads,
 // somebody else must: it hands over, or begins anew when there is nobody.
 func (n *Node) termEnded(ctx context.Context, err error) (again bool, fatal error) {
-	if n.raft.State() != raft.Leader || ctx.Err() != nil {
+	if n.raft.State() != raft.Leader || ctx.Err() != nil || errors.Is(err, errOver) {
 		return false, nil
 	}
 	n.log.Error("the term ended", "error", err)
-	handErr := n.giveAway(ctx)
-	switch {
-	case handErr == nil:
-		return false, nil
-	case errors.Is(err, errStalled):
-		return false, ErrStalled
-	default:
-		n.log.Warn("nobody else can lead; going on", "error", handErr)
+	if errors.Is(err, errStalled) {
+		return false, ErrStalled // a transfer would need the loop of Raft that hangs
+	}
+	if err := n.giveAway(ctx); err != nil {
+		n.log.Warn("nobody else can lead; going on", "error", err)
 		return pause(ctx, time.Second), nil
 	}
+	return false, nil
 }
 
 // authorize decides who may connect: management nodes only while they are
@@ -330,6 +337,25 @@ func (n *Node) nameOf(addr string) string {
 	}
 	return ""
 }
+
+// bounded runs what a stalled disk may hold up for ever: the process must end
+// all the same.
+func bounded(limit time.Duration, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return errDisk
+	}
+}
+
+const shutdownTimeout = 5 * time.Second
+
+var errDisk = errors.New("the data directory could not be closed: its disk does not answer")
 
 func ignoreClosed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {

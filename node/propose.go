@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/protobuf/proto"
@@ -25,6 +27,12 @@ type errRejected struct{ reason string }
 
 func (e *errRejected) Error() string { return e.reason }
 
+// rejected reports whether a command was committed and changed nothing.
+func rejected(err error) bool {
+	var no *errRejected
+	return errors.As(err, &no)
+}
+
 // errUnknown is a proposal whose outcome nobody knows: look again.
 var errUnknown = errors.New("the outcome is not known: the leader lost its leadership or its majority; look at the state before trying again")
 
@@ -32,15 +40,16 @@ var errUnknown = errors.New("the outcome is not known: the leader lost its leade
 // blocks until it is applied here, or ctx ends (then the outcome is unknown).
 // An *errRejected means that the rules forbid it.
 func (t *term) propose(ctx context.Context, actor string, cmd *logpb.Command) (fsm.Result, error) {
-	f, err := t.submit(actor, cmd)
+	f, err := t.submit(ctx, actor, cmd)
 	if err != nil {
 		return fsm.Result{}, err
 	}
 	return t.await(ctx, f)
 }
 
-// submit hands a command to Raft without waiting.
-func (t *term) submit(actor string, cmd *logpb.Command) (raft.ApplyFuture, error) {
+// submit hands a command to Raft without waiting for what becomes of it. It
+// blocks while Raft takes nothing, which is only when the disk has stalled.
+func (t *term) submit(ctx context.Context, actor string, cmd *logpb.Command) (raft.ApplyFuture, error) {
 	cmd.TimeUnixNs = t.node.clock().UnixNano()
 	cmd.Actor = actor
 	cmd.OnlyTerm = t.number
@@ -49,21 +58,57 @@ func (t *term) submit(actor string, cmd *logpb.Command) (raft.ApplyFuture, error
 		return nil, fmt.Errorf("encode command: %w", err)
 	}
 	if len(data) > maxEntry {
-		return nil, fmt.Errorf("the command has %d bytes, at most %d are accepted", len(data), maxEntry)
+		return nil, refuse("the command has %d bytes, at most %d are accepted", len(data), maxEntry)
 	}
-	return t.node.raft.Apply(data, 0), nil
+	patience := canaryStall
+	if end, ok := ctx.Deadline(); ok {
+		patience = max(min(patience, time.Until(end)), time.Millisecond)
+	}
+	return t.node.gate.apply(t.node.raft, data, patience)
+}
+
+// gate lets no proposal into a Raft that is being shut down: it would neither
+// be taken nor refused, ever.
+type gate struct {
+	mu   sync.RWMutex
+	shut bool
+	out  sync.WaitGroup // proposals without an outcome
+}
+
+func (g *gate) apply(r *raft.Raft, data []byte, patience time.Duration) (raft.ApplyFuture, error) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.shut {
+		return nil, errNoLeader
+	}
+	g.out.Add(1) // until await has seen the outcome
+	return r.Apply(data, patience), nil
+}
+
+// close waits a moment for what is out.
+func (g *gate) close() {
+	g.mu.Lock()
+	g.shut = true
+	g.mu.Unlock()
+	_ = bounded(time.Second, func() error { g.out.Wait(); return nil })
 }
 
 // await is future.Error with a context: the future alone can block for as long
-// as there is no majority.
+// as there is no majority. It is called once for everything that was submitted.
 func (t *term) await(ctx context.Context, f raft.ApplyFuture) (fsm.Result, error) {
 	done := make(chan error, 1)
-	go func() { done <- f.Error() }()
+	go func() {
+		defer t.node.gate.out.Done()
+		done <- f.Error()
+	}()
 	select {
 	case <-ctx.Done():
 		return fsm.Result{}, fmt.Errorf("%w (%w)", errUnknown, ctx.Err())
 	case err := <-done:
-		if err != nil {
+		switch {
+		case errors.Is(err, raft.ErrEnqueueTimeout) && ctx.Err() == nil:
+			return fsm.Result{}, fmt.Errorf("%w (%w)", errUnknown, context.DeadlineExceeded)
+		case err != nil:
 			return fsm.Result{}, fmt.Errorf("%w (%w)", errUnknown, err)
 		}
 	}

@@ -30,6 +30,7 @@ type term struct {
 	probes   *probeDesk
 	poke     chan struct{} // capacity 1: decide again
 	ticked   atomic.Int64  // mono of the last tick of watch
+	over     <-chan struct{}
 
 	effects sync.WaitGroup
 	running map[string]bool // effects started in this term; decide's own
@@ -53,22 +54,32 @@ var (
 	errStalled = errors.New("nothing could be committed for " + canaryStall.String())
 	// errTransfer: another node must lead.
 	errTransfer = errors.New("leadership must go to another node")
+	// errOver: the leadership was lost before it was begun.
+	errOver = errors.New("the leadership is over")
 )
 
 // lead runs one term. It returns when the term is over: ctx's end is not an
 // error, errStalled and errTransfer say that leadership must be given away.
 func (n *Node) lead(ctx context.Context) error {
+	number := n.raft.CurrentTerm()
 	if err := n.barrier(ctx); err != nil {
 		return err
 	}
-	number := n.raft.CurrentTerm()
+	if n.raft.CurrentTerm() != number {
+		return errOver
+	}
 	t := &term{
 		node: n, log: n.log.With("term", number), number: number, start: time.Now(),
 		contacts: newContacts(), reports: make(chan *pending), probes: newProbeDesk(),
 		poke: make(chan struct{}, 1), running: map[string]bool{},
 	}
 	t.members = newMembers(t)
+	if err := t.members.compareClocks(ctx); err != nil {
+		return err
+	}
+	t.contacts.gap(t.mono()) // until here nobody could be heard
 	g, gctx := errgroup.WithContext(ctx)
+	t.over = gctx.Done()
 	g.Go(func() error { return t.canary(gctx) })
 	g.Go(func() error { return t.watch(gctx) })
 	g.Go(func() error { return t.batch(gctx) })
@@ -94,10 +105,10 @@ func (n *Node) barrier(ctx context.Context) error {
 	go func() { done <- f.Error() }()
 	select {
 	case <-ctx.Done():
-		return nil
+		return errOver
 	case err := <-done:
 		if errors.Is(err, raft.ErrLeadershipLost) || errors.Is(err, raft.ErrNotLeader) {
-			return nil
+			return errOver
 		}
 		if err != nil {
 			return fmt.Errorf("wait for the barrier: %w", err)
@@ -138,7 +149,8 @@ func (t *term) canary(ctx context.Context) error {
 	last := t.mono()
 	for seq := uint64(1); ; seq++ {
 		proposed := t.mono()
-		limited, cancel := context.WithTimeout(ctx, canaryStall-(proposed-last))
+		// Counted from the last commit; but not when this process was frozen since.
+		limited, cancel := context.WithTimeout(ctx, max(canaryStall-(proposed-last), canaryStall-2*canaryEvery))
 		_, err := t.propose(limited, "", &logpb.Command{Body: &logpb.Command_Canary{Canary: &logpb.Canary{
 			Node: t.node.cfg.ID, Term: t.number, Seq: seq}}})
 		cancel()
@@ -233,26 +245,26 @@ func (t *term) decide(ctx context.Context) error {
 func (t *term) carryOut(ctx context.Context, commands []*logpb.Command) (refused bool, err error) {
 	futures := make([]raft.ApplyFuture, 0, len(commands))
 	for _, c := range commands {
-		f, err := t.submit("", c)
-		if err != nil {
-			return refused, err
+		f, failed := t.submit(ctx, "", c)
+		if failed != nil {
+			err = failed
+			break
 		}
 		futures = append(futures, f)
 	}
 	for _, f := range futures {
-		_, err := t.await(ctx, f)
-		var no *errRejected
-		switch {
-		case ctx.Err() != nil:
-			return refused, nil
-		case errors.As(err, &no):
+		switch _, failed := t.await(ctx, f); {
+		case rejected(failed):
 			refused = true
-			t.log.Debug("the state machine refused a decision", "reason", no.reason)
-		case err != nil:
-			return refused, err
+			t.log.Debug("the state machine refused a decision", "reason", failed)
+		case failed != nil && err == nil:
+			err = failed
 		}
 	}
-	return refused, nil
+	if ctx.Err() != nil {
+		return refused, nil
+	}
+	return refused, err
 }
 
 // wakeParked answers agents that wait for news as soon as there is some.

@@ -1,0 +1,110 @@
+package node
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"lifeboat/fsm"
+)
+
+// slowDisk is a log whose writes hang while it is stalled.
+type slowDisk struct {
+	raft.LogStore
+	mu   sync.Mutex
+	hang chan struct{} // not nil: writes wait for its end
+}
+
+func (d *slowDisk) stall() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hang = make(chan struct{})
+}
+
+func (d *slowDisk) goOn() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.hang == nil {
+		return
+	}
+	close(d.hang)
+	d.hang = nil
+}
+
+func (d *slowDisk) wait() {
+	d.mu.Lock()
+	hang := d.hang
+	d.mu.Unlock()
+	if hang != nil {
+		<-hang
+	}
+}
+
+func (d *slowDisk) StoreLog(l *raft.Log) error { d.wait(); return d.LogStore.StoreLog(l) }
+func (d *slowDisk) StoreLogs(l []*raft.Log) error {
+	d.wait()
+	return d.LogStore.StoreLogs(l)
+}
+
+// A leader whose disk stalls goes on heartbeating; the canary deposes it. The
+// process ends although its disk never answers, and another node leads.
+func TestStalledDiskDeposes(t *testing.T) {
+	disks := map[string]*slowDisk{}
+	story := func(w *world) {
+		w.fleet(3, 1, "bmc")
+		old := w.leader()
+		disk := disks[old.id]
+		disk.stall()
+		defer disk.goOn()
+		took := w.within(15*time.Second, "the stalled leader has ended", func() bool { return len(old.done) == 1 })
+		if err := old.wait(); !errors.Is(err, ErrStalled) {
+			t.Errorf("it ended with %v, want %v", err, ErrStalled)
+		}
+		old.n = nil
+		t.Logf("it ended after %s", took)
+		w.within(time.Second, "another leads", func() bool { return len(w.serving()) == 1 })
+		w.within(5*time.Second, "the stalled one is Down", w.nodeIs(old.id, fsm.NodeDown))
+		w.stays(5*time.Second, "h1 is Up", w.hostIs("h1", fsm.Up))
+		disk.goOn()
+		time.Sleep(time.Second)
+		old.back()
+		w.within(5*time.Second, "it is Up again", w.nodeIs(old.id, fsm.NodeUp))
+	}
+	runWith(t, 3, func(w *world) {
+		for id, n := range w.nodes {
+			n.faults.logs = func(l raft.LogStore) raft.LogStore {
+				disks[id] = &slowDisk{LogStore: l}
+				return disks[id]
+			}
+		}
+	}, story)
+}
+
+// A follower whose disk stalls costs nothing.
+func TestStalledFollowerIsNoHarm(t *testing.T) {
+	var disks sync.Map
+	runWith(t, 3, func(w *world) {
+		for id, n := range w.nodes {
+			n.faults.logs = func(l raft.LogStore) raft.LogStore {
+				d := &slowDisk{LogStore: l}
+				disks.Store(id, d)
+				return d
+			}
+		}
+	}, func(w *world) {
+		w.fleet(3, 1, "bmc")
+		l := w.leader()
+		slow := w.others(l)[0]
+		d, _ := disks.Load(slow.id)
+		d.(*slowDisk).stall()
+		defer d.(*slowDisk).goOn()
+		w.hosts["h1"].powerOff()
+		w.onceElsewhere(1, 12*time.Second)
+		if !l.leads() {
+			t.Error("a stalled follower cost the leader its leadership")
+		}
+	})
+}
