@@ -14,6 +14,11 @@ import (
 // having one common cause, which may be the observer.
 const together = time.Minute
 
+// release is how long the brake stays on after a host of the domain has come
+// back: the others come back in these seconds too, and the last few must not
+// be fenced because there are only a few left.
+const release = 15 * time.Second
+
 // domains are the failure domains of a host.
 func domains(h *fsm.Host) []string {
 	if rack := h.Label("rack"); rack != "" {
@@ -36,13 +41,13 @@ type fallen struct {
 func (d *decision) brakes(closer []look) {
 	why := map[string]string{} // domain → why a host in it is held
 	down := d.fallen(closer)
-	if len(down) > d.p.BrakeMin {
-		byDomain := map[string][]fallen{}
-		for _, f := range down {
-			for _, name := range domains(f.h) {
-				byDomain[name] = append(byDomain[name], f)
-			}
+	byDomain := map[string][]fallen{}
+	for _, f := range down {
+		for _, name := range domains(f.h) {
+			byDomain[name] = append(byDomain[name], f)
 		}
+	}
+	if len(down) > d.p.BrakeMin {
 		all := d.sizes(byDomain)
 		for _, name := range slices.Sorted(maps.Keys(byDomain)) {
 			if reason := d.hold(byDomain[name], all[name]); reason != "" {
@@ -50,7 +55,10 @@ func (d *decision) brakes(closer []look) {
 			}
 		}
 	}
-	for name := range d.s.Brakes() {
+	for name, was := range d.s.Brakes() {
+		if why[name] == "" && d.comingBack(name) && d.holdAll(byDomain[name]) {
+			why[name] = was
+		}
 		if why[name] == "" {
 			d.do(&logpb.Command{Body: &logpb.Command_Brake{Brake: &logpb.Brake{Domain: name, Reason: "no host waits there any more that went silent together with too many"}}})
 		}
@@ -62,11 +70,44 @@ func (d *decision) brakes(closer []look) {
 	}
 }
 
+// comingBack reports whether a host of the domain has come back just now.
+func (d *decision) comingBack(domain string) bool {
+	var newest int64
+	for _, h := range d.s.Hosts() {
+		if (h.Status == fsm.Up || h.Status == fsm.Connecting) && slices.Contains(domains(h), domain) {
+			newest = max(newest, h.Since)
+		}
+	}
+	if until := newest + int64(release); d.now.Wall < until {
+		d.wakeAt(until)
+		return true
+	}
+	return false
+}
+
+// holdAll holds the hosts that are not proven dead; false when there are none.
+func (d *decision) holdAll(down []fallen) (any bool) {
+	for _, f := range down {
+		if !f.dead {
+			d.holdHost(f.h)
+			any = true
+		}
+	}
+	return any
+}
+
+func (d *decision) holdHost(h *fsm.Host) {
+	if d.held == nil {
+		d.held = map[fsm.HostID]bool{}
+	}
+	d.held[h.ID] = true
+}
+
 // hold marks the hosts of one domain that the brake holds, and says why.
 func (d *decision) hold(down []fallen, all int) (reason string) {
 	slices.SortStableFunc(down, func(a, b fallen) int { return int(min(1, max(-1, a.since-b.since))) })
 	first, last := 0, 0 // the window around host i
-	for i, f := range down {
+	for _, f := range down {
 		for f.since-down[first].since > int64(together) {
 			first++
 		}
@@ -77,10 +118,7 @@ func (d *decision) hold(down []fallen, all int) (reason string) {
 		if f.dead || n <= d.p.BrakeMin || n*100 <= all*d.p.BrakePercent {
 			continue
 		}
-		if d.held == nil {
-			d.held = map[fsm.HostID]bool{}
-		}
-		d.held[down[i].h.ID] = true
+		d.holdHost(f.h)
 		reason = fmt.Sprintf("%d of %d hosts went silent together; with more than %d and more than %d %% of them the observer may be at fault", n, all, d.p.BrakeMin, d.p.BrakePercent)
 	}
 	return reason

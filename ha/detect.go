@@ -136,7 +136,7 @@ func (d *decision) check(h *fsm.Host, c Contact) {
 // round is what was found out since the host was last heard; nil when nobody
 // has begun to ask. Findings of before its last word are about another time.
 func (d *decision) round(c Contact) *Investigation {
-	if c.Check == nil || c.Heard > 0 && c.Check.Started <= c.Heard {
+	if c.Check == nil || c.Check.Started < c.Heard {
 		return nil
 	}
 	return c.Check

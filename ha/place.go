@@ -222,7 +222,7 @@ func lacks(inv *fsm.Inventory, s *fsm.Spec, here bool) string {
 	}
 	for _, n := range s.Networks {
 		if !slices.Contains(inv.Networks, n) {
-			return "no network " + n
+			return "no " + n // "network:default", "bridge:br0"
 		}
 	}
 	switch {
