@@ -31,6 +31,7 @@ type world struct {
 	machine fsm.HostID
 	frozen  bool // the leader neither listens nor acts
 	commits bool // canaries commit
+	batch   bool // the leader looks only after all that happens in an instant
 	soft    ha.Soft
 	running map[string]bool
 
@@ -154,6 +155,12 @@ func (w *world) until(d time.Duration, ok func() bool) (took time.Duration, did 
 		w.now = max(w.now, h.at)
 		h.do()
 		w.oneCopy()
+		for i := w.next(); w.batch && i >= 0 && w.queue[i].at <= w.now; i = w.next() {
+			h := w.queue[i]
+			w.queue = slices.Delete(w.queue, i, i+1)
+			h.do()
+			w.oneCopy()
+		}
 	}
 }
 
