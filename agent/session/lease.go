@@ -212,7 +212,7 @@ func (s *Session) WatchdogLost(now Instant, err error) Out {
 // watchdogKind is what reports say. A lease whose watchdog is gone proves
 // nothing.
 func (s *Session) watchdogKind() lifeboatv1.WatchdogKind {
-	if l := &s.lease; l.armed && l.watchdog == wdOff && l.failure != "" {
+	if l := &s.lease; l.armed && l.watchdog != wdArmed && l.failure != "" {
 		return lifeboatv1.WatchdogKind_WATCHDOG_KIND_UNSPECIFIED
 	}
 	return s.cfg.Watchdog
