@@ -56,18 +56,15 @@ func newDoor() (*door, error) {
 	}
 	d := &door{l: l.(*net.TCPListener), idle: make(chan struct{})}
 	close(d.idle)
+	return d, nil
+}
+
+// queue sets how many may wait at the door: a second listen does only that.
+func (d *door) queue(n int) {
 	raw, err := d.l.SyscallConn()
 	if err == nil {
-		// A second listen only makes the queue shorter.
-		if cerr := raw.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 0) }); cerr != nil {
-			err = cerr
-		}
+		_ = raw.Control(func(fd uintptr) { _ = syscall.Listen(int(fd), n) })
 	}
-	if err != nil {
-		_ = l.Close()
-		return nil, fmt.Errorf("listen for probes: %w", err)
-	}
-	return d, nil
 }
 
 func (d *door) addr() string { return d.l.Addr().String() }
@@ -78,6 +75,7 @@ func (d *door) open() {
 		_ = c.Close()
 	}
 	d.stuck = nil
+	d.queue(128)
 	_ = d.l.SetDeadline(time.Time{})
 	idle := make(chan struct{})
 	d.idle = idle
@@ -97,6 +95,7 @@ func (d *door) open() {
 func (d *door) shut() {
 	_ = d.l.SetDeadline(time.Unix(1, 0)) // ends Accept
 	<-d.idle
+	d.queue(0)
 	for range 8 {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", d.addr())

@@ -34,6 +34,7 @@ func (r *Room) launch(name string, args ...string) (*process, error) {
 	}
 	defer log.Close()
 	cmd := exec.Command(r.opts.Program, args...)
+	cmd.Args[0] = "lifeboat" // whatever its file is called, in ps and to itself
 	cmd.Dir, cmd.Stdout, cmd.Stderr = r.opts.Dir, log, log
 	in, err := cmd.StdinPipe()
 	if err != nil {

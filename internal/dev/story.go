@@ -61,7 +61,6 @@ type story struct {
 // sighting is what the story noticed about the death of a host.
 type sighting struct {
 	down, fenced time.Time
-	proof        string
 }
 
 func (r *Room) newStory(ctx context.Context, to Teller, stamp func(time.Time) string) (*story, error) {
@@ -118,7 +117,8 @@ func (s *story) event(ctx context.Context, e *pb.EventView) {
 	case "HOST.DOWN":
 		c, seen.down = bad, at
 	case "HOST.FENCED":
-		c, seen.fenced, seen.proof = bad, at, e.Text
+		c, seen.fenced = bad, at
+		text, _, _ = strings.Cut(text, "; machine ") // its UUID is for machines
 	case "HOST.FENCE.FAIL", "HOST.DEGRADED", "WORK.ERROR", "VM.DUPLICATE", "VM.CONTRADICTION", "BRAKE.ON":
 		c = bad
 	case "VM.START":
