@@ -97,7 +97,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = hclog.NewNullLogger()
 	}
 	if c.Clock == nil {
-		c.Clock = boottime
+		c.Clock = Boottime
 	}
 	if c.Guests == nil {
 		c.Guests = func() bool { return guestsEnabled("/") }

@@ -14,8 +14,8 @@ import (
 	"lifeboat/agent/session"
 )
 
-// boottime reads the clock that runs during suspend (S13).
-func boottime() session.Instant {
+// Boottime reads the clock that runs during suspend (S13).
+func Boottime() session.Instant {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
 		// Cannot fail on Linux. Never is safe: every lease is over.

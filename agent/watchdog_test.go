@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,19 +120,19 @@ func TestHardwareWatchdogWithoutDevice(t *testing.T) {
 
 func TestSoftWatchdog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		killed := false
+		var killed atomic.Bool
 		w := SoftWatchdog().(*softWatchdog)
-		w.setKill(func() { killed = true })
+		w.setKill(func() { killed.Store(true) })
 		_ = w.Arm(2 * time.Second)
 		time.Sleep(1900 * time.Millisecond)
 		_ = w.Pet()
 		time.Sleep(1900 * time.Millisecond)
-		if killed {
+		if killed.Load() {
 			t.Error("it bit although it was petted")
 		}
 		time.Sleep(200 * time.Millisecond)
 		synctest.Wait()
-		if !killed {
+		if !killed.Load() {
 			t.Error("it did not bite")
 		}
 	})
