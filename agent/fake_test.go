@@ -19,6 +19,7 @@ import (
 type managers struct {
 	mu      sync.Mutex
 	news    chan struct{} // closed and replaced when something changes
+	heard   chan struct{} // the same, when a report comes
 	down    map[string]bool
 	term    uint64
 	epoch   uint64
@@ -44,7 +45,7 @@ const beat = time.Second
 
 func newManagers() *managers {
 	return &managers{
-		news: make(chan struct{}), down: map[string]bool{}, term: 1, armed: true,
+		news: make(chan struct{}), heard: make(chan struct{}), down: map[string]bool{}, term: 1, armed: true,
 		vms: map[hypervisor.UUID]*lifeboatv1.AssignedVM{}, specs: map[hypervisor.UUID]*lifeboatv1.VMSpec{},
 		powers: map[hypervisor.UUID][]lifeboatv1.PowerState{},
 	}
@@ -166,6 +167,8 @@ func (m *managers) take(req *lifeboatv1.ReportRequest) {
 		return slices.ContainsFunc(m.probes, func(r *lifeboatv1.ProbeResult) bool { return r.Nonce == p.Nonce })
 	})
 	m.last = req
+	close(m.heard)
+	m.heard = make(chan struct{})
 }
 
 func (m *managers) answer(req *lifeboatv1.ReportRequest) *lifeboatv1.ReportResponse {
