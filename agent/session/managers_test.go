@@ -1,0 +1,96 @@
+package session
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/hypervisor"
+)
+
+func TestProbesAreAskedOnceAndKept(t *testing.T) {
+	b := newBench(t, Ledger{}).boot()
+	b.pass(100 * time.Millisecond)
+	ask := func(r *lifeboatv1.ReportResponse) {
+		r.Probes = []*lifeboatv1.Probe{{HostId: "h2", Addrs: []string{"h2:22"}, Nonce: 7}}
+	}
+	b.answer(ask)
+	act[Probe](b)
+	b.pass(time.Second)
+	b.answer(ask)
+	b.nothing("it is under way")
+	b.take(b.s.Probed(b.now, &lifeboatv1.ProbeResult{HostId: "h2", Nonce: 7, Verdict: lifeboatv1.ProbeVerdict_PROBE_VERDICT_ALIVE}))
+	for range 2 { // the first report with the result is lost
+		b.next()
+		if len(b.last.Req.Probes) != 1 {
+			t.Fatalf("reported probes %v", b.last.Req.Probes)
+		}
+		b.take(b.s.SendFailed(b.now, b.last.Req.Seq+1000, false, errors.New("of another report")))
+		b.take(b.s.SendFailed(b.now, b.last.Req.Seq, false, errors.New("lost")))
+	}
+	b.pass(2 * time.Second)
+	b.answer()
+	b.pass(2 * time.Second)
+	if len(b.last.Req.Probes) != 0 {
+		t.Errorf("reported again: %v", b.last.Req.Probes)
+	}
+}
+
+func TestLostStorageIsReportedDown(t *testing.T) {
+	b := newBench(t, Ledger{})
+	b.inv.Storages = []hypervisor.Storage{
+		{Name: "images", Kind: "netfs", Path: "/mnt/vms", Source: "nfs1:/vms", Shared: true},
+		{Name: "local", Kind: "dir", Path: "/var/lib/libvirt/images"},
+	}
+	b.boot()
+	b.pass(100 * time.Millisecond)
+	if st := b.last.Req.Storages; len(st) != 1 || st[0].Id != "nfs1:/vms@/mnt/vms" || !st[0].Up {
+		t.Fatalf("reported %v", st)
+	}
+	b.answer()
+	b.inv.Storages = nil
+	b.pass(61 * time.Second)
+	if st := b.last.Req.Storages; len(st) != 1 || st[0].Up {
+		t.Errorf("reported %v", st)
+	}
+}
+
+func TestManagersAreLearnedAndFollowed(t *testing.T) {
+	b := newBench(t, Ledger{}).boot()
+	b.pass(100 * time.Millisecond)
+	b.answer(func(r *lifeboatv1.ReportResponse) {
+		r.Managers = []*lifeboatv1.Manager{{Id: "n1", Addr: "m1"}, {Id: "n2", Addr: "m2"}, {Id: "n3", Addr: "m3"}}
+		r.LeaderId, r.LeaderAddr = "n2", "m2"
+	})
+	b.pass(2 * time.Second)
+	if b.last.To.Addr != "m2" || len(b.disk.Managers) != 3 {
+		t.Fatalf("reports go to %v, on disk are %v", b.last.To, b.disk.Managers)
+	}
+	b.take(b.s.SendFailed(b.now, b.last.Req.Seq, false, errors.New("dead")))
+	b.pass(time.Second)
+	if b.last.To.Addr == "m2" {
+		t.Error("reports still go to the dead leader")
+	}
+	b.answer(func(r *lifeboatv1.ReportResponse) { r.LeaderAddr = "m2" })
+	b.pass(2 * time.Second)
+	if b.last.To.Addr == "m2" {
+		t.Error("a node says that the dead leader leads, and is believed at once")
+	}
+}
+
+func TestDamagedLedger(t *testing.T) {
+	b := newBench(t, Ledger{})
+	b.s = New(b.cfg, Saved{LedgerErr: errors.New("torn")})
+	b.take(b.s.Boot(b.now))
+	b.pass(100 * time.Millisecond)
+	b.starts(vm1, 8)
+	b.pass(5 * time.Second)
+	b.nothing("the ledger is damaged")
+	if b.unsaved != nil || b.disk.Boot != "" {
+		t.Error("it was written over")
+	}
+	if v := b.vm(vm1); v.Power != stateAbsent && v.Power != stateUnknown {
+		t.Errorf("reported %v", v)
+	}
+}
