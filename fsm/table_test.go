@@ -1,7 +1,7 @@
 package fsm
 
 import (
-	"flag"
+	goflag "flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,7 +15,7 @@ import (
 	"lifeboat/fsm/logpb"
 )
 
-var update = flag.Bool("update", false, "write testdata/ anew; read the diff before you commit it")
+var update = goflag.Bool("update", false, "write testdata/ anew; read the diff before you commit it")
 
 // golden compares text with a file of testdata, or writes it.
 func golden(t *testing.T, name, got string) {
