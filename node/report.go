@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/fsm"
@@ -181,9 +182,18 @@ func (x *contact) want(v *fsm.VM, r *lifeboatv1.VMReport, d *difference, now tim
 }
 
 // inventoryChange is the host's inventory with what the report says about
-// storages and problems, if that is news.
+// storages and problems, and about the rest if it does, if that is news.
 func inventoryChange(h *fsm.Host, req *lifeboatv1.ReportRequest) *logpb.Inventory {
 	old := h.Inventory
+	if req.Inventory != nil {
+		inv := inventoryToLog(&lifeboatv1.Inventory{
+			Cpus: req.Inventory.Cpus, MemoryBytes: req.Inventory.MemoryBytes, Networks: req.Inventory.Networks, Machines: req.Inventory.Machines,
+			CpuModels: req.Inventory.CpuModels, LibvirtGuests: req.Inventory.LibvirtGuests, Storages: req.Storages, Problems: req.Problems})
+		if proto.Equal(inv, fsm.InventoryToLog(old)) {
+			return nil
+		}
+		return inv
+	}
 	if old == nil || len(req.Storages) == 0 && len(req.Problems) == 0 && len(old.Problems) == 0 {
 		return nil
 	}

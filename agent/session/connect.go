@@ -197,6 +197,7 @@ func (s *Session) register() {
 	c.seq++ // tells the answer from one to an earlier request
 	c.registerSeq = c.seq
 	c.until = s.now.Add(registerTimeout)
+	s.inv.registered = s.inventory()
 	req := &lifeboatv1.RegisterRequest{
 		HostId:          s.cfg.HostID,
 		MachineId:       s.cfg.MachineID,
@@ -209,7 +210,7 @@ func (s *Session) register() {
 		Watchdog:        s.watchdogKind(),
 		WatchdogBoundMs: s.cfg.Bound.Milliseconds(),
 		NodeId:          s.cfg.NodeID,
-		Inventory:       s.inventory(),
+		Inventory:       s.inv.registered,
 		Vms:             s.vmReports(),
 	}
 	s.do(Register{To: c.target.Manager, Seq: c.seq, Req: req, Timeout: registerTimeout})
@@ -231,6 +232,7 @@ func (s *Session) Registered(now Instant, seq uint64, r *lifeboatv1.RegisterResp
 	s.epoch = r.Epoch
 	s.contact(r.BeatMs, r.Managers, r.LeaderAddr)
 	c.firstSeq = c.seq + 1
+	s.inv.told, s.inv.offered = s.inv.registered, nil
 	c.changed, c.next = true, now
 	clear(s.lease.sent)
 	s.lease.withdrawn, s.lease.acked = 0, false
@@ -275,6 +277,7 @@ func (s *Session) report() {
 		Term:            s.ledger.Term,
 		Probes:          s.probeResults(c.seq),
 		Problems:        s.problems(),
+		Inventory:       s.offerInventory(),
 		Watchdog:        s.watchdogKind(),
 		WatchdogBoundMs: s.cfg.Bound.Milliseconds(),
 	}
@@ -323,6 +326,7 @@ func (s *Session) Answered(now Instant, seq uint64, r *lifeboatv1.ReportResponse
 		return s.step()
 	}
 	s.assign(r.Assignment)
+	s.inventoryAcked(min(r.AckedSeq, seq))
 	if l := &s.lease; l.withdrawn != 0 && r.AckedSeq >= l.withdrawn && seq >= l.withdrawn {
 		l.acked = true
 	}

@@ -17,6 +17,11 @@ type inventoryState struct {
 	last     *lifeboatv1.Inventory // never changed in place
 	failure  string
 
+	// told is what the managers know: the registration's, or that of a report
+	// that was acknowledged. offered is sent with report number offer and later.
+	registered, told, offered *lifeboatv1.Inventory
+	offer                     uint64
+
 	// known are the shared storages ever seen by this process: one that is not
 	// listed any more is reported as down instead of not at all.
 	known map[string]*lifeboatv1.Storage
@@ -43,6 +48,10 @@ func (s *Session) InventoryRead(now Instant, inv hypervisor.Inventory, guests bo
 	}
 	p.inFlight, p.tried = false, true
 	p.next = now.Add(s.cfg.InventoryEvery)
+	if err != nil || len(inv.Problems) > 0 {
+		// libvirtd is often slower to start than the agent.
+		p.next = now.Add(min(retryInventory, s.cfg.InventoryEvery))
+	}
 	if err != nil {
 		if p.failure == "" {
 			s.conn.changed = true
@@ -58,8 +67,39 @@ func (s *Session) InventoryRead(now Instant, inv hypervisor.Inventory, guests bo
 		s.conn.changed = true
 	}
 	p.last = next
+	if s.offerInventory() != nil {
+		s.conn.changed = true
+	}
 	return s.step()
 }
+
+// offerInventory is what the next report has to say about what this host has;
+// nil when the managers know. Storages and problems are in every report.
+func (s *Session) offerInventory() *lifeboatv1.Inventory {
+	p := &s.inv
+	if p.last == nil || sameEquipment(p.last, p.told) {
+		return nil
+	}
+	if p.offered == nil || !sameEquipment(p.offered, p.last) {
+		p.offered, p.offer = p.last, s.conn.seq+1
+	}
+	return p.last
+}
+
+// inventoryAcked: everything up to a report of this epoch is committed.
+func (s *Session) inventoryAcked(seq uint64) {
+	if p := &s.inv; p.offered != nil && seq >= p.offer {
+		p.told, p.offered = p.offered, nil
+	}
+}
+
+func sameEquipment(a, b *lifeboatv1.Inventory) bool {
+	return b != nil && a.Cpus == b.Cpus && near(a.MemoryBytes, b.MemoryBytes) && a.LibvirtGuests == b.LibvirtGuests &&
+		slices.Equal(a.Networks, b.Networks) && slices.Equal(a.Machines, b.Machines) && slices.Equal(a.CpuModels, b.CpuModels)
+}
+
+// near: what the kernel keeps for itself changes a little.
+func near(a, b uint64) bool { return max(a, b)-min(a, b) <= max(a, b)/16 }
 
 // storages are those that another host may see as well, the lost ones too.
 func (s *Session) storages(list []hypervisor.Storage) []*lifeboatv1.Storage {

@@ -43,21 +43,22 @@ type Saved struct {
 
 // Intervals that are not policy.
 const (
-	defaultBeat  = time.Second
-	minBeat      = 50 * time.Millisecond
-	maxBeat      = 10 * time.Second
-	pollTimeout  = 5 * time.Second
-	invTimeout   = 10 * time.Second
-	specTimeout  = 10 * time.Second
-	retryOp      = time.Second // after an operation that failed
-	retryHash    = 5 * time.Second
-	retryWatch   = 10 * time.Second // after a watchdog that could not be armed
-	quiet        = 5 * time.Second  // a call given up may still happen for this long
-	hashEvery    = time.Minute
-	hashBatch    = 8
-	specBatch    = 16
-	coalesce     = 20 * time.Millisecond // changes this close together share a report
-	defaultEvery = time.Second
+	defaultBeat    = time.Second
+	minBeat        = 50 * time.Millisecond
+	maxBeat        = 10 * time.Second
+	pollTimeout    = 5 * time.Second
+	invTimeout     = 10 * time.Second
+	specTimeout    = 10 * time.Second
+	retryOp        = time.Second // after an operation that failed
+	retryHash      = 5 * time.Second
+	retryInventory = 5 * time.Second  // after an inventory that could not be read, or not wholly
+	retryWatch     = 10 * time.Second // after a watchdog that could not be armed
+	quiet          = 5 * time.Second  // a call given up may still happen for this long
+	hashEvery      = time.Minute
+	hashBatch      = 8
+	specBatch      = 16
+	coalesce       = 20 * time.Millisecond // changes this close together share a report
+	defaultEvery   = time.Second
 )
 
 // Session is the state machine. Make one with [New], then call [Session.Boot].

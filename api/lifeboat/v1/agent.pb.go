@@ -1165,6 +1165,7 @@ type ReportRequest struct {
 	Problems        []*Problem             `protobuf:"bytes,12,rep,name=problems,proto3" json:"problems,omitempty"`
 	Watchdog        WatchdogKind           `protobuf:"varint,13,opt,name=watchdog,proto3,enum=lifeboat.v1.WatchdogKind" json:"watchdog,omitempty"`
 	WatchdogBoundMs int64                  `protobuf:"varint,14,opt,name=watchdog_bound_ms,json=watchdogBoundMs,proto3" json:"watchdog_bound_ms,omitempty"`
+	Inventory       *Inventory             `protobuf:"bytes,15,opt,name=inventory,proto3" json:"inventory,omitempty"` // when it is not what the host registered with, until acknowledged
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1295,6 +1296,13 @@ func (x *ReportRequest) GetWatchdogBoundMs() int64 {
 		return x.WatchdogBoundMs
 	}
 	return 0
+}
+
+func (x *ReportRequest) GetInventory() *Inventory {
+	if x != nil {
+		return x.Inventory
+	}
+	return nil
 }
 
 type Order struct {
@@ -2275,7 +2283,7 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\x04R\x05nonce\x123\n" +
 	"\averdict\x18\x03 \x01(\x0e2\x19.lifeboat.v1.ProbeVerdictR\averdict\x12\x16\n" +
-	"\x06detail\x18\x04 \x01(\tR\x06detail\"\x8c\x04\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\"\xc2\x04\n" +
 	"\rReportRequest\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x17\n" +
@@ -2291,7 +2299,8 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\bstorages\x18\v \x03(\v2\x14.lifeboat.v1.StorageR\bstorages\x120\n" +
 	"\bproblems\x18\f \x03(\v2\x14.lifeboat.v1.ProblemR\bproblems\x125\n" +
 	"\bwatchdog\x18\r \x01(\x0e2\x19.lifeboat.v1.WatchdogKindR\bwatchdog\x12*\n" +
-	"\x11watchdog_bound_ms\x18\x0e \x01(\x03R\x0fwatchdogBoundMs\"\x9c\x02\n" +
+	"\x11watchdog_bound_ms\x18\x0e \x01(\x03R\x0fwatchdogBoundMs\x124\n" +
+	"\tinventory\x18\x0f \x01(\v2\x16.lifeboat.v1.InventoryR\tinventory\"\x9c\x02\n" +
 	"\x05Order\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12*\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x16.lifeboat.v1.OrderKindR\x04kind\x12\x0e\n" +
@@ -2489,29 +2498,30 @@ var file_lifeboat_v1_agent_proto_depIdxs = []int32{
 	6,  // 13: lifeboat.v1.ReportRequest.storages:type_name -> lifeboat.v1.Storage
 	7,  // 14: lifeboat.v1.ReportRequest.problems:type_name -> lifeboat.v1.Problem
 	2,  // 15: lifeboat.v1.ReportRequest.watchdog:type_name -> lifeboat.v1.WatchdogKind
-	4,  // 16: lifeboat.v1.Order.kind:type_name -> lifeboat.v1.OrderKind
-	13, // 17: lifeboat.v1.Assignment.lease:type_name -> lifeboat.v1.Lease
-	18, // 18: lifeboat.v1.Assignment.vms:type_name -> lifeboat.v1.AssignedVM
-	17, // 19: lifeboat.v1.Assignment.orders:type_name -> lifeboat.v1.Order
-	19, // 20: lifeboat.v1.ReportResponse.assignment:type_name -> lifeboat.v1.Assignment
-	14, // 21: lifeboat.v1.ReportResponse.probes:type_name -> lifeboat.v1.Probe
-	12, // 22: lifeboat.v1.ReportResponse.managers:type_name -> lifeboat.v1.Manager
-	21, // 23: lifeboat.v1.VMSpec.disks:type_name -> lifeboat.v1.Disk
-	23, // 24: lifeboat.v1.VMSpec.protect:type_name -> lifeboat.v1.Protection
-	22, // 25: lifeboat.v1.PutSpecsRequest.specs:type_name -> lifeboat.v1.VMSpec
-	10, // 26: lifeboat.v1.AgentService.Register:input_type -> lifeboat.v1.RegisterRequest
-	16, // 27: lifeboat.v1.AgentService.Report:input_type -> lifeboat.v1.ReportRequest
-	24, // 28: lifeboat.v1.AgentService.PutSpecs:input_type -> lifeboat.v1.PutSpecsRequest
-	26, // 29: lifeboat.v1.AgentService.Leave:input_type -> lifeboat.v1.LeaveRequest
-	11, // 30: lifeboat.v1.AgentService.Register:output_type -> lifeboat.v1.RegisterResponse
-	20, // 31: lifeboat.v1.AgentService.Report:output_type -> lifeboat.v1.ReportResponse
-	25, // 32: lifeboat.v1.AgentService.PutSpecs:output_type -> lifeboat.v1.PutSpecsResponse
-	27, // 33: lifeboat.v1.AgentService.Leave:output_type -> lifeboat.v1.LeaveResponse
-	30, // [30:34] is the sub-list for method output_type
-	26, // [26:30] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	8,  // 16: lifeboat.v1.ReportRequest.inventory:type_name -> lifeboat.v1.Inventory
+	4,  // 17: lifeboat.v1.Order.kind:type_name -> lifeboat.v1.OrderKind
+	13, // 18: lifeboat.v1.Assignment.lease:type_name -> lifeboat.v1.Lease
+	18, // 19: lifeboat.v1.Assignment.vms:type_name -> lifeboat.v1.AssignedVM
+	17, // 20: lifeboat.v1.Assignment.orders:type_name -> lifeboat.v1.Order
+	19, // 21: lifeboat.v1.ReportResponse.assignment:type_name -> lifeboat.v1.Assignment
+	14, // 22: lifeboat.v1.ReportResponse.probes:type_name -> lifeboat.v1.Probe
+	12, // 23: lifeboat.v1.ReportResponse.managers:type_name -> lifeboat.v1.Manager
+	21, // 24: lifeboat.v1.VMSpec.disks:type_name -> lifeboat.v1.Disk
+	23, // 25: lifeboat.v1.VMSpec.protect:type_name -> lifeboat.v1.Protection
+	22, // 26: lifeboat.v1.PutSpecsRequest.specs:type_name -> lifeboat.v1.VMSpec
+	10, // 27: lifeboat.v1.AgentService.Register:input_type -> lifeboat.v1.RegisterRequest
+	16, // 28: lifeboat.v1.AgentService.Report:input_type -> lifeboat.v1.ReportRequest
+	24, // 29: lifeboat.v1.AgentService.PutSpecs:input_type -> lifeboat.v1.PutSpecsRequest
+	26, // 30: lifeboat.v1.AgentService.Leave:input_type -> lifeboat.v1.LeaveRequest
+	11, // 31: lifeboat.v1.AgentService.Register:output_type -> lifeboat.v1.RegisterResponse
+	20, // 32: lifeboat.v1.AgentService.Report:output_type -> lifeboat.v1.ReportResponse
+	25, // 33: lifeboat.v1.AgentService.PutSpecs:output_type -> lifeboat.v1.PutSpecsResponse
+	27, // 34: lifeboat.v1.AgentService.Leave:output_type -> lifeboat.v1.LeaveResponse
+	31, // [31:35] is the sub-list for method output_type
+	27, // [27:31] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_agent_proto_init() }
