@@ -86,8 +86,8 @@ func (m *Machine) Members(index uint64, members []NodeID) {
 }
 
 const (
-	// maxClockStep is how far a command's time may lie ahead of the state's (S21).
-	maxClockStep = int64(time.Hour)
+	// MaxClockStep is how far a command's time may lie ahead of the state's (S21).
+	MaxClockStep = int64(time.Hour)
 	// maxTime is nobody's clock (2116): sums with a duration stay in range.
 	maxTime = int64(1) << 62
 )
@@ -109,7 +109,7 @@ func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
 	switch {
 	case c.TimeUnixNs > maxTime:
 		return "the leader's clock is beyond the year 2115; set it"
-	case s.Time != 0 && !accept && c.TimeUnixNs > s.Time && c.TimeUnixNs-s.Time > maxClockStep:
+	case s.Time != 0 && !accept && c.TimeUnixNs > s.Time && c.TimeUnixNs-s.Time > MaxClockStep:
 		return fmt.Sprintf("the leader's clock is %s ahead of the cluster's; check the clocks of the management nodes and then accept the time",
 			time.Duration(c.TimeUnixNs-s.Time).Round(time.Second))
 	}
@@ -176,6 +176,8 @@ func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
 		return t.vmControl(b.VmControl)
 	case *logpb.Command_VmReleased:
 		return t.vmReleased(b.VmReleased)
+	case *logpb.Command_VmStorage:
+		return t.vmStorage(b.VmStorage)
 	case *logpb.Command_Place:
 		return t.place(b.Place)
 	case *logpb.Command_WorkUpdate:

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -117,7 +118,8 @@ func (m *members) watch(ctx context.Context) error {
 			}
 			_, err := m.t.propose(ctx, "", &logpb.Command{Body: &logpb.Command_NodeDown{NodeDown: &logpb.NodeDown{
 				Id: string(n.ID), RunId: n.RunID, Reason: fmt.Sprintf("nothing was heard of it for %.1f s", quiet.Seconds())}}})
-			if err != nil && ctx.Err() == nil {
+			var no *errRejected // the state has moved on, or its time stands still
+			if err != nil && ctx.Err() == nil && !errors.As(err, &no) {
 				return err
 			}
 		}

@@ -77,6 +77,10 @@ func (n *Node) readStatus(_ *term, _ context.Context, _ *lifeboatv1.StatusReques
 		}
 		r.Notes = append(r.Notes, hostNotes(s, h)...)
 	}
+	if behind := n.clock().UnixNano() - s.Time; s.Time != 0 && behind > int64(fsm.MaxClockStep) {
+		r.Notes = append(r.Notes, fmt.Sprintf("the cluster's time stands still at %s, so nothing is decided: it was off for long, or this node's clock is wrong; if the clocks are right, run `lifeboat ha accept-time`",
+			time.Unix(0, s.Time).UTC().Format(time.RFC3339)))
+	}
 	for domain, why := range s.Brakes() {
 		r.Notes = append(r.Notes, fmt.Sprintf("active fencing is held back in %s: %s", domain, why))
 	}

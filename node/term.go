@@ -154,11 +154,21 @@ func (t *term) canary(ctx context.Context) error {
 		_, err := t.propose(limited, "", &logpb.Command{Body: &logpb.Command_Canary{Canary: &logpb.Canary{
 			Node: t.node.cfg.ID, Term: t.number, Seq: seq}}})
 		cancel()
+		var no *errRejected
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, context.DeadlineExceeded):
 			return errStalled
+		case errors.As(err, &no):
+			// The cluster's time stands still (S21). This node goes on to lead, so
+			// that an operator can accept the time; nothing is renewed meanwhile.
+			t.log.Error("nothing can be decided", "reason", no.reason, "do", "if the clocks are right, run lifeboat ha accept-time")
+			last = t.mono()
+			if !pause(ctx, canaryEvery-(last-proposed)) {
+				return nil
+			}
+			continue
 		case err != nil:
 			return err
 		}

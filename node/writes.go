@@ -177,14 +177,16 @@ func (t *term) controlAlert(ctx context.Context, q *lifeboatv1.ControlAlertReque
 }
 
 func (t *term) controlHA(ctx context.Context, q *lifeboatv1.ControlHARequest) (*lifeboatv1.WriteResponse, error) {
-	if q.Action != "arm" && q.Action != "disarm" {
-		return nil, refuse("%q is no action on HA; it is arm or disarm", q.Action)
+	switch q.Action {
+	case "arm":
+		return t.write(ctx, &logpb.Command{Body: &logpb.Command_Arm{Arm: &logpb.Arm{Armed: true}}}, "HA is armed")
+	case "disarm":
+		return t.write(ctx, &logpb.Command{Body: &logpb.Command_Arm{Arm: &logpb.Arm{}}}, "HA is disarmed: nothing is fenced or restarted until `lifeboat ha arm`")
+	case "accept-time":
+		return t.write(ctx, &logpb.Command{Body: &logpb.Command_AcceptTime{AcceptTime: &logpb.AcceptTime{}}},
+			"the cluster's time is "+t.node.clock().UTC().Format(time.RFC3339))
 	}
-	message := "HA is armed"
-	if q.Action == "disarm" {
-		message = "HA is disarmed: nothing is fenced or restarted until `lifeboat ha arm`"
-	}
-	return t.write(ctx, &logpb.Command{Body: &logpb.Command_Arm{Arm: &logpb.Arm{Armed: q.Action == "arm"}}}, message)
+	return nil, refuse("%q is no action on HA; it is arm, disarm or accept-time", q.Action)
 }
 
 const memberTimeout = 10 * time.Second

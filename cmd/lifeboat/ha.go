@@ -10,8 +10,9 @@ import (
 
 // HACmd is 'lifeboat ha'.
 type HACmd struct {
-	Arm    HAArmCmd    `cmd:"" help:"Let the cluster fence hosts and restart VMs."`
-	Disarm HADisarmCmd `cmd:"" help:"Fence and restart nothing. A host with an armed lease counts as disarmed only when its agent has acknowledged."`
+	Arm        HAArmCmd        `cmd:"" help:"Let the cluster fence hosts and restart VMs."`
+	Disarm     HADisarmCmd     `cmd:"" help:"Fence and restart nothing. A host with an armed lease counts as disarmed only when its agent has acknowledged."`
+	AcceptTime HAAcceptTimeCmd `cmd:"" name:"accept-time" help:"Say that the leader's clock is right although it is more than an hour ahead of the cluster's time, as after a long outage."`
 }
 
 // HAArmCmd is 'lifeboat ha arm'.
@@ -28,4 +29,12 @@ type HADisarmCmd struct{}
 // Run disarms HA.
 func (c *HADisarmCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
 	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.ControlHA, &pb.ControlHARequest{Action: "disarm"}, "HA is disarmed: nothing is fenced or restarted", "")
+}
+
+// HAAcceptTimeCmd is 'lifeboat ha accept-time'.
+type HAAcceptTimeCmd struct{}
+
+// Run accepts the leader's time.
+func (c *HAAcceptTimeCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
+	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.ControlHA, &pb.ControlHARequest{Action: "accept-time"}, "The cluster goes on with the leader's time", "")
 }
