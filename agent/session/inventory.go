@@ -12,8 +12,8 @@ import (
 
 type inventoryState struct {
 	inFlight bool
-	tried    bool // one ended, well or not, since the last registration began
-	next     Instant
+	tried    bool                  // one ended, well or not, since the last registration began
+	at       Instant               // when the last one ended
 	last     *lifeboatv1.Inventory // never changed in place
 	failure  string
 
@@ -31,11 +31,27 @@ type inventoryState struct {
 
 func (s *Session) stepInventory() {
 	p := &s.inv
-	if p.inFlight || p.tried && !s.due(p.next) {
+	every := s.cfg.InventoryEvery
+	if p.failure != "" || len(p.last.GetProblems()) > 0 || s.ioError() {
+		// libvirtd is often slower to start than the agent; and VMs wait for
+		// their storage.
+		every = min(every, retryInventory)
+	}
+	if p.inFlight || p.tried && !s.due(p.at.Add(every)) {
 		return
 	}
 	p.inFlight = true
 	s.do(ReadInventory{Timeout: invTimeout})
+}
+
+// ioError reports whether a VM is paused because of its storage (S18).
+func (s *Session) ioError() bool {
+	for _, v := range s.vms {
+		if v.dom.State == hypervisor.StatePaused && v.dom.Reason == hypervisor.ReasonIOError {
+			return true
+		}
+	}
+	return false
 }
 
 // InventoryRead answers [ReadInventory]. guests: libvirt-guests is enabled on
@@ -47,11 +63,7 @@ func (s *Session) InventoryRead(now Instant, inv hypervisor.Inventory, guests bo
 		return s.step()
 	}
 	p.inFlight, p.tried = false, true
-	p.next = now.Add(s.cfg.InventoryEvery)
-	if err != nil || len(inv.Problems) > 0 {
-		// libvirtd is often slower to start than the agent.
-		p.next = now.Add(min(retryInventory, s.cfg.InventoryEvery))
-	}
+	p.at = now
 	if err != nil {
 		if p.failure == "" {
 			s.conn.changed = true

@@ -14,6 +14,7 @@ type pollState struct {
 	at       Instant // when it was begun
 	next     Instant
 	want     bool // look again at once
+	look     bool // look again soon: the hypervisor says that something happened
 	failures int  // in a row
 	failure  string
 	tried    bool   // one ended, well or not
@@ -25,10 +26,14 @@ func (s *Session) stepPoll() {
 	if p.inFlight {
 		return
 	}
-	if !p.want && !s.due(p.next) {
+	next := p.next
+	if p.look {
+		next = min(next, p.at.Add(coalesce))
+	}
+	if !p.want && !s.due(next) {
 		return
 	}
-	p.want = false
+	p.want, p.look = false, false
 	p.inFlight = true
 	p.id++
 	p.tick, p.at = s.tick, s.now

@@ -239,7 +239,7 @@ func (s *Session) Look(now Instant, id hypervisor.UUID) Out {
 	if v := s.vms[id]; v != nil {
 		v.hashDue = min(v.hashDue, now)
 	}
-	s.poll.want = true
+	s.poll.look = true
 	return s.step()
 }
 

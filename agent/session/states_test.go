@@ -195,6 +195,13 @@ func TestResumeAfterIOError(t *testing.T) {
 		t.Errorf("reported %v", v)
 	}
 	b.nothing("nobody has ordered it")
+	b.inv.Storages = []hypervisor.Storage{{Name: "images", Path: "/vms", Shared: true}}
+	b.pass(6 * time.Second)
+	b.answer()
+	b.pass(2 * time.Second)
+	if st := b.last.Req.Storages; len(st) != 1 || !st[0].Up {
+		t.Errorf("the storage is back, reported is %v", st)
+	}
 	b.assign(func(a *lifeboatv1.Assignment) {
 		a.Vms = []*lifeboatv1.AssignedVM{own(vm1, 8)}
 		a.Orders = []*lifeboatv1.Order{b.order(orderResume, vm1, 8)}
