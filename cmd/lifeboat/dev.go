@@ -58,19 +58,19 @@ func (c *DevRunCmd) Run(ctx context.Context, env *cli.Env) (err error) {
 	}
 	defer os.Remove(contextFile)
 
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	running, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	go func() {
-		if err := room.Serve(ctx); err != nil {
-			cancel(err)
+		if err := room.Serve(running); err != nil {
+			end(err)
 		}
 	}()
 	_, plain := env.LookupEnv("NO_COLOR")
 	to := dev.Teller{Out: env.Stdout, Color: env.Terminal && !plain}
 	if c.Drill {
-		return dev.Drill(ctx, room, to)
+		return dev.Drill(running, room, to)
 	}
-	err = dev.Play(ctx, room, to)
+	err = dev.Play(running, room, to)
 	var signal *cli.Interrupted
 	if errors.As(err, &signal) {
 		return nil // how it is meant to end

@@ -253,6 +253,27 @@ func TestDevDrillInterrupted(t *testing.T) {
 	}
 }
 
+// A process that dies without having been told to is a failure, and the logs
+// stay to say why.
+func TestDevDrillFailsAloud(t *testing.T) {
+	d := newDev(t)
+	d.start("--drill")
+	d.until("is dead: it ran")
+	if err := syscall.Kill(d.child("h3"), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if code := d.end(30 * time.Second); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	if out := d.stderr.String(); !strings.Contains(out, "the drill failed: h3 has ended by itself") || strings.Count(out, "\n") != 1 {
+		t.Errorf("it said %q", out)
+	}
+	if _, err := os.Stat(filepath.Join(d.dir(), "cluster", "log", "h3.log")); err != nil {
+		t.Error(err)
+	}
+	d.noChildren()
+}
+
 // What a newcomer types first.
 func TestDevPlay(t *testing.T) {
 	d := newDev(t)

@@ -68,7 +68,7 @@ func Drill(ctx context.Context, r *Room, to Teller) error {
 	if len(d.broken) > 0 {
 		return fmt.Errorf("%w: %s", ErrDrill, strings.Join(d.broken, "; "))
 	}
-	d.to.title("The drill passed in %.0f s.", time.Since(began).Seconds())
+	d.to.title("The drill passed in %.0f s. To break it yourself: lifeboat dev", time.Since(began).Seconds())
 	return nil
 }
 
@@ -225,7 +225,11 @@ func (d *drill) measure(ctx context.Context, r *round) error {
 		}
 	}
 	r.order = d.story.times[r.hosts[0]].fenced.Sub(r.fault)
-	d.to.line(bold, "  First start order %.1f s after the fault (promised: at most %.0f s), the last of %d VMs ran after %.1f s.",
+	c := good
+	if r.order > r.limit {
+		c = bad // no failure of the drill: this machine may be slow
+	}
+	d.to.line(c, "  First start order %.1f s after the fault (promised: at most %.0f s), the last of %d VMs ran after %.1f s.",
 		r.order.Seconds(), r.limit.Seconds(), len(r.lost), r.last.Seconds())
 	return nil
 }

@@ -59,6 +59,7 @@ func (r *Room) explain(to Teller) {
 	}) {
 		to.line(plain, "%s", strings.TrimRight(line, " "))
 	}
+	to.line(faint, "Metrics and health: http://%s/metrics, /healthz, /readyz, /leader.", r.machines[0].http)
 	to.line(faint, "Logs and data are in %s. Ctrl-C ends everything.", r.Dir())
 	to.line(plain, "")
 }
