@@ -12,6 +12,8 @@ type CLI struct {
 	Explain ExplainCmd `cmd:"" group:"Look:" help:"Say in sentences what happened to a VM, a host or a work item, and why."`
 	Event   EventCmd   `cmd:"" group:"Look:" help:"What happened: decisions, failures and what operators did."`
 
+	Sim SimCmd `cmd:"" group:"Try out:" help:"Run scenarios in virtual time, with the real decisions and nothing real at stake."`
+
 	Host   HostCmd   `cmd:"" group:"Manage:" help:"Hypervisor hosts: see, drain, fence, declare dead."`
 	VM     VMCmd     `cmd:"" name:"vm" group:"Manage:" help:"Virtual machines: see, protect, start, stop."`
 	Work   WorkCmd   `cmd:"" group:"Manage:" help:"HA work: restarts and what else is being done about failures."`

@@ -1,0 +1,95 @@
+package sim
+
+import (
+	"strings"
+	"time"
+
+	"lifeboat/fsm"
+)
+
+// book counts what expectations are about.
+type book struct {
+	calls        uint64
+	lastAlert    fsm.AlertID
+	starts       map[string]int
+	incarnations map[string]int
+	fenced       []string
+	alerts       map[string]int
+	work         map[string]int
+	opened       int
+	orders       []string                 // VMs in the order of their first start orders
+	faultAt      map[string]time.Duration // of the last fault on a VM or its host
+	orderAt      map[string]time.Duration // of the first start order after it
+	excused      map[string]bool          // hosts an operator has declared dead
+}
+
+func newBook() book {
+	b := book{}
+	b.zero()
+	return b
+}
+
+// zero begins to count.
+func (b *book) zero() {
+	*b = book{calls: b.calls, lastAlert: b.lastAlert, starts: map[string]int{}, incarnations: map[string]int{}, alerts: map[string]int{}, work: map[string]int{},
+		faultAt: map[string]time.Duration{}, orderAt: map[string]time.Duration{}, excused: map[string]bool{}}
+}
+
+// event counts one line of the audit.
+func (b *book) event(w *World, e *fsm.Event) {
+	_, subject, _ := strings.Cut(e.Subject, " ")
+	switch e.Type {
+	case "VM.START.ORDER":
+		b.incarnations[subject]++
+		if b.incarnations[subject] == 1 {
+			b.orders = append(b.orders, subject)
+		}
+		if _, ok := b.orderAt[subject]; !ok {
+			b.orderAt[subject] = w.now
+		}
+		w.granted(subject)
+	case "HOST.FENCED":
+		b.fenced = append(b.fenced, subject)
+		w.fenced(subject)
+	case "WORK.OPEN":
+		b.opened++
+	case "WORK.DONE":
+		b.work["done"]++
+	case "WORK.ERROR":
+		b.work["error"]++
+	case "WORK.CANCEL":
+		b.work["cancelled"]++
+	}
+}
+
+// newAlerts counts the openings since the last look.
+func (b *book) newAlerts(w *World, s *fsm.State) {
+	newest := b.lastAlert
+	for id, a := range s.Alerts() {
+		if id <= b.lastAlert {
+			break
+		}
+		newest = max(newest, id)
+		b.alerts[a.Key.Type+"/"+a.Key.Subject]++
+		if a.Key.Type == fsm.AlertVM && strings.HasPrefix(a.Key.Cause, "duplicate") {
+			w.sawCopy(a.Key.Subject)
+		}
+	}
+	b.lastAlert = newest
+}
+
+// faultOn notes a fault on a host, for the VMs there.
+func (w *World) faultOn(h *host) {
+	s := w.truth.State()
+	for _, g := range w.vms {
+		_, owner := s.VM(fsm.VMID(g.id))
+		if d := h.domains[g.id]; d != nil && d.live() || owner != nil && string(owner.ID) == h.name {
+			w.faultOnVM(g)
+		}
+	}
+}
+
+func (w *World) faultOnVM(g *guest) {
+	w.book.faultAt[g.name] = w.now
+	delete(w.book.orderAt, g.name)
+}

@@ -1,0 +1,96 @@
+package sim
+
+import (
+	"cmp"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+)
+
+// response is what a manager answers.
+type response struct {
+	msg      any
+	err      error
+	register bool // it does not know this epoch of the host
+}
+
+// call is one request to a manager.
+type call struct {
+	w      *World
+	id     uint64
+	from   endpoint
+	at     *manager
+	over   bool // answered
+	done   bool // whoever asked knows
+	finish func(response)
+}
+
+var (
+	errTimeout   = errors.New("no answer in time")
+	errRefused   = errors.New("connection refused")
+	errReset     = errors.New("connection reset by peer")
+	errNoLeader  = errors.New("there is no leader at the moment; try again in a second")
+	errUnknown   = errors.New("the outcome is not known")
+	errForwarded = errors.New("the leader does not answer, so the outcome is not known")
+)
+
+// ask sends a request to a manager; finish is called once.
+func (w *World) ask(from endpoint, to string, timeout time.Duration, req any, finish func(response)) {
+	w.book.calls++
+	c := &call{w: w, id: w.book.calls, from: from, at: w.byName[to], finish: finish}
+	w.after(timeout, func() { c.end(response{err: errTimeout}) })
+	m := c.at
+	if m == nil {
+		return
+	}
+	w.after(w.latency(), func() {
+		switch {
+		case !w.reaches(from, m) || !machineUp(m):
+		case !m.up:
+			c.back(response{err: errRefused})
+		default:
+			m.open[c] = true
+			m.do(func() { m.serve(c, req) })
+		}
+	})
+}
+
+// answer is the manager's.
+func (c *call) answer(r response) {
+	if c.over {
+		return
+	}
+	c.over = true
+	delete(c.at.open, c)
+	c.back(r)
+}
+
+// back carries an answer to whoever asked, if the network does.
+func (c *call) back(r response) {
+	c.w.after(c.w.latency(), func() {
+		if c.w.reaches(c.at, c.from) && machineUp(c.at) {
+			c.end(r)
+		}
+	})
+}
+
+func (c *call) end(r response) {
+	if !c.done {
+		c.done, c.over = true, true
+		delete(c.at.open, c)
+		c.finish(r)
+	}
+}
+
+// hangUp ends what is open at a manager whose process is gone.
+func (m *manager) hangUp() {
+	open := slices.SortedFunc(maps.Keys(m.open), func(a, b *call) int { return cmp.Compare(a.id, b.id) })
+	m.open = map[*call]bool{}
+	for _, c := range open {
+		if !c.over {
+			c.over = true
+			c.back(response{err: errReset})
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package sim
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"lifeboat/fsm"
+	"lifeboat/hypervisor"
+	"lifeboat/hypervisor/domxml"
+	"lifeboat/sim/scenario"
+)
+
+// guest is a VM, wherever it runs.
+type guest struct {
+	name      string
+	id        hypervisor.UUID
+	spec      scenario.VM
+	faults    scenario.Faults // what is left of them
+	version   int             // of its definition
+	diskOn    string          // host that has its local disk
+	crashLoop bool
+	hung      bool
+
+	starts   map[uint64]int // by incarnation
+	copySeen time.Duration  // when lifeboat first saw a copy made by hand; -1: not
+}
+
+const sharedDir = "/shared"
+
+func (w *World) addGuest(v scenario.VM) *guest {
+	g := &guest{name: v.Name, spec: v, faults: v.Faults, diskOn: v.Host, starts: map[uint64]int{}, copySeen: -1}
+	// In the order of names, so that what the product orders by UUID is too.
+	binary.BigEndian.PutUint64(g.id[8:], uint64(len(w.vms)+1))
+	g.id[0], g.id[6], g.id[8] = 0x5e, 0x40, 0x80
+	w.vms = append(w.vms, g)
+	w.byVM[g.name], w.byID[g.id] = g, g
+	h := w.byHost[v.Host]
+	h.define(g, g.definition())
+	return g
+}
+
+func (g *guest) disk() string {
+	if g.spec.Local {
+		return "/local/" + g.name + ".img"
+	}
+	return sharedDir + "/" + g.name + ".img"
+}
+
+// definition is the VM's XML.
+func (g *guest) definition() []byte {
+	xml, err := domxml.Template{Type: "kvm", Name: g.name, UUID: g.id, VCPUs: g.spec.CPUs, MemoryBytes: g.spec.Memory,
+		Disk: g.disk(), Network: "default"}.Render()
+	if err != nil {
+		return nil // read as a definition that is broken
+	}
+	if g.version > 0 {
+		xml = fmt.Appendf(xml, "<!-- version %d -->\n", g.version)
+	}
+	return xml
+}
+
+// copies are the live ones.
+func (w *World) copies(g *guest) []*domain {
+	var out []*domain
+	for _, h := range w.hosts {
+		if d := h.domains[g.id]; d != nil && d.live() {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// livesOn checks rule 1 when a guest begins to run.
+func (w *World) livesOn(d *domain) { w.oneCopy(d.g) }
+
+func (w *World) oneCopy(g *guest) {
+	all := w.copies(g)
+	hand := slices.ContainsFunc(all, func(d *domain) bool { return d.byHand })
+	if len(all) < 2 || hand && (g.copySeen < 0 || w.now-g.copySeen < copyGrace) {
+		return
+	}
+	w.violate("1 (one live copy)", []string{g.name, all[0].h.name, all[1].h.name}, "VM %s lives on %s and on %s", g.name, all[0].h.name, all[1].h.name)
+}
+
+// copyGrace is how long a copy made by hand may live on once lifeboat has seen it.
+const copyGrace = 10 * time.Second
+
+// started counts a start by order and checks that it is the only one of its
+// incarnation.
+func (w *World) started(d *domain) {
+	d.g.starts[d.inc]++
+	w.book.starts[d.g.name]++
+	w.note([]string{d.g.name, d.h.name}, "%s runs on %s at incarnation %s", d.g.name, d.h.name, fsm.Incarnation(d.inc))
+	if n := d.g.starts[d.inc]; n > 1 {
+		w.violate("3 (one start per incarnation)", []string{d.g.name, d.h.name}, "incarnation %s of VM %s was started %d times", fsm.Incarnation(d.inc), d.g.name, n)
+	}
+}

@@ -1,0 +1,219 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
+	"lifeboat/sim/scenario"
+)
+
+// Run runs a scenario to its end and says what came of it.
+func Run(f *scenario.File, seed uint64) *Result {
+	w := newWorld(f, seed)
+	if !w.settle() {
+		return w.result(seed)
+	}
+	for _, s := range f.Steps {
+		w.run(w.now + s.After)
+		for _, c := range s.Commands {
+			if !w.done {
+				w.do(c)
+			}
+		}
+	}
+	w.run(w.now + f.Until)
+	if !w.done {
+		w.atTheEnd()
+	}
+	return w.result(seed)
+}
+
+const (
+	settleLimit = 10 * time.Minute
+	settleStep  = 250 * time.Millisecond
+	// settled is how long the world goes on once everything is in place, so
+	// that nothing at zero is fresh.
+	settled = 5 * time.Second
+)
+
+// settle lets the world begin: all is up, the VMs run, are protected and their
+// definitions known, the leases are armed. Then the scenario's clock starts.
+func (w *World) settle() bool {
+	for _, h := range w.hosts {
+		h.powerOn(true)
+		for _, id := range h.ids {
+			if d := h.domains[id]; !d.g.spec.Off {
+				d.life++
+				h.run(d, 1)
+			}
+		}
+	}
+	for _, m := range w.managers {
+		if !m.up {
+			m.start()
+		}
+	}
+	w.managers[0].lead(1, w.managers[1:])
+	w.after(raftTick, w.raftTicks)
+	for _, part := range []struct {
+		what  string
+		begin func()
+		ready func(*fsm.State) bool
+	}{
+		{"all managers and hosts are up", func() {}, w.allUp},
+		{"the policy and the fence levels are set", w.configure, w.leased},
+		{"the VMs are protected", w.protectAll, w.protected},
+	} {
+		part.begin()
+		for deadline := w.now + settleLimit; !part.ready(w.truth.State()); {
+			if w.run(w.now + settleStep); w.done {
+				return false
+			}
+			if w.now > deadline {
+				w.violate("set-up", nil, "within %s it did not come about that %s", settleLimit, part.what)
+				return false
+			}
+		}
+	}
+	w.run(w.now + settled)
+	w.zero = w.now
+	w.story.lines = nil
+	w.book.zero()
+	return !w.done
+}
+
+func (w *World) allUp(s *fsm.State) bool {
+	up := 0
+	for _, n := range s.Nodes() {
+		if n.State == fsm.NodeUp {
+			up++
+		}
+	}
+	for _, h := range s.Hosts() {
+		if h.Status != fsm.Up {
+			return false
+		}
+	}
+	return up == len(w.managers) && s.CountHosts() == len(w.hosts) && s.CountVMs() == len(w.vms)
+}
+
+func (w *World) configure() {
+	if len(w.file.Settings) > 0 {
+		set := &logpb.PolicySet{}
+		for _, x := range w.file.Settings {
+			set.Settings = append(set.Settings, &logpb.Setting{Key: x.Key, Value: x.Value})
+		}
+		w.operate("settings", &logpb.Command{Body: &logpb.Command_PolicySet{PolicySet: set}}, func(err error) {
+			if err != nil {
+				w.violate("set-up", nil, "the settings are refused: %v", err)
+			}
+		})
+	}
+	for _, h := range w.hosts {
+		w.setLevels(h)
+	}
+}
+
+func (w *World) setLevels(h *host) {
+	c := &logpb.HostFenceLevels{Host: h.name}
+	for _, l := range h.levels() {
+		level := &logpb.FenceLevel{Driver: l}
+		if l == bmcDriver {
+			level.Address, level.Identity = "bmc-"+h.name, "machine-"+h.name
+		}
+		c.Levels = append(c.Levels, level)
+	}
+	w.operate("fence levels of "+h.name, &logpb.Command{Body: &logpb.Command_HostFenceLevels{HostFenceLevels: c}}, nil)
+}
+
+func (w *World) leased(s *fsm.State) bool {
+	for _, h := range s.Hosts() {
+		if len(h.Fence) != len(w.byHost[string(h.ID)].spec.Fence) || wantsLease(s, h) && h.Lease == nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *World) protectAll() {
+	for _, g := range w.vms {
+		if g.spec.HA != "none" {
+			w.protect(g, "protect "+g.name, nil)
+		}
+	}
+}
+
+// protect puts a VM under HA with the policy of its spec.
+func (w *World) protect(g *guest, text string, done func(error)) {
+	restart, relocate := uint32(g.spec.MaxRestart), uint32(g.spec.MaxRelocate)
+	w.operate(text, &logpb.Command{Body: &logpb.Command_VmProtect{VmProtect: &logpb.VMProtect{Vm: g.id[:], Protect: &logpb.Protection{
+		On: true, Ha: g.spec.HA, Priority: g.spec.Priority, MaxRestart: &restart, MaxRelocate: &relocate}}}}, done)
+}
+
+func (w *World) protected(s *fsm.State) bool {
+	for _, g := range w.vms {
+		v, _ := s.VM(fsm.VMID(g.id))
+		if v == nil || g.spec.HA != "none" && (!v.Protected() || v.Wanted == g.spec.Off || v.Spec == nil || len(v.Spec.Definition()) == 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// operation is a command of an operator on its way to the leader.
+type operation struct {
+	run func(t *term, done func(error))
+}
+
+const (
+	operatorRetry = 200 * time.Millisecond
+	operatorLimit = 20 * time.Second
+)
+
+// operate has an operator give a command, which is repeated while nobody leads.
+// done is told how it ended; nil notes a refusal only.
+func (w *World) operate(text string, cmd *logpb.Command, done func(error)) {
+	w.operation(text, &operation{func(t *term, end func(error)) {
+		t.propose("operator/sim", cmd, func(_ fsm.Result, err error) { end(err) })
+	}}, done)
+}
+
+func (w *World) operation(text string, op *operation, done func(error)) {
+	limit := w.now + operatorLimit
+	end := func(err error) {
+		if err != nil {
+			w.refused = append(w.refused, text)
+			w.note(nil, "refused: %s: %v", text, err)
+		}
+		if done != nil {
+			done(err)
+		}
+	}
+	var try func()
+	try = func() {
+		var t *term
+		for _, m := range w.managers {
+			if m.works() && m.wire() && m.term != nil && (t == nil || m.term.number > t.number) {
+				t = m.term
+			}
+		}
+		if t == nil {
+			if w.now >= limit {
+				end(fmt.Errorf("there is no leader"))
+				return
+			}
+			w.after(operatorRetry, try)
+			return
+		}
+		op.run(t, func(err error) {
+			if err == errUnknown && w.now < limit {
+				w.after(operatorRetry, try)
+				return
+			}
+			end(err)
+		})
+	}
+	try()
+}

@@ -1,0 +1,342 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
+	"lifeboat/ha"
+)
+
+// term is one leadership of a manager. It mirrors node's term: what that one
+// does in goroutines happens here in events, which the end of the term drops.
+type term struct {
+	m      *manager
+	number uint64
+	start  time.Duration
+	over   bool
+
+	since, proven time.Duration // see ha.Soft
+	hosts         map[fsm.HostID]*contact
+	waiting       map[uint64]func(fsm.Result, error) // proposals, by index
+	running       map[string]bool                    // effects
+	nonce         uint64
+	probes        map[uint64]probeWait
+	heard         map[fsm.NodeID]time.Duration // of managers
+	offset        map[fsm.NodeID]time.Duration
+
+	ticked   time.Duration // last sign that the process was not frozen
+	busy     bool          // decisions are on their way into the log
+	poked    bool          // a look is planned
+	wake     int
+	newsSoon bool
+}
+
+const (
+	canaryEvery  = time.Second
+	canaryStall  = 5 * time.Second
+	gapAfter     = time.Second
+	calm         = 200 * time.Millisecond
+	membersEvery = 250 * time.Millisecond
+	wakePause    = 2 * time.Millisecond
+	maxSkew      = 2 * time.Second
+	maxAhead     = 10 * time.Second
+)
+
+// serveTerm begins when everything earlier terms committed is applied.
+func (m *manager) serveTerm() {
+	t := &term{m: m, number: m.raft.term, start: m.w.now, proven: -1,
+		hosts: map[fsm.HostID]*contact{}, waiting: map[uint64]func(fsm.Result, error){}, running: map[string]bool{},
+		probes: map[uint64]probeWait{}, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}}
+	m.term = t
+	if m.machine.State().ClusterID == "" {
+		t.propose("", &logpb.Command{Body: &logpb.Command_ClusterInit{ClusterInit: &logpb.ClusterInit{ClusterId: "sim", FeatureLevel: 1}}}, ignore)
+	}
+	t.canary(1, 0)
+	t.watchMembers()
+	t.again()
+}
+
+func ignore(fsm.Result, error) {}
+
+func (m *manager) endTerm(string) {
+	t := m.term
+	if t == nil {
+		return
+	}
+	m.term, t.over = nil, true
+	ids := make([]uint64, 0, len(t.waiting))
+	for i := range t.waiting {
+		ids = append(ids, i)
+	}
+	slices.Sort(ids)
+	for _, i := range ids {
+		t.waiting[i](fsm.Result{}, errUnknown)
+	}
+	t.waiting = nil
+	for _, x := range t.sorted() {
+		x.wake()
+	}
+}
+
+func (t *term) mono() time.Duration { return t.m.w.now - t.start }
+
+func (t *term) state() *fsm.State { return t.m.machine.State() }
+
+// later does something in this term only.
+func (t *term) later(d time.Duration, do func()) {
+	t.m.later(d, func() {
+		if !t.over {
+			do()
+		}
+	})
+}
+
+// applied is told of every entry of this manager's log.
+func (t *term) applied(index uint64, r fsm.Result) {
+	if done := t.waiting[index]; done != nil {
+		delete(t.waiting, index)
+		var err error
+		if r.Rejected != "" {
+			err = &rejected{r.Rejected}
+		}
+		done(r, err)
+	}
+	if t.over {
+		return
+	}
+	t.again()
+	if !t.newsSoon {
+		t.newsSoon = true
+		t.later(wakePause, func() {
+			t.newsSoon = false
+			t.wakeNews()
+		})
+	}
+}
+
+// rejected is a command that was committed and changed nothing.
+type rejected struct{ reason string }
+
+func (e *rejected) Error() string { return e.reason }
+
+// canary proves every second that this term commits (S14).
+func (t *term) canary(seq uint64, last time.Duration) {
+	proposed, ended := t.mono(), false
+	t.propose("", &logpb.Command{Body: &logpb.Command_Canary{Canary: &logpb.Canary{Node: t.m.name, Term: t.number, Seq: seq}}}, func(_ fsm.Result, err error) {
+		ended = true
+		if err != nil || t.over {
+			return
+		}
+		t.proven = max(t.proven, proposed)
+		now := t.mono()
+		t.later(canaryEvery-(now-proposed), func() { t.canary(seq+1, now) })
+	})
+	t.later(canaryStall-(proposed-last), func() {
+		if !ended {
+			t.fail("nothing could be committed for "+canaryStall.String(), true)
+		}
+	})
+}
+
+// fail ends the term from inside: somebody else must lead. stalled: or nobody
+// from here.
+func (t *term) fail(why string, stalled bool) {
+	m := t.m
+	m.w.note([]string{m.name}, "the term of %s ends: %s", m.name, why)
+	m.endTerm(why)
+	switch {
+	case m.giveAway():
+	case stalled:
+		m.kill()
+		m.restart()
+	default:
+		m.later(time.Second, func() {
+			if m.raft.leads && m.term == nil {
+				m.serveTerm()
+			}
+		})
+	}
+}
+
+// restart is systemd's.
+func (m *manager) restart() {
+	m.w.after(restartWait, func() {
+		if !m.up && !m.left {
+			if m.disk != diskOK {
+				m.restart()
+				return
+			}
+			m.start()
+		}
+	})
+}
+
+// listened restarts detection when the process has just been away.
+func (t *term) listened() {
+	now := t.mono()
+	if now-t.ticked > gapAfter {
+		t.since = now
+	}
+	t.ticked = now
+}
+
+// again makes decide look soon.
+func (t *term) again() {
+	if t.poked || t.busy || t.over {
+		return
+	}
+	t.poked = true
+	t.later(0, func() {
+		t.poked = false
+		t.decide()
+	})
+}
+
+func (t *term) soft() *ha.Soft {
+	s := &ha.Soft{Executor: fmt.Sprintf("%s in term %d", t.m.name, t.number), Since: t.since, Proven: t.proven,
+		Hosts: make(map[fsm.HostID]ha.Contact, len(t.hosts))}
+	if t.m.on != nil {
+		s.Machine = fsm.HostID(t.m.on.name)
+	}
+	for id, x := range t.hosts {
+		s.Hosts[id] = ha.Contact{Epoch: x.epoch, Heard: x.heard, Absorbed: x.absorbed, Check: x.check, Fence: x.fence}
+	}
+	return s
+}
+
+// decide makes the state true, as ha says.
+func (t *term) decide() {
+	if t.busy || t.over {
+		return
+	}
+	t.listened()
+	plan := ha.Decide(t.state(), t.soft(), ha.Now{Wall: t.m.clock(), Mono: t.mono()})
+	if plan.Transfer != "" {
+		t.fail("leadership must go to another node: "+plan.Transfer, false)
+		return
+	}
+	t.ensure(plan.Effects)
+	if len(plan.Commands) == 0 {
+		t.wakeIn(max(plan.Wake-t.mono(), time.Millisecond))
+		return
+	}
+	t.busy = true
+	left, refused := len(plan.Commands), false
+	for _, c := range plan.Commands {
+		t.propose("", c, func(_ fsm.Result, err error) {
+			var no *rejected
+			refused = refused || errors.As(err, &no)
+			if left--; left > 0 || t.over {
+				return
+			}
+			if refused {
+				t.wakeCalmly(max(plan.Wake-t.mono(), calm))
+				return
+			}
+			t.busy = false
+			t.again()
+		})
+	}
+}
+
+// wakeCalmly looks again after a refusal, and not because of what else changes
+// meanwhile.
+func (t *term) wakeCalmly(d time.Duration) {
+	t.later(min(d, calm), func() {
+		t.busy = false
+		t.again()
+	})
+}
+
+func (t *term) wakeIn(d time.Duration) {
+	t.wake++
+	n := t.wake
+	if d > time.Hour {
+		return
+	}
+	// The tick shows that the process is not frozen meanwhile.
+	t.later(min(d, gapAfter/2), func() {
+		switch {
+		case t.wake != n:
+		case d > gapAfter/2:
+			t.listened()
+			t.wakeIn(d - gapAfter/2)
+		default:
+			t.decide()
+		}
+	})
+}
+
+// hello is a manager's sign of life; it is committed only when it is news.
+func (t *term) hello(h hello, done func(error)) {
+	id := fsm.NodeID(h.from.name)
+	t.heard[id] = t.mono()
+	t.offset[id] = time.Duration(h.clock - t.m.clock())
+	end := func(_ fsm.Result, err error) { done(err) }
+	if h.leaving {
+		t.propose("node/"+h.from.name, &logpb.Command{Body: &logpb.Command_NodeDown{NodeDown: &logpb.NodeDown{
+			Id: h.from.name, RunId: h.run, Reason: "it was stopped", Left: true}}}, end)
+		return
+	}
+	if n := t.state().Node(id); n != nil && n.State != fsm.NodeDown && n.RunID == h.run {
+		done(nil)
+		return
+	}
+	machine := ""
+	if h.from.on != nil {
+		machine = h.from.on.name
+	}
+	t.propose("node/"+h.from.name, &logpb.Command{Body: &logpb.Command_NodeHello{NodeHello: &logpb.NodeHello{
+		Id: h.from.name, Addr: h.from.name, RunId: h.run, Version: "sim", FeatureLevel: 1, Machine: machine}}}, end)
+}
+
+// watchMembers marks managers Down that are silent, and ends the term when this
+// clock is not fit to lead (S21).
+func (t *term) watchMembers() {
+	t.later(membersEvery, func() {
+		s := t.state()
+		for _, n := range s.Nodes() {
+			quiet := t.mono() - t.heard[n.ID]
+			if n.State == fsm.NodeDown || n.ID == fsm.NodeID(t.m.name) || quiet < s.Policy.NodeDownAfter {
+				continue
+			}
+			t.propose("", &logpb.Command{Body: &logpb.Command_NodeDown{NodeDown: &logpb.NodeDown{
+				Id: string(n.ID), RunId: n.RunID, Reason: fmt.Sprintf("nothing was heard of it for %.1f s", quiet.Seconds())}}}, ignore)
+		}
+		if why := t.clockProblem(s); why != "" {
+			t.fail("leadership must go to another node: "+why, false)
+			return
+		}
+		t.watchMembers()
+	})
+}
+
+func (t *term) clockProblem(s *fsm.State) string {
+	if ahead := time.Duration(s.Time - t.m.clock()); ahead > maxAhead {
+		return fmt.Sprintf("this node's clock is %s behind the cluster's time", ahead.Round(time.Second))
+	}
+	if off := t.skew(); off > maxSkew || off < -maxSkew {
+		return fmt.Sprintf("this node's clock differs by %s from most nodes'", off.Round(100*time.Millisecond))
+	}
+	return ""
+}
+
+// skew is the median of the managers' clocks against ours.
+func (t *term) skew() time.Duration {
+	all := []time.Duration{0}
+	for id, off := range t.offset {
+		if id != fsm.NodeID(t.m.name) {
+			all = append(all, off)
+		}
+	}
+	slices.Sort(all)
+	low, high := all[(len(all)-1)/2], all[len(all)/2]
+	if low.Abs() < high.Abs() {
+		return low
+	}
+	return high
+}

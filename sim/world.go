@@ -1,0 +1,153 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"lifeboat/fsm"
+	"lifeboat/hypervisor"
+	"lifeboat/sim/scenario"
+)
+
+// World is one scenario on its way.
+type World struct {
+	file  *scenario.File
+	rng   *rand.Rand
+	now   time.Duration // since the world began; the scenario's zero is later
+	zero  time.Duration // when the scenario's clock starts
+	queue queue
+	done  bool // a violation ends the run
+
+	hosts    []*host // in natural order
+	byHost   map[string]*host
+	managers []*manager
+	byName   map[string]*manager
+	vms      []*guest // in natural order
+	byVM     map[string]*guest
+	byID     map[hypervisor.UUID]*guest
+	cuts     map[[2]string]bool // packets of the first do not reach the second
+
+	raft    raftLog
+	truth   *fsm.Machine // what is committed, whoever has applied it
+	book    book
+	story   story
+	broken  []Violation
+	refused []string // commands, as written
+}
+
+// Violation is something that must never happen, or an operator's error.
+type Violation struct {
+	At    time.Duration // on the scenario's clock
+	Rule  string
+	Text  string
+	About []string // names whose story explains it
+}
+
+func (v Violation) String() string { return fmt.Sprintf("%s: %s", v.Rule, v.Text) }
+
+// dawn is the wall clock of the world's first moment.
+var dawn = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
+
+func newWorld(f *scenario.File, seed uint64) *World {
+	w := &World{
+		file: f, rng: rand.New(rand.NewPCG(seed, 0x73696d)),
+		byHost: map[string]*host{}, byName: map[string]*manager{}, byVM: map[string]*guest{}, byID: map[hypervisor.UUID]*guest{},
+		cuts: map[[2]string]bool{}, truth: fsm.NewMachine(),
+	}
+	w.book = newBook()
+	for _, h := range f.Hosts {
+		w.addHost(h)
+	}
+	for _, name := range f.Managers {
+		m := &manager{w: w, name: name, on: w.byHost[f.ManagersOn[name]], machine: fsm.NewMachine(), wired: true}
+		w.managers = append(w.managers, m)
+		w.byName[name] = m
+	}
+	for _, v := range f.VMs {
+		w.addGuest(v)
+	}
+	return w
+}
+
+func (w *World) after(d time.Duration, do func()) { w.queue.add(w.now+max(d, 0), do) }
+
+// jitter is between d/2 and d.
+func (w *World) jitter(d time.Duration) time.Duration {
+	return d/2 + time.Duration(w.rng.Int64N(int64(d/2)+1))
+}
+
+// latency is how long a message is on its way.
+func (w *World) latency() time.Duration { return w.jitter(time.Millisecond) }
+
+// clock is the time since the scenario began.
+func (w *World) clock() time.Duration { return w.now - w.zero }
+
+// run lets time pass.
+func (w *World) run(until time.Duration) {
+	for !w.done {
+		e, ok := w.queue.next(until)
+		if !ok {
+			break
+		}
+		w.now = e.at
+		e.do()
+	}
+	if !w.done {
+		w.now = until
+	}
+}
+
+// violate notes what must never happen, and ends the run.
+func (w *World) violate(rule string, about []string, format string, args ...any) {
+	v := Violation{At: w.clock(), Rule: rule, Text: fmt.Sprintf(format, args...), About: about}
+	w.broken = append(w.broken, v)
+	w.note(about, "VIOLATION %s", v)
+	w.done = true
+}
+
+// endpoint is a host or manager as the network sees it.
+type endpoint interface {
+	names() []string // its own, and that of the machine it shares
+	wire() bool      // its machine is powered and its network works
+}
+
+// reaches reports whether a's packets get to b.
+func (w *World) reaches(a, b endpoint) bool {
+	if !a.wire() || !b.wire() {
+		return same(a, b) && machineUp(a)
+	}
+	if same(a, b) {
+		return !w.cuts[[2]string{a.names()[0], b.names()[0]}]
+	}
+	if len(w.cuts) == 0 {
+		return true
+	}
+	for _, x := range a.names() {
+		for _, y := range b.names() {
+			if w.cuts[[2]string{x, y}] {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// same: both are on one machine; what they say to each other needs no network.
+func same(a, b endpoint) bool {
+	x, y := a.names(), b.names()
+	return x[len(x)-1] == y[len(y)-1]
+}
+
+func machineUp(e endpoint) bool {
+	switch e := e.(type) {
+	case *host:
+		return e.running()
+	case *manager:
+		return e.on == nil || e.on.running()
+	}
+	return false
+}
+
+// talk reports whether both hear each other.
+func (w *World) talk(a, b endpoint) bool { return w.reaches(a, b) && w.reaches(b, a) }
