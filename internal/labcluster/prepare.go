@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -48,10 +49,8 @@ func (c *Cluster) prepare(ctx context.Context) error {
 	if err := c.WaitHosts(ctx, "Up"); err != nil {
 		return err
 	}
-	for n := 1; n <= c.opts.Lab.Hosts; n++ {
-		if err := c.setFence(ctx, n); err != nil {
-			return err
-		}
+	if err := c.SetLevels(ctx, c.opts.Levels...); err != nil {
+		return err
 	}
 	for i, name := range c.Guests {
 		if byMetadata(i) {
@@ -64,6 +63,24 @@ func (c *Cluster) prepare(ctx context.Context) error {
 			return fmt.Errorf("protect %s: %w", name, err)
 		}
 	}
+	return c.Ready(ctx)
+}
+
+// SetLevels gives every host these fence levels, in order: ipmi, lease. What
+// follows from that takes a moment: see Ready.
+func (c *Cluster) SetLevels(ctx context.Context, levels ...string) error {
+	c.opts.Levels = levels
+	for n := 1; n <= c.opts.Lab.Hosts; n++ {
+		if err := c.setFence(ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Ready waits until every guest is protected, runs and could be started
+// elsewhere, and every lease that is to be armed is.
+func (c *Cluster) Ready(ctx context.Context) error {
 	return c.wait(ctx, "every guest is protected and could start elsewhere", func(ctx context.Context, api API) (bool, string, error) {
 		r, err := api.ListVMs(ctx, connect.NewRequest(&lifeboatv1.ListVMsRequest{}))
 		if err != nil {
@@ -77,29 +94,26 @@ func (c *Cluster) prepare(ctx context.Context) error {
 				err = fmt.Errorf("%s: protected %t, %s, definition %q, local %v", v.Name, v.Protected, v.Power, v.DefinitionHash, v.Local)
 			}
 		}
-		if ready == len(c.Guests) && c.leasesArmed(ctx, api) {
-			return true, "", nil
-		}
-		return false, fmt.Sprintf("%d of %d (%v)", ready, len(c.Guests), err), nil
+		why := c.hostsReady(ctx, api)
+		return ready == len(c.Guests) && why == nil, fmt.Sprintf("%d of %d (%v, %v)", ready, len(c.Guests), err, why), nil
 	})
 }
 
-// leasesArmed reports whether every host that is to have a lease has one.
-func (c *Cluster) leasesArmed(ctx context.Context, api API) bool {
-	wanted := false
-	for _, l := range c.opts.Levels {
-		wanted = wanted || l == "lease"
-	}
+// hostsReady says what a host lacks that is to be a target: what it has must be
+// known, and its lease armed if it is to have one.
+func (c *Cluster) hostsReady(ctx context.Context, api API) error {
+	wanted := slices.Contains(c.opts.Levels, "lease")
 	r, err := api.ListHosts(ctx, connect.NewRequest(&lifeboatv1.ListHostsRequest{}))
 	if err != nil {
-		return false
+		return err
 	}
 	for _, h := range r.Msg.Hosts {
-		if h.GetLease().GetArmed() != wanted {
-			return false
+		down := slices.ContainsFunc(h.Storages, func(s *lifeboatv1.Storage) bool { return !s.Up })
+		if h.Cpus == 0 || len(h.Storages) == 0 || down || h.GetLease().GetArmed() != wanted {
+			return fmt.Errorf("%s: %d CPUs, storages %v, lease %v, problems %v", h.Id, h.Cpus, h.Storages, h.Lease, h.Problems)
 		}
 	}
-	return true
+	return nil
 }
 
 func (c *Cluster) setFence(ctx context.Context, n int) error {
