@@ -167,6 +167,9 @@ func (d *drill) checkDigests(ctx context.Context) []string {
 	ctx, cancel := context.WithTimeoutCause(ctx, agreeWithin, errors.New("time is up"))
 	defer cancel()
 	nodes := d.room.cluster.running()
+	if len(nodes) < len(d.room.nodes) {
+		return []string{fmt.Sprintf("only %s are running", strings.Join(nodes, ", "))}
+	}
 	seen := map[uint64]map[string]string{} // index → node → digest
 	for {
 		for _, name := range nodes {
