@@ -55,9 +55,9 @@ func order(s *fsm.State, h *fsm.Host, o *fsm.Order) *lifeboatv1.Order {
 		if v == nil || v.Spec == nil {
 			return nil
 		}
-		def := v.Spec.Definition()
-		sum := sha256.Sum256(def)
-		p.Definition, p.DefinitionHash = def, sum[:]
+		xml := v.Spec.Definition()
+		sum := sha256.Sum256(xml)
+		p.Definition, p.DefinitionHash = xml, sum[:]
 	case fsm.OrderStop:
 		p.Kind = lifeboatv1.OrderKind_ORDER_KIND_STOP
 		p.GraceMs = s.Policy.StopGrace.Milliseconds()

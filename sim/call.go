@@ -44,16 +44,38 @@ func (w *World) ask(from endpoint, to string, timeout time.Duration, req any, fi
 	if m == nil {
 		return
 	}
-	w.after(w.latency(), func() {
-		switch {
-		case !w.reaches(from, m) || !machineUp(m):
-		case !m.up:
+	w.carry(c, from, m, func() {
+		if !m.up {
 			c.back(response{err: errRefused})
-		default:
-			m.open[c] = true
-			m.do(func() { m.serve(c, req) })
+			return
 		}
+		m.open[c] = true
+		m.do(func() { m.serve(c, req) })
 	})
+}
+
+// A packet that is lost is sent again after a while, and after a longer one.
+const (
+	resendMin = 200 * time.Millisecond
+	resendMax = 3 * time.Second
+)
+
+// carry brings a message to the other end as TCP does: what is lost is sent
+// again for as long as somebody waits.
+func (w *World) carry(c *call, from, to endpoint, arrive func()) {
+	resend := resendMin
+	var try func()
+	try = func() {
+		switch {
+		case c.done:
+		case w.talk(from, to) && machineUp(to):
+			arrive()
+		default:
+			w.after(resend, try)
+			resend = min(2*resend, resendMax)
+		}
+	}
+	w.after(w.latency(), try)
 }
 
 // answer is the manager's.
@@ -68,11 +90,7 @@ func (c *call) answer(r response) {
 
 // back carries an answer to whoever asked, if the network does.
 func (c *call) back(r response) {
-	c.w.after(c.w.latency(), func() {
-		if c.w.reaches(c.at, c.from) && machineUp(c.at) {
-			c.end(r)
-		}
-	})
+	c.w.carry(c, c.at, c.from, func() { c.end(r) })
 }
 
 func (c *call) end(r response) {

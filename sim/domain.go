@@ -114,9 +114,10 @@ func (h *host) setStorage(on bool) {
 }
 
 var (
-	errLibvirt = &hypervisor.Error{Op: "connect", Message: "libvirtd does not run", Err: hypervisor.ErrUnavailable}
-	errLate    = &hypervisor.Error{Op: "call", Message: "libvirtd went away", Err: hypervisor.ErrUnknownOutcome}
+	errLibvirt = fmt.Errorf("libvirtd does not run: %w", hypervisor.ErrUnavailable)
+	errLate    = fmt.Errorf("libvirtd went away: %w", hypervisor.ErrUnknownOutcome)
 	errFault   = errors.New("internal error: process exited while connecting to monitor")
+	errBusy    = errors.New("failed to terminate the process: device or resource busy")
 )
 
 func (h *host) list() []hypervisor.Domain {
@@ -220,7 +221,7 @@ func (h *host) stopVM(id hypervisor.UUID, mode hypervisor.StopMode, done func(er
 		done(hypervisor.ErrNotFound)
 		return
 	case d.state.Active() && h.stopFails(d.g):
-		h.here(destroyTime, func() { done(errors.New("failed to terminate the process: device or resource busy")) })
+		h.here(destroyTime, func() { done(errBusy) })
 		return
 	}
 	life := d.life
@@ -258,7 +259,7 @@ func (h *host) removeVM(id hypervisor.UUID, done func(error)) {
 		done(errLibvirt)
 		return
 	case d != nil && d.state.Active() && h.stopFails(d.g):
-		h.here(destroyTime, func() { done(errors.New("failed to terminate the process: device or resource busy")) })
+		h.here(destroyTime, func() { done(errBusy) })
 		return
 	}
 	h.here(destroyTime, func() {

@@ -33,10 +33,11 @@ type manager struct {
 	inbox  []func()      // of a frozen process
 	open   map[*call]bool
 
-	raft    raftNode
-	machine *fsm.Machine
-	term    *term
-	faultAt time.Duration
+	raft      raftNode
+	machine   *fsm.Machine
+	term      *term
+	listening *term // that has not begun: it takes the time of the others first
+	faultAt   time.Duration
 }
 
 func (m *manager) names() []string {

@@ -26,16 +26,17 @@ type entry struct {
 // raftNode is a manager's share of Raft: an ideal one, in which a message
 // between two that hear each other is instant, and time passes in ticks.
 type raftNode struct {
-	log     []entry // entry i has the index i+1
-	commit  int
-	applied int
-	term    uint64
-	leads   bool
-	leader  *manager      // as far as known
-	heard   time.Duration // when it was last heard
-	quorum  time.Duration // when the leader last heard a majority
-	patient time.Duration // no vote is asked for before
-	begun   int           // index of the term's first entry; the term serves when it is applied
+	log         []entry // entry i has the index i+1
+	commit      int
+	applied     int
+	term        uint64
+	leads       bool
+	leader      *manager      // as far as known
+	heard       time.Duration // when it was last heard
+	quorum      time.Duration // when the leader last heard a majority
+	patient     time.Duration // no vote is asked for before
+	lastContact time.Duration // as a follower, with a leader
+	begun       int           // index of the term's first entry; the term serves when it is applied
 }
 
 const (
@@ -107,7 +108,7 @@ func (m *manager) follow(l *manager) {
 	if r.leads {
 		m.stepDown(l.raft.term, "another node leads")
 	}
-	r.term, r.leader, r.heard = l.raft.term, l, m.w.now
+	r.term, r.leader, r.heard, r.lastContact = l.raft.term, l, m.w.now, m.w.now
 }
 
 func (m *manager) stepDown(term uint64, why string) {

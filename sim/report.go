@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
@@ -26,10 +28,15 @@ type said struct {
 	power  fsm.Power
 	reason fsm.Reason
 	listed bool // a domain is there, or its end is explained
+	// Incarnations that the agent refuses, and that it could not start.
+	refused, failed uint64
 }
 
 func read(v *lifeboatv1.VMReport) said {
-	x := said{reason: fsm.Reason(v.Reason), listed: true}
+	x := said{listed: true}
+	if v.Reason > 0 && v.Reason <= lifeboatv1.PowerReason_POWER_REASON_MIGRATING_IN {
+		x.reason = fsm.Reason(v.Reason)
+	}
 	switch v.Power {
 	case lifeboatv1.PowerState_POWER_STATE_ON:
 		x.power = fsm.PowerOn
@@ -47,8 +54,16 @@ func read(v *lifeboatv1.VMReport) said {
 	default:
 		x.power = fsm.PowerUnknown
 	}
-	if x.reason > fsm.ReasonMigratingIn {
-		x.reason = fsm.ReasonNone
+	x.refused, x.failed = v.Refused, v.Failed
+	if x.power == fsm.PowerOn {
+		// It runs: then it is neither gone nor was it never started, whatever
+		// else the report says. Somebody has started it by hand since.
+		if x.refused >= v.Incarnation {
+			x.refused = 0
+		}
+		if x.failed >= v.Incarnation {
+			x.failed = 0
+		}
 	}
 	return x
 }
@@ -90,7 +105,7 @@ func diff(s *fsm.State, h *fsm.Host, x *contact, req *lifeboatv1.ReportRequest, 
 			x.want(own, r, d, now)
 		}
 		renamed := own != nil && r.Name != "" && r.Name != own.Name
-		if renamed || s.Changes(h, id, said.power, said.reason, fsm.Incarnation(r.Incarnation), fsm.Incarnation(r.Refused), fsm.Incarnation(r.Failed)) {
+		if renamed || s.Changes(h, id, said.power, said.reason, fsm.Incarnation(r.Incarnation), fsm.Incarnation(said.refused), fsm.Incarnation(said.failed)) {
 			if entries.full() {
 				d.partly = true
 				continue
@@ -148,9 +163,18 @@ func (x *contact) want(v *fsm.VM, r *lifeboatv1.VMReport, d *difference, now tim
 }
 
 // inventoryChange is the host's inventory with what the report says about
-// storages and problems, if that is news.
+// storages and problems, and about the rest if it does, if that is news.
 func inventoryChange(h *fsm.Host, req *lifeboatv1.ReportRequest) *logpb.Inventory {
 	old := h.Inventory
+	if req.Inventory != nil {
+		inv := inventoryToLog(&lifeboatv1.Inventory{
+			Cpus: req.Inventory.Cpus, MemoryBytes: req.Inventory.MemoryBytes, Networks: req.Inventory.Networks, Machines: req.Inventory.Machines,
+			CpuModels: req.Inventory.CpuModels, LibvirtGuests: req.Inventory.LibvirtGuests, Storages: req.Storages, Problems: req.Problems})
+		if proto.Equal(inv, fsm.InventoryToLog(old)) {
+			return nil
+		}
+		return inv
+	}
 	if old == nil || len(req.Storages) == 0 && len(req.Problems) == 0 && len(old.Problems) == 0 {
 		return nil
 	}
@@ -188,8 +212,8 @@ func (w *entryWriter) add(r *lifeboatv1.VMReport, s said, named bool) {
 	w.e.Reason = append(w.e.Reason, byte(s.reason))
 	w.e.Incarnations = append(w.e.Incarnations, r.Incarnation)
 	w.held = w.held || r.Incarnation != 0
-	if named || r.Refused != 0 || r.Failed != 0 {
-		d := &logpb.VMDetail{Pos: uint32(w.n), Refused: r.Refused, Failed: r.Failed, Failure: r.Failure, Autostart: r.Autostart}
+	if named || s.refused != 0 || s.failed != 0 {
+		d := &logpb.VMDetail{Pos: uint32(w.n), Refused: s.refused, Failed: s.failed, Failure: r.Failure, Autostart: r.Autostart}
 		if named {
 			d.Name = r.Name
 		}

@@ -17,6 +17,9 @@ const forwardLimit = 15 * time.Second
 func (m *manager) serve(c *call, req any) {
 	if h, ok := req.(hello); ok {
 		if m.term == nil {
+			if t := m.listening; t != nil {
+				t.noteClock(h)
+			}
 			c.answer(response{err: errNoLeader})
 			return
 		}
@@ -118,6 +121,10 @@ func (t *term) report(c *call, req *lifeboatv1.ReportRequest) {
 		return
 	}
 	x := t.contact(h.ID, h.Epoch)
+	if x.epoch != req.Epoch {
+		c.answer(t.refusal(s, &mustRegister{fmt.Sprintf("host %s has registered again", h.ID)}))
+		return
+	}
 	x.touch(req.Seq, arrived)
 	for _, p := range req.Probes {
 		t.deliver(h.ID, p)
@@ -219,8 +226,9 @@ func (t *term) absorb(x *contact, req *lifeboatv1.ReportRequest, wall int64, don
 			return
 		}
 		t.propose("host/"+req.HostId, &logpb.Command{Body: &logpb.Command_HostLease{HostLease: lease}}, func(_ fsm.Result, err error) {
-			if err != nil || t.over {
-				end(nil, errors.Join(err))
+			var no *rejected
+			if err != nil && !errors.As(err, &no) {
+				end(nil, err)
 				return
 			}
 			change()

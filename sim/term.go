@@ -51,11 +51,47 @@ func (m *manager) serveTerm() {
 	t := &term{m: m, number: m.raft.term, start: m.w.now, proven: -1,
 		hosts: map[fsm.HostID]*contact{}, waiting: map[uint64]func(fsm.Result, error){}, running: map[string]bool{},
 		probes: map[uint64]probeWait{}, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}}
-	m.term = t
-	if m.machine.State().ClusterID == "" {
+	m.listening = t
+	last, st := m.raft.lastContact, t.state()
+	quiet := m.w.now - last + maxAhead + canaryStall
+	if len(m.w.managers) == 1 || st.Time == 0 || time.Duration(m.clock()-st.Time) < quiet {
+		t.serveNow()
+		return
+	}
+	// Its clock does not fit what the last leader committed: the others are asked
+	// before the first entry (S21).
+	t.compareClocks(t.mono() + clockPatience)
+}
+
+// clockPatience is how long a new leader waits for other nodes' clocks.
+const clockPatience = 1500 * time.Millisecond
+
+func (t *term) compareClocks(end time.Duration) {
+	m := t.m
+	if t.over || !m.raft.leads || m.listening != t {
+		return
+	}
+	if t.mono() < end && len(t.offset) < len(m.w.managers)-1 {
+		t.later(10*time.Millisecond, func() { t.compareClocks(end) })
+		return
+	}
+	if why := t.clockProblem(t.state()); why != "" {
+		m.listening = nil
+		t.fail("leadership must go to another node: "+why, false)
+		return
+	}
+	t.serveNow()
+}
+
+// serveNow begins the term.
+func (t *term) serveNow() {
+	m := t.m
+	m.listening, m.term = nil, t
+	t.since, t.ticked = t.mono(), t.mono() // until here nobody could be heard
+	if t.state().ClusterID == "" {
 		t.propose("", &logpb.Command{Body: &logpb.Command_ClusterInit{ClusterInit: &logpb.ClusterInit{ClusterId: "sim", FeatureLevel: 1}}}, ignore)
 	}
-	t.canary(1, 0)
+	t.canary(1, t.mono())
 	t.watchMembers()
 	t.again()
 }
@@ -63,6 +99,9 @@ func (m *manager) serveTerm() {
 func ignore(fsm.Result, error) {}
 
 func (m *manager) endTerm(string) {
+	if l := m.listening; l != nil {
+		m.listening, l.over = nil, true
+	}
 	t := m.term
 	if t == nil {
 		return
@@ -128,14 +167,22 @@ func (t *term) canary(seq uint64, last time.Duration) {
 	proposed, ended := t.mono(), false
 	t.propose("", &logpb.Command{Body: &logpb.Command_Canary{Canary: &logpb.Canary{Node: t.m.name, Term: t.number, Seq: seq}}}, func(_ fsm.Result, err error) {
 		ended = true
-		if err != nil || t.over {
+		var no *rejected
+		switch {
+		case t.over:
+			return
+		case errors.As(err, &no):
+			// The cluster's time stands still (S21): nothing is renewed meanwhile.
+			t.later(canaryEvery, func() { t.canary(seq+1, t.mono()) })
+			return
+		case err != nil:
 			return
 		}
 		t.proven = max(t.proven, proposed)
 		now := t.mono()
 		t.later(canaryEvery-(now-proposed), func() { t.canary(seq+1, now) })
 	})
-	t.later(canaryStall-(proposed-last), func() {
+	t.later(max(canaryStall-(proposed-last), canaryStall-2*canaryEvery), func() {
 		if !ended {
 			t.fail("nothing could be committed for "+canaryStall.String(), true)
 		}
@@ -148,14 +195,14 @@ func (t *term) fail(why string, stalled bool) {
 	m := t.m
 	m.w.note([]string{m.name}, "the term of %s ends: %s", m.name, why)
 	m.endTerm(why)
-	switch {
-	case m.giveAway():
-	case stalled:
-		m.kill()
+	if stalled {
+		m.kill() // a transfer would need the loop of Raft that hangs
 		m.restart()
-	default:
+		return
+	}
+	if !m.giveAway() {
 		m.later(time.Second, func() {
-			if m.raft.leads && m.term == nil {
+			if m.raft.leads && m.term == nil && m.listening == nil {
 				m.serveTerm()
 			}
 		})
@@ -273,9 +320,8 @@ func (t *term) wakeIn(d time.Duration) {
 
 // hello is a manager's sign of life; it is committed only when it is news.
 func (t *term) hello(h hello, done func(error)) {
+	t.noteClock(h)
 	id := fsm.NodeID(h.from.name)
-	t.heard[id] = t.mono()
-	t.offset[id] = time.Duration(h.clock - t.m.clock())
 	end := func(_ fsm.Result, err error) { done(err) }
 	if h.leaving {
 		t.propose("node/"+h.from.name, &logpb.Command{Body: &logpb.Command_NodeDown{NodeDown: &logpb.NodeDown{
@@ -292,6 +338,12 @@ func (t *term) hello(h hello, done func(error)) {
 	}
 	t.propose("node/"+h.from.name, &logpb.Command{Body: &logpb.Command_NodeHello{NodeHello: &logpb.NodeHello{
 		Id: h.from.name, Addr: h.from.name, RunId: h.run, Version: "sim", FeatureLevel: 1, Machine: machine}}}, end)
+}
+
+func (t *term) noteClock(h hello) {
+	id := fsm.NodeID(h.from.name)
+	t.heard[id] = t.mono()
+	t.offset[id] = time.Duration(h.clock - t.m.clock())
 }
 
 // watchMembers marks managers Down that are silent, and ends the term when this

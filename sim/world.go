@@ -46,8 +46,9 @@ type Violation struct {
 
 func (v Violation) String() string { return fmt.Sprintf("%s: %s", v.Rule, v.Text) }
 
-// dawn is the wall clock of the world's first moment.
-var dawn = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
+// dawn is the wall clock of the world's first moment, unix ns: the beginning of
+// 2026.
+const dawn = int64(1_767_225_600) * int64(time.Second)
 
 func newWorld(f *scenario.File, seed uint64) *World {
 	w := &World{
