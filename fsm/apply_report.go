@@ -198,7 +198,7 @@ func (p *reporting) tombstoned(v *VM, e *vmEntry) {
 	if o := p.host.order(OrderDestroy, v.ID); o != nil && e.refused >= o.Incarnation {
 		p.dropOrder(OrderDestroy, v.ID)
 	}
-	if e.refused < v.Incarnation || v.Gone {
+	if e.refused < v.Incarnation || v.Gone || v.Incarnation == 0 { // never granted: nothing to give up
 		return
 	}
 	v.Gone = true

@@ -31,7 +31,7 @@ func (s *State) changesOwned(h *Host, v *VM, e *vmEntry) bool {
 	if o := h.order(OrderDestroy, v.ID); o != nil && e.refused != 0 && e.refused >= o.Incarnation {
 		return true
 	}
-	if e.refused != 0 && e.refused >= v.Incarnation && !v.Gone || failedStartOf(v, w, e.failed) {
+	if v.Incarnation != 0 && e.refused >= v.Incarnation && !v.Gone || failedStartOf(v, w, e.failed) {
 		return true
 	}
 	if !e.speaks(v) {
