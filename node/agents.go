@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/fsm"
@@ -16,6 +17,9 @@ import (
 // absorbTimeout bounds how long a report may wait to be committed. The agent
 // sends the next one anyway.
 const absorbTimeout = 5 * time.Second
+
+// maxSpec is what the log takes of one VM's needs and definition, in bytes.
+const maxSpec = maxEntry - 4<<10
 
 // register begins a new epoch of a host.
 func (t *term) register(ctx context.Context, req *lifeboatv1.RegisterRequest) (*lifeboatv1.RegisterResponse, error) {
@@ -28,10 +32,15 @@ func (t *term) register(ctx context.Context, req *lifeboatv1.RegisterRequest) (*
 		return nil, connect.NewError(connect.CodeAlreadyExists, fmt.Errorf(
 			"host %s is another machine (machine id %s); give this one an id and a certificate of its own, or remove the old host first with `lifeboat host remove %s`", h.ID, h.MachineID, h.ID))
 	}
+	t.contacts.knock(fsm.HostID(req.HostId), arrived)
 	var entries entryWriter
 	for _, r := range req.Vms {
+		if entries.full() {
+			break // the reports bring the rest
+		}
 		entries.add(r, read(r), true)
 	}
+	whole := entries.n == len(req.Vms)
 	c := &logpb.HostRegister{
 		Id: req.HostId, MachineId: valid(req.MachineId), BootId: valid(req.BootId), Session: valid(req.Session), Version: valid(req.Version),
 		FeatureLevel: req.FeatureLevel, ProbeAddrs: validAll(req.ProbeAddrs), Inventory: inventoryToLog(req.Inventory),
@@ -54,7 +63,9 @@ func (t *term) register(ctx context.Context, req *lifeboatv1.RegisterRequest) (*
 	}
 	x := t.contacts.of(h.ID, h.Epoch)
 	t.contacts.touch(x, 0, arrived)
-	t.contacts.absorbed(x, 0, wall)
+	if whole {
+		t.contacts.absorbed(x, 0, wall)
+	}
 	t.again()
 	return &lifeboatv1.RegisterResponse{Epoch: h.Epoch, LeaderId: t.node.cfg.ID, LeaderAddr: t.node.cfg.Advertise,
 		Managers: t.node.managers(), BeatMs: s.Policy.Beat.Milliseconds()}, nil
@@ -149,7 +160,9 @@ func (t *term) absorb(ctx context.Context, x *contact, req *lifeboatv1.ReportReq
 		}
 		t.node.metrics.changed.Inc()
 	}
-	t.contacts.absorbed(x, req.Seq, wall)
+	if !d.partly {
+		t.contacts.absorbed(x, req.Seq, wall)
+	}
 	return d.wanted, nil
 }
 
@@ -190,7 +203,7 @@ func watchdogOf(k lifeboatv1.WatchdogKind) fsm.Watchdog {
 // answer is what a host is told.
 func (t *term) answer(s *fsm.State, h *fsm.Host, x *contact, req *lifeboatv1.ReportRequest, wanted [][]byte, probes []*lifeboatv1.Probe) *lifeboatv1.ReportResponse {
 	r := &lifeboatv1.ReportResponse{
-		LeaderId: t.node.cfg.ID, LeaderAddr: t.node.cfg.Advertise, Term: t.number, AckedSeq: t.contacts.seq(x),
+		LeaderId: t.node.cfg.ID, LeaderAddr: t.node.cfg.Advertise, Term: t.wire(s), AckedSeq: t.contacts.seq(x),
 		WantSpecs: wanted, Probes: probes, BeatMs: s.Policy.Beat.Milliseconds(),
 	}
 	if assignmentIndex(s, h) > req.HaveAssignment {
@@ -205,6 +218,14 @@ func (t *term) answer(s *fsm.State, h *fsm.Host, x *contact, req *lifeboatv1.Rep
 	return r
 }
 
+// wire is the term as agents see it. They refuse a lower one than they have seen
+// (S14), also after a restore, which begins with Raft's terms anew: the
+// generation stands above them (S1).
+func (t *term) wire(s *fsm.State) uint64 { return uint64(s.Generation)<<generationShift | t.number }
+
+// generationShift leaves room for 2^40 elections.
+const generationShift = 40
+
 // refusal turns the wish to register into an answer and everything else into an
 // error.
 func (t *term) refusal(s *fsm.State, err error) (*lifeboatv1.ReportResponse, error) {
@@ -212,7 +233,7 @@ func (t *term) refusal(s *fsm.State, err error) (*lifeboatv1.ReportResponse, err
 	if !errors.As(err, &again) {
 		return nil, answerError(err)
 	}
-	return &lifeboatv1.ReportResponse{LeaderId: t.node.cfg.ID, LeaderAddr: t.node.cfg.Advertise, Term: t.number,
+	return &lifeboatv1.ReportResponse{LeaderId: t.node.cfg.ID, LeaderAddr: t.node.cfg.Advertise, Term: t.wire(s),
 		Register: true, Reason: again.reason, BeatMs: s.Policy.Beat.Milliseconds()}, nil
 }
 
@@ -241,7 +262,7 @@ func (t *term) putSpecs(ctx context.Context, req *lifeboatv1.PutSpecsRequest) (*
 		if err != nil {
 			return nil, err
 		}
-		if n := len(spec.Definition) + 512; size+n > batchSize {
+		if n := proto.Size(spec); size+n > batchSize {
 			if err := flush(); err != nil {
 				return nil, answerError(err)
 			}
@@ -262,9 +283,6 @@ func (n *Node) spec(s *fsm.State, h *fsm.Host, p *lifeboatv1.VMSpec) (*logpb.Spe
 	if len(p.Id) != 16 || len(p.Hash) != 32 {
 		return nil, refuse("a spec has an id of %d bytes and a hash of %d, not 16 and 32", len(p.Id), len(p.Hash))
 	}
-	if len(p.Definition) > maxDefinition {
-		return nil, refuse("the definition of VM %s has %d bytes, at most %d are accepted", p.Name, len(p.Definition), maxDefinition)
-	}
 	spec := &logpb.Spec{Id: p.Id, Name: valid(p.Name), Cpus: p.Cpus, MemoryBytes: p.MemoryBytes, Machine: valid(p.Machine), Arch: valid(p.Arch),
 		CpuModel: valid(p.CpuModel), Networks: validAll(p.Networks), Local: validAll(p.Local), Hash: p.Hash, Problem: valid(p.Problem)}
 	for _, d := range p.Disks {
@@ -275,8 +293,15 @@ func (n *Node) spec(s *fsm.State, h *fsm.Host, p *lifeboatv1.VMSpec) (*logpb.Spe
 	}
 	v := h.VM(fsm.VMID(p.Id))
 	keep := v != nil && v.Protected() || p.Protect.GetOn() || s.Policy.ProtectDefault
-	if keep && len(p.Definition) > 0 {
+	switch {
+	case len(p.Definition) > maxDefinition:
+		// Kept as a problem: a refusal would hold up the others it came with.
+		spec.Problem = fmt.Sprintf("its definition has %d bytes, at most %d are accepted", len(p.Definition), maxDefinition)
+	case keep && len(p.Definition) > 0:
 		spec.Definition = n.sealer.seal(p.Definition, p.Id)
+	}
+	if size := proto.Size(spec); size > maxSpec {
+		return &logpb.Spec{Id: p.Id, Name: spec.Name, Hash: p.Hash, Problem: fmt.Sprintf("what it needs takes %d bytes, at most %d are accepted", size, maxSpec)}, nil
 	}
 	return spec, nil
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/sha256"
 	"slices"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
@@ -50,12 +51,15 @@ func (n *Node) order(s *fsm.State, h *fsm.Host, o *fsm.Order) *lifeboatv1.Order 
 		if v == nil || v.Spec == nil {
 			return nil
 		}
-		xml, err := n.sealer.open(v.Spec.Definition, v.ID[:])
+		xml, err := n.sealer.open(v.Spec.Definition(), v.ID[:])
 		if err != nil {
 			n.log.Error("the definition of a VM cannot be read: its start order is held back", "vm", v.Name, "error", err)
 			return nil
 		}
-		p.Definition, p.DefinitionHash = xml, v.Spec.Hash[:]
+		// Not Spec.Hash: that is of what the host has now, which may be unreadable
+		// while the last good definition is kept (S23).
+		sum := sha256.Sum256(xml)
+		p.Definition, p.DefinitionHash = xml, sum[:]
 	case fsm.OrderStop:
 		p.Kind = lifeboatv1.OrderKind_ORDER_KIND_STOP
 		p.GraceMs = s.Policy.StopGrace.Milliseconds()

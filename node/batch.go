@@ -22,6 +22,9 @@ const maxInFlight = 3
 // commit hands one host's changes to the batcher and waits until they are
 // applied, or the outcome is unknown.
 func (t *term) commit(ctx context.Context, r *logpb.HostReport) error {
+	if n := proto.Size(r); n > maxEntry-batchSize {
+		return refuse("the report of host %s says %d bytes of news, at most %d are accepted at a time", r.Host, n, maxEntry-batchSize)
+	}
 	p := &pending{report: r, done: make(chan error, 1)}
 	select {
 	case <-ctx.Done():

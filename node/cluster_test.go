@@ -30,15 +30,16 @@ import (
 // hypervisors in memory.
 type world struct {
 	*testing.T
-	dir    string
-	net    *memnet.Network
-	ca     *pki.CA
-	shared *mem.Storage
-	log    hclog.Logger
-	nodes  map[string]*testNode
-	hosts  map[string]*testHost
-	begun  map[fsm.VMID][]begun // every time a VM began to run
-	mu     sync.Mutex           // guards begun
+	dir     string
+	net     *memnet.Network
+	ca      *pki.CA
+	shared  *mem.Storage
+	log     hclog.Logger
+	nodes   map[string]*testNode
+	hosts   map[string]*testHost
+	begun   map[fsm.VMID][]begun // every time a VM began to run
+	mu      sync.Mutex           // guards begun
+	closers []func()
 }
 
 // begun is one beginning of a VM.
@@ -137,6 +138,9 @@ func (w *world) creds(kind transport.Kind, name string) *transport.Credentials {
 func (w *world) end() {
 	if !w.Failed() {
 		w.check()
+	}
+	for _, f := range w.closers {
+		f()
 	}
 	for _, n := range w.nodes {
 		if n.done != nil {

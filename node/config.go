@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -71,7 +73,9 @@ func LoadConfig(path string) (Config, error) {
 		return Config{}, fmt.Errorf("read the configuration: %w", err)
 	}
 	var c Config
-	if err := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict()).Decode(&c); err != nil {
+	if err := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict()).Decode(&c); errors.Is(err, io.EOF) {
+		return Config{}, fmt.Errorf("%s: it is empty; deploy/examples shows what belongs there", path)
+	} else if err != nil {
 		return Config{}, fmt.Errorf("%s: %s", path, oneLine(yaml.FormatError(err, false, false)))
 	}
 	base := filepath.Dir(path)
@@ -104,7 +108,7 @@ func (c *Config) validate() error {
 		if a.value == "" {
 			continue
 		}
-		if _, _, err := net.SplitHostPort(a.value); err != nil {
+		if !hostPort(a.value) {
 			return fmt.Errorf("%s: %q is not host:port", a.key, a.value)
 		}
 	}
@@ -124,7 +128,7 @@ func (c *Config) validate() error {
 	seen := map[string]string{}
 	for _, id := range slices.Sorted(maps.Keys(c.InitialCluster)) {
 		addr := c.InitialCluster[id]
-		if _, _, err := net.SplitHostPort(addr); err != nil {
+		if !hostPort(addr) {
 			return fmt.Errorf("initial_cluster: %s: %q is not host:port", id, addr)
 		}
 		if other, twice := seen[addr]; twice {
@@ -145,6 +149,15 @@ func (c *Config) validate() error {
 		return fmt.Errorf("log.format: %q must be text or json", c.Log.Format)
 	}
 	return nil
+}
+
+func hostPort(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
 }
 
 // oneLine keeps the first line of a message that quotes the source after it.

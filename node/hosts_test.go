@@ -367,7 +367,7 @@ func (w *world) fleet(hosts, vms int, levels ...string) {
 	for i := range vms {
 		w.within(15*time.Second, "the definition of "+vmName(i+1)+" is there", func() bool {
 			v, _ := w.vm(i + 1)
-			return v != nil && v.Spec != nil && len(v.Spec.Definition) > 0
+			return v != nil && v.Spec != nil && len(v.Spec.Definition()) > 0
 		})
 	}
 }

@@ -18,6 +18,9 @@ import (
 const (
 	// maxVMs is how many VMs one host may report.
 	maxVMs = 20000
+	// maxReport is about how many bytes of changed VMs of one host are committed
+	// at a time; the rest follows with its next reports.
+	maxReport = 256 << 10
 	// maxText bounds names and reasons that agents send, in bytes.
 	maxText = 1024
 	// askAgain is the pause before a definition is asked for again.
@@ -63,10 +66,15 @@ type said struct {
 	power  fsm.Power
 	reason fsm.Reason
 	listed bool // a domain is there, or its end is explained
+	// Incarnations that the agent refuses, and that it could not start.
+	refused, failed uint64
 }
 
 func read(v *lifeboatv1.VMReport) said {
-	x := said{reason: fsm.Reason(v.Reason), listed: true}
+	x := said{listed: true}
+	if v.Reason > 0 && v.Reason <= lifeboatv1.PowerReason_POWER_REASON_MIGRATING_IN {
+		x.reason = fsm.Reason(v.Reason)
+	}
 	switch v.Power {
 	case lifeboatv1.PowerState_POWER_STATE_ON:
 		x.power = fsm.PowerOn
@@ -84,8 +92,16 @@ func read(v *lifeboatv1.VMReport) said {
 	default:
 		x.power = fsm.PowerUnknown
 	}
-	if x.reason > fsm.ReasonMigratingIn {
-		x.reason = fsm.ReasonNone
+	x.refused, x.failed = v.Refused, v.Failed
+	if x.power == fsm.PowerOn {
+		// It runs: then it is neither gone nor was it never started, whatever
+		// else the report says. Somebody has started it by hand since.
+		if x.refused >= v.Incarnation {
+			x.refused = 0
+		}
+		if x.failed >= v.Incarnation {
+			x.failed = 0
+		}
 	}
 	return x
 }
@@ -94,6 +110,7 @@ func read(v *lifeboatv1.VMReport) said {
 type difference struct {
 	report *logpb.HostReport
 	wanted [][]byte // ids of VMs whose definitions are to be sent
+	partly bool     // there is more than fits: the next report will tell
 }
 
 // changed reports whether anything has to be committed.
@@ -126,7 +143,11 @@ func diff(s *fsm.State, h *fsm.Host, x *contact, req *lifeboatv1.ReportRequest, 
 			x.want(own, r, d, now)
 		}
 		renamed := own != nil && r.Name != "" && r.Name != own.Name
-		if renamed || s.Changes(h, id, said.power, said.reason, fsm.Incarnation(r.Incarnation), fsm.Incarnation(r.Refused), fsm.Incarnation(r.Failed)) {
+		if renamed || s.Changes(h, id, said.power, said.reason, fsm.Incarnation(r.Incarnation), fsm.Incarnation(said.refused), fsm.Incarnation(said.failed)) {
+			if entries.full() {
+				d.partly = true
+				continue
+			}
 			entries.add(r, said, own == nil || renamed)
 		}
 	}
@@ -151,6 +172,10 @@ func (x *contact) notListed(h *fsm.Host, v *fsm.VM, d *difference) {
 	}
 	x.absent[v.ID]++
 	if x.absent[v.ID] >= missedReports {
+		if len(d.report.Missing) >= maxReport {
+			d.partly = true
+			return
+		}
 		d.report.Missing = append(d.report.Missing, v.ID[:]...)
 		delete(x.absent, v.ID)
 	}
@@ -166,7 +191,7 @@ func (x *contact) want(v *fsm.VM, r *lifeboatv1.VMReport, d *difference, now tim
 		return
 	}
 	known := v.Spec != nil && bytes.Equal(v.Spec.Hash[:], r.SpecHash)
-	if known && (!v.Protected() || len(v.Spec.Definition) > 0) {
+	if known && (!v.Protected() || len(v.Spec.Definition()) > 0) {
 		return
 	}
 	// A VM that is protected by now needs more than what was asked for before.
@@ -219,8 +244,11 @@ func inventoryChange(h *fsm.Host, req *lifeboatv1.ReportRequest) *logpb.Inventor
 type entryWriter struct {
 	e    logpb.VMEntries
 	n    int
+	size int  // bytes, about
 	held bool // some incarnation is not zero
 }
+
+func (w *entryWriter) full() bool { return w.size >= maxReport }
 
 func (w *entryWriter) add(r *lifeboatv1.VMReport, s said, named bool) {
 	w.e.Ids = append(w.e.Ids, r.Id...)
@@ -228,15 +256,23 @@ func (w *entryWriter) add(r *lifeboatv1.VMReport, s said, named bool) {
 	w.e.Reason = append(w.e.Reason, byte(s.reason))
 	w.e.Incarnations = append(w.e.Incarnations, r.Incarnation)
 	w.held = w.held || r.Incarnation != 0
-	if named || r.Refused != 0 || r.Failed != 0 {
-		d := &logpb.VMDetail{Pos: uint32(w.n), Refused: r.Refused, Failed: r.Failed, Failure: valid(r.Failure), Autostart: r.Autostart}
+	if named || s.refused != 0 || s.failed != 0 {
+		d := &logpb.VMDetail{Pos: uint32(w.n), Refused: s.refused, Failed: s.failed, Failure: valid(r.Failure), Autostart: r.Autostart}
 		if named {
 			d.Name = valid(r.Name)
 		}
 		w.e.Details = append(w.e.Details, d)
+		w.size += len(d.Name) + len(d.Failure) + detailSize
 	}
+	w.size += entrySize
 	w.n++
 }
+
+// What an entry and its details take at most, without their text.
+const (
+	entrySize  = 16 + 1 + 1 + 10
+	detailSize = 40
+)
 
 func (w *entryWriter) done() *logpb.VMEntries {
 	if w.n == 0 {
