@@ -224,7 +224,7 @@ func (t *tx) grant(id VMID, target HostID, why string) (refused string) {
 		return "the VM is not protected"
 	case to.Resource != Enabled:
 		return fmt.Sprintf("host %s is %s", target, to.Resource)
-	case old.Spec == nil || len(old.Spec.Definition) == 0:
+	case old.Spec == nil || len(old.Spec.Definition()) == 0:
 		return "its definition has never been read"
 	case target != from.ID && len(old.Spec.Local) > 0:
 		return "what it needs is only on host " + string(from.ID) + ": " + old.Spec.Local[0]

@@ -70,14 +70,11 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 			continue // moved since
 		}
 		v := *old
-		v.Spec = specFromLog(x, t.now)
+		v.Spec = specFromLog(t.s.shapes, x, t.now)
 		if v.Spec.Problem != "" {
 			t.raise(AlertKey{AlertVM, v.Name, "definition"}, Warning, "The definition of VM %s on host %s could not be read: %s. It cannot be started elsewhere until it can.", v.Name, h.ID, v.Spec.Problem)
-			if old.Spec != nil && len(old.Spec.Definition) > 0 {
-				keep := *old.Spec
-				keep.Problem = v.Spec.Problem
-				keep.Hash = v.Spec.Hash
-				v.Spec = &keep
+			if old.Spec != nil && len(old.Spec.Definition()) > 0 {
+				v.Spec = old.Spec.broken(v.Spec.Problem, v.Spec.Hash)
 			}
 		} else {
 			t.resolve(AlertKey{AlertVM, v.Name, "definition"}, "it can be read again")
@@ -92,10 +89,8 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 		} else if v.ProtectedBy == ByMetadata && (x.Protect == nil || !x.Protect.On) && x.Problem == "" {
 			t.unprotect(&v, h.ID, Unprotected)
 		}
-		if !v.Protected() && v.Spec.Definition != nil {
-			s := *v.Spec
-			s.Definition = nil
-			v.Spec = &s
+		if !v.Protected() && v.Spec.Definition() != nil {
+			v.Spec = v.Spec.undefined()
 		}
 		t.storeVM(h.ID, &v)
 	}

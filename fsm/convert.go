@@ -90,28 +90,6 @@ func fenceToLog(in []FenceLevel) []*logpb.FenceLevel {
 	return out
 }
 
-func specFromLog(p *logpb.Spec, now int64) *Spec {
-	s := &Spec{CPUs: p.Cpus, MemoryBytes: p.MemoryBytes, Machine: p.Machine, Arch: p.Arch, CPUModel: p.CpuModel,
-		Networks: p.Networks, Local: p.Local, Definition: p.Definition, Defined: now, Problem: p.Problem}
-	copy(s.Hash[:], p.Hash)
-	for _, d := range p.Disks {
-		s.Disks = append(s.Disks, Disk{d.Path, d.Storage, d.Readonly, d.Shareable, d.Network})
-	}
-	return s
-}
-
-func specToLog(s *Spec) *logpb.Spec {
-	if s == nil {
-		return nil
-	}
-	p := &logpb.Spec{Cpus: s.CPUs, MemoryBytes: s.MemoryBytes, Machine: s.Machine, Arch: s.Arch, CpuModel: s.CPUModel,
-		Networks: s.Networks, Local: s.Local, Definition: s.Definition, Problem: s.Problem, Hash: s.Hash[:]}
-	for _, d := range s.Disks {
-		p.Disks = append(p.Disks, &logpb.Disk{Path: d.Path, Storage: d.Storage, Readonly: d.ReadOnly, Shareable: d.Shareable, Network: d.Network})
-	}
-	return p
-}
-
 // HAModes and Priorities are the words operators use, by number.
 func HAModes() []string { return []string{"restart", "always", "none"} }
 

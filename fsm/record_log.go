@@ -54,7 +54,7 @@ func hostRecord(h *Host) *logpb.Record {
 	return &logpb.Record{Body: &logpb.Record_Host{Host: p}}
 }
 
-func hostFromLog(p *logpb.HostRecord) *Host {
+func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 	h := &Host{ID: HostID(p.Id), MachineID: p.MachineId, BootID: p.BootId, Session: p.Session, Version: p.Version,
 		Level: p.FeatureLevel, ProbeAddrs: p.ProbeAddrs, Inventory: inventoryFromLog(p.Inventory), Labels: labelsFromLog(p.Labels),
 		Watchdog: Watchdog(p.Watchdog), BoundNS: p.WatchdogBoundNs, Node: NodeID(p.NodeId), Epoch: p.Epoch, Seq: p.Seq,
@@ -76,7 +76,7 @@ func hostFromLog(p *logpb.HostRecord) *Host {
 			Incarnation: Incarnation(o.Incarnation), Epoch: o.Epoch, BootID: o.BootId, Work: WorkID(o.Work)})
 	}
 	for _, v := range p.Vms {
-		h.VMs = append(h.VMs, vmFromLog(v))
+		h.VMs = append(h.VMs, vmFromLog(x, v))
 	}
 	return h
 }
@@ -91,13 +91,13 @@ func vmRecord(v *VM) *logpb.VMRecord {
 	return p
 }
 
-func vmFromLog(p *logpb.VMRecord) *VM {
+func vmFromLog(x *shapes, p *logpb.VMRecord) *VM {
 	id, _ := vmID(p.Id)
 	v := &VM{ID: id, Name: p.Name, Power: Power(p.Power), Reason: Reason(p.Reason), Wanted: p.Wanted,
 		ProtectedBy: ProtectedBy(p.ProtectedBy), Gone: p.Gone, Incarnation: Incarnation(p.Incarnation), Since: p.SinceUnixNs,
 		Work: WorkID(p.Work), Policy: policyFromLog(nil, p.Policy), Error: p.Error}
 	if p.Spec != nil {
-		v.Spec = specFromLog(p.Spec, p.DefinedUnixNs)
+		v.Spec = specFromLog(x, p.Spec, p.DefinedUnixNs)
 	}
 	return v
 }

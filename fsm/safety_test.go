@@ -779,13 +779,13 @@ func TestS23OnlyProtectedDefinitionsAreKept(t *testing.T) {
 	x := spec(1)
 	x.Problem, x.Definition = "broken XML", nil
 	l.ok(&logpb.VMSpecs{Host: "h1", Epoch: 1, Specs: []*logpb.Spec{x}})
-	if v := l.vm(1); string(v.Spec.Definition) != "<domain/>" || v.Spec.Problem == "" {
+	if v := l.vm(1); string(v.Spec.Definition()) != "<domain/>" || v.Spec.Problem == "" {
 		t.Fatalf("a definition that cannot be read replaced the last good one: %+v", v.Spec)
 	}
 	x = spec(1)
 	x.Protect = nil
 	l.ok(&logpb.VMSpecs{Host: "h1", Epoch: 1, Specs: []*logpb.Spec{x}})
-	if v := l.vm(1); v.Protected() || v.Spec.Definition != nil {
+	if v := l.vm(1); v.Protected() || v.Spec.Definition() != nil {
 		t.Fatalf("%+v", v)
 	}
 }

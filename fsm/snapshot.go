@@ -179,7 +179,7 @@ func (s *State) load(rec *logpb.Record, first bool) error {
 		}
 		s.nodes.set(n.ID, n)
 	case *logpb.Record_Host:
-		h := hostFromLog(b.Host)
+		h := hostFromLog(s.shapes, b.Host)
 		if s.Host(h.ID) != nil {
 			return fmt.Errorf("host %s is there twice", h.ID)
 		}

@@ -21,6 +21,7 @@ type State struct {
 	Digest     DigestAt
 
 	seq    uint64 // last id minted
+	shapes *shapes
 	nodes  table[NodeID, *Node]
 	hosts  table[HostID, *Host]
 	owner  table[VMID, HostID]
@@ -40,7 +41,7 @@ type DigestAt struct {
 
 func newState() *State {
 	return &State{
-		Armed: true, Policy: DefaultPolicy(), Generation: 1, Level: 1,
+		Armed: true, Policy: DefaultPolicy(), Generation: 1, Level: 1, shapes: newShapes(),
 		nodes:  newTable[NodeID, *Node](less[NodeID]),
 		hosts:  newTable[HostID, *Host](less[HostID]),
 		owner:  newTable[VMID, HostID](lessVM),

@@ -60,31 +60,6 @@ func (p ProtectedBy) String() string {
 	return name(int(p), "nobody", "operator", "metadata", "default", "nobody (opted out)")
 }
 
-// Disk of a VM.
-type Disk struct {
-	Path      string
-	Storage   string // id of the storage it lies on; "" = not known as shared
-	ReadOnly  bool
-	Shareable bool
-	Network   bool
-}
-
-// Spec is what a VM needs, read from its definition.
-type Spec struct {
-	CPUs        uint32
-	MemoryBytes uint64
-	Machine     string
-	Arch        string
-	CPUModel    string
-	Disks       []Disk
-	Networks    []string
-	Local       []string // why it cannot start elsewhere; empty = it can
-	Hash        [32]byte // of the definition
-	Definition  []byte   // compressed and sealed; only of protected VMs (S23)
-	Defined     int64    // unix ns when it was committed
-	Problem     string   // the definition could not be read
-}
-
 // HAMode is when HA starts a VM again.
 type HAMode uint8
 

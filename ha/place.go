@@ -109,7 +109,7 @@ func (j job) counted(h *fsm.Host) bool {
 
 // find is place without taking.
 func (p *placer) find(j job) (t *fsm.Host, why string, full bool) {
-	if j.vm.Spec == nil || len(j.vm.Spec.Definition) == 0 {
+	if j.vm.Spec == nil || len(j.vm.Spec.Definition()) == 0 {
 		return nil, "its definition has never been read", false
 	}
 	fit := p.fit[:0]
@@ -205,7 +205,7 @@ func (p *placer) refuses(r *room, j job) string {
 // lacks says what a VM needs and a host does not have. Its own host has had it
 // all; only what is known to be broken there counts.
 func lacks(inv *fsm.Inventory, s *fsm.Spec, here bool) string {
-	for _, disk := range s.Disks {
+	for _, disk := range s.Disks() {
 		if disk.Network || disk.Storage == "" {
 			continue
 		}

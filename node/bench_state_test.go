@@ -136,16 +136,18 @@ func BenchmarkFleet(b *testing.B) {
 	})
 	seq := uint64(0)
 	report := func(b *testing.B, change int, p [2]fsm.Power) {
-		var total time.Duration
+		var total, used time.Duration
 		n := 0
 		for b.Loop() {
 			n++
 			seq++
 			data := benchReport(b, n*7919%hosts, seq, change, p[n/hosts%2])
-			begin := time.Now()
+			begin, cpu := time.Now(), cpuTime(b)
 			l.apply(b, data)
 			total += time.Since(begin)
+			used += cpuTime(b) - cpu
 		}
+		b.ReportMetric(float64(used.Nanoseconds())/float64(n)/1000, "µs-cpu/report")
 		b.ReportMetric(float64(total.Nanoseconds())/float64(n)/1000, "µs/report")
 	}
 	b.Run("report-1", func(b *testing.B) { report(b, 1, [2]fsm.Power{fsm.PowerUnknown, fsm.PowerOn}) })

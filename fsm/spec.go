@@ -1,0 +1,202 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"strings"
+
+	"lifeboat/fsm/logpb"
+)
+
+// Spec is what a VM needs, read from its definition. A state may hold a million
+// of them, so what VMs have in common is shared and the rest is packed.
+type Spec struct {
+	*Shape           // never nil
+	Hash    [32]byte // of the definition
+	Defined int64    // unix ns when it was committed
+
+	// packed is the definition and the rest of the path of each of the Shape's
+	// disks, every one after its length.
+	packed []byte
+}
+
+// Shape is the part of a spec that many VMs have in common. It is shared and
+// never changed.
+type Shape struct {
+	CPUs        uint32
+	MemoryBytes uint64
+	Machine     string
+	Arch        string
+	CPUModel    string
+	Networks    []string
+	Local       []string // why it cannot start elsewhere; empty = it can
+	Problem     string   // the definition could not be read
+
+	disks []Disk // with the part of their paths that they have in common
+}
+
+// Disk of a VM.
+type Disk struct {
+	Path      string
+	Storage   string // id of the storage it lies on; "" = not known as shared
+	ReadOnly  bool
+	Shareable bool
+	Network   bool
+}
+
+// Definition is the domain's XML, compressed and sealed; nil when it is not
+// stored. Only those of protected VMs are (S23).
+func (s *Spec) Definition() []byte {
+	d, _ := unpack(s.packed)
+	return d
+}
+
+// Disks lists the VM's disks. The paths are copies.
+func (s *Spec) Disks() []Disk {
+	if len(s.disks) == 0 {
+		return nil
+	}
+	out := make([]Disk, len(s.disks))
+	_, rest := unpack(s.packed)
+	for i, d := range s.disks {
+		var path []byte
+		path, rest = unpack(rest)
+		d.Path += string(path)
+		out[i] = d
+	}
+	return out
+}
+
+func unpack(b []byte) (first, rest []byte) {
+	n, k := binary.Uvarint(b)
+	if end := k + int(n); n > 0 {
+		return b[k:end:end], b[end:]
+	}
+	return nil, b[k:]
+}
+
+func pack(definition []byte, disks []*logpb.Disk) []byte {
+	size := packedSize(len(definition))
+	for _, d := range disks {
+		size += packedSize(len(d.Path) - commonPath(d.Path))
+	}
+	b := make([]byte, 0, size)
+	b = append(binary.AppendUvarint(b, uint64(len(definition))), definition...)
+	for _, d := range disks {
+		own := d.Path[commonPath(d.Path):]
+		b = append(binary.AppendUvarint(b, uint64(len(own))), own...)
+	}
+	return b
+}
+
+func packedSize(n int) int {
+	var room [binary.MaxVarintLen64]byte
+	return n + binary.PutUvarint(room[:], uint64(n))
+}
+
+// commonPath is how much of a path other VMs are likely to have too: all before
+// the file, or before the first directory that looks like somebody's id.
+func commonPath(path string) int {
+	end, digits := 0, 0
+	for i := range len(path) {
+		switch c := path[i]; {
+		case c == '/':
+			end, digits = i+1, 0
+		case c >= '0' && c <= '9':
+			if digits++; digits > 4 {
+				return end
+			}
+		}
+	}
+	return end
+}
+
+// undefined is s without a definition.
+func (s *Spec) undefined() *Spec {
+	n := *s
+	_, paths := unpack(s.packed)
+	n.packed = append([]byte{0}, paths...)
+	return &n
+}
+
+// broken is s as it was last read, with the news that it could not be read
+// again.
+func (s *Spec) broken(problem string, hash [32]byte) *Spec {
+	n, shape := *s, *s.Shape
+	shape.Problem = problem
+	n.Shape, n.Hash = &shape, hash
+	return &n
+}
+
+// shapes finds equal shapes again. What it remembers makes no difference to
+// what the state says.
+type shapes struct {
+	known map[string]*Shape
+	key   []byte
+}
+
+// manyShapes is when it starts anew: VMs that share nothing are not worth it.
+const manyShapes = 1 << 14
+
+func newShapes() *shapes { return &shapes{known: map[string]*Shape{}} }
+
+func (x *shapes) shape(p *logpb.Spec) *Shape {
+	k := binary.AppendUvarint(x.key[:0], uint64(p.Cpus))
+	k = binary.AppendUvarint(k, p.MemoryBytes)
+	add := func(s string) { k = append(binary.AppendUvarint(k, uint64(len(s))), s...) }
+	list := func(l []string) {
+		k = binary.AppendUvarint(k, uint64(len(l)))
+		for _, s := range l {
+			add(s)
+		}
+	}
+	add(p.Machine)
+	add(p.Arch)
+	add(p.CpuModel)
+	list(p.Networks)
+	list(p.Local)
+	add(p.Problem)
+	for _, d := range p.Disks {
+		add(d.Path[:commonPath(d.Path)])
+		add(d.Storage)
+		k = append(k, bit(d.Readonly)|bit(d.Shareable)<<1|bit(d.Network)<<2)
+	}
+	x.key = k
+	if s := x.known[string(k)]; s != nil {
+		return s
+	}
+	s := &Shape{CPUs: p.Cpus, MemoryBytes: p.MemoryBytes, Machine: p.Machine, Arch: p.Arch, CPUModel: p.CpuModel,
+		Networks: p.Networks, Local: p.Local, Problem: p.Problem}
+	for _, d := range p.Disks {
+		s.disks = append(s.disks, Disk{Path: strings.Clone(d.Path[:commonPath(d.Path)]), Storage: d.Storage, ReadOnly: d.Readonly, Shareable: d.Shareable, Network: d.Network})
+	}
+	if len(x.known) >= manyShapes {
+		clear(x.known)
+	}
+	x.known[string(k)] = s
+	return s
+}
+
+func bit(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func specFromLog(x *shapes, p *logpb.Spec, now int64) *Spec {
+	s := &Spec{Shape: x.shape(p), Defined: now, packed: pack(p.Definition, p.Disks)}
+	copy(s.Hash[:], p.Hash)
+	return s
+}
+
+func specToLog(s *Spec) *logpb.Spec {
+	if s == nil {
+		return nil
+	}
+	p := &logpb.Spec{Cpus: s.CPUs, MemoryBytes: s.MemoryBytes, Machine: s.Machine, Arch: s.Arch, CpuModel: s.CPUModel,
+		Networks: s.Networks, Local: s.Local, Definition: s.Definition(), Problem: s.Problem, Hash: s.Hash[:]}
+	for _, d := range s.Disks() {
+		p.Disks = append(p.Disks, &logpb.Disk{Path: d.Path, Storage: d.Storage, Readonly: d.ReadOnly, Shareable: d.Shareable, Network: d.Network})
+	}
+	return p
+}
