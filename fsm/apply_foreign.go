@@ -88,6 +88,7 @@ func (p *reporting) discovered(e *vmEntry) {
 	p.own()
 	i, _ := p.host.find(e.id)
 	p.host.VMs = slices.Insert(p.host.VMs, i, n)
+	p.host.Stalled = p.host.Stalled || n.Stalled()
 	p.s.owner.set(e.id, p.host.ID)
 }
 
@@ -125,6 +126,7 @@ func (p *reporting) adopt(old *VM, from *Host, e *vmEntry) {
 	p.setHost(f)
 	p.insertVM(p.host.ID, &v)
 	p.host, p.cloned = edit(p.s.Host(p.host.ID)), false
+	p.host.Stalled = p.host.Stalled || v.Stalled()
 	if v.Incarnation != 0 {
 		p.event("VM.MIGRATE", Warning, vmSubject(&v), "VM %s moved from host %s to host %s behind our back; adopted there%s (incarnation %s)", v.Name, from.ID, p.host.ID, wanted, v.Incarnation)
 	}

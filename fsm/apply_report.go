@@ -75,7 +75,13 @@ type reporting struct {
 }
 
 // flush stores the host.
-func (p *reporting) flush() { p.setHost(p.host); p.host, p.cloned = edit(p.s.Host(p.host.ID)), false }
+func (p *reporting) flush() {
+	if p.host.Stalled {
+		p.host.Stalled = stalled(p.host.VMs)
+	}
+	p.setHost(p.host)
+	p.host, p.cloned = edit(p.s.Host(p.host.ID)), false
+}
 
 // own makes host.VMs private.
 func (p *reporting) own() {
@@ -133,6 +139,9 @@ func (p *reporting) entries(c *logpb.VMEntries) {
 				b.Since = p.now
 			}
 			b.Power, b.Reason = e.power, e.reason
+			if b.Stalled() {
+				p.host.Stalled = true
+			}
 			p.host.VMs[at] = b
 			continue
 		}
@@ -207,6 +216,7 @@ func (p *reporting) tombstoned(v *VM, e *vmEntry) {
 	}
 	p.dropOrder(OrderStart, v.ID)
 	p.dropOrder(OrderStop, v.ID)
+	p.dropOrder(OrderResume, v.ID)
 	w := p.s.Work(v.Work)
 	switch given := fmt.Sprintf("host %s has given it up", p.host.ID); {
 	case w == nil:
@@ -217,6 +227,7 @@ func (p *reporting) tombstoned(v *VM, e *vmEntry) {
 		p.endWork(v, w, Done, "stopped")
 	case w.Step == Stopping || w.Step == Restarting || w.Step == Fencing:
 		p.schedule(v, p.host.ID, w.Cause, given)
+		p.giveUpSpent(v)
 	}
 }
 
@@ -233,6 +244,7 @@ func (p *reporting) failed(v *VM, e *vmEntry) {
 	case Stopping:
 		v.Gone = true
 		p.schedule(v, p.host.ID, w.Cause, fmt.Sprintf("host %s could not start it: %s", p.host.ID, e.failure))
+		p.giveUpSpent(v)
 	}
 }
 
@@ -255,14 +267,19 @@ func (p *reporting) power(v *VM, e *vmEntry) {
 	if stale(v, p.s.Work(v.Work), e) {
 		return
 	}
-	was := v.Power
+	was, stood := v.Power, v.Stalled()
 	if v.Power == PowerOff && e.power == PowerOff && v.Reason == ReasonMigrated {
 		e.reason = ReasonMigrated // libvirt forgets the reason, we must not
 	}
-	if v.Power != e.power {
+	v.Power, v.Reason = e.power, e.reason
+	if was != v.Power || stood != v.Stalled() {
 		v.Since = p.now
 	}
-	v.Power, v.Reason = e.power, e.reason
+	if v.Stalled() {
+		p.host.Stalled = true
+	} else {
+		p.dropOrder(OrderResume, v.ID)
+	}
 	if v.ProtectedBy == Unprotected && v.Incarnation == 0 {
 		return
 	}
@@ -420,6 +437,7 @@ func (p *reporting) missing(v *VM) (forget bool) {
 	was := v.Power
 	missing := func() {
 		v.Power, v.Reason, v.Since = PowerReportMissing, ReasonNone, p.now
+		p.dropOrder(OrderResume, v.ID)
 		p.event("VM.MISSING", Warning, vmSubject(v), "VM %s is missing from the reports of host %s", v.Name, p.host.ID)
 	}
 	search := "it is missing on host " + string(p.host.ID) + "; every host is asked where it is"

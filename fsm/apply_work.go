@@ -121,26 +121,45 @@ func (t *tx) failedStart(v *VM, w *Work, host HostID, why string) {
 		return
 	}
 	n := *w
-	n.Tried = slices.Clone(w.Tried)
-	if i := slices.IndexFunc(n.Tried, func(x Tried) bool { return x.Host == host }); i >= 0 {
-		n.Tried[i].Count++
-	} else {
-		n.Tried = append(n.Tried, Tried{host, 1})
-	}
+	n.Tried = tried(w, host, 1)
 	n.Step = Scheduled
 	n.Reason = fmt.Sprintf("start on host %s failed: %s", host, why)
 	n.NotBefore = t.now + int64(t.s.Policy.Backoff(n.Attempt))
 	t.putWork(&n)
 	t.event("VM.START.FAIL", Warning, vmSubject(v), "start of %s on host %s at incarnation %s failed: %s", v.Name, host, v.Incarnation, why)
+	if t.spent(v, &n) {
+		t.endWork(v, &n, Error, fmt.Sprintf("%d starts failed on %d hosts; the last one on host %s: %s", n.Attempt, len(n.Tried), host, why))
+	}
+}
+
+// tried is w.Tried with more failed starts on a host.
+func tried(w *Work, host HostID, more uint32) []Tried {
+	out := slices.Clone(w.Tried)
+	i := slices.IndexFunc(out, func(x Tried) bool { return x.Host == host })
+	if i < 0 {
+		return append(out, Tried{host, more})
+	}
+	out[i].Count += more
+	return out
+}
+
+// spent reports whether a VM has used up its starts: on more hosts than it may
+// be relocated to, every retry failed.
+func (t *tx) spent(v *VM, w *Work) bool {
 	restarts, relocates := t.s.Policy.Limits(v)
 	var spent uint32
-	for _, x := range n.Tried {
+	for _, x := range w.Tried {
 		if x.Count > restarts {
 			spent++
 		}
 	}
-	if spent > relocates {
-		t.endWork(v, &n, Error, fmt.Sprintf("%d starts failed on %d hosts; the last one on host %s: %s", n.Attempt, len(n.Tried), host, why))
+	return spent > relocates
+}
+
+// giveUpSpent ends scheduled work whose last start was withdrawn.
+func (t *tx) giveUpSpent(v *VM) {
+	if w := t.s.Work(v.Work); w != nil && w.Step == Scheduled && len(w.Tried) > 0 && t.spent(v, w) {
+		t.endWork(v, w, Error, fmt.Sprintf("%d starts failed or took too long on %d hosts", w.Attempt, len(w.Tried)))
 	}
 }
 
@@ -248,6 +267,11 @@ func (t *tx) withdraw(w *Work, v *VM, h *Host, reason string) string {
 	t.order(n, OrderDestroy, v, v.Incarnation, w.ID)
 	t.setHost(n)
 	x := *w
+	if w.Step == Restarting {
+		// A host that does not get it started in time is not asked again.
+		restarts, _ := t.s.Policy.Limits(v)
+		x.Tried = tried(w, h.ID, restarts+1)
+	}
 	x.Step, x.Reason = Stopping, reason
 	t.putWork(&x)
 	t.event("VM.WITHDRAW", Warning, vmSubject(v), "host %s is told to give up %s at incarnation %s: %s", h.ID, v.Name, v.Incarnation, reason)

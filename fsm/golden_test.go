@@ -53,6 +53,23 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.report("h1", said{vm: 1, power: PowerOff, refused: inc(1)}, said{vm: 2, power: PowerOff, refused: inc(1)}, said{vm: 3, power: PowerOff, refused: inc(1)})
 			return l
 		},
+		"storage-loss": func() *lab { // paused on I/O errors: one VM goes on, one starts elsewhere; and a start that took too long
+			l := fleet(t, 3, 3)
+			l.report("h1", stalledVM(1), stalledVM(2), said{vm: 3, power: PowerOff, reason: ReasonCrashed, inc: inc(1)})
+			l.wait(10 * time.Second)
+			l.ok(l.storage(1, StorageBack))
+			l.report("h1", said{vm: 1, power: PowerOn, reason: ReasonBooted, inc: inc(1)})
+			l.ok(l.place(3, "h1"))
+			l.wait(2 * time.Minute)
+			l.ok(l.storage(2, StorageLost))
+			l.ok(&logpb.WorkUpdate{Work: uint64(l.vm(3).Work), Action: WorkWithdraw, Reason: "too slow"})
+			l.report("h1", said{vm: 2, power: PowerOff, refused: inc(1)}, said{vm: 3, power: PowerOff, refused: inc(2)})
+			l.ok(l.place(2, "h2"))
+			l.ok(l.place(3, "h3"))
+			l.report("h2", said{vm: 2, power: PowerOn, reason: ReasonBooted, inc: inc(2)})
+			l.report("h3", said{vm: 3, power: PowerOn, reason: ReasonBooted, inc: inc(3)})
+			return l
+		},
 		"vm-trouble": func() *lab { // crashes, migrations and copies behind our back, operators
 			l := fleet(t, 3, 4)
 			l.report("h1", crashed(1))

@@ -238,6 +238,9 @@ type Host struct {
 	Orders   []*Order
 	Assigned uint64 // index of the last change an agent must be told
 	VMs      []*VM
+	// Stalled: a VM here may be paused on an I/O error (S18). It follows from
+	// VMs and spares the leader to look at all of them.
+	Stalled bool
 }
 
 // Label returns the value of a label, "" when it is not set.

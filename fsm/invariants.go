@@ -68,6 +68,7 @@ func (c *checker) hosts() {
 		c.lease(h)
 		c.orders(h)
 		for i, v := range h.VMs {
+			c.must(h.Stalled || !v.Stalled(), "S18", "VM %s is paused on an I/O error, and host %s does not say so", v.Name, id)
 			c.must(i == 0 || lessVM(h.VMs[i-1].ID, v.ID), "S2", "the VMs of host %s are out of order at %s", id, v.ID)
 			c.vm(h, v)
 		}
@@ -165,8 +166,10 @@ func (c *checker) orders(h *Host) {
 			if owned {
 				c.must(o.Incarnation <= v.Incarnation, "S6", "host %s is told to destroy %s up to incarnation %s, which was never granted", h.ID, o.Name, o.Incarnation)
 			}
+		case OrderResume:
+			c.must(owned && o.Incarnation == v.Incarnation, "S18", "host %s is told to resume %s, which it does not own at incarnation %s", h.ID, o.Name, o.Incarnation)
 		default:
-			c.must(o.Kind == OrderResume, "S4", "host %s has an order of kind %d", h.ID, o.Kind)
+			c.must(false, "S4", "host %s has an order of kind %d", h.ID, o.Kind)
 		}
 	}
 }
@@ -233,7 +236,7 @@ func (c *checker) allWork() {
 	for id, w := range c.s.work.all() {
 		c.minted(uint64(id), "work")
 		c.must(w.ID == id, "ids", "work %d stands under the id %d", w.ID, id)
-		c.must(w.Type >= WorkHA && w.Type <= WorkDestroy && w.Step >= Scheduled && w.Step <= Error && w.Cause >= CauseHostDown && w.Cause <= CauseHostShutdown,
+		c.must(w.Type >= WorkHA && w.Type <= WorkDestroy && w.Step >= Scheduled && w.Step <= Error && w.Cause >= CauseHostDown && w.Cause <= CauseStorage,
 			"work", "work %d has type %d, step %d, cause %d", id, w.Type, w.Step, w.Cause)
 		c.must(w.Created <= w.Updated && w.Index <= c.s.Index, "work", "work %d was changed before it was made, or after now", id)
 		c.past(w.Updated, fmt.Sprintf("change of work %d", id))

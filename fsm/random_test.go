@@ -270,6 +270,13 @@ func (c chooser) command(s *State) proto.Message {
 	case 31:
 		return &logpb.VMControl{Vm: idBytes(n), Action: uint32(c(5))}
 	case 32:
+		if c.odds(2) {
+			x := &logpb.VMStorage{Vm: idBytes(n), Incarnation: uint64(inc(1)), Action: uint32(1 + c(3)), Reason: "an I/O error"}
+			if v, _ := s.VM(testVM(n)); v != nil && !c.odds(5) {
+				x.Incarnation = uint64(v.Incarnation)
+			}
+			return x
+		}
 		return &logpb.VMReleased{Vm: idBytes(n), Work: work, Reason: "nobody has it"}
 	case 33, 34:
 		p := &logpb.Place{}

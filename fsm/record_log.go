@@ -78,6 +78,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 	for _, v := range p.Vms {
 		h.VMs = append(h.VMs, vmFromLog(x, v))
 	}
+	h.Stalled = stalled(h.VMs)
 	return h
 }
 

@@ -58,11 +58,12 @@ const (
 	CauseShutdown // of an "always" VM
 	CauseOperator
 	CauseHostShutdown
+	CauseStorage // paused on an I/O error, and its host does not get the storage back
 )
 
 func (c Cause) String() string {
 	return name(int(c), "", "host down", "host rebooted", "crashed", "missing", "migrated away",
-		"self-fenced", "shut down", "operator", "host shut down")
+		"self-fenced", "shut down", "operator", "host shut down", "storage lost")
 }
 
 // Tried counts the failed starts on one host.

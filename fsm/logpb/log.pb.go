@@ -63,6 +63,7 @@ type Command struct {
 	//	*Command_VmProtect
 	//	*Command_VmControl
 	//	*Command_VmReleased
+	//	*Command_VmStorage
 	//	*Command_Place
 	//	*Command_WorkUpdate
 	//	*Command_AlertUpdate
@@ -370,6 +371,15 @@ func (x *Command) GetVmReleased() *VMReleased {
 	return nil
 }
 
+func (x *Command) GetVmStorage() *VMStorage {
+	if x != nil {
+		if x, ok := x.Body.(*Command_VmStorage); ok {
+			return x.VmStorage
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetPlace() *Place {
 	if x != nil {
 		if x, ok := x.Body.(*Command_Place); ok {
@@ -505,6 +515,10 @@ type Command_VmReleased struct {
 	VmReleased *VMReleased `protobuf:"bytes,43,opt,name=vm_released,json=vmReleased,proto3,oneof"`
 }
 
+type Command_VmStorage struct {
+	VmStorage *VMStorage `protobuf:"bytes,44,opt,name=vm_storage,json=vmStorage,proto3,oneof"`
+}
+
 type Command_Place struct {
 	Place *Place `protobuf:"bytes,50,opt,name=place,proto3,oneof"`
 }
@@ -568,6 +582,8 @@ func (*Command_VmProtect) isCommand_Body() {}
 func (*Command_VmControl) isCommand_Body() {}
 
 func (*Command_VmReleased) isCommand_Body() {}
+
+func (*Command_VmStorage) isCommand_Body() {}
 
 func (*Command_Place) isCommand_Body() {}
 
@@ -3416,6 +3432,75 @@ func (x *VMReleased) GetReason() string {
 	return ""
 }
 
+// VMStorage is what is done about a VM that is paused on an I/O error (S18).
+type VMStorage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vm            []byte                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // decided about; another one is not touched
+	Action        uint32                 `protobuf:"varint,3,opt,name=action,proto3" json:"action,omitempty"`           // 1 resume: its storage is back 2 give up: another host sees it
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VMStorage) Reset() {
+	*x = VMStorage{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VMStorage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VMStorage) ProtoMessage() {}
+
+func (x *VMStorage) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VMStorage.ProtoReflect.Descriptor instead.
+func (*VMStorage) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *VMStorage) GetVm() []byte {
+	if x != nil {
+		return x.Vm
+	}
+	return nil
+}
+
+func (x *VMStorage) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *VMStorage) GetAction() uint32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *VMStorage) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type Place struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Placements    []*WorkPlacement       `protobuf:"bytes,1,rep,name=placements,proto3" json:"placements,omitempty"`
@@ -3425,7 +3510,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3437,7 +3522,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3450,7 +3535,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Place) GetPlacements() []*WorkPlacement {
@@ -3472,7 +3557,7 @@ type WorkPlacement struct {
 
 func (x *WorkPlacement) Reset() {
 	*x = WorkPlacement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3484,7 +3569,7 @@ func (x *WorkPlacement) String() string {
 func (*WorkPlacement) ProtoMessage() {}
 
 func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3497,7 +3582,7 @@ func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkPlacement.ProtoReflect.Descriptor instead.
 func (*WorkPlacement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *WorkPlacement) GetWork() uint64 {
@@ -3540,7 +3625,7 @@ type WorkUpdate struct {
 
 func (x *WorkUpdate) Reset() {
 	*x = WorkUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3552,7 +3637,7 @@ func (x *WorkUpdate) String() string {
 func (*WorkUpdate) ProtoMessage() {}
 
 func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3565,7 +3650,7 @@ func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkUpdate.ProtoReflect.Descriptor instead.
 func (*WorkUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *WorkUpdate) GetWork() uint64 {
@@ -3606,7 +3691,7 @@ type AlertUpdate struct {
 
 func (x *AlertUpdate) Reset() {
 	*x = AlertUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3618,7 +3703,7 @@ func (x *AlertUpdate) String() string {
 func (*AlertUpdate) ProtoMessage() {}
 
 func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3631,7 +3716,7 @@ func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertUpdate.ProtoReflect.Descriptor instead.
 func (*AlertUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AlertUpdate) GetId() uint64 {
@@ -3666,7 +3751,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3678,7 +3763,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3691,7 +3776,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -3832,7 +3917,7 @@ type MetaRecord struct {
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3844,7 +3929,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3857,7 +3942,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -3977,7 +4062,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3989,7 +4074,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4002,7 +4087,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -4121,7 +4206,7 @@ type HostRecord struct {
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4133,7 +4218,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4146,7 +4231,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *HostRecord) GetId() string {
@@ -4379,7 +4464,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4391,7 +4476,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4404,7 +4489,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -4458,7 +4543,7 @@ type OrderRecord struct {
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4470,7 +4555,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4483,7 +4568,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -4564,7 +4649,7 @@ type VMRecord struct {
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4576,7 +4661,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4589,7 +4674,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -4718,7 +4803,7 @@ type WorkRecord struct {
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4730,7 +4815,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4743,7 +4828,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -4896,7 +4981,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4908,7 +4993,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4921,7 +5006,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Tried) GetHost() string {
@@ -4958,7 +5043,7 @@ type AlertRecord struct {
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4970,7 +5055,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4983,7 +5068,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -5086,7 +5171,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5098,7 +5183,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5111,7 +5196,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -5180,7 +5265,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5192,7 +5277,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5205,7 +5290,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -5226,7 +5311,7 @@ var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xb8\x0e\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xf2\x0e\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -5269,7 +5354,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
 	"vm_control\x18* \x01(\v2\x17.lifeboat.log.VMControlH\x00R\tvmControl\x12;\n" +
 	"\vvm_released\x18+ \x01(\v2\x18.lifeboat.log.VMReleasedH\x00R\n" +
-	"vmReleased\x12+\n" +
+	"vmReleased\x128\n" +
+	"\n" +
+	"vm_storage\x18, \x01(\v2\x17.lifeboat.log.VMStorageH\x00R\tvmStorage\x12+\n" +
 	"\x05place\x182 \x01(\v2\x13.lifeboat.log.PlaceH\x00R\x05place\x12;\n" +
 	"\vwork_update\x183 \x01(\v2\x18.lifeboat.log.WorkUpdateH\x00R\n" +
 	"workUpdate\x12>\n" +
@@ -5508,7 +5595,12 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"VMReleased\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x12\x12\n" +
 	"\x04work\x18\x02 \x01(\x04R\x04work\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"D\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"m\n" +
+	"\tVMStorage\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\fR\x02vm\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\rR\x06action\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"D\n" +
 	"\x05Place\x12;\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x1b.lifeboat.log.WorkPlacementR\n" +
@@ -5711,7 +5803,7 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),         // 0: lifeboat.log.Command
 	(*ClusterInit)(nil),     // 1: lifeboat.log.ClusterInit
@@ -5755,22 +5847,23 @@ var file_fsm_logpb_log_proto_goTypes = []any{
 	(*VMProtect)(nil),       // 39: lifeboat.log.VMProtect
 	(*VMControl)(nil),       // 40: lifeboat.log.VMControl
 	(*VMReleased)(nil),      // 41: lifeboat.log.VMReleased
-	(*Place)(nil),           // 42: lifeboat.log.Place
-	(*WorkPlacement)(nil),   // 43: lifeboat.log.WorkPlacement
-	(*WorkUpdate)(nil),      // 44: lifeboat.log.WorkUpdate
-	(*AlertUpdate)(nil),     // 45: lifeboat.log.AlertUpdate
-	(*Record)(nil),          // 46: lifeboat.log.Record
-	(*MetaRecord)(nil),      // 47: lifeboat.log.MetaRecord
-	(*NodeRecord)(nil),      // 48: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),      // 49: lifeboat.log.HostRecord
-	(*AttemptRecord)(nil),   // 50: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),     // 51: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),        // 52: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),      // 53: lifeboat.log.WorkRecord
-	(*Tried)(nil),           // 54: lifeboat.log.Tried
-	(*AlertRecord)(nil),     // 55: lifeboat.log.AlertRecord
-	(*EventRecord)(nil),     // 56: lifeboat.log.EventRecord
-	(*EndRecord)(nil),       // 57: lifeboat.log.EndRecord
+	(*VMStorage)(nil),       // 42: lifeboat.log.VMStorage
+	(*Place)(nil),           // 43: lifeboat.log.Place
+	(*WorkPlacement)(nil),   // 44: lifeboat.log.WorkPlacement
+	(*WorkUpdate)(nil),      // 45: lifeboat.log.WorkUpdate
+	(*AlertUpdate)(nil),     // 46: lifeboat.log.AlertUpdate
+	(*Record)(nil),          // 47: lifeboat.log.Record
+	(*MetaRecord)(nil),      // 48: lifeboat.log.MetaRecord
+	(*NodeRecord)(nil),      // 49: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),      // 50: lifeboat.log.HostRecord
+	(*AttemptRecord)(nil),   // 51: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),     // 52: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),        // 53: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),      // 54: lifeboat.log.WorkRecord
+	(*Tried)(nil),           // 55: lifeboat.log.Tried
+	(*AlertRecord)(nil),     // 56: lifeboat.log.AlertRecord
+	(*EventRecord)(nil),     // 57: lifeboat.log.EventRecord
+	(*EndRecord)(nil),       // 58: lifeboat.log.EndRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
 	1,  // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
@@ -5799,55 +5892,56 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	39, // 23: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
 	40, // 24: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
 	41, // 25: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
-	42, // 26: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
-	44, // 27: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
-	45, // 28: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
-	5,  // 29: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	9,  // 30: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	10, // 31: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	12, // 32: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	11, // 33: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	14, // 34: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	15, // 35: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	17, // 36: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	14, // 37: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	12, // 38: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	19, // 39: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	26, // 40: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	27, // 41: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	5,  // 42: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	32, // 43: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	35, // 44: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	37, // 45: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	36, // 46: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	37, // 47: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	43, // 48: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	47, // 49: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	48, // 50: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	49, // 51: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	53, // 52: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	55, // 53: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	56, // 54: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	57, // 55: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	5,  // 56: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	34, // 57: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	12, // 58: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	11, // 59: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	30, // 60: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	32, // 61: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	19, // 62: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	50, // 63: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	26, // 64: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	51, // 65: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	52, // 66: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	36, // 67: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	37, // 68: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	54, // 69: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	70, // [70:70] is the sub-list for method output_type
-	70, // [70:70] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	42, // 26: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
+	43, // 27: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
+	45, // 28: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
+	46, // 29: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
+	5,  // 30: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	9,  // 31: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	10, // 32: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	12, // 33: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	11, // 34: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	14, // 35: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	15, // 36: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	17, // 37: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	14, // 38: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	12, // 39: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	19, // 40: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	26, // 41: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	27, // 42: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	5,  // 43: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	32, // 44: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	35, // 45: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	37, // 46: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	36, // 47: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	37, // 48: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	44, // 49: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	48, // 50: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	49, // 51: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	50, // 52: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	54, // 53: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	56, // 54: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	57, // 55: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	58, // 56: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	5,  // 57: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	34, // 58: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	12, // 59: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	11, // 60: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	30, // 61: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	32, // 62: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	19, // 63: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	51, // 64: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	26, // 65: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	52, // 66: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	53, // 67: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	36, // 68: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	37, // 69: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	55, // 70: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	71, // [71:71] is the sub-list for method output_type
+	71, // [71:71] is the sub-list for method input_type
+	71, // [71:71] is the sub-list for extension type_name
+	71, // [71:71] is the sub-list for extension extendee
+	0,  // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -5882,12 +5976,13 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_VmProtect)(nil),
 		(*Command_VmControl)(nil),
 		(*Command_VmReleased)(nil),
+		(*Command_VmStorage)(nil),
 		(*Command_Place)(nil),
 		(*Command_WorkUpdate)(nil),
 		(*Command_AlertUpdate)(nil),
 	}
 	file_fsm_logpb_log_proto_msgTypes[37].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[46].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[47].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
@@ -5902,7 +5997,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   58,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
