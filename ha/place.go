@@ -12,11 +12,11 @@ import (
 
 // placer chooses hosts under budgets. What it gave away in this run counts.
 type placer struct {
-	d      *decision
-	hosts  []*room
-	left   int // starts the cluster may still begin
-	byHost map[fsm.HostID]*room
-	fit    []*room // of the last search
+	d     *decision
+	rooms []room // in natural order of their names
+	at    map[fsm.HostID]int
+	left  int                     // starts the cluster may still begin
+	kinds map[*fsm.Shape][]string // what each room lacks of what VMs of this shape need
 }
 
 // room is what a host still has.
@@ -25,7 +25,9 @@ type room struct {
 	no     string // why it takes nothing; "" = it may
 	starts int    // start orders that stand
 	vms    int    // VMs that run, start or may run there
-	free   uint64 // bytes of memory
+	total  uint64 // bytes of memory
+	free   uint64
+	busy   bool // orders to remove something stand
 }
 
 // placer is built when the first VM waits: most runs have none.
@@ -33,36 +35,50 @@ func (d *decision) placer() *placer {
 	if d.room != nil {
 		return d.room
 	}
-	p := &placer{d: d, left: d.p.StartsPerCluster, byHost: map[fsm.HostID]*room{}}
+	n := d.s.CountHosts()
+	p := &placer{d: d, left: d.p.StartsPerCluster, rooms: make([]room, 0, n), at: make(map[fsm.HostID]int, n), kinds: map[*fsm.Shape][]string{}}
 	for _, h := range d.s.Hosts() {
-		r := &room{h: h, no: d.takesNothing(h)}
-		p.hosts = append(p.hosts, r)
-		p.byHost[h.ID] = r
-		if h.Status != fsm.Up {
-			continue // what it was told to start starts elsewhere or not at all
-		}
-		for _, o := range h.Orders {
-			if o.Kind == fsm.OrderStart {
-				r.starts++
-				p.left--
-			}
-		}
-		if r.no != "" {
-			continue
-		}
-		used := uint64(0)
-		for _, v := range h.VMs {
-			if v.Occupies() {
-				r.vms++
-				if v.Spec != nil {
-					used += v.Spec.MemoryBytes
+		r := room{h: h, no: d.takesNothing(h)}
+		if h.Status == fsm.Up { // else what it was told to start starts elsewhere or not at all
+			for _, o := range h.Orders {
+				switch o.Kind {
+				case fsm.OrderStart:
+					r.starts++
+					p.left--
+				case fsm.OrderDestroy:
+					r.busy = true
 				}
 			}
 		}
-		r.free = h.Inventory.MemoryBytes - min(used, h.Inventory.MemoryBytes)
+		if r.no == "" {
+			r.measure()
+		}
+		p.rooms = append(p.rooms, r)
+	}
+	byName := func(a, b room) int { return natural(string(a.h.ID), string(b.h.ID)) }
+	if !slices.IsSortedFunc(p.rooms, byName) {
+		slices.SortFunc(p.rooms, byName)
+	}
+	for i := range p.rooms {
+		p.at[p.rooms[i].h.ID] = i
 	}
 	d.room = p
 	return p
+}
+
+// measure counts what is used.
+func (r *room) measure() {
+	used := uint64(0)
+	for _, v := range r.h.VMs {
+		if v.Occupies() {
+			r.vms++
+			if v.Spec != nil {
+				used += v.Spec.MemoryBytes
+			}
+		}
+	}
+	r.total = r.h.Inventory.MemoryBytes
+	r.free = r.total - min(used, r.total)
 }
 
 // takesNothing says why no VM is started on a host.
@@ -88,18 +104,17 @@ func (d *decision) takesNothing(h *fsm.Host) string {
 // place finds a host and takes the room there. why says why that one, or why
 // none; full: a budget is spent, and it is only a matter of time.
 func (p *placer) place(j job) (t *fsm.Host, why string, full bool) {
-	t, why, full = p.find(j)
-	if t == nil {
+	r, why, full := p.find(j)
+	if r == nil {
 		return nil, why, full
 	}
-	r := p.byHost[t.ID]
 	r.starts++
 	p.left--
-	if !j.counted(t) {
+	if !j.counted(r.h) {
 		r.vms++
 		r.free -= min(r.free, j.vm.Spec.MemoryBytes)
 	}
-	return t, why, false
+	return r.h, why, false
 }
 
 // counted reports whether the VM is counted among those of a host already.
@@ -108,56 +123,75 @@ func (j job) counted(h *fsm.Host) bool {
 }
 
 // find is place without taking.
-func (p *placer) find(j job) (t *fsm.Host, why string, full bool) {
+func (p *placer) find(j job) (best *room, why string, full bool) {
 	if j.vm.Spec == nil || len(j.vm.Spec.Definition()) == 0 {
 		return nil, "its definition has never been read", false
 	}
-	fit := p.fit[:0]
-	var no refusals
-	for _, r := range p.hosts {
-		switch why := p.refuses(r, j); {
-		case why != "":
-			no.add(why, r.h.ID)
+	lacks := p.lacking(j.vm.Spec)
+	home := &p.rooms[p.at[j.owner.ID]]
+	fit := 0
+	for i := range p.rooms {
+		r := &p.rooms[i]
+		switch {
+		case p.refuses(r, j, lacks[i]) != "":
 		case r.starts >= p.d.p.StartsPerHost:
 			full = true
 		default:
-			fit = append(fit, r)
+			if fit++; best == nil || p.prefers(r, best, home, j) {
+				best = r
+			}
 		}
 	}
-	p.fit = fit // the next one uses its memory
-	if len(fit) == 0 {
+	switch {
+	case best == nil:
+		var no refusals
+		for i := range p.rooms {
+			if why := p.refuses(&p.rooms[i], j, lacks[i]); why != "" {
+				no.add(why, p.rooms[i].h.ID)
+			}
+		}
 		return nil, no.String(), full
-	}
-	if p.left <= 0 {
+	case p.left <= 0:
 		return nil, "the cluster's budget of starts is spent", true
+	case best == home:
+		return best, "restarted in place", false
 	}
-	if i := slices.IndexFunc(fit, func(r *room) bool { return r.h.ID == j.owner.ID }); i >= 0 {
-		// refuses says no as soon as its own limit of restarts is spent.
-		return fit[i].h, "restarted in place", false
-	}
-	best := slices.MinFunc(fit, p.order(j))
-	return best.h, p.why(best, len(fit)), false
+	return best, p.why(best, fit), false
 }
 
-// order compares hosts by the placement policy; ties go by name, h2 before h10.
-func (p *placer) order(j job) func(a, b *room) int {
-	share := func(r *room) float64 {
-		return float64(r.free) / float64(max(r.h.Inventory.MemoryBytes, 1))
+// prefers reports whether a is to be taken rather than b. The VM's own host is
+// preferred until its own limit of restarts is spent (see refuses), and is the
+// last choice where the VM lost its storage.
+func (p *placer) prefers(a, b, home *room, j job) bool {
+	if a == home || b == home {
+		lost := j.work.Cause == fsm.CauseStorage && j.work.From == home.h.ID
+		return (a == home) != lost
 	}
-	return func(a, b *room) int {
-		tried := cmp.Compare(j.work.TriedOn(a.h.ID), j.work.TriedOn(b.h.ID))
-		var c int
-		switch p.d.p.Placement {
-		case "spread":
-			c = cmp.Compare(share(b), share(a))
-		case "pack":
-			c = cmp.Compare(share(a), share(b))
-		default:
-			c = cmp.Or(cmp.Compare(a.vms, b.vms), cmp.Compare(share(b), share(a)))
-		}
-		return cmp.Or(tried, c, natural(string(a.h.ID), string(b.h.ID)))
-	}
+	return p.better(a, b, j)
 }
+
+// better compares two hosts by the placement policy. Of equal ones the first by
+// name is taken.
+func (p *placer) better(a, b *room, j job) bool {
+	if len(j.work.Tried) > 0 {
+		if x, y := j.work.TriedOn(a.h.ID), j.work.TriedOn(b.h.ID); x != y {
+			return x < y
+		}
+	}
+	switch p.d.p.Placement {
+	case "spread":
+		return a.share() > b.share()
+	case "pack":
+		return a.share() < b.share()
+	}
+	if a.vms != b.vms {
+		return a.vms < b.vms
+	}
+	return a.share() > b.share()
+}
+
+// share is the part of the memory that is free.
+func (r *room) share() float64 { return float64(r.free) / float64(max(r.total, 1)) }
 
 func (p *placer) why(r *room, fit int) string {
 	var first string
@@ -172,53 +206,84 @@ func (p *placer) why(r *room, fit int) string {
 	return fmt.Sprintf("%s of %d hosts that can take it", first, fit)
 }
 
-// refuses says why a host cannot start a VM; "" means it can.
-func (p *placer) refuses(r *room, j job) string {
-	v, h := j.vm, r.h
-	here := h.ID == j.owner.ID
-	restarts, _ := p.d.p.Limits(v)
-	switch {
-	case r.no != "":
+// refuses says why a host cannot start a VM; "" means it can. lacks is what it
+// lacks as another host than the VM's own.
+func (p *placer) refuses(r *room, j job, lacks string) string {
+	if r.no != "" {
 		return r.no
+	}
+	v, here := j.vm, r.h.ID == j.owner.ID
+	switch {
 	case !here && !j.gone:
-		return fmt.Sprintf("it may still be on host %s", j.owner.ID)
+		return fmt.Sprintf("it may still be on host %s", j.owner.ID) // S2
 	case here && !j.gone && v.Power != fsm.PowerOff:
 		return "it is not known to be off there"
-	case j.work.TriedOn(h.ID) > restarts:
-		return fmt.Sprintf("%d starts failed there", j.work.TriedOn(h.ID))
-	}
-	if removing(h, v) {
+	case r.busy && removing(r.h, v):
 		return "an older copy is still being removed there"
 	}
-	if !here && len(v.Spec.Local) > 0 {
+	if len(j.work.Tried) > 0 {
+		tried := j.work.TriedOn(r.h.ID)
+		if restarts, _ := p.d.p.Limits(v); tried > restarts {
+			return fmt.Sprintf("%d starts failed there", tried)
+		}
+	}
+	switch {
+	case here:
+		lacks = broken(r.h.Inventory, v.Spec.Disks())
+	case len(v.Spec.Local) > 0:
 		return "the VM is bound to its host: " + strings.Join(v.Spec.Local, ", ")
 	}
-	if no := lacks(h.Inventory, v.Spec, here); no != "" {
-		return no
+	if lacks != "" {
+		return lacks
 	}
-	if !j.counted(h) && v.Spec.MemoryBytes > r.free {
+	if v.Spec.MemoryBytes > r.free && !j.counted(r.h) {
 		return fmt.Sprintf("less than %d MiB of memory free", v.Spec.MemoryBytes>>20)
 	}
 	return ""
 }
 
-// lacks says what a VM needs and a host does not have. Its own host has had it
-// all; only what is known to be broken there counts.
-func lacks(inv *fsm.Inventory, s *fsm.Spec, here bool) string {
-	for _, disk := range s.Disks() {
+// lacking is what each room lacks of what a VM needs, memory apart. VMs are of
+// a few shapes.
+func (p *placer) lacking(s *fsm.Spec) []string {
+	if l, ok := p.kinds[s.Shape]; ok {
+		return l
+	}
+	l := make([]string, len(p.rooms))
+	disks := s.Disks()
+	for i := range p.rooms {
+		if p.rooms[i].no == "" {
+			l[i] = lacks(p.rooms[i].h.Inventory, s.Shape, disks)
+		}
+	}
+	p.kinds[s.Shape] = l
+	return l
+}
+
+// broken says what a VM's own host, which has had it all, has lost.
+func broken(inv *fsm.Inventory, disks []fsm.Disk) string {
+	for _, disk := range disks {
 		if disk.Network || disk.Storage == "" {
 			continue
 		}
-		i := slices.IndexFunc(inv.Storages, func(x fsm.Storage) bool { return x.ID == disk.Storage })
-		switch {
-		case i < 0 && !here:
-			return "no storage " + disk.Storage
-		case i >= 0 && !inv.Storages[i].Up:
+		if slices.ContainsFunc(inv.Storages, func(x fsm.Storage) bool { return x.ID == disk.Storage && !x.Up }) {
 			return "storage " + disk.Storage + " is not reached"
 		}
 	}
-	if here {
-		return ""
+	return ""
+}
+
+// lacks says what a VM needs and a host does not have.
+func lacks(inv *fsm.Inventory, s *fsm.Shape, disks []fsm.Disk) string {
+	if no := broken(inv, disks); no != "" {
+		return no
+	}
+	for _, disk := range disks {
+		if disk.Network || disk.Storage == "" {
+			continue
+		}
+		if !slices.ContainsFunc(inv.Storages, func(x fsm.Storage) bool { return x.ID == disk.Storage }) {
+			return "no storage " + disk.Storage
+		}
 	}
 	for _, n := range s.Networks {
 		if !slices.Contains(inv.Networks, n) {

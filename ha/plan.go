@@ -61,6 +61,8 @@ type decision struct {
 	room   *placer             // nil until somebody waits
 	living []fsm.HostID        // see peers
 	report *reported           // see missing
+
+	stalled []*fsm.Host // see storage
 }
 
 // look is a host that needs a closer look.
@@ -79,6 +81,7 @@ func Decide(s *fsm.State, soft *Soft, now Now) Plan {
 		d.host(l.h, l.c)
 	}
 	d.work()
+	d.storage()
 	return d.plan
 }
 
@@ -91,6 +94,9 @@ func (d *decision) survey() []look {
 		c := d.contact(h)
 		if h.Status == fsm.Up && !d.silent(c) {
 			d.wake(max(c.Heard, d.soft.Since) + after)
+			if h.Stalled {
+				d.stalled = append(d.stalled, h)
+			}
 			continue
 		}
 		closer = append(closer, look{h, c})

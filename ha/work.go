@@ -107,8 +107,11 @@ func waits(w *fsm.Work) bool { return w.Reason == disarmed || strings.HasPrefix(
 
 // removing reports whether a host has yet to say that it refuses what it holds
 // of a VM (S4).
-func removing(h *fsm.Host, v *fsm.VM) bool {
-	return slices.ContainsFunc(h.Orders, func(o *fsm.Order) bool { return o.VM == v.ID && o.Kind == fsm.OrderDestroy })
+func removing(h *fsm.Host, v *fsm.VM) bool { return ordered(h, v, fsm.OrderDestroy) }
+
+// ordered reports whether an order of a kind about a VM stands.
+func ordered(h *fsm.Host, v *fsm.VM, kind fsm.OrderKind) bool {
+	return slices.ContainsFunc(h.Orders, func(o *fsm.Order) bool { return o.VM == v.ID && o.Kind == kind })
 }
 
 // elsewhere reports whether a host other than its owner could start the VM if
@@ -116,7 +119,7 @@ func removing(h *fsm.Host, v *fsm.VM) bool {
 func (d *decision) elsewhere(j job) bool {
 	j.gone = true
 	t, _, full := d.placer().find(j)
-	return (t != nil && t.ID != j.owner.ID) || full
+	return (t != nil && t.h.ID != j.owner.ID) || full
 }
 
 // wait commits what a VM waits for, when that is news, and not more often than
