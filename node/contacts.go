@@ -16,6 +16,9 @@ type contacts struct {
 	since  time.Duration // without a gap since
 	proven time.Duration // proposal of the newest committed canary; -1 = none
 	hosts  map[fsm.HostID]*contact
+	// knocked is when a host last asked to register: decide may see its new
+	// epoch before the answer to that has been noted.
+	knocked map[fsm.HostID]time.Duration
 }
 
 // contact is one host in this term. Fields are guarded by contacts.mu, but for
@@ -59,7 +62,7 @@ type parked struct {
 const maxMarks = 64
 
 func newContacts() *contacts {
-	return &contacts{proven: -1, hosts: map[fsm.HostID]*contact{}}
+	return &contacts{proven: -1, hosts: map[fsm.HostID]*contact{}, knocked: map[fsm.HostID]time.Duration{}}
 }
 
 // of returns the contact of a host, made anew when the epoch is another.
@@ -79,6 +82,13 @@ func (c *contacts) ofLocked(id fsm.HostID, epoch uint64) *contact {
 		c.hosts[id] = x
 	}
 	return x
+}
+
+// knock notes that a host asks to register.
+func (c *contacts) knock(id fsm.HostID, at time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.knocked[id] = max(at, 1)
 }
 
 // touch notes that a request arrived.
@@ -139,6 +149,11 @@ func (c *contacts) soft() *ha.Soft {
 			f := *x.fence
 			h.Fence = &f
 		}
+		s.Hosts[id] = h
+	}
+	for id, at := range c.knocked {
+		h := s.Hosts[id]
+		h.Knocked = at
 		s.Hosts[id] = h
 	}
 	return s
