@@ -15,6 +15,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
 	"lifeboat/fence"
@@ -55,7 +56,8 @@ type testNode struct {
 	cfg   Config
 	creds *transport.Credentials
 	// Faults of the next start.
-	faults faults
+	faults   faults
+	registry *prometheus.Registry
 
 	n    *Node // of the newest run; nil = never ran
 	stop context.CancelFunc
@@ -282,7 +284,7 @@ func (n *testNode) start() {
 			Log: n.w.log.Named(n.id), Creds: n.creds, Version: "test",
 			Fences: fence.NewRegistry(n.w.bmcKind(n.id)),
 			Listen: func(_ context.Context, addr string) (net.Listener, error) { return n.w.net.Listen(addr) },
-			Dial:   transport.DialFunc(n.w.net.Dialer(n.id)), started: func(x *Node) { started <- x }, faults: n.faults,
+			Dial:   transport.DialFunc(n.w.net.Dialer(n.id)), started: func(x *Node) { started <- x }, faults: n.faults, Registry: n.registry,
 		})
 		failed <- err
 		done <- err

@@ -26,6 +26,17 @@ func (n *Node) serveHealth(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", n.cfg.HTTPListen, err)
 	}
+	srv := &http.Server{Handler: n.health(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, WriteTimeout: 30 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", n.cfg.HTTPListen, err)
+	}
+	return nil
+}
+
+// health answers monitoring.
+func (n *Node) health() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
@@ -37,13 +48,7 @@ func (n *Node) serveHealth(ctx context.Context) error {
 		_, _ = fmt.Fprintln(w, "ok")
 	})
 	mux.HandleFunc("GET /leader", n.showLeader)
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, WriteTimeout: 30 * time.Second}
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stop()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve %s: %w", n.cfg.HTTPListen, err)
-	}
-	return nil
+	return mux
 }
 
 // notReady says why a load balancer should send nothing here; "" = it should.

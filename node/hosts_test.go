@@ -48,6 +48,15 @@ type testDog struct {
 	timer *time.Timer
 	bite  func()
 	bites int
+	lost  bool
+}
+
+// lose breaks the watchdog for good.
+func (d *testDog) lose() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.disarm()
+	d.lost = true
 }
 
 func (d *testDog) Kind() lifeboatv1.WatchdogKind {
@@ -58,6 +67,9 @@ func (d *testDog) Arm(bound time.Duration) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.disarm()
+	if d.lost {
+		return errors.New("it is broken")
+	}
 	d.bound = bound
 	d.timer = time.AfterFunc(bound, func() {
 		d.mu.Lock()
