@@ -51,7 +51,7 @@ const (
 	specTimeout    = 10 * time.Second
 	retryOp        = time.Second // after an operation that failed
 	retryHash      = 5 * time.Second
-	retryInventory = 5 * time.Second  // after an inventory that could not be read, or not wholly
+	retryInventory = 2 * time.Second  // after an inventory that could not be read, or not wholly
 	retryWatch     = 10 * time.Second // after a watchdog that could not be armed
 	quiet          = 5 * time.Second  // a call given up may still happen for this long
 	hashEvery      = time.Minute
