@@ -28,7 +28,7 @@ func TestLyingBMC(t *testing.T) {
 	before := s.look(guests)
 	defer s.watch()()
 	s.must(s.Lab.BMCLie(n))
-	s.must(s.Lab.Freeze(n)) // silent, with power
+	s.must(s.Lab.Isolate(s.ctx, n)) // silent, with power, and nobody can see it
 	e := s.happened(30*time.Second, "HOST.FENCE.FAIL", host(n), "")
 	s.during(5*time.Second, func() { s.never("HOST.FENCED", "VM.START.ORDER") })
 	for g, was := range before {

@@ -166,6 +166,8 @@ func (s *story) heal(levels []string) {
 	s.must(s.WaitHosts(s.ctx, "Up"))
 	if !slices.Equal(levels, s.opts.Levels) {
 		s.must(s.SetLevels(s.ctx, levels...))
+		// An agent lets go of its watchdog a moment after the lease has ended.
+		defer time.Sleep(2 * time.Second)
 	}
 	s.must(s.Ready(s.ctx))
 	s.must(s.settled(s.ctx))
