@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -25,9 +26,11 @@ type DevCmd struct {
 
 // DevRunCmd is 'lifeboat dev run', or just 'lifeboat dev'.
 type DevRunCmd struct {
-	Drill bool   `help:"Kill a host, then the machine of the leader, and check that every VM comes back exactly once."`
-	Dir   string `placeholder:"DIR" help:"Where configurations, logs and data go: a new or empty directory, or one of an earlier run, which is emptied. Left out, one beside the context file."`
-	Keep  bool   `help:"Leave the directory behind. After a failure it always stays."`
+	Drill  bool   `help:"Kill a host, then the machine of the leader, and check that every VM comes back exactly once."`
+	Fence  string `enum:"bmc,lease" default:"bmc" help:"What proves that a host is dead: its power controller, or its self-fence lease."`
+	Result string `placeholder:"FILE" help:"Write the figures of the drill to a file, as JSON."`
+	Dir    string `placeholder:"DIR" help:"Where configurations, logs and data go: a new or empty directory, or one of an earlier run, which is emptied. Left out, one beside the context file."`
+	Keep   bool   `help:"Leave the directory behind. After a failure it always stays."`
 }
 
 // Run is the cluster until a signal ends it, or until the drill is over.
@@ -37,7 +40,7 @@ func (c *DevRunCmd) Run(ctx context.Context, env *cli.Env) (err error) {
 		return fmt.Errorf("find this program: %w", err)
 	}
 	contextFile := cli.DevContextPath(env)
-	o := dev.Options{Program: program, Dir: c.Dir, Runtime: filepath.Dir(contextFile), Keep: c.Keep}
+	o := dev.Options{Program: program, Dir: c.Dir, Runtime: filepath.Dir(contextFile), Keep: c.Keep, Lease: c.Fence == "lease"}
 	if o.Dir == "" {
 		o.Dir = filepath.Join(o.Runtime, "cluster")
 	}
@@ -68,7 +71,11 @@ func (c *DevRunCmd) Run(ctx context.Context, env *cli.Env) (err error) {
 	_, plain := env.LookupEnv("NO_COLOR")
 	to := dev.Teller{Out: env.Stdout, Color: env.Terminal && !plain}
 	if c.Drill {
-		return dev.Drill(running, room, to)
+		figures, err := dev.Drill(running, room, to)
+		if err != nil || c.Result == "" {
+			return err
+		}
+		return writeFigures(c.Result, figures)
 	}
 	err = dev.Play(running, room, to)
 	var signal *cli.Interrupted
@@ -76,6 +83,17 @@ func (c *DevRunCmd) Run(ctx context.Context, env *cli.Env) (err error) {
 		return nil // how it is meant to end
 	}
 	return err
+}
+
+func writeFigures(path string, figures []dev.Figure) error {
+	raw, err := json.MarshalIndent(figures, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode figures: %w", err)
+	}
+	if err := os.WriteFile(path, append(raw, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write figures: %w", err)
+	}
+	return nil
 }
 
 // send asks the running cluster and prints its answer.

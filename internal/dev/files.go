@@ -164,14 +164,21 @@ run_dir: %q
 boot_id_file: %q
 machine_id_file: %q
 probe_addrs: [%q]
-watchdog: {kind: none}
+watchdog: %s
 log: {level: debug}
 `, m.name, m.name, strings.Join(r.addrs(), `", "`), f.Cert, f.Key, f.CA, (&url.URL{Scheme: "mem", Path: r.path(m.name), RawQuery: query.Encode()}).String(),
-		r.path(m.name, "state"), r.path(m.name, "run"), r.path(m.name, "boot-id"), r.path(m.name, "machine-id"), m.door.addr())
+		r.path(m.name, "state"), r.path(m.name, "run"), r.path(m.name, "boot-id"), r.path(m.name, "machine-id"), m.door.addr(), r.watchdog())
 	if m.node != "" {
 		text += "node: " + m.node + "\n"
 	}
 	return write(r.config(m.name), text)
+}
+
+func (r *Room) watchdog() string {
+	if r.opts.Lease {
+		return "{kind: soft, bound: 2s}"
+	}
+	return "{kind: none}"
 }
 
 func write(path, text string) error {

@@ -21,6 +21,7 @@ type Options struct {
 	Dir     string // of the cluster: configuration, logs, data. Made, or emptied
 	Runtime string // of the user: the lock and the socket by which the room is told things
 	Keep    bool   // leave Dir as it is at the end
+	Lease   bool   // hosts have no BMC: their self-fence leases prove their death
 }
 
 // Access is how an operator reaches the cluster.

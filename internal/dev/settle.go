@@ -17,7 +17,7 @@ const lookEvery = 150 * time.Millisecond
 // level, protects every VM, and waits until all of them run and their
 // definitions are in the log. say is told what it waits for, when that changes.
 func (r *Room) Settle(ctx context.Context, say func(string)) error {
-	steps := []func(context.Context) (string, error){r.allUp, r.setFences, r.protectAll, r.allSafe}
+	steps := []func(context.Context) (string, error){r.allUp, r.acceptLeases, r.setFences, r.protectAll, r.allSafe}
 	for _, step := range steps {
 		if err := r.until(ctx, say, step); err != nil {
 			return err
@@ -88,6 +88,15 @@ func (r *Room) allUp(ctx context.Context) (string, error) {
 	return strings.Join(missing, ", ") + " to be Up", nil
 }
 
+// acceptLeases lets the watchdog that these agents have count.
+func (r *Room) acceptLeases(ctx context.Context) (string, error) {
+	if !r.opts.Lease {
+		return "", nil
+	}
+	_, err := ask(ctx, r.cluster, api.SetPolicy, &pb.SetPolicyRequest{Settings: []*pb.Setting{{Key: "accept_soft_watchdog", Value: "true"}}})
+	return "", err
+}
+
 // setFences gives every host its power controller.
 func (r *Room) setFences(ctx context.Context) (string, error) {
 	hosts, err := r.cluster.hosts(ctx)
@@ -102,6 +111,9 @@ func (r *Room) setFences(ctx context.Context) (string, error) {
 		level := &pb.FenceSpec{
 			Driver: "redfish", Address: m.bmc.Address(), User: bmcUser, Password: bmcPassword, Identity: m.uuid,
 			Options: map[string]string{"ca_file": r.path("bmc", m.name+".crt")},
+		}
+		if r.opts.Lease {
+			level = &pb.FenceSpec{Driver: "lease"}
 		}
 		if _, err := ask(ctx, r.cluster, api.SetFence, &pb.SetFenceRequest{Host: h.Id, Levels: []*pb.FenceSpec{level}}); err != nil {
 			return "", err
@@ -141,6 +153,9 @@ func (r *Room) allSafe(ctx context.Context) (string, error) {
 	for _, h := range hosts {
 		if h.Ha != "Available" {
 			return fmt.Sprintf("host %s to be Available (it is %s)", h.Id, h.Ha), nil
+		}
+		if r.opts.Lease && !h.Lease.GetArmed() {
+			return fmt.Sprintf("the lease of host %s", h.Id), nil
 		}
 	}
 	count := func(is func(*pb.VMView) bool) int {
