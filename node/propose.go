@@ -50,7 +50,7 @@ func (t *term) propose(ctx context.Context, actor string, cmd *logpb.Command) (f
 // submit hands a command to Raft without waiting for what becomes of it. It
 // blocks while Raft takes nothing, which is only when the disk has stalled.
 func (t *term) submit(ctx context.Context, actor string, cmd *logpb.Command) (raft.ApplyFuture, error) {
-	cmd.TimeUnixNs = t.node.clock().UnixNano()
+	cmd.TimeUnixNs = t.wall()
 	cmd.Actor = actor
 	cmd.OnlyTerm = t.number
 	data, err := proto.Marshal(cmd)

@@ -120,7 +120,12 @@ func (n *Node) barrier(ctx context.Context) error {
 // mono is the time since the term began, on a monotonic clock.
 func (t *term) mono() time.Duration { return time.Since(t.start) }
 
-func (t *term) now() ha.Now { return ha.Now{Wall: t.node.clock().UnixNano(), Mono: t.mono()} }
+// wall is the time of the log in this term, unix ns: this machine's clock as the
+// term began, carried on by the monotonic one. A clock that jumps while its node
+// leads must not get into the log, or no node with a right one could lead (S21).
+func (t *term) wall() int64 { return t.start.Add(t.node.deps.faults.clock + t.mono()).UnixNano() }
+
+func (t *term) now() ha.Now { return ha.Now{Wall: t.wall(), Mono: t.mono()} }
 
 // again makes decide look at once.
 func (t *term) again() {
