@@ -273,7 +273,7 @@ func (w *World) compare(m *manager, index uint64) {
 // propose appends a command of this term. done is told what became of it.
 func (t *term) propose(actor string, cmd *logpb.Command, done func(fsm.Result, error)) {
 	m := t.m
-	cmd.TimeUnixNs, cmd.Actor, cmd.OnlyTerm = m.clock(), actor, t.number
+	cmd.TimeUnixNs, cmd.Actor, cmd.OnlyTerm = t.wall(), actor, t.number
 	data, err := proto.Marshal(cmd)
 	if err != nil {
 		done(fsm.Result{}, fmt.Errorf("encode command: %w", err))

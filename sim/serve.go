@@ -66,7 +66,7 @@ func failure(err error) response {
 }
 
 func (t *term) register(c *call, req *lifeboatv1.RegisterRequest) {
-	arrived, wall := t.mono(), t.m.clock()
+	arrived, wall := t.mono(), t.wall()
 	var entries entryWriter
 	for _, r := range req.Vms {
 		if entries.full() {
@@ -113,7 +113,7 @@ func (w *World) managerList() []*lifeboatv1.Manager {
 
 // report absorbs one report and answers when there is news, or after a beat.
 func (t *term) report(c *call, req *lifeboatv1.ReportRequest) {
-	arrived, wall := t.mono(), t.m.clock()
+	arrived, wall := t.mono(), t.wall()
 	s := t.state()
 	h, err := known(s, req)
 	if err != nil {

@@ -17,6 +17,7 @@ type term struct {
 	m      *manager
 	number uint64
 	start  time.Duration
+	began  int64 // by this machine's clock then, unix ns
 	over   bool
 
 	since, proven time.Duration // see ha.Soft
@@ -48,7 +49,7 @@ const (
 
 // serveTerm begins when everything earlier terms committed is applied.
 func (m *manager) serveTerm() {
-	t := &term{m: m, number: m.raft.term, start: m.w.now, proven: -1,
+	t := &term{m: m, number: m.raft.term, start: m.w.now, began: m.clock(), proven: -1,
 		hosts: map[fsm.HostID]*contact{}, waiting: map[uint64]func(fsm.Result, error){}, running: map[string]bool{},
 		probes: map[uint64]probeWait{}, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}}
 	m.listening = t
@@ -122,6 +123,10 @@ func (m *manager) endTerm(string) {
 }
 
 func (t *term) mono() time.Duration { return t.m.w.now - t.start }
+
+// wall is the time of the log: a clock that is set during a term does not get
+// into it.
+func (t *term) wall() int64 { return t.began + int64(t.mono()) }
 
 func (t *term) state() *fsm.State { return t.m.machine.State() }
 
@@ -261,7 +266,7 @@ func (t *term) decide() {
 		return
 	}
 	t.listened()
-	plan := ha.Decide(t.state(), t.soft(), ha.Now{Wall: t.m.clock(), Mono: t.mono()})
+	plan := ha.Decide(t.state(), t.soft(), ha.Now{Wall: t.wall(), Mono: t.mono()})
 	if plan.Transfer != "" {
 		t.fail("leadership must go to another node: "+plan.Transfer, false)
 		return
