@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"testing"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -20,7 +19,7 @@ import (
 // decisions, one leader, and boxes that do what a test says. Nothing in it is
 // random.
 type world struct {
-	t     testing.TB
+	t     teller
 	m     *fsm.Machine
 	index uint64
 	now   int64 // unix ns
@@ -58,7 +57,14 @@ type told struct {
 
 const dawn = int64(1_700_000_000_000_000_000)
 
-func newWorld(t testing.TB, boxes ...*box) *world {
+// teller is what a world needs of a *testing.T or *rapid.T.
+type teller interface {
+	Helper()
+	Log(...any)
+	Fatalf(string, ...any)
+}
+
+func newWorld(t teller, boxes ...*box) *world {
 	t.Helper()
 	w := &world{t: t, m: fsm.NewMachine(), now: dawn, commits: true, boxes: map[fsm.HostID]*box{}}
 	w.apply(&logpb.ClusterInit{ClusterId: "c1", FeatureLevel: 1})
