@@ -6,7 +6,7 @@ PKGS    := ./...
 # Staticcheck 2026.2.2, made for Go 1.26 and 1.27. Not in go.mod: it is no part of the program.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build demo test test-race test-lab lab-demo lint generate clean
+.PHONY: help build demo test test-race test-lab lab-demo bench lint generate clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -20,7 +20,7 @@ test-race: ## the same under the race detector
 	CGO_ENABLED=1 go test -race -tags $(TAGS) -timeout 10m $(PKGS)
 
 test-lab: ## real libvirt hosts with real guests, in namespaces; needs root and deploy/lab/install.sh
-	LIFEBOAT_LAB=1 $(GO) test -tags $(TAGS) -count 1 -p 1 -timeout 12m ./internal/lab/... ./internal/labcluster/... ./hypervisor/... ./fence/...
+	LIFEBOAT_LAB=1 $(GO) test -tags $(TAGS) -count 1 -p 1 -timeout 15m ./internal/lab/... ./internal/labcluster/... ./hypervisor/... ./fence/...
 
 lab-demo: ## kill hosts of a lab and watch; needs root
 	deploy/lab/install.sh
@@ -30,6 +30,9 @@ lab-demo: ## kill hosts of a lab and watch; needs root
 
 demo: build ## kill a host, then the machine of the leader, and watch; needs nothing else
 	bin/lifeboat dev --drill
+
+bench: build ## what the documentation promises about speed, measured here; some minutes
+	$(GO) run -tags $(TAGS) ./internal/bench
 
 lint: ## gofmt, vet, staticcheck
 	@bad="$$(gofmt -l $$(git ls-files '*.go'))"; test -z "$$bad" || { printf 'gofmt these:\n%s\n' "$$bad"; exit 1; }
