@@ -25,7 +25,6 @@ type inventoryState struct {
 	// known are the shared storages ever seen by this process: one that is not
 	// listed any more is reported as down instead of not at all.
 	known map[string]*lifeboatv1.Storage
-	names map[string]string // names that the hypervisor gives them, by id
 	now   []hypervisor.Storage
 }
 

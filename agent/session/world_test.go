@@ -23,13 +23,12 @@ type world struct {
 	// Survives a crash of the agent, and of the machine.
 	ledger []byte
 	// Survives a crash of the agent only.
-	held    []byte
-	doms    map[hypervisor.UUID]*dom
-	late    []*late
-	dog     bool
-	dogPet  Instant
-	resets  int
-	saveErr error
+	held   []byte
+	doms   map[hypervisor.UUID]*dom
+	late   []*late
+	dog    bool
+	dogPet Instant
+	resets int
 
 	sess    *Session
 	process int
