@@ -85,7 +85,6 @@ type seen struct {
 	host        int
 	incarnation string
 	boot        string
-	epoch       uint64
 }
 
 // look takes a snapshot of guests that run.
