@@ -36,9 +36,9 @@ func (c *Cluster) Drill(ctx context.Context, out io.Writer) ([]Round, error) {
 	if err != nil {
 		return nil, err
 	}
-	victim := 0 // a host whose machine is not the leader's
-	for n := 1; n <= c.opts.Lab.Hosts && victim == 0; n++ {
-		if n != c.opts.Lab.ManagerOn[leader] {
+	victim := 0 // the busiest host whose machine is not the leader's
+	for n := 1; n <= c.opts.Lab.Hosts; n++ {
+		if n != c.opts.Lab.ManagerOn[leader] && (victim == 0 || len(c.Lab.Guests(n)) > len(c.Lab.Guests(victim))) {
 			victim = n
 		}
 	}
