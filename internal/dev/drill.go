@@ -282,8 +282,11 @@ func (d *drill) comeBack(ctx context.Context) error {
 			return d.unless(ctx, fmt.Errorf("%w: %.0f s after the repair we still wait for %s", ErrDrill, time.Since(d.zero).Seconds(), missing))
 		}
 	}
+	if err := d.follow(ctx); err != nil {
+		return err
+	}
 	d.story.tell(time.Now(), good, "all nodes and hosts are Up again, and every VM runs where it was")
-	return d.follow(ctx)
+	return nil
 }
 
 // table shows what became of the VMs that were lost.
