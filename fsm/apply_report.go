@@ -72,6 +72,23 @@ type reporting struct {
 	*tx
 	host   *Host
 	cloned bool // host.VMs is private
+
+	edited VM   // by owned
+	block  []VM // room for changed VMs
+}
+
+// blockSize changed VMs share an allocation, which lives as long as the last of
+// them.
+const blockSize = 16
+
+// put replaces the i-th VM of the host by a copy of v; more may follow.
+func (p *reporting) put(i int, v *VM, more int) {
+	if len(p.block) == cap(p.block) {
+		p.block = make([]VM, 0, min(1+more, blockSize))
+	}
+	p.own()
+	p.block = append(p.block, *v)
+	p.host.VMs[i] = &p.block[len(p.block)-1]
 }
 
 // flush stores the host.
@@ -97,8 +114,6 @@ func (p *reporting) entries(c *logpb.VMEntries) {
 		return // malformed; the leader never writes this
 	}
 	det := c.Details
-	// block holds the changed VMs of this report in one allocation.
-	block := make([]VM, 0, min(n, len(p.host.VMs)))
 	next := 0 // entries and host.VMs are both sorted: merge
 	for i := range n {
 		e := vmEntry{power: powerFromLog(c.Power[i]), reason: reasonFromLog(c.Reason[i])}
@@ -127,14 +142,12 @@ func (p *reporting) entries(c *logpb.VMEntries) {
 			continue
 		}
 		v := p.host.VMs[at]
-		if !detailed && v.ProtectedBy == Unprotected && v.Incarnation == 0 && v.Work == 0 && cap(block) > len(block) && e.power != PowerReportMissing {
+		if !detailed && v.ProtectedBy == Unprotected && v.Incarnation == 0 && v.Work == 0 && e.power != PowerReportMissing {
 			// The common case: an unprotected VM changed its power state.
 			if e.power == PowerStarting || v.Power == e.power && v.Reason == e.reason {
 				continue
 			}
-			p.own()
-			block = append(block, *v)
-			b := &block[len(block)-1]
+			b := *v
 			if b.Power != e.power {
 				b.Since = p.now
 			}
@@ -142,10 +155,10 @@ func (p *reporting) entries(c *logpb.VMEntries) {
 			if b.Stalled() {
 				p.host.Stalled = true
 			}
-			p.host.VMs[at] = b
+			p.put(at, &b, n-i-1)
 			continue
 		}
-		p.owned(at, &e)
+		p.owned(at, &e, n-i-1)
 	}
 }
 
@@ -170,32 +183,33 @@ func (e *vmEntry) speaks(v *VM) bool {
 	return (e.inc == v.Incarnation || !v.Protected() && v.Work == 0) && e.power != PowerStarting
 }
 
-// owned applies an entry about a VM this host owns; i is its position.
-func (p *reporting) owned(i int, e *vmEntry) {
+// owned applies an entry about a VM this host owns; i is its position, more how
+// many entries follow.
+func (p *reporting) owned(i int, e *vmEntry, more int) {
 	old := p.host.VMs[i]
-	v := *old
+	p.edited = *old
+	v := &p.edited
 	if e.name != "" && e.name != v.Name {
 		p.renameAlerts(v.Name, e.name)
 		v.Name = e.name
 	}
-	p.tombstoned(&v, e)
-	p.failed(&v, e)
-	if e.speaks(&v) {
+	p.tombstoned(v, e)
+	p.failed(v, e)
+	if e.speaks(v) {
 		if e.power == PowerReportMissing {
-			if p.missing(&v) {
+			if p.missing(v) {
 				p.own()
 				p.host.VMs = slices.Delete(p.host.VMs, i, i+1)
 				return
 			}
 		} else {
-			p.power(&v, e)
+			p.power(v, e)
 		}
 	}
-	if v == *old {
+	if *v == *old {
 		return
 	}
-	p.own()
-	p.host.VMs[i] = &v
+	p.put(i, v, more)
 }
 
 // tombstoned is the agent's persisted word that it refuses incarnations up to

@@ -23,11 +23,11 @@ const (
 	benchVMs   = 100 // on each host
 )
 
-// benchID is the id of the i-th VM of a host; ids of a host are sorted.
+// benchID is the id of the i-th VM of a host; ids of a host are sorted, and
+// neighbours among all ids are of different hosts, as with random UUIDs.
 func benchID(host, i int) (id [16]byte) {
-	// Spread like random UUIDs, so that neighbours in the owner's index are of
-	// different hosts.
-	binary.BigEndian.PutUint32(id[:], uint32(i*0x9e3779b9/16))
+	const step = 1 << 32 / benchVMs
+	binary.BigEndian.PutUint32(id[:], uint32(i*step)+uint32(host)*2654435761%step)
 	binary.BigEndian.PutUint64(id[8:], uint64(host)*0x9e3779b97f4a7c15)
 	id[6], id[8] = 0x40, 0x80
 	return id
