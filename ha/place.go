@@ -23,6 +23,7 @@ type placer struct {
 type room struct {
 	h      *fsm.Host
 	no     string // why it takes nothing; "" = it may
+	closed string // why it takes no VM that is not its own
 	starts int    // start orders that stand
 	vms    int    // VMs that run, start or may run there
 	total  uint64 // bytes of memory
@@ -38,7 +39,7 @@ func (d *decision) placer() *placer {
 	n := d.s.CountHosts()
 	p := &placer{d: d, left: d.p.StartsPerCluster, rooms: make([]room, 0, n), at: make(map[fsm.HostID]int, n), kinds: map[*fsm.Shape][]string{}}
 	for _, h := range d.s.Hosts() {
-		r := room{h: h, no: d.takesNothing(h)}
+		r := room{h: h, no: d.takesNothing(h), closed: d.takesNoOther(h)}
 		if h.Status == fsm.Up { // else what it was told to start starts elsewhere or not at all
 			for _, o := range h.Orders {
 				switch o.Kind {
@@ -93,6 +94,15 @@ func (d *decision) takesNothing(h *fsm.Host) string {
 		return "it is silent"
 	case h.Inventory == nil:
 		return "what it has is not known"
+	}
+	return ""
+}
+
+// takesNoOther says why a host takes no VM that is not its own already: one
+// that is started again where it was is no worse off than before.
+func (d *decision) takesNoOther(h *fsm.Host) string {
+	switch {
+	case h.Inventory == nil:
 	case h.Inventory.LibvirtGuests:
 		return "libvirt-guests is enabled there and could start VMs behind our back (systemctl disable libvirt-guests)" // S8
 	case !d.p.PlaceUnfenced && !h.Fenceable(d.p):
@@ -216,6 +226,8 @@ func (p *placer) refuses(r *room, j job, lacks string) string {
 	switch {
 	case !here && !j.gone:
 		return fmt.Sprintf("it may still be on host %s", j.owner.ID) // S2
+	case !here && r.closed != "":
+		return r.closed
 	case here && !j.gone && v.Power != fsm.PowerOff:
 		return "it is not known to be off there"
 	case r.busy && removing(r.h, v):

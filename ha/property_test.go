@@ -89,18 +89,21 @@ func TestRandomWorlds(t *testing.T) {
 			w.never(time.Duration(pick(40, "pause"))*500*time.Millisecond, "starts beyond the budgets", budgets)
 		}
 		w.note("* everything is mended")
-		for _, b := range boxes {
-			if !b.power {
-				b.back()
+		w.set("place_unfenced", "true")
+		for range 3 { // a fence that was in flight comes after the mending
+			for _, b := range boxes {
+				if !b.power {
+					b.back()
+				}
+				if !b.agent {
+					b.agent = true
+					b.session++
+				}
+				b.unmute()
+				b.bmc, b.storages["nfs"], b.failing = "ok", true, map[fsm.VMID]int{}
 			}
-			if !b.agent {
-				b.agent = true
-				b.session++
-			}
-			b.unmute()
-			b.bmc, b.storages["nfs"], b.failing = "ok", true, map[fsm.VMID]int{}
+			w.advance(30 * time.Second)
 		}
-		w.advance(2 * time.Minute)
 		w.until(15*time.Minute, func() bool { return w.state().CountOpenWork() == 0 })
 		for n := range vms {
 			if v, _ := w.vm(n + 1); v.Error != "" {

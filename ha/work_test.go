@@ -280,6 +280,13 @@ func TestS25PolicyMayAllowUnfencedTargets(t *testing.T) {
 	w.must(20*time.Second, "start", w.runsOn(1, "h2"))
 }
 
+// S25 keeps others away; what was there already is started again there.
+func TestS25CrashOnAnUnfencedHost(t *testing.T) {
+	w := newWorld(t, newBox("h1", 1).fenced(), newBox("h2").fenced())
+	w.crash(1)
+	w.must(10*time.Second, "restart in place", func() bool { v, _ := w.vm(1); return v.Incarnation.Counter() == 2 && w.runsOn(1, "h1")() })
+}
+
 // manyVMs are the numbers 1..n.
 func manyVMs(n int) (out []int) {
 	for i := range n {
