@@ -1,0 +1,410 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"lifeboat/fsm"
+	"lifeboat/sim/scenario"
+)
+
+// Fuzz says what random worlds are made.
+type Fuzz struct {
+	Hosts int // 0: 20 to 50
+	VMs   int // 0: three a host
+	Hours float64
+}
+
+// World makes the random world of a seed: hosts and VMs of all kinds, faults
+// all the time, and quiet at the end, in which everything must mend.
+func (z Fuzz) World(seed uint64) *scenario.File {
+	r := rand.New(rand.NewPCG(seed, 0x66757a7a))
+	f := &scenario.File{Path: fmt.Sprintf("seed-%d.yaml", seed), Name: fmt.Sprintf("a random world, seed %d", seed), World: scenario.DefaultTiming(), Until: 15 * time.Minute}
+	g := &maker{Rand: r, f: f}
+	g.policy()
+	n := z.Hosts
+	if n == 0 {
+		n = 20 + r.IntN(31)
+	}
+	for i := range n {
+		f.Hosts = append(f.Hosts, g.host(fmt.Sprintf("n%d", i+1)))
+	}
+	managers := []int{1, 3, 3, 3, 5}[r.IntN(5)]
+	for i := range managers {
+		f.Managers = append(f.Managers, fmt.Sprintf("m%d", i+1))
+	}
+	if r.IntN(2) == 0 {
+		f.ManagersOn = map[string]string{}
+		for i, m := range f.Managers {
+			if i < n && r.IntN(3) > 0 {
+				f.ManagersOn[m] = f.Hosts[i].Name
+			}
+		}
+	}
+	vms := z.VMs
+	if vms == 0 {
+		vms = 3 * n
+	}
+	for i := range vms {
+		f.VMs = append(f.VMs, g.vm(fmt.Sprintf("v%d", i+1)))
+	}
+	g.faults(time.Duration(z.Hours * float64(time.Hour)))
+	return f
+}
+
+// maker makes up one world.
+type maker struct {
+	*rand.Rand
+	f  *scenario.File
+	at time.Duration
+	// todo are the repairs to come, in no order.
+	todo []repair
+}
+
+type repair struct {
+	at   time.Duration
+	text string
+}
+
+func (g *maker) pick(from ...string) string { return from[g.IntN(len(from))] }
+
+// often picks the first three times out of four.
+func (g *maker) often(first string, other ...string) string {
+	if g.IntN(4) > 0 {
+		return first
+	}
+	return g.pick(other...)
+}
+
+func (g *maker) policy() {
+	set := func(key, value string) { g.f.Settings = append(g.f.Settings, fsm.Setting{Key: key, Value: value}) }
+	if g.IntN(3) == 0 {
+		set("placement", g.pick("spread", "pack"))
+	}
+	if g.IntN(4) == 0 {
+		set("starts_per_host", fmt.Sprint(1+g.IntN(4)))
+	}
+	if g.IntN(6) == 0 {
+		set("agent_stop_grace", "10s")
+	}
+}
+
+func (g *maker) host(name string) scenario.Host {
+	h := scenario.DefaultHost(name)
+	if g.IntN(3) == 0 {
+		h.Labels = []fsm.Label{{Key: "rack", Value: g.pick("a", "b", "c")}}
+	}
+	switch g.IntN(8) {
+	case 0:
+		h.Fence = []string{scenario.Lease}
+	case 1:
+		h.Fence = []string{scenario.BMC}
+	case 2:
+		h.Fence = []string{scenario.Lease, scenario.BMC}
+	case 3:
+		if g.IntN(4) == 0 {
+			h.Fence = []string{}
+		}
+	}
+	h.Watchdog = g.often(scenario.WatchdogHard, scenario.WatchdogHard, scenario.WatchdogSoft, scenario.WatchdogNone)
+	h.Memory = uint64(64+g.IntN(4)*64) << 30
+	return h
+}
+
+func (g *maker) vm(name string) scenario.VM {
+	v := scenario.DefaultVM(name, g.f.Hosts[g.IntN(len(g.f.Hosts))].Name)
+	v.Off = g.IntN(12) == 0
+	v.HA = g.often("restart", "restart", "always", "none")
+	v.Priority = g.often("medium", "lowest", "low", "high", "highest")
+	v.Memory = uint64(1+g.IntN(8)) << 30
+	if g.IntN(10) == 0 {
+		v.Faults.Start = 1 + g.IntN(2)
+	}
+	return v
+}
+
+func (g *maker) anyHost() string { return g.f.Hosts[g.IntN(len(g.f.Hosts))].Name }
+func (g *maker) manager() string { return g.f.Managers[g.IntN(len(g.f.Managers))] }
+func (g *maker) anyVM() string {
+	if len(g.f.VMs) == 0 {
+		return ""
+	}
+	return g.f.VMs[g.IntN(len(g.f.VMs))].Name
+}
+
+// faults fills the time with faults, each with its repair.
+func (g *maker) faults(total time.Duration) {
+	last := time.Duration(0)
+	add := func(at time.Duration, texts ...string) {
+		s := scenario.Step{After: at - last}
+		for _, text := range texts {
+			if c, err := g.f.NewCommand(text); err == nil {
+				s.Commands = append(s.Commands, c)
+			}
+		}
+		last = at
+		g.f.Steps = append(g.f.Steps, s)
+	}
+	mean := max(total/40, 5*time.Second) // 20 faults at the least
+	for g.at = g.gap(mean); ; g.at += g.gap(mean) {
+		for i := g.due(min(g.at, total)); i >= 0; i = g.due(min(g.at, total)) {
+			add(max(g.todo[i].at, last), g.todo[i].text)
+			g.todo = append(g.todo[:i], g.todo[i+1:]...)
+		}
+		if g.at >= total {
+			break
+		}
+		add(g.at, g.fault()...)
+	}
+	for _, x := range g.todo {
+		add(max(last, total), x.text)
+	}
+	for _, m := range g.f.Managers {
+		add(max(last, total), "manager "+m+" start")
+	}
+}
+
+func (g *maker) gap(mean time.Duration) time.Duration {
+	if g.IntN(4) == 0 {
+		return time.Duration(g.Int64N(int64(8 * time.Second))).Round(time.Millisecond) // in the middle of something
+	}
+	return time.Duration(g.Int64N(int64(2 * mean))).Round(time.Millisecond)
+}
+
+// due is the repair that comes first until a time; -1: none.
+func (g *maker) due(until time.Duration) int {
+	best := -1
+	for i, x := range g.todo {
+		if x.at <= until && (best < 0 || x.at < g.todo[best].at) {
+			best = i
+		}
+	}
+	return best
+}
+
+// later plans a repair.
+func (g *maker) later(text string) {
+	d := []time.Duration{2 * time.Second, 10 * time.Second, time.Minute, 5 * time.Minute}[g.IntN(4)]
+	g.todo = append(g.todo, repair{g.at + (d/2 + time.Duration(g.Int64N(int64(d)))).Round(time.Millisecond), text})
+}
+
+// fault makes up what goes wrong now.
+func (g *maker) fault() []string {
+	h, m, v := g.anyHost(), g.manager(), g.anyVM()
+	with := func(text, mend string) []string {
+		g.later(mend)
+		return []string{text}
+	}
+	switch g.IntN(24) {
+	case 0, 1, 2:
+		return with("power "+h+" off", "power "+h+" on")
+	case 3, 4, 5:
+		return with("network "+h+" off", "network "+h+" on")
+	case 6:
+		return with("freeze "+h, "thaw "+h)
+	case 7:
+		return []string{"agent " + h + " kill"}
+	case 8:
+		return with("agent "+h+" stop", "agent "+h+" start")
+	case 9:
+		return with("libvirt "+h+" stop", "libvirt "+h+" start")
+	case 10:
+		return with("storage "+h+" off", "storage "+h+" on")
+	case 11:
+		g.later("bmc " + h + " on")
+		return []string{"bmc " + h + " " + g.pick("off", "lies", "errors", "slow 2s"), g.pick("power ", "network ") + h + " off"}
+	case 12:
+		return with("manager "+m+" kill", "manager "+m+" start")
+	case 13:
+		return with("manager "+m+" isolate", "manager "+m+" heal")
+	case 14:
+		return with("manager "+m+" freeze", "manager "+m+" thaw")
+	case 15:
+		return with("manager "+m+" disk "+g.pick("stall", "full"), "manager "+m+" disk ok")
+	case 16:
+		return with("leader kill", "manager "+m+" start")
+	case 17:
+		return g.switchDies()
+	case 18:
+		return with("partition "+h+" "+m+g.pick("", " one-way"), "heal "+h+" "+m)
+	case 19:
+		other := g.anyHost()
+		if v == "" || other == h {
+			return nil
+		}
+		return []string{"vm " + v + " move " + other}
+	case 20:
+		return []string{g.pick("reboot ", "shutdown ") + h}
+	case 21:
+		return with("maintenance "+h+" on", "maintenance "+h+" off")
+	default:
+		if v == "" {
+			return nil
+		}
+		return []string{"vm " + v + " " + g.pick("kill", "kill", "guest-shutdown", "stop", "start", "hang", "define")}
+	}
+}
+
+// switchDies cuts off many hosts at once.
+func (g *maker) switchDies() []string {
+	var out []string
+	share := 2 + g.IntN(3)
+	for i, h := range g.f.Hosts {
+		if i%share == 0 {
+			out = append(out, "network "+h.Name+" off")
+			g.later("network " + h.Name + " on")
+		}
+	}
+	return out
+}
+
+// Shrink makes a scenario that breaks a rule as small as it can in so many
+// runs. What is left breaks the same rule.
+func Shrink(f *scenario.File, seed uint64, runs int) *scenario.File {
+	rule := broken(Run(f, seed))
+	try := func(c *scenario.File) bool {
+		if runs--; runs < 0 {
+			return false
+		}
+		return broken(Run(c, seed)) == rule
+	}
+	f = shrinkList(f, steps, try)
+	f = shrinkList(f, commands, try)
+	f = shrinkList(f, guests, try)
+	f = shrinkList(f, machines, try)
+	return shrinkList(f, steps, try)
+}
+
+// broken names the first rule that was broken; "" when none was.
+func broken(r *Result) string {
+	if len(r.Failures) == 0 {
+		return ""
+	}
+	return r.Failures[0].What
+}
+
+// part is a list in a scenario of which some may be left out.
+type part struct {
+	size func(*scenario.File) int
+	drop func(f *scenario.File, from, to int) *scenario.File // a copy; nil: cannot
+}
+
+// shrinkList leaves out as much as it can, halves first.
+func shrinkList(f *scenario.File, p part, try func(*scenario.File) bool) *scenario.File {
+	for size := max(p.size(f)/2, 1); size >= 1; size /= 2 {
+		for from := 0; from < p.size(f); {
+			c := p.drop(f, from, min(from+size, p.size(f)))
+			if c != nil && try(c) {
+				f = c
+			} else {
+				from += size
+			}
+		}
+	}
+	return f
+}
+
+var (
+	steps = part{
+		size: func(f *scenario.File) int { return len(f.Steps) },
+		drop: func(f *scenario.File, from, to int) *scenario.File {
+			c := *f
+			c.Steps = append([]scenario.Step(nil), f.Steps[:from]...)
+			gone := time.Duration(0)
+			for _, s := range f.Steps[from:to] {
+				gone += s.After
+			}
+			rest := append([]scenario.Step(nil), f.Steps[to:]...)
+			if len(rest) > 0 {
+				rest[0].After += gone
+			}
+			c.Steps = append(c.Steps, rest...)
+			return &c
+		},
+	}
+	commands = part{
+		size: func(f *scenario.File) int {
+			n := 0
+			for _, s := range f.Steps {
+				n += len(s.Commands)
+			}
+			return n
+		},
+		drop: func(f *scenario.File, from, to int) *scenario.File {
+			c := *f
+			c.Steps = nil
+			n := 0
+			for _, s := range f.Steps {
+				x := scenario.Step{After: s.After}
+				for _, cmd := range s.Commands {
+					if n < from || n >= to {
+						x.Commands = append(x.Commands, cmd)
+					}
+					n++
+				}
+				c.Steps = append(c.Steps, x)
+			}
+			return &c
+		},
+	}
+	guests = part{
+		size: func(f *scenario.File) int { return len(f.VMs) },
+		drop: func(f *scenario.File, from, to int) *scenario.File {
+			for _, v := range f.VMs[from:to] {
+				if mentions(f, v.Name) {
+					return nil
+				}
+			}
+			c := *f
+			c.VMs = append(append([]scenario.VM(nil), f.VMs[:from]...), f.VMs[to:]...)
+			return &c
+		},
+	}
+	machines = part{
+		size: func(f *scenario.File) int { return len(f.Hosts) },
+		drop: func(f *scenario.File, from, to int) *scenario.File {
+			for _, h := range f.Hosts[from:to] {
+				if mentions(f, h.Name) || houses(f, h.Name) {
+					return nil
+				}
+			}
+			c := *f
+			c.Hosts = append(append([]scenario.Host(nil), f.Hosts[:from]...), f.Hosts[to:]...)
+			if len(c.Hosts) == 0 {
+				return nil
+			}
+			return &c
+		},
+	}
+)
+
+// mentions reports whether a step names a thing.
+func mentions(f *scenario.File, name string) bool {
+	for _, s := range f.Steps {
+		for _, c := range s.Commands {
+			for _, w := range strings.Fields(c.Text) {
+				if w == name {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// houses reports whether a VM or manager is on a host.
+func houses(f *scenario.File, host string) bool {
+	for _, v := range f.VMs {
+		if v.Host == host || v.Faults.Host == host {
+			return true
+		}
+	}
+	for _, on := range f.ManagersOn {
+		if on == host {
+			return true
+		}
+	}
+	return false
+}
