@@ -1,8 +1,8 @@
 package fsm
 
 import (
+	"bytes"
 	"slices"
-	"strings"
 )
 
 // Status is whether a host is reached.
@@ -263,7 +263,7 @@ func (h *Host) VM(id VMID) *VM {
 
 func (h *Host) find(id VMID) (int, bool) {
 	return slices.BinarySearchFunc(h.VMs, id, func(v *VM, id VMID) int {
-		return strings.Compare(string(v.ID[:]), string(id[:]))
+		return bytes.Compare(v.ID[:], id[:])
 	})
 }
 
