@@ -56,16 +56,12 @@ func (a *agent) refused(m session.Manager, err error) {
 	}
 }
 
-// report replaces the report that is still out. An answer that came in spite
-// of that is as good as any.
+// report sends a report beside those that are still out. Only the failure of
+// the newest one says something.
 func (a *agent) report(x session.Report) {
-	a.cancelReport()
 	a.reports++
 	n, client := a.reports, a.client(x.To)
-	ctx, cancel := context.WithTimeout(a.ctx, x.Timeout)
-	a.cancelReport = cancel
-	a.start(0, func(context.Context) input {
-		defer cancel()
+	a.start(x.Timeout, func(ctx context.Context) input {
 		resp, err := client.Report(ctx, connect.NewRequest(x.Req))
 		return func(s *session.Session, now session.Instant) session.Out {
 			switch {
@@ -111,7 +107,7 @@ func (a *agent) putSpecs(x session.PutSpecs) {
 }
 
 const (
-	probeTimeout = 2 * time.Second
+	probeTimeout = 1500 * time.Millisecond // less than the policy's investigate, so that a "no" arrives
 	maxAddrs     = 8
 )
 

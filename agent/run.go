@@ -35,10 +35,9 @@ type agent struct {
 	in      chan input
 	clients map[string]lifeboatv1connect.AgentServiceClient
 
-	reports      uint64 // number of the report that is out
-	cancelReport context.CancelFunc
-	protected    atomic.Pointer[[]session.Protected] // of the last assignment, for the soft watchdog
-	leaseFailed  bool
+	reports     uint64                              // number of the report that is out
+	protected   atomic.Pointer[[]session.Protected] // of the last assignment, for the soft watchdog
+	leaseFailed bool
 }
 
 // Run is the agent: see the package comment. It returns nil after a clean stop;
@@ -65,7 +64,6 @@ func Run(ctx context.Context, c Config) error {
 	a := &agent{
 		cfg: c, log: c.Logger, hv: c.Hypervisor, files: files, sess: session.New(sc, saved),
 		ctx: inner, in: make(chan input), clients: map[string]lifeboatv1connect.AgentServiceClient{},
-		cancelReport: func() {},
 	}
 	a.protected.Store(&saved.Ledger.Protected)
 	if w, ok := c.Watchdog.(interface{ setKill(func()) }); ok {

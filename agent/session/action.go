@@ -38,9 +38,9 @@ type (
 		Req     *lifeboatv1.RegisterRequest
 		Timeout time.Duration
 	}
-	// Report asks for [Session.Answered] or [Session.SendFailed]. It replaces
-	// a report that is still out: that one is cancelled and not answered to
-	// the session any more.
+	// Report asks for [Session.Answered] or [Session.SendFailed]. A report that
+	// is still out stays out: the manager answers it when it gets the newer one,
+	// and that is a sign of life.
 	Report struct {
 		To      Manager
 		Req     *lifeboatv1.ReportRequest

@@ -183,6 +183,10 @@ func (s *Session) stepConnect() {
 	if s.leaving && s.readyToLeave() {
 		return
 	}
+	if c.waiting && s.due(c.since.Add(s.patience())) {
+		s.note(Debug, "a manager is silent", "manager", c.target.Addr)
+		s.lost()
+	}
 	if !s.due(c.retryAt) {
 		return
 	}
@@ -284,15 +288,17 @@ func (s *Session) report() {
 	if s.inv.last != nil {
 		req.Storages = s.inv.last.Storages
 	}
-	// A manager that does not answer is given up in time however often there
-	// is news for it.
-	slack := answerSlack
-	if c.fails >= len(c.managers) {
-		slack = patientSlack
+	c.until = c.since.Add(s.patience())
+	s.do(Report{To: c.target.Manager, Req: req, Timeout: s.patience()})
+}
+
+// patience is how long a manager may be silent while a report is out, however
+// often there is news for it meanwhile.
+func (s *Session) patience() time.Duration {
+	if s.conn.fails >= len(s.conn.managers) {
+		return s.conn.beat + patientSlack
 	}
-	limit := max(c.since.Add(c.beat+slack).Sub(s.now), coalesce)
-	c.until = s.now.Add(limit)
-	s.do(Report{To: c.target.Manager, Req: req, Timeout: limit})
+	return s.conn.beat + answerSlack
 }
 
 // Answered answers [Report].
@@ -317,6 +323,7 @@ func (s *Session) Answered(now Instant, seq uint64, r *lifeboatv1.ReportResponse
 	if seq == c.seq {
 		c.waiting = false
 	}
+	c.since = s.now // the manager lives, and has the newest report too
 	s.contact(r.BeatMs, r.Managers, r.LeaderAddr)
 	c.next = c.lastSent.Add(c.beat)
 	s.heardProbes(seq)

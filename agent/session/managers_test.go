@@ -63,7 +63,7 @@ func TestManagersAreLearnedAndFollowed(t *testing.T) {
 		r.Managers = []*lifeboatv1.Manager{{Id: "n1", Addr: "m1"}, {Id: "n2", Addr: "m2"}, {Id: "n3", Addr: "m3"}}
 		r.LeaderId, r.LeaderAddr = "n2", "m2"
 	})
-	b.pass(2 * time.Second)
+	b.pass(time.Second)
 	if b.last.To.Addr != "m2" || len(b.disk.Managers) != 3 {
 		t.Fatalf("reports go to %v, on disk are %v", b.last.To, b.disk.Managers)
 	}
