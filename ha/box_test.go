@@ -305,6 +305,9 @@ func (b *box) obey() {
 	for _, o := range h.Orders {
 		g := b.guests[o.VM]
 		if g == nil {
+			if o.Kind == fsm.OrderResume || o.Kind == fsm.OrderStop {
+				continue // there is no such domain
+			}
 			g = &guest{}
 			b.guests[o.VM] = g
 		}

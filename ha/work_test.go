@@ -480,3 +480,16 @@ func TestTimedOutHostIsNotAskedAgain(t *testing.T) {
 	w.crash(1)
 	w.must(3*time.Minute, "start elsewhere", w.runsOn(1, "h2"))
 }
+
+// An agent that comes back finds the order to resume, too.
+func TestS18ResumedAfterTheAgentWasAway(t *testing.T) {
+	w := newWorld(t, newBox("h1", 1), newBox("h2"))
+	w.loseStorage("h1")
+	w.advance(3 * time.Second)
+	b := w.boxes["h1"]
+	b.stop()
+	w.advance(20 * time.Second)
+	b.agent, b.storages["nfs"] = true, true
+	b.session++
+	w.must(15*time.Second, "resumed", func() bool { v, _ := w.vm(1); return v.Reason == fsm.ReasonBooted && len(w.host("h1").Orders) == 0 })
+}
