@@ -128,17 +128,32 @@ func (c *Cluster) VMs(ctx context.Context) (map[string]*lifeboatv1.VMView, error
 	return out, err
 }
 
-// Events lists what happened after an event, oldest first.
+// Events lists what happened after an event, oldest first. The leader is asked:
+// a node that was just started may have to catch up.
 func (c *Cluster) Events(ctx context.Context, after uint64) ([]*lifeboatv1.EventView, error) {
 	var out []*lifeboatv1.EventView
 	err := c.read(ctx, func(ctx context.Context, api API) error {
-		r, err := api.ListEvents(ctx, connect.NewRequest(&lifeboatv1.ListEventsRequest{After: after, Stale: true}))
+		r, err := api.ListEvents(ctx, connect.NewRequest(&lifeboatv1.ListEventsRequest{After: after}))
 		if err == nil {
 			out = r.Msg.Events
 		}
 		return err
 	})
 	return out, err
+}
+
+// LastEvent is the newest event there is.
+func (c *Cluster) LastEvent(ctx context.Context) (uint64, error) {
+	last := uint64(0)
+	err := c.wait(ctx, "the events can be read", func(ctx context.Context, api API) (bool, string, error) {
+		r, err := api.ListEvents(ctx, connect.NewRequest(&lifeboatv1.ListEventsRequest{}))
+		if err != nil || len(r.Msg.Events) == 0 {
+			return false, "there are none", err
+		}
+		last = r.Msg.Events[len(r.Msg.Events)-1].Id
+		return true, "", nil
+	})
+	return last, err
 }
 
 // Digests waits until all living replicas have shown their digest at a common

@@ -75,9 +75,9 @@ func (c *Cluster) Round(ctx context.Context, out io.Writer, name string, victim 
 	if err != nil {
 		return Round{}, err
 	}
-	after := uint64(0)
-	if events, err := c.Events(ctx, 0); err == nil && len(events) > 0 {
-		after = events[len(events)-1].Id
+	after, err := c.LastEvent(ctx)
+	if err != nil {
+		return Round{}, err
 	}
 	fmt.Fprintf(out, "\n%s (it runs %s)\n", strings.ToUpper(name[:1])+name[1:], strings.Join(lost, ", "))
 	fault := time.Now()

@@ -135,10 +135,6 @@ func begin(t *testing.T, levels ...string) *story {
 		}
 	}
 	s := &story{T: t, Cluster: shared.Cluster, ctx: ctx}
-	events, _ := s.Events(ctx, 0)
-	if len(events) > 0 {
-		s.begin = events[len(events)-1].Id
-	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			s.lament(shared.log.String()[from:])
@@ -148,10 +144,9 @@ func begin(t *testing.T, levels ...string) *story {
 			}
 		}
 	})
+	s.begin = s.lastEvent()
 	s.heal(levels)
-	if events, err := s.Events(ctx, s.begin); err == nil && len(events) > 0 {
-		s.begin = events[len(events)-1].Id
-	}
+	s.begin = s.lastEvent()
 	return s
 }
 

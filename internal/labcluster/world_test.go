@@ -271,10 +271,7 @@ func (s *story) vm(guest string) *lifeboatv1.VMView {
 
 func (s *story) lastEvent() uint64 {
 	s.Helper()
-	events, err := s.Events(s.ctx, 0)
+	last, err := s.LastEvent(s.ctx)
 	s.must(err)
-	if len(events) == 0 {
-		return 0
-	}
-	return events[len(events)-1].Id
+	return last
 }
