@@ -14,10 +14,10 @@ build: ## bin/lifeboat, static
 	$(GO) build -trimpath -tags $(TAGS) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lifeboat ./cmd/lifeboat
 
 test: ## all that needs no root, under 5 minutes
-	$(GO) test -tags $(TAGS) -timeout 5m $(PKGS)
+	LIFEBOAT_LAB=0 $(GO) test -tags $(TAGS) -timeout 5m $(PKGS)
 
 test-race: ## the same under the race detector
-	CGO_ENABLED=1 go test -race -tags $(TAGS) -timeout 10m $(PKGS)
+	LIFEBOAT_LAB=0 CGO_ENABLED=1 go test -race -tags $(TAGS) -timeout 10m $(PKGS)
 
 test-lab: ## real libvirt hosts with real guests, in namespaces; needs root and deploy/lab/install.sh
 	LIFEBOAT_LAB=1 $(GO) test -tags $(TAGS) -count 1 -p 1 -timeout 15m ./internal/lab/... ./internal/labcluster/... ./hypervisor/... ./fence/...
