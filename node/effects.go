@@ -107,7 +107,7 @@ func (t *term) readPower(ctx context.Context, h *fsm.Host, level int) ha.Finding
 		return ha.Finding{Source: "power", Detail: "its fence levels have just been changed"}
 	}
 	l := h.Fence[level]
-	f := ha.Finding{Source: "power (" + l.Driver + ")"}
+	f := ha.Finding{Source: "power (" + l.Driver + " at " + l.Address + ")"}
 	d, err := t.node.driver(h.ID, l)
 	if err != nil {
 		f.Detail = err.Error()
