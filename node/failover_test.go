@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -232,6 +233,83 @@ func TestAgentStops(t *testing.T) {
 		w.within(5*time.Second, "the VM is on", w.vmOn(1, "h1"))
 		if got := w.starts(1); len(got) != 1 {
 			t.Errorf("vm began %v", got)
+		}
+	})
+}
+
+// A leader does not cut the power of the machine it runs on: it hands over, and
+// the next one does (S10).
+func TestS10LeaderHandsOverBeforeItFencesItself(t *testing.T) {
+	runWith(t, 3, func(w *world) { w.nodes["n1"].cfg.Host = "h1" }, func(w *world) {
+		w.fleet(4, 3, "bmc")
+		for w.leader().id != "n1" {
+			w.leader().handOver()
+			time.Sleep(500 * time.Millisecond)
+		}
+		fenced := false
+		for _, n := range w.nodes {
+			w.net.CutBoth("h1", n.id)
+		}
+		w.catch(w.nodes["n1"], 15*time.Second, func(s *fsm.State) bool {
+			h := s.Host("h1")
+			if h.Attempt != nil && strings.HasPrefix(h.Attempt.Executor, "n1 ") {
+				t.Errorf("n1 fences its own machine: %+v", h.Attempt)
+			}
+			fenced = fenced || h.Attempt != nil
+			return h.HA == fsm.HAFenced
+		})
+		if !fenced || w.hosts["h1"].powered() {
+			t.Errorf("h1 was not fenced (attempt seen: %v)", fenced)
+		}
+		w.onceElsewhere(3, 12*time.Second)
+	})
+}
+
+// A host that is merely cut off is switched off before its VMs start elsewhere.
+func TestCutOffHostIsFenced(t *testing.T) {
+	run(t, 3, func(w *world) {
+		w.fleet(4, 3, "bmc")
+		for _, n := range w.nodes {
+			w.net.CutBoth("h1", n.id)
+		}
+		t.Logf("all run after %s", w.onceElsewhere(3, 12*time.Second))
+		if w.hosts["h1"].powered() {
+			t.Error("h1 is still on")
+		}
+		w.net.HealAll()
+		w.hosts["h1"].powerOn()
+		w.within(10*time.Second, "h1 is Up again", w.hostIs("h1", fsm.Up))
+		for i := 1; i <= 3; i++ {
+			if _, on := w.vm(i); on == "h1" {
+				t.Errorf("%s is back on h1", vmName(i))
+			}
+		}
+	})
+}
+
+// A dead power controller falls through to the lease.
+func TestDeadControllerFallsThrough(t *testing.T) {
+	run(t, 3, func(w *world) {
+		w.fleet(4, 2, "bmc", "lease")
+		w.armed()
+		w.net.Kill("bmc-h1", memnet.PowerLoss)
+		w.hosts["h1"].powerOff()
+		t.Logf("all run after %s", w.onceElsewhere(2, 30*time.Second))
+		if p := w.state().Host("h1").Proof; p == nil || p.Kind != fsm.ProofLease {
+			t.Errorf("the proof is %+v", p)
+		}
+	})
+}
+
+// With nothing but silence, nothing is started: unknown never becomes dead (S20).
+func TestS20SilenceIsNoProof(t *testing.T) {
+	run(t, 3, func(w *world) {
+		w.fleet(3, 1, "bmc")
+		w.net.Kill("bmc-h1", memnet.PowerLoss)
+		w.hosts["h1"].powerOff()
+		w.stays(2*time.Minute, "the VM stays h1's", func() bool { _, on := w.vm(1); return on == "h1" })
+		if got := w.starts(1); len(got) != 1 {
+			t.Errorf("it began %v", got)
 		}
 	})
 }

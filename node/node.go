@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -69,6 +70,7 @@ type Node struct {
 	stop    atomic.Bool          // a clean stop has begun
 	// listening takes the time of the others before a term begins.
 	listening atomic.Pointer[members]
+	greeting  sync.Mutex // a hello is out: the goodbye must come after it
 }
 
 // ErrStalled ends Run when this node led and could not commit: the process must
@@ -210,7 +212,9 @@ const (
 
 // farewell gives leadership away and tells the new leader that this node stops.
 func (n *Node) farewell(ctx context.Context) {
+	n.greeting.Lock() // not before a hello that is out has been answered
 	n.stop.Store(true)
+	n.greeting.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, farewellTimeout)
 	defer cancel()
 	if n.raft.State() == raft.Leader && len(n.raft.GetConfiguration().Configuration().Servers) > 1 {
