@@ -67,6 +67,12 @@ func (s *Session) leaseValid() bool {
 	return !l.armed || l.granted && s.now < l.until && !l.expired
 }
 
+// armingLease: a lease is about to be armed. A start begun now would be refused
+// as soon as it is, and count as failed.
+func (s *Session) armingLease() bool {
+	return s.wantLease() && !s.lease.armed && s.lease.failure == "" && s.ledgerErr == nil
+}
+
 // wantLease: the state says that this host is to run under a lease.
 func (s *Session) wantLease() bool {
 	if s.assigned == nil {

@@ -90,7 +90,7 @@ func (s *Session) accept(v *vm) bool {
 	if n == 0 || n <= e.barred() || n < e.Incarnation || n == e.Incarnation && e.Phase != PhaseOwned {
 		return false
 	}
-	if s.mayStart() != nil {
+	if s.mayStart() != nil || s.armingLease() {
 		return false // it stays an order
 	}
 	if v.dom.State == hypervisor.StateCrashed && s.assigned.Armed {
