@@ -71,7 +71,7 @@ func (s *Session) InventoryRead(now Instant, inv hypervisor.Inventory, guests bo
 		return s.step()
 	}
 	p.failure = ""
-	p.now = inv.Storages
+	p.now = withLost(inv.Storages, p.now)
 	next := wireInventory(inv, guests)
 	next.Storages = s.storages(inv.Storages)
 	if p.last == nil || !sameStorages(p.last.Storages, next.Storages) || len(p.last.Problems) != len(next.Problems) {
@@ -111,6 +111,18 @@ func sameEquipment(a, b *lifeboatv1.Inventory) bool {
 
 // near: what the kernel keeps for itself changes a little.
 func near(a, b uint64) bool { return max(a, b)-min(a, b) <= max(a, b)/16 }
+
+// withLost adds the shared storages that were there before: a disk on one that
+// does not answer is not a local disk.
+func withLost(now, before []hypervisor.Storage) []hypervisor.Storage {
+	for _, old := range before {
+		id := StorageID(old)
+		if id != "" && !slices.ContainsFunc(now, func(st hypervisor.Storage) bool { return StorageID(st) == id }) {
+			now = append(slices.Clip(now), old)
+		}
+	}
+	return now
+}
 
 // storages are those that another host may see as well, the lost ones too.
 func (s *Session) storages(list []hypervisor.Storage) []*lifeboatv1.Storage {

@@ -88,7 +88,8 @@ func (s *Session) SpecsPut(now Instant, err error) Out {
 	return s.step()
 }
 
-// Storages are the storages of the last inventory, for [Spec]. Do not change it.
+// Storages are the storages of the last inventory and the shared ones that it
+// had before, for [Spec]. Do not change it.
 func (s *Session) Storages() []hypervisor.Storage { return s.inv.now }
 
 // Spec reads out of a definition what the managers must know. A definition
@@ -107,12 +108,20 @@ func Spec(def hypervisor.Definition, storages []hypervisor.Storage) *lifeboatv1.
 	spec.MemoryBytes = needs.MemoryBytes
 	spec.Machine, spec.Arch, spec.CpuModel = needs.Machine, needs.Arch, needs.CPUModel
 	spec.Local = slices.Clone(needs.LocalReasons)
+	shares := slices.ContainsFunc(storages, func(st hypervisor.Storage) bool { return StorageID(st) != "" })
 	for _, d := range needs.Disks {
-		if w := wireDisk(d, storages); w != nil {
-			spec.Disks = append(spec.Disks, w)
-			if d.Device == "nvram" && !w.Network && w.Storage == "" {
-				spec.Local = append(spec.Local, "its UEFI variables ("+d.Path+") are kept on this host") // S23
-			}
+		w := wireDisk(d, storages)
+		if w == nil {
+			continue
+		}
+		spec.Disks = append(spec.Disks, w)
+		switch { // S23
+		case w.Network || w.Storage != "":
+		case d.Device == "nvram":
+			spec.Local = append(spec.Local, "its UEFI variables ("+d.Path+") are kept on this host")
+		case shares && d.Kind == domxml.SourceFile:
+			// A host that shares nothing may do so without our knowledge.
+			spec.Local = append(spec.Local, "its disk "+d.Path+" is on no storage that this host is known to share")
 		}
 	}
 	for _, n := range needs.Networks {
