@@ -16,13 +16,14 @@ import (
 // Rule 4 has nothing to check: there are no placement rules yet.
 
 // smallWorld is up to how many hosts and VMs the whole state is checked after
-// every entry; a larger one is checked every minute.
+// every entry that tells something; a larger one is checked every minute.
 const smallWorld = 500
 
-// checkCommit looks at the state after an entry.
-func (w *World) checkCommit(before, after *fsm.State) {
+// checkCommit looks at the state after an entry. told: the audit has grown.
+func (w *World) checkCommit(before, after *fsm.State, told bool) {
 	w.book.newAlerts(w, after)
-	if len(w.hosts)+len(w.vms) <= smallWorld || after.Time/int64(time.Minute) != before.Time/int64(time.Minute) {
+	minute := after.Time/int64(time.Minute) != before.Time/int64(time.Minute)
+	if minute || told && len(w.hosts)+len(w.vms) <= smallWorld {
 		if err := after.Check(); err != nil {
 			w.violate("3 (the state holds together)", nil, "%v", err)
 		}
@@ -153,7 +154,7 @@ func (w *World) cannotRun(s *fsm.State, g *guest, v *fsm.VM, owner *fsm.Host) st
 		return ""
 	}
 	if !w.anyFor(s, g, nil) {
-		return "there is no room"
+		return "there is no room, or it has failed to start wherever there is"
 	}
 	return ""
 }
@@ -183,10 +184,17 @@ func (w *World) usable(s *fsm.State, h *host) bool {
 	return s.Policy.PlaceUnfenced || x.Fenceable(s.Policy)
 }
 
-// anyFor reports whether a host other than one has room for a VM.
+// anyFor reports whether a host other than one has room for a VM, and has not
+// failed to start it as often as it may.
 func (w *World) anyFor(s *fsm.State, g *guest, not *host) bool {
+	v, _ := s.VM(fsm.VMID(g.id))
+	spent := func(h *host) bool {
+		x := s.Work(v.Work)
+		restarts, _ := s.Policy.Limits(v)
+		return x != nil && x.TriedOn(fsm.HostID(h.name)) > restarts
+	}
 	for _, h := range w.hosts {
-		if h == not || !w.usable(s, h) || !h.storage || g.spec.CPUs > h.spec.CPUs ||
+		if h == not || spent(h) || !w.usable(s, h) || !h.storage || g.spec.CPUs > h.spec.CPUs ||
 			g.faults.Start == scenario.Always && g.faults.Host == h.name {
 			continue
 		}

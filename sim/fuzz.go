@@ -80,6 +80,9 @@ func (g *maker) often(first string, other ...string) string {
 
 func (g *maker) policy() {
 	set := func(key, value string) { g.f.Settings = append(g.f.Settings, fsm.Setting{Key: key, Value: value}) }
+	for _, key := range []string{"events_keep", "work_keep", "alerts_keep"} {
+		set(key, "100") // history costs time
+	}
 	if g.IntN(3) == 0 {
 		set("placement", g.pick("spread", "pack"))
 	}

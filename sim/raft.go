@@ -251,8 +251,7 @@ func (w *World) commit(index uint64, e entry) {
 	}
 	before := w.truth.State()
 	w.truth.Apply([]fsm.Entry{{Index: index, Term: e.term, Data: e.data}})
-	w.tell()
-	w.checkCommit(before, w.truth.State())
+	w.checkCommit(before, w.truth.State(), w.tell())
 }
 
 // compare is rule 6: equal states at equal indexes.

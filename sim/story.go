@@ -36,15 +36,17 @@ func (w *World) note(about []string, format string, args ...any) {
 	w.story.lines = append(w.story.lines, line{w.clock(), about, fmt.Sprintf(format, args...)})
 }
 
-// tell adds the new lines of the audit.
-func (w *World) tell() {
+// tell adds the new lines of the audit, if there are any.
+func (w *World) tell() (any bool) {
 	s := w.truth.State()
 	for id, e := range s.EventsAfter(fsm.EventID(w.story.last)) {
+		any = true
 		w.story.last = uint64(id)
 		w.book.event(w, e)
 		_, subject, _ := strings.Cut(e.Subject, " ")
 		w.note([]string{subject}, "[%d] %s: %s", e.Index, e.Type, e.Text)
 	}
+	return any
 }
 
 // maxTold lines explain one failure.
