@@ -46,6 +46,9 @@ func (t *tx) insertVM(id HostID, v *VM) {
 }
 
 func (t *tx) assigned(id HostID) {
+	if t.s.Host(id).Assigned == t.index {
+		return
+	}
 	h := edit(t.s.Host(id))
 	h.Assigned = t.index
 	t.setHost(h)
@@ -60,6 +63,7 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 	if h.Status == Down {
 		return fmt.Sprintf("host %s was declared Down in epoch %d; it must register again", h.ID, c.Epoch) // S10
 	}
+	var fresh *Host // the stored host while it and its slice of VMs are ours alone
 	for _, x := range c.Specs {
 		id, ok := vmID(x.Id)
 		if !ok {
@@ -92,7 +96,14 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 		if !v.Protected() && v.Spec.Definition() != nil {
 			v.Spec = v.Spec.undefined()
 		}
-		t.storeVM(h.ID, &v)
+		if now := t.s.Host(h.ID); now != fresh {
+			fresh = edit(now)
+			fresh.VMs = slices.Clone(now.VMs)
+			t.setHost(fresh)
+		}
+		if i, ok := fresh.find(id); ok {
+			fresh.VMs[i] = &v
+		}
 	}
 	return ""
 }

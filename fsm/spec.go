@@ -14,9 +14,8 @@ type Spec struct {
 	Hash    [32]byte // of the definition
 	Defined int64    // unix ns when it was committed
 
-	// packed is the definition and the rest of the path of each of the Shape's
-	// disks, every one after its length.
-	packed []byte
+	definition []byte
+	paths      []byte // the rest of the path of each of the Shape's disks, after its length
 }
 
 // Shape is the part of a spec that many VMs have in common. It is shared and
@@ -45,10 +44,7 @@ type Disk struct {
 
 // Definition is the domain's XML, compressed and sealed; nil when it is not
 // stored. Only those of protected VMs are (S23).
-func (s *Spec) Definition() []byte {
-	d, _ := unpack(s.packed)
-	return d
-}
+func (s *Spec) Definition() []byte { return s.definition }
 
 // Disks lists the VM's disks. The paths are copies.
 func (s *Spec) Disks() []Disk {
@@ -56,31 +52,22 @@ func (s *Spec) Disks() []Disk {
 		return nil
 	}
 	out := make([]Disk, len(s.disks))
-	_, rest := unpack(s.packed)
+	rest := s.paths
 	for i, d := range s.disks {
-		var path []byte
-		path, rest = unpack(rest)
-		d.Path += string(path)
-		out[i] = d
+		n, k := binary.Uvarint(rest)
+		end := k + int(n)
+		d.Path += string(rest[k:end])
+		out[i], rest = d, rest[end:]
 	}
 	return out
 }
 
-func unpack(b []byte) (first, rest []byte) {
-	n, k := binary.Uvarint(b)
-	if end := k + int(n); n > 0 {
-		return b[k:end:end], b[end:]
-	}
-	return nil, b[k:]
-}
-
-func pack(definition []byte, disks []*logpb.Disk) []byte {
-	size := packedSize(len(definition))
+func packPaths(disks []*logpb.Disk) []byte {
+	size := 0
 	for _, d := range disks {
 		size += packedSize(len(d.Path) - commonPath(d.Path))
 	}
 	b := make([]byte, 0, size)
-	b = append(binary.AppendUvarint(b, uint64(len(definition))), definition...)
 	for _, d := range disks {
 		own := d.Path[commonPath(d.Path):]
 		b = append(binary.AppendUvarint(b, uint64(len(own))), own...)
@@ -113,8 +100,7 @@ func commonPath(path string) int {
 // undefined is s without a definition.
 func (s *Spec) undefined() *Spec {
 	n := *s
-	_, paths := unpack(s.packed)
-	n.packed = append([]byte{0}, paths...)
+	n.definition = nil
 	return &n
 }
 
@@ -184,7 +170,7 @@ func bit(b bool) byte {
 }
 
 func specFromLog(x *shapes, p *logpb.Spec, now int64) *Spec {
-	s := &Spec{Shape: x.shape(p), Defined: now, packed: pack(p.Definition, p.Disks)}
+	s := &Spec{Shape: x.shape(p), Defined: now, definition: p.Definition, paths: packPaths(p.Disks)}
 	copy(s.Hash[:], p.Hash)
 	return s
 }
