@@ -24,15 +24,15 @@ const (
 func (n *Node) keepAlive(ctx context.Context) error {
 	wait := helloRetry
 	for pause(ctx, wait) {
-		n.greeting.Lock()
+		n.greeting <- struct{}{}
 		if n.stop.Load() {
-			n.greeting.Unlock()
+			<-n.greeting
 			return nil
 		}
 		hctx, cancel := context.WithTimeout(ctx, helloTimeout)
 		err := n.sayHello(hctx, false)
 		cancel()
-		n.greeting.Unlock()
+		<-n.greeting
 		wait = helloEvery
 		if err != nil {
 			n.log.Debug("no leader could be told that this node is up", "error", err)

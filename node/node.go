@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -70,7 +69,7 @@ type Node struct {
 	stop    atomic.Bool          // a clean stop has begun
 	// listening takes the time of the others before a term begins.
 	listening atomic.Pointer[members]
-	greeting  sync.Mutex // a hello is out: the goodbye must come after it
+	greeting  chan struct{} // capacity 1, held while a hello is out: the goodbye must come after it
 }
 
 // ErrStalled ends Run when this node led and could not commit: the process must
@@ -98,7 +97,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 		store.logs = wrap(store.logs)
 	}
 
-	n := &Node{cfg: cfg, deps: deps, log: log, runID: newID(), fsm: raftfsm.New(), sealer: seals}
+	n := &Node{cfg: cfg, deps: deps, log: log, runID: newID(), fsm: raftfsm.New(), sealer: seals, greeting: make(chan struct{}, 1)}
 	n.metrics = newMetrics(n)
 	raw, err := n.listen(ctx)
 	if err != nil {
@@ -212,9 +211,9 @@ const (
 
 // farewell gives leadership away and tells the new leader that this node stops.
 func (n *Node) farewell(ctx context.Context) {
-	n.greeting.Lock() // not before a hello that is out has been answered
+	n.greeting <- struct{}{} // not before a hello that is out has been answered
 	n.stop.Store(true)
-	n.greeting.Unlock()
+	<-n.greeting
 	ctx, cancel := context.WithTimeout(ctx, farewellTimeout)
 	defer cancel()
 	if n.raft.State() == raft.Leader && len(n.raft.GetConfiguration().Configuration().Servers) > 1 {
