@@ -107,7 +107,7 @@ func (w *World) sameEverywhere() {
 // runs is rule 7: what is wanted on and can run does.
 func (w *World) runs(s *fsm.State, g *guest) {
 	v, owner := s.VM(fsm.VMID(g.id))
-	if v == nil || !v.Protected() || !v.Wanted || v.Error != "" || !s.Armed || g.crashLoop {
+	if v == nil || !v.Protected() || !v.Wanted || v.Error != "" || !s.Armed || g.crashLoop || !w.led() {
 		return
 	}
 	all := w.copies(g)
@@ -116,7 +116,7 @@ func (w *World) runs(s *fsm.State, g *guest) {
 		switch {
 		case d.state == hypervisor.StateRunning, d.reason == hypervisor.ReasonIOError && !w.anyFor(s, g, d.h):
 			return
-		case d.h.frozen:
+		case d.h.frozen, d.reason == hypervisor.ReasonIOError && (!d.h.agent.runs || !d.h.wire()):
 			return // it lives as far as anybody can prove
 		}
 		w.violate("7 (what can run does)", []string{g.name, d.h.name}, "VM %s is wanted on and %s (%s) on %s at the end", g.name, d.state, d.reason, d.h.name)
@@ -132,11 +132,13 @@ func (w *World) runs(s *fsm.State, g *guest) {
 	}
 }
 
+// led reports whether somebody leads.
+func (w *World) led() bool {
+	return slices.ContainsFunc(w.managers, func(m *manager) bool { return m.term != nil && m.works() && m.raft.leads })
+}
+
 // cannotRun is the world's reason why a VM need not run; "" when there is none.
 func (w *World) cannotRun(s *fsm.State, g *guest, v *fsm.VM, owner *fsm.Host) string {
-	if !slices.ContainsFunc(w.managers, func(m *manager) bool { return m.term != nil && m.works() && m.raft.leads }) {
-		return "nobody leads"
-	}
 	if g.faults.Start == scenario.Always && g.faults.Host == "" {
 		return "it can start nowhere"
 	}
@@ -163,6 +165,9 @@ func (w *World) cannotRun(s *fsm.State, g *guest, v *fsm.VM, owner *fsm.Host) st
 func (w *World) provable(s *fsm.State, h *host, x *fsm.Host) bool {
 	if x.HA == fsm.HAFenced {
 		return true
+	}
+	if h.wire() && !h.frozen && !h.agent.runs {
+		return false // it is seen alive without its agent, and left alone
 	}
 	bmc := x.HasLevel(bmcDriver) && (h.bmc == bmcOn || h.bmc == bmcSlow && h.bmcDelay < s.Policy.FenceTimeout/3 || h.bmc == bmcLies && h.state == machineOff)
 	braked := false
