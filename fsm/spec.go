@@ -55,29 +55,42 @@ func (s *Spec) Disks() []Disk {
 	rest := s.paths
 	for i, d := range s.disks {
 		n, k := binary.Uvarint(rest)
-		end := k + int(n)
-		d.Path += string(rest[k:end])
+		end := k + int(n>>1)
+		own := rest[k:end]
+		if n&1 == 1 {
+			d.Path += VMID(own[:16]).String()
+			own = own[16:]
+		}
+		d.Path += string(own)
 		out[i], rest = d, rest[end:]
 	}
 	return out
 }
 
+// packPaths writes what disks do not share. Most files begin with a UUID, which
+// is written as its 16 bytes; the lowest bit of a length says so.
 func packPaths(disks []*logpb.Disk) []byte {
-	size := 0
-	for _, d := range disks {
-		size += packedSize(len(d.Path) - commonPath(d.Path))
-	}
-	b := make([]byte, 0, size)
+	var room [256]byte
+	b := room[:0]
 	for _, d := range disks {
 		own := d.Path[commonPath(d.Path):]
-		b = append(binary.AppendUvarint(b, uint64(len(own))), own...)
+		if id, ok := leadingUUID(own); ok {
+			b = binary.AppendUvarint(b, uint64(len(own)-36+16)<<1|1)
+			b = append(append(b, id[:]...), own[36:]...)
+			continue
+		}
+		b = append(binary.AppendUvarint(b, uint64(len(own))<<1), own...)
 	}
-	return b
+	return append(make([]byte, 0, len(b)), b...)
 }
 
-func packedSize(n int) int {
-	var room [binary.MaxVarintLen64]byte
-	return n + binary.PutUvarint(room[:], uint64(n))
+// leadingUUID reads a UUID in the form that VMID.String writes.
+func leadingUUID(s string) (id VMID, ok bool) {
+	if len(s) < 36 {
+		return id, false
+	}
+	id, err := ParseVMID(s[:36])
+	return id, err == nil && id.String() == s[:36]
 }
 
 // commonPath is how much of a path other VMs are likely to have too: all before
