@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"hash"
 	"strconv"
 
 	"github.com/cespare/xxhash/v2"
@@ -16,7 +15,6 @@ type digester struct {
 	sum    uint64
 	hashes map[string]uint64
 	buf    []byte
-	h      hash.Hash64
 	dirty  *tracked
 }
 

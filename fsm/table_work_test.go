@@ -52,14 +52,12 @@ func workScenes() []scene {
 		{"error", func(l *lab) {
 			scheduled(l)
 			for range 4 {
-				h := l.owner(1)
 				to := HostID("h1")
 				if l.work(1).TriedOn("h1") > 1 {
 					to = "h2"
 				}
 				l.ok(l.place(1, to))
-				h = l.owner(1)
-				l.report(h, said{vm: 1, power: PowerOff, inc: l.vm(1).Incarnation, failed: l.vm(1).Incarnation})
+				l.report(l.owner(1), said{vm: 1, power: PowerOff, inc: l.vm(1).Incarnation, failed: l.vm(1).Incarnation})
 			}
 			if l.vm(1).Error == "" {
 				l.t.Fatal("not in error")

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -227,9 +226,4 @@ func (d *probeDesk) deliver(from fsm.HostID, r *lifeboatv1.ProbeResult) {
 		delete(d.waiting, r.Nonce)
 		w.answer <- r
 	}
-}
-
-// activeLevels are the levels that have a power controller.
-func activeLevels(h *fsm.Host) []fsm.FenceLevel {
-	return slices.DeleteFunc(slices.Clone(h.Fence), func(l fsm.FenceLevel) bool { return !l.Active() })
 }

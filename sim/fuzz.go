@@ -273,11 +273,11 @@ func Shrink(f *scenario.File, seed uint64, runs int) *scenario.File {
 		}
 		return broken(Run(c, seed)) == rule
 	}
-	f = shrinkList(f, steps, try)
-	f = shrinkList(f, commands, try)
-	f = shrinkList(f, guests, try)
-	f = shrinkList(f, machines, try)
-	return shrinkList(f, steps, try)
+	f = shrinkList(f, steps(), try)
+	f = shrinkList(f, commands(), try)
+	f = shrinkList(f, guests(), try)
+	f = shrinkList(f, machines(), try)
+	return shrinkList(f, steps(), try)
 }
 
 // broken names the first rule that was broken; "" when none was.
@@ -309,8 +309,9 @@ func shrinkList(f *scenario.File, p part, try func(*scenario.File) bool) *scenar
 	return f
 }
 
-var (
-	steps = part{
+// steps drops whole steps; the time they took stays.
+func steps() part {
+	return part{
 		size: func(f *scenario.File) int { return len(f.Steps) },
 		drop: func(f *scenario.File, from, to int) *scenario.File {
 			c := *f
@@ -327,7 +328,11 @@ var (
 			return &c
 		},
 	}
-	commands = part{
+}
+
+// commands drops single commands.
+func commands() part {
+	return part{
 		size: func(f *scenario.File) int {
 			n := 0
 			for _, s := range f.Steps {
@@ -352,7 +357,11 @@ var (
 			return &c
 		},
 	}
-	guests = part{
+}
+
+// guests drops VMs that nothing names.
+func guests() part {
+	return part{
 		size: func(f *scenario.File) int { return len(f.VMs) },
 		drop: func(f *scenario.File, from, to int) *scenario.File {
 			for _, v := range f.VMs[from:to] {
@@ -365,7 +374,11 @@ var (
 			return &c
 		},
 	}
-	machines = part{
+}
+
+// machines drops hosts that nothing names or lives on.
+func machines() part {
+	return part{
 		size: func(f *scenario.File) int { return len(f.Hosts) },
 		drop: func(f *scenario.File, from, to int) *scenario.File {
 			for _, h := range f.Hosts[from:to] {
@@ -381,7 +394,7 @@ var (
 			return &c
 		},
 	}
-)
+}
 
 // mentions reports whether a step names a thing.
 func mentions(f *scenario.File, name string) bool {
