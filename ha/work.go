@@ -173,7 +173,7 @@ func (d *decision) everyone() *reported {
 		}
 		r.hosts++
 		by := int64(0)
-		if h.Status == fsm.Up {
+		if h.Status == fsm.Up && !unread(h) {
 			by = d.contact(h).Absorbed
 		}
 		r.by = min(r.by, by)
@@ -181,6 +181,15 @@ func (d *decision) everyone() *reported {
 	d.report = r
 	return r
 }
+
+// unread reports whether an agent reports without seeing its domains: it repeats
+// what it saw before, and what has come since it does not know.
+func unread(h *fsm.Host) bool {
+	return h.Inventory == nil || slices.ContainsFunc(h.Inventory.Problems, func(p fsm.Problem) bool { return p.Part == partDomains })
+}
+
+// partDomains is what agents call the problem that domains cannot be read.
+const partDomains = "hypervisor"
 
 // missing ends the search for a VM that is missing or has left, once every
 // host that could run it has reported since, or is proven dead (S18). One that
