@@ -59,6 +59,12 @@ func owed(h *fsm.Host) bool {
 	return slices.ContainsFunc(h.Orders, func(o *fsm.Order) bool { return o.Kind == fsm.OrderStart })
 }
 
+// awaited reports whether a VM is off there and waits to be started: nobody
+// else may do it before the host has given it up or is proven dead.
+func awaited(h *fsm.Host) bool {
+	return slices.ContainsFunc(h.VMs, func(v *fsm.VM) bool { return v.Work != 0 && !v.Gone && v.Protected() })
+}
+
 func (d *decision) suspect(h *fsm.Host, quiet time.Duration, why string) {
 	d.do(&logpb.Command{Body: &logpb.Command_HostSuspect{HostSuspect: &logpb.HostSuspect{
 		Host: string(h.ID), Epoch: h.Epoch, Reason: why, SilentNs: int64(quiet)}}})
@@ -83,7 +89,7 @@ func (d *decision) connecting(h *fsm.Host, c Contact) {
 // machine is looked at; seen dead counts at once, seen nothing only after the
 // grace (S16).
 func (d *decision) disconnected(h *fsm.Host, c Contact) {
-	if h.RunsProtected() == 0 && !owed(h) {
+	if h.RunsProtected() == 0 && !owed(h) && !awaited(h) {
 		return // S19
 	}
 	d.investigate(h, c)
