@@ -12,20 +12,25 @@ import (
 // pending is one host's changes on their way into the log.
 type pending struct {
 	report *logpb.HostReport
+	size   int        // bytes in the log
 	done   chan error // capacity 1: committed, or not known
 }
 
-// maxInFlight batches are on their way at a time: while some are written, what
-// arrives gathers into the next.
-const maxInFlight = 3
+// While maxInFlight batches are on their way, what arrives gathers into the
+// next. One that is full need not wait: Raft writes up to maxFull at a time.
+const (
+	maxInFlight = 3
+	maxFull     = 32
+)
 
 // commit hands one host's changes to the batcher and waits until they are
 // applied, or the outcome is unknown.
 func (t *term) commit(ctx context.Context, r *logpb.HostReport) error {
-	if n := proto.Size(r); n > maxEntry-batchSize {
+	n := proto.Size(r)
+	if n > maxEntry-batchSize {
 		return refuse("the report of host %s says %d bytes of news, at most %d are accepted at a time", r.Host, n, maxEntry-batchSize)
 	}
-	p := &pending{report: r, done: make(chan error, 1)}
+	p := &pending{report: r, size: n, done: make(chan error, 1)}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -48,10 +53,13 @@ func (t *term) commit(ctx context.Context, r *logpb.HostReport) error {
 func (t *term) batch(ctx context.Context) error {
 	var queue []*pending
 	inFlight := 0
-	ended := make(chan struct{}, maxInFlight)
+	ended := make(chan struct{}, maxFull)
 	for {
-		for len(queue) > 0 && inFlight < maxInFlight {
+		for len(queue) > 0 && inFlight < maxFull {
 			n := fits(queue)
+			if n == len(queue) && inFlight >= maxInFlight {
+				break
+			}
 			if err := t.send(ctx, queue[:n], ended); err != nil {
 				return err
 			}
@@ -73,7 +81,7 @@ func (t *term) batch(ctx context.Context) error {
 func fits(queue []*pending) int {
 	size := 0
 	for i, p := range queue {
-		size += proto.Size(p.report)
+		size += p.size
 		if size > batchSize && i > 0 {
 			return i
 		}

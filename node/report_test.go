@@ -217,7 +217,7 @@ func TestLargeReportComesInParts(t *testing.T) {
 
 func TestFits(t *testing.T) {
 	sized := func(n int) *pending {
-		return &pending{report: &logpb.HostReport{Missing: make([]byte, n)}}
+		return &pending{size: n, report: &logpb.HostReport{Missing: make([]byte, n)}}
 	}
 	for name, c := range map[string]struct {
 		queue []*pending
