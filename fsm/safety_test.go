@@ -162,6 +162,20 @@ func TestS4OrdersAreWithdrawnOnlyByTombstoneOrDeath(t *testing.T) {
 			t.Fatalf("%s", essence(l.state()))
 		}
 	})
+	t.Run("a host that still has to give up is no target", func(t *testing.T) {
+		l := restarting(t)
+		l.ok(&logpb.WorkUpdate{Work: uint64(l.vm(1).Work), Action: WorkWithdraw, Reason: "too slow"})
+		l.register("h2", "b2") // gone by proof, but the order may be under way there
+		l.ok(l.place(1, "h2"))
+		if l.step(1) != Scheduled || l.vm(1).Incarnation != inc(2) {
+			t.Fatalf("%s", essence(l.state()))
+		}
+		l.report("h2", said{vm: 1, power: PowerOff, refused: inc(2)})
+		l.ok(l.place(1, "h2"))
+		if l.step(1) != Restarting {
+			t.Fatalf("%s", essence(l.state()))
+		}
+	})
 	t.Run("the tombstone order follows its host", func(t *testing.T) {
 		l := restarting(t)
 		for _, boot := range []string{"b1", "b2"} {

@@ -25,6 +25,7 @@ type CLI struct {
 	Server   ServerCmd   `cmd:"" group:"Run:" help:"Run a management node."`
 	Agent    AgentCmd    `cmd:"" group:"Run:" help:"Run the agent of a host."`
 	Dev      DevCmd      `cmd:"" group:"Run:" help:"Run a cluster on this machine to play with, or drill its failures."`
+	Hook     HookCmd     `cmd:"" group:"Run:" help:"Keep libvirt from starting protected VMs behind our back."`
 	Watchdog WatchdogCmd `cmd:"" name:"agent-watchdog" hidden:"" help:"The process behind an agent's external watchdog."`
 
 	CA         CACmd         `cmd:"" name:"ca" group:"Set up:" help:"Make the cluster's certificates. Works offline."`
