@@ -424,6 +424,8 @@ func (p *reporting) offDuringWork(v *VM, w *Work, e *vmEntry) {
 		// The start went through and it died again before we saw it run.
 		p.failedStart(v, w, p.host.ID, "it stopped right after the start ("+e.reason.String()+")")
 		v.Gone = false // only its owner's word
+	case w.Step == Investigating && p.s.copied(v):
+		// It is looked for where a copy was seen.
 	case w.Step == Fencing || w.Step == Investigating:
 		if offByHand(v, e.reason) {
 			p.endWork(v, w, Done, fmt.Sprintf("not needed: it is off on host %s (%s)", p.host.ID, e.reason))

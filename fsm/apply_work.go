@@ -9,6 +9,9 @@ import (
 
 // openWork opens work for a VM that has none; v is being edited.
 func (t *tx) openWork(v *VM, typ WorkType, step Step, cause Cause, from HostID, reason string) *Work {
+	if step == Scheduled && t.s.copied(v) {
+		step, reason = Investigating, reason+seenElsewhere
+	}
 	w := &Work{ID: WorkID(t.mint()), VM: v.ID, VMName: v.Name, Type: typ, Step: step, Cause: cause, Reason: reason,
 		From: from, Created: t.now, Lost: t.now}
 	v.Work = w.ID
@@ -51,6 +54,20 @@ func (t *tx) givingUp(w *Work, host HostID) {
 // schedule opens or moves HA work to Scheduled; v is being edited. A VM that
 // was unprotected while an order stood is not started again.
 func (t *tx) schedule(v *VM, from HostID, cause Cause, reason string) {
+	w := t.s.Work(v.Work)
+	if w != nil && v.Protected() && t.s.copied(v) {
+		t.investigate(w, reason+seenElsewhere)
+		return
+	}
+	t.scheduleNow(v, from, cause, reason)
+}
+
+// seenElsewhere is why a VM is looked for before it is started: the copy that
+// was seen may be all that is left of it, and is adopted then (S18).
+const seenElsewhere = "; but a copy of it was seen, so every host is asked where it is"
+
+// scheduleNow is schedule when every host has been asked.
+func (t *tx) scheduleNow(v *VM, from HostID, cause Cause, reason string) {
 	w := t.s.Work(v.Work)
 	if !v.Protected() {
 		if w != nil {
@@ -291,7 +308,7 @@ func (t *tx) vmReleased(c *logpb.VMReleased) string {
 	// Every host has reported, so the owner has too, or is proven dead: only
 	// then may it start elsewhere without the owner's word (S2).
 	v.Power, v.Reason, v.Since, v.Gone = PowerOff, ReasonNone, t.now, v.Gone || h.HA == HAFenced
-	t.schedule(&v, h.ID, w.Cause, c.Reason)
+	t.scheduleNow(&v, h.ID, w.Cause, c.Reason)
 	t.storeVM(h.ID, &v)
 	t.event("VM.RELEASE", Info, vmSubject(&v), "%s runs nowhere: %s", v.Name, c.Reason)
 	return ""

@@ -59,7 +59,7 @@ func (s *State) changesOwned(h *Host, v *VM, e *vmEntry) bool {
 			w != nil && w.Type != WorkStop && w.Step != Stopping && !(w.Step == Fencing && (h.Status == Connecting || h.inFlight(s.Time)))
 	case PowerOff:
 		return h.order(OrderStop, v.ID) != nil || h.order(OrderStart, v.ID) != nil ||
-			w != nil && (w.Type == WorkStop || !v.Gone && (w.Step == Fencing || w.Step == Restarting || w.Step == Investigating && v.Reason != ReasonMigrated))
+			w != nil && (w.Type == WorkStop || !v.Gone && (w.Step == Fencing || w.Step == Restarting || w.Step == Investigating && v.Reason != ReasonMigrated && !s.copied(v)))
 	}
 	return false
 }

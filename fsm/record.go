@@ -1,6 +1,9 @@
 package fsm
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // mint returns the next id of work, alerts, orders and events.
 func (t *tx) mint() uint64 {
@@ -71,14 +74,25 @@ func (t *tx) openAbout(typ, subject string) []AlertKey {
 
 // copyAlert is the key of "a second copy of v runs on host h".
 func copyAlert(v *VM, h HostID) AlertKey {
-	return AlertKey{AlertVM, v.Name, "duplicate on " + string(h)}
+	return AlertKey{AlertVM, v.Name, duplicateOn + string(h)}
+}
+
+const duplicateOn = "duplicate on "
+
+// copied reports whether a copy of v is known to run, or to have run a moment
+// ago, on a host that does not own it.
+func (s *State) copied(v *VM) bool {
+	for k := range s.raised.from(AlertKey{AlertVM, v.Name, duplicateOn}) {
+		return k.Type == AlertVM && k.Subject == v.Name && strings.HasPrefix(k.Cause, duplicateOn)
+	}
+	return false
 }
 
 // resolveCopies closes the alerts about second copies on a host.
 func (t *tx) resolveCopies(h HostID, why string) {
 	var keys []AlertKey
 	for k := range t.s.raised.all() {
-		if k.Type == AlertVM && k.Cause == "duplicate on "+string(h) {
+		if k.Type == AlertVM && k.Cause == duplicateOn+string(h) {
 			keys = append(keys, k)
 		}
 	}
