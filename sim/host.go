@@ -45,14 +45,12 @@ type host struct {
 	stopping bool // its operating system is going down
 	bmc      bmcState
 	bmcDelay time.Duration
-	cutting  int // power-off orders under way
 
 	agent   agent
 	dog     watchdog
 	domains map[hypervisor.UUID]*domain
 	ids     []hypervisor.UUID // sorted keys of domains
 	backlog []func()          // of a frozen machine
-	faultAt time.Duration
 }
 
 // watchdog resets the machine when nobody feeds it.

@@ -37,7 +37,6 @@ type manager struct {
 	machine   *fsm.Machine
 	term      *term
 	listening *term // that has not begun: it takes the time of the others first
-	faultAt   time.Duration
 }
 
 func (m *manager) names() []string {
