@@ -2,6 +2,7 @@
 TAGS    := hashicorpmetrics
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GO      := CGO_ENABLED=0 go
+SHELL   := /bin/bash -o pipefail
 PKGS    := ./...
 # Staticcheck 2026.2.2, made for Go 1.26 and 1.27. Not in go.mod: it is no part of the program.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -19,8 +20,12 @@ test: ## all that needs no root, under 5 minutes
 test-race: ## the same under the race detector
 	LIFEBOAT_LAB=0 CGO_ENABLED=1 go test -race -tags $(TAGS) -timeout 10m $(PKGS)
 
+LAB_PKGS := ./internal/lab/... ./internal/labcluster/... ./hypervisor/... ./fence/...
 test-lab: ## real libvirt hosts with real guests, in namespaces; needs root and deploy/lab/install.sh
-	LIFEBOAT_LAB=1 $(GO) test -tags $(TAGS) -count 1 -p 1 -timeout 15m ./internal/lab/... ./internal/labcluster/... ./hypervisor/... ./fence/...
+	@mkdir -p bin
+	LIFEBOAT_LAB=1 $(GO) test -v -tags $(TAGS) -count 1 -p 1 -timeout 15m $(LAB_PKGS) 2>&1 | tee bin/test-lab.log | \
+		grep --line-buffered -E '^(--- |ok |FAIL|panic:)' || { grep -A 30 -- '--- FAIL' bin/test-lab.log; exit 1; }
+	@! grep -- '--- SKIP' bin/test-lab.log || { echo 'a lab test was skipped here, where none may be (bin/test-lab.log)'; exit 1; }
 
 lab-demo: ## kill hosts of a lab and watch; needs root
 	deploy/lab/install.sh
@@ -35,7 +40,7 @@ bench: build ## what the documentation promises about speed, measured here; some
 	$(GO) run -tags $(TAGS) ./internal/bench
 
 lint: ## gofmt, vet, staticcheck
-	@bad="$$(gofmt -l $$(git ls-files '*.go'))"; test -z "$$bad" || { printf 'gofmt these:\n%s\n' "$$bad"; exit 1; }
+	@bad="$$(gofmt -l .)"; test -z "$$bad" || { printf 'gofmt these:\n%s\n' "$$bad"; exit 1; }
 	$(GO) vet -tags $(TAGS) $(PKGS)
 	$(GO) run $(STATICCHECK) -tags $(TAGS) $(PKGS)
 

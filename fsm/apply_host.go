@@ -116,7 +116,7 @@ func (t *tx) hostUp(h, old *Host) {
 // bootProof records that a machine has rebooted: its VMs of before are gone.
 func (t *tx) bootProof(h, old *Host) *Host {
 	h.Proof = &Proof{Kind: ProofBoot, By: "agent", Detail: fmt.Sprintf("boot id %s → %s", old.BootID, h.BootID), Time: t.now, Index: t.index}
-	h.Attempt = nil
+	// An attempt in flight stays: it may cut the power of the new boot as well.
 	t.event("HOST.REBOOT", Warning, hostSubject(h.ID), "host %s reports a new boot id: what ran there before is gone", h.ID)
 	h = t.vmsGone(h, CauseHostReboot, ReasonHostReboot)
 	h.Orders = retarget(h.Orders, h.Epoch, h.BootID)

@@ -67,6 +67,10 @@ func (t *tx) hostLease(c *logpb.HostLease) string {
 	switch {
 	case !t.s.Armed:
 		return "HA is disarmed: no lease is armed"
+	case h.Lease == nil && c.Assignment != 0 && c.Assignment < max(h.Assigned, t.s.ArmedIndex):
+		// A late request must not arm what its agent has been told to give up
+		// since, and was then asked for anew (S12).
+		return fmt.Sprintf("the agent of host %s has not acted on what it was told since", h.ID)
 	case h.Status == Down || h.Status == Disconnected:
 		// A late request must not bring back what a goodbye has withdrawn (S16).
 		return fmt.Sprintf("host %s is %s: it must register again first", h.ID, h.Status)

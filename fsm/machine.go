@@ -23,6 +23,10 @@ type Machine struct {
 type Result struct {
 	Index    uint64
 	Rejected string
+	// Void: the entry as a whole did not count, whatever it says: it was decided
+	// in another term, or its time is refused. What it was about is as unknown
+	// as if it had never been proposed.
+	Void bool
 }
 
 // Entry is one committed log entry.
@@ -60,7 +64,12 @@ func (m *Machine) Apply(entries []Entry) []Result {
 		if err := proto.Unmarshal(e.Data, &cmd); err != nil || cmd.Body == nil {
 			panic(fmt.Sprintf("fsm: entry %d of term %d cannot be read by this version of lifeboat (%v): it was written by a newer one; install that version here", e.Index, e.Term, err))
 		}
-		out[i] = Result{Index: e.Index, Rejected: m.apply(s, e, &cmd)}
+		out[i] = Result{Index: e.Index}
+		if out[i].Rejected = void(s, e, &cmd); out[i].Rejected != "" {
+			out[i].Void = true
+			continue
+		}
+		out[i].Rejected = m.apply(s, e, &cmd)
 	}
 	m.published.Store(s)
 	return out
@@ -100,7 +109,8 @@ type tx struct {
 	actor string
 }
 
-func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
+// void says why an entry as a whole does not count; "" when it does.
+func void(s *State, e Entry, c *logpb.Command) string {
 	s.Index, s.Term = e.Index, e.Term
 	if c.OnlyTerm != 0 && c.OnlyTerm != e.Term {
 		return fmt.Sprintf("it was decided in term %d and committed in term %d: another node has led in between", c.OnlyTerm, e.Term)
@@ -113,6 +123,10 @@ func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
 		return fmt.Sprintf("the leader's clock is %s ahead of the cluster's; check the clocks of the management nodes and then accept the time",
 			time.Duration(c.TimeUnixNs-s.Time).Round(time.Second))
 	}
+	return ""
+}
+
+func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
 	before := s.Time
 	s.Time = max(s.Time, c.TimeUnixNs)
 	t := &tx{s: s, now: s.Time, index: e.Index, actor: c.Actor}

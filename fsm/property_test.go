@@ -37,7 +37,9 @@ func contentsOf(s *State) contents {
 		c.Nodes = append(c.Nodes, n)
 	}
 	for _, h := range s.Hosts() {
-		c.Hosts = append(c.Hosts, h)
+		n := *h
+		n.Stalled = false // a hint that may linger; a snapshot works it out anew
+		c.Hosts = append(c.Hosts, &n)
 	}
 	for v, h := range s.owner.all() {
 		c.Owner = append(c.Owner, fmt.Sprint(v, h))

@@ -397,10 +397,10 @@ func TestS10HeldWhileAFenceMayBeInFlight(t *testing.T) {
 		l.register("h1", "b1", on)
 		held(t, l)
 	})
-	t.Run("but not after a reboot", func(t *testing.T) {
+	t.Run("also after a reboot, whose VMs need not wait", func(t *testing.T) {
 		l := flight(t)
-		l.register("h1", "b2")
-		if l.host("h1").Status != Up || !l.vm(1).Gone {
+		l.register("h1", "b2") // the power of the new boot may be cut as well
+		if l.host("h1").Status != Connecting || !l.vm(1).Gone || l.step(1) != Scheduled {
 			t.Fatalf("%s", essence(l.state()))
 		}
 	})
@@ -411,6 +411,22 @@ func TestS11AnotherMachineIsRefused(t *testing.T) {
 	r := registration("h1", "b9")
 	r.MachineId = "stolen id"
 	l.rejected(r)
+}
+
+func TestS12LateRequestArmsNothing(t *testing.T) {
+	l := fleet(t, 2, 1)
+	h := l.host("h1")
+	told := max(h.Assigned, l.state().ArmedIndex)
+	arm := &logpb.HostLease{Host: "h1", Epoch: h.Epoch, Armed: true, BootId: h.BootID, DurationNs: int64(10 * time.Second),
+		Watchdog: uint32(WatchdogHardware), BoundNs: int64(time.Second), Assignment: told}
+	l.ok(&logpb.Arm{})
+	l.ok(&logpb.Arm{Armed: true})
+	l.rejected(arm) // said before it was told to give the lease up
+	if l.host("h1").Lease != nil {
+		t.Fatal("a lease that the agent has given up is armed")
+	}
+	arm.Assignment = max(l.host("h1").Assigned, l.state().ArmedIndex)
+	l.ok(arm)
 }
 
 func TestS12LeaseIsProofOnlyWhileArmed(t *testing.T) {

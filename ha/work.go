@@ -16,6 +16,9 @@ import (
 // most; whether a host can take it is looked at every time.
 const noTargetRetry = 10 * time.Second
 
+// placeChunk keeps an entry well below the size that is accepted.
+const placeChunk = 500
+
 // job is a VM that waits for a host.
 type job struct {
 	vm     *fsm.VM
@@ -66,8 +69,8 @@ func (d *decision) work() {
 			place = append(place, p)
 		}
 	}
-	if len(place) > 0 {
-		d.do(&logpb.Command{Body: &logpb.Command_Place{Place: &logpb.Place{Placements: place}}})
+	for chunk := range slices.Chunk(place, placeChunk) {
+		d.do(&logpb.Command{Body: &logpb.Command_Place{Place: &logpb.Place{Placements: chunk}}})
 	}
 }
 

@@ -149,8 +149,8 @@ func (t *term) absorb(ctx context.Context, x *contact, req *lifeboatv1.ReportReq
 		return nil, nil // overtaken by a later one
 	}
 	if c := leaseChange(s, h, req); c != nil {
-		if _, err := t.propose(ctx, "host/"+req.HostId, &logpb.Command{Body: &logpb.Command_HostLease{HostLease: c}}); err != nil && !rejected(err) {
-			return nil, err // one that the rules refuse by now is told to change
+		if _, err := t.propose(ctx, "host/"+req.HostId, &logpb.Command{Body: &logpb.Command_HostLease{HostLease: c}}); err != nil && !(c.Armed && rejected(err)) {
+			return nil, err // one that the rules do not arm by now is told to change
 		}
 	}
 	d := diff(s, h, x, req, t.mono())
@@ -180,10 +180,12 @@ func leaseChange(s *fsm.State, h *fsm.Host, req *lifeboatv1.ReportRequest) *logp
 	// registered with, and then the lease is no proof any more.
 	kind := watchdogOf(req.Watchdog)
 	c := &logpb.HostLease{Host: string(h.ID), Epoch: h.Epoch, Armed: true, BootId: h.BootID, DurationNs: l.DurationMs * int64(time.Millisecond),
-		Watchdog: uint32(kind), BoundNs: req.WatchdogBoundMs * int64(time.Millisecond)}
+		Watchdog: uint32(kind), BoundNs: req.WatchdogBoundMs * int64(time.Millisecond), Assignment: req.HaveAssignment}
 	switch held := h.Lease; {
 	case held != nil && held.DurationNS == c.DurationNs && held.Watchdog == kind && held.BoundNS == c.BoundNs:
 		return nil
+	case held == nil && req.HaveAssignment < assignmentIndex(s, h):
+		return nil // it may have been told to give up the lease since
 	case wantsLease(s, h) && c.DurationNs > 0 && c.DurationNs <= int64(s.Policy.Lease) && c.BoundNs >= 0 && c.BoundNs <= int64(s.Policy.WatchdogBound):
 		return c
 	case held != nil && held.Watchdog != kind:

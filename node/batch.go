@@ -113,8 +113,8 @@ func (t *term) send(ctx context.Context, batch []*pending, ended chan<- struct{}
 // refused is as good as absorbed: the host's next report meets the new state.
 func (t *term) settle(ctx context.Context, f raft.ApplyFuture, batch []*pending) {
 	_, err := t.await(ctx, f)
-	if no, ok := err.(*errRejected); ok {
-		t.log.Debug("a report was refused", "reason", no.reason)
+	if rejected(err) {
+		t.log.Debug("a report was refused", "reason", err)
 		err = nil
 	}
 	for _, p := range batch {

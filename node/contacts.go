@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -98,7 +99,8 @@ func (c *contacts) touch(x *contact, seq uint64, at time.Duration) {
 	x.heard = max(x.heard, at)
 	x.marks = append(x.marks, mark{seq, at})
 	if len(x.marks) > maxMarks {
-		x.marks = x.marks[1:]
+		// The oldest is the one that a lease may run from by now.
+		x.marks = slices.Delete(x.marks, 1, 2)
 	}
 }
 

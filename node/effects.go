@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -22,9 +23,11 @@ func (t *term) ensure(ctx context.Context, effects []ha.Effect) {
 		case ha.Investigate:
 			key = fmt.Sprintf("investigate %s/%d/%d", e.Host, e.Epoch, e.Round)
 			run = func() { t.investigate(ctx, e) }
+			delete(t.running, fmt.Sprintf("investigate %s/%d/%d", e.Host, e.Epoch, e.Round-1))
 		case ha.Fence:
 			key = fmt.Sprintf("fence %s/%d/%d", e.Host, e.Epoch, e.Attempt)
 			run = func() { t.fence(ctx, e) }
+			delete(t.running, fmt.Sprintf("fence %s/%d/%d", e.Host, e.Epoch, e.Attempt-1))
 		}
 		if run == nil || t.running[key] {
 			continue
@@ -155,7 +158,33 @@ func (t *term) cut(ctx context.Context, e ha.Fence) (fence.Proof, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()
+	ctx, callOff := context.WithCancelCause(ctx)
+	defer callOff(nil)
+	go t.watchFence(ctx, e, callOff)
 	return fence.Fence(ctx, d, fence.Expect{Identity: l.Identity}, nil)
+}
+
+// errCalledOff ends an attempt that nobody wants any more.
+var errCalledOff = errors.New("called off: the host is back, proven dead otherwise, or HA was disarmed")
+
+// watchFence calls an attempt off as soon as the state does not ask for it any
+// more. What was sent by then may still happen, which is why the host is held
+// back until the attempt's deadline (S10).
+func (t *term) watchFence(ctx context.Context, e ha.Fence, callOff context.CancelCauseFunc) {
+	for {
+		changed := t.node.fsm.Changed()
+		s := t.node.fsm.State()
+		h := s.Host(e.Host)
+		if !s.Armed || h == nil || h.Epoch != e.Epoch || h.HA != fsm.HAFencing || h.Attempt == nil || h.Attempt.Number != e.Attempt {
+			callOff(errCalledOff)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
 }
 
 func proofText(p fence.Proof) string {

@@ -125,6 +125,8 @@ func answerError(err error) error {
 	switch {
 	case errors.As(err, &coded):
 		return coded
+	case errors.As(err, &no) && no.void:
+		return connect.NewError(connect.CodeUnavailable, err)
 	case errors.As(err, &no):
 		return connect.NewError(connect.CodeFailedPrecondition, err)
 	case errors.Is(err, errUnknown), errors.Is(err, context.Canceled):

@@ -23,14 +23,19 @@ const (
 
 // errRejected is a command that was committed and changed nothing, with the
 // state machine's reason.
-type errRejected struct{ reason string }
+type errRejected struct {
+	reason string
+	// void: the entry did not count at all, so what it was about is not settled.
+	void bool
+}
 
 func (e *errRejected) Error() string { return e.reason }
 
-// rejected reports whether a command was committed and changed nothing.
+// rejected reports whether the rules forbid a command: it counted, and changed
+// nothing.
 func rejected(err error) bool {
 	var no *errRejected
-	return errors.As(err, &no)
+	return errors.As(err, &no) && !no.void
 }
 
 // errUnknown is a proposal whose outcome nobody knows: look again.
@@ -117,7 +122,7 @@ func (t *term) await(ctx context.Context, f raft.ApplyFuture) (fsm.Result, error
 		return fsm.Result{}, fmt.Errorf("unexpected answer %T of the state machine", f.Response())
 	}
 	if r.Rejected != "" {
-		return r, &errRejected{r.Rejected}
+		return r, &errRejected{reason: r.Rejected, void: r.Void}
 	}
 	return r, nil
 }

@@ -297,9 +297,11 @@ func TestLeaseChange(t *testing.T) {
 	const dur, bound = 12 * time.Second, time.Second
 	held := &fsm.Lease{Armed: true, BootID: "boot", DurationNS: int64(dur), Watchdog: fsm.WatchdogExternal, BoundNS: int64(bound)}
 	say := func(armed bool, d time.Duration, k lifeboatv1.WatchdogKind) *lifeboatv1.ReportRequest {
-		return &lifeboatv1.ReportRequest{Lease: &lifeboatv1.Lease{Armed: armed, DurationMs: d.Milliseconds()}, Watchdog: k, WatchdogBoundMs: bound.Milliseconds()}
+		return &lifeboatv1.ReportRequest{Lease: &lifeboatv1.Lease{Armed: armed, DurationMs: d.Milliseconds()}, Watchdog: k, WatchdogBoundMs: bound.Milliseconds(), HaveAssignment: 1 << 40}
 	}
 	const external, none = lifeboatv1.WatchdogKind_WATCHDOG_KIND_EXTERNAL, lifeboatv1.WatchdogKind_WATCHDOG_KIND_UNSPECIFIED
+	old := say(true, dur, external)
+	old.HaveAssignment = 0 // it may have been told to give the lease up since
 	for name, c := range map[string]struct {
 		have *fsm.Lease
 		req  *lifeboatv1.ReportRequest
@@ -307,6 +309,7 @@ func TestLeaseChange(t *testing.T) {
 	}{
 		"none":           {nil, &lifeboatv1.ReportRequest{}, ""},
 		"armed":          {nil, say(true, dur, external), "armed 12s external"},
+		"armed of old":   {nil, old, ""},
 		"the same":       {held, say(true, dur, external), ""},
 		"withdrawn":      {held, say(false, 0, external), "withdrawn"},
 		"longer":         {held, say(true, time.Hour, external), ""},

@@ -137,15 +137,17 @@ func (t *term) again() {
 
 // found creates the cluster's identity in the first term of all.
 func (t *term) found(ctx context.Context) error {
-	if t.node.fsm.State().ClusterID == "" {
+	for t.node.fsm.State().ClusterID == "" {
 		_, err := t.propose(ctx, "", &logpb.Command{Body: &logpb.Command_ClusterInit{ClusterInit: &logpb.ClusterInit{
 			ClusterId: newID(), FeatureLevel: featureLevel}}})
 		var no *errRejected
 		if err != nil && !errors.As(err, &no) {
 			return err
 		}
+		if !pause(ctx, calm) {
+			return nil
+		}
 	}
-	<-ctx.Done()
 	return nil
 }
 

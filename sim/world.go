@@ -19,6 +19,8 @@ type World struct {
 	queue queue
 	done  bool // a violation ends the run
 
+	instant int // events at this moment
+
 	hosts    []*host // in natural order
 	byHost   map[string]*host
 	managers []*manager
@@ -84,11 +86,21 @@ func (w *World) latency() time.Duration { return w.jitter(time.Millisecond) }
 // clock is the time since the scenario began.
 func (w *World) clock() time.Duration { return w.now - w.zero }
 
+// mostAtOnce things may happen at one moment in the largest world.
+const mostAtOnce = 200_000
+
 // run lets time pass.
 func (w *World) run(until time.Duration) {
 	for !w.done {
 		e, ok := w.queue.next(until)
 		if !ok {
+			break
+		}
+		if e.at > w.now {
+			w.instant = 0
+		}
+		if w.instant++; w.instant > mostAtOnce {
+			w.violate("8 (time goes on)", nil, "%d things happened at one moment and there is no end of them", w.instant)
 			break
 		}
 		w.now = e.at

@@ -2567,6 +2567,7 @@ type HostLease struct {
 	DurationNs    int64                  `protobuf:"varint,5,opt,name=duration_ns,json=durationNs,proto3" json:"duration_ns,omitempty"`
 	Watchdog      uint32                 `protobuf:"varint,6,opt,name=watchdog,proto3" json:"watchdog,omitempty"`
 	BoundNs       int64                  `protobuf:"varint,7,opt,name=bound_ns,json=boundNs,proto3" json:"bound_ns,omitempty"`
+	Assignment    uint64                 `protobuf:"varint,8,opt,name=assignment,proto3" json:"assignment,omitempty"` // what the agent had been told when it said so; 0 = not said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2646,6 +2647,13 @@ func (x *HostLease) GetWatchdog() uint32 {
 func (x *HostLease) GetBoundNs() int64 {
 	if x != nil {
 		return x.BoundNs
+	}
+	return 0
+}
+
+func (x *HostLease) GetAssignment() uint64 {
+	if x != nil {
+		return x.Assignment
 	}
 	return 0
 }
@@ -5517,7 +5525,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\asession\x18\x03 \x01(\tR\asession\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xbc\x01\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xdc\x01\n" +
 	"\tHostLease\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x14\n" +
@@ -5526,7 +5534,10 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\vduration_ns\x18\x05 \x01(\x03R\n" +
 	"durationNs\x12\x1a\n" +
 	"\bwatchdog\x18\x06 \x01(\rR\bwatchdog\x12\x19\n" +
-	"\bbound_ns\x18\a \x01(\x03R\aboundNs\"9\n" +
+	"\bbound_ns\x18\a \x01(\x03R\aboundNs\x12\x1e\n" +
+	"\n" +
+	"assignment\x18\b \x01(\x04R\n" +
+	"assignment\"9\n" +
 	"\vHostControl\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\rR\x06action\"\xd6\x01\n" +
