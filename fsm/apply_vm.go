@@ -78,7 +78,7 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 		if v.Spec.Problem != "" {
 			t.raise(AlertKey{AlertVM, v.Name, "definition"}, Warning, "The definition of VM %s on host %s could not be read: %s. It cannot be started elsewhere until it can.", v.Name, h.ID, v.Spec.Problem)
 			if old.Spec != nil && len(old.Spec.Definition()) > 0 {
-				v.Spec = old.Spec.broken(v.Spec.Problem, v.Spec.Hash)
+				v.Spec = old.Spec.broken(t.s.shapes, v.Spec.Problem, v.Spec.Hash)
 			}
 		} else {
 			t.resolve(AlertKey{AlertVM, v.Name, "definition"}, "it can be read again")

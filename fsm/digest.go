@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"encoding/binary"
 	"strconv"
 
 	"github.com/cespare/xxhash/v2"
@@ -34,7 +35,7 @@ func newDigester(s *State) *digester {
 	s.alerts.track()
 	s.events.track()
 	d.dirty = &tracked{s.nodes.dirty, s.hosts.dirty, s.work.dirty, s.alerts.dirty, s.events.dirty}
-	eachRecord(s, func(key string, r *logpb.Record) { d.put(key, r) })
+	d.each(s, d.put)
 	return d
 }
 
@@ -44,17 +45,67 @@ func (d *digester) track(s *State) {
 	s.alerts.dirty, s.events.dirty = d.dirty.alerts, d.dirty.events
 }
 
-func (d *digester) put(key string, r *logpb.Record) {
-	var n uint64
-	if r != nil {
-		n = d.hash(r)
-	}
+// put replaces the hash of a record; 0 means that there is none.
+func (d *digester) put(key string, n uint64) {
 	d.sum ^= d.hashes[key] ^ n
 	if n == 0 {
 		delete(d.hashes, key)
 	} else {
 		d.hashes[key] = n
 	}
+}
+
+// host hashes a host and its VMs. It is what Apply does most, so VMs are written
+// down by hand. Of a definition its size and its end count: it is sealed, and
+// ends with a seal of the whole.
+func (d *digester) host(h *Host) uint64 {
+	bare := *h
+	bare.VMs = nil
+	b, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(d.buf[:0], hostRecord(&bare))
+	if err != nil {
+		panic("fsm: a record cannot be encoded: " + err.Error()) // not valid UTF-8; refused at the door
+	}
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(b)))
+	for _, v := range h.VMs {
+		b = appendVM(b, v)
+	}
+	d.buf = b
+	return xxhash.Sum64(b)
+}
+
+func appendVM(b []byte, v *VM) []byte {
+	b = append(b, v.ID[:]...)
+	b = append(b, byte(v.Power), byte(v.Reason), byte(v.ProtectedBy), bit(v.Wanted)|bit(v.Gone)<<1|bit(v.Spec != nil)<<2|bit(v.Policy != nil)<<3)
+	b = binary.LittleEndian.AppendUint64(b, uint64(v.Incarnation))
+	b = binary.LittleEndian.AppendUint64(b, uint64(v.Since))
+	b = binary.LittleEndian.AppendUint64(b, uint64(v.Work))
+	b = appendText(appendText(b, v.Name), v.Error)
+	if p := v.Policy; p != nil {
+		b = append(b, byte(p.HA), byte(p.Priority))
+		for _, limit := range []*uint32{p.MaxRestart, p.MaxRelocate} {
+			if limit == nil {
+				b = append(b, 0)
+			} else {
+				b = binary.LittleEndian.AppendUint32(append(b, 1), *limit)
+			}
+		}
+	}
+	if s := v.Spec; s != nil {
+		b = binary.LittleEndian.AppendUint64(b, s.Shape.sum)
+		b = append(b, s.Hash[:]...)
+		b = binary.LittleEndian.AppendUint64(b, uint64(s.Defined))
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(s.definition)))
+		b = append(b, s.definition[max(0, len(s.definition)-sealSize):]...)
+		b = appendText(b, s.paths)
+	}
+	return b
+}
+
+// sealSize is how many bytes at the end of a sealed text depend on all of it.
+const sealSize = 16
+
+func appendText[T string | []byte](b []byte, s T) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
 func (d *digester) hash(r *logpb.Record) uint64 {
@@ -70,20 +121,24 @@ func (d *digester) hash(r *logpb.Record) uint64 {
 // part included.
 func (d *digester) fold(s *State) uint64 {
 	for id := range d.dirty.nodes {
-		d.put(nodeKey(id), orNil(s.Node(id), nodeRecord))
+		d.put(nodeKey(id), d.record(orNil(s.Node(id), nodeRecord)))
 	}
 	for id := range d.dirty.hosts {
-		d.put(hostKey(id), orNil(s.Host(id), hostRecord))
+		var sum uint64
+		if h := s.Host(id); h != nil {
+			sum = d.host(h)
+		}
+		d.put(hostKey(id), sum)
 	}
 	for id := range d.dirty.work {
-		d.put(workKey(id), orNil(s.Work(id), workRecord))
+		d.put(workKey(id), d.record(orNil(s.Work(id), workRecord)))
 	}
 	for id := range d.dirty.alerts {
-		d.put(alertKey(id), orNil(s.Alert(id), alertRecord))
+		d.put(alertKey(id), d.record(orNil(s.Alert(id), alertRecord)))
 	}
 	for id := range d.dirty.events {
 		e, _ := s.events.get(id)
-		d.put(eventKey(id), orNil(e, eventRecord))
+		d.put(eventKey(id), d.record(orNil(e, eventRecord)))
 	}
 	clear(d.dirty.nodes)
 	clear(d.dirty.hosts)
@@ -105,8 +160,35 @@ func (d *digester) metaHash(s *State) uint64 {
 // Canary applied right after s.
 func (s *State) Sum() uint64 {
 	d := &digester{hashes: map[string]uint64{}}
-	eachRecord(s, func(key string, r *logpb.Record) { d.put(key, r) })
+	d.each(s, func(_ string, n uint64) { d.sum ^= n })
 	return d.sum ^ d.metaHash(s)
+}
+
+// each walks the hashes of all records.
+func (d *digester) each(s *State, f func(key string, n uint64)) {
+	for id, n := range s.nodes.all() {
+		f(nodeKey(id), d.hash(nodeRecord(n)))
+	}
+	for id, h := range s.hosts.all() {
+		f(hostKey(id), d.host(h))
+	}
+	for id, w := range s.work.all() {
+		f(workKey(id), d.hash(workRecord(w)))
+	}
+	for id, a := range s.alerts.all() {
+		f(alertKey(id), d.hash(alertRecord(a)))
+	}
+	for id, e := range s.events.all() {
+		f(eventKey(id), d.hash(eventRecord(e)))
+	}
+}
+
+// record is hash, 0 for none.
+func (d *digester) record(r *logpb.Record) uint64 {
+	if r == nil {
+		return 0
+	}
+	return d.hash(r)
 }
 
 func orNil[T any](v *T, f func(*T) *logpb.Record) *logpb.Record {
@@ -123,20 +205,20 @@ func alertKey(id AlertID) string { return "a" + strconv.FormatUint(uint64(id), 3
 func eventKey(id EventID) string { return "e" + strconv.FormatUint(uint64(id), 36) }
 
 // eachRecord walks every record of a snapshot but the first and the last.
-func eachRecord(s *State, f func(key string, r *logpb.Record)) {
-	for id, n := range s.nodes.all() {
-		f(nodeKey(id), nodeRecord(n))
+func eachRecord(s *State, f func(*logpb.Record)) {
+	for _, n := range s.nodes.all() {
+		f(nodeRecord(n))
 	}
-	for id, h := range s.hosts.all() {
-		f(hostKey(id), hostRecord(h))
+	for _, h := range s.hosts.all() {
+		f(hostRecord(h))
 	}
-	for id, w := range s.work.all() {
-		f(workKey(id), workRecord(w))
+	for _, w := range s.work.all() {
+		f(workRecord(w))
 	}
-	for id, a := range s.alerts.all() {
-		f(alertKey(id), alertRecord(a))
+	for _, a := range s.alerts.all() {
+		f(alertRecord(a))
 	}
-	for id, e := range s.events.all() {
-		f(eventKey(id), eventRecord(e))
+	for _, e := range s.events.all() {
+		f(eventRecord(e))
 	}
 }

@@ -100,7 +100,7 @@ func FuzzReadState(f *testing.F) {
 
 // FuzzRecord feeds records that no Apply has written, behind right checksums.
 func FuzzRecord(f *testing.F) {
-	eachRecord(grown(f, 60).State(), func(_ string, r *logpb.Record) {
+	eachRecord(grown(f, 60).State(), func(r *logpb.Record) {
 		b, err := proto.Marshal(r)
 		if err != nil {
 			f.Fatal(err)

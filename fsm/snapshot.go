@@ -31,12 +31,8 @@ func (s *State) WriteTo(w io.Writer) (int64, error) {
 	fw := &frameWriter{w: bufio.NewWriterSize(w, 1<<20), table: castagnoli()}
 	fw.raw([]byte(snapshotMagic))
 	fw.record(&logpb.Record{Body: &logpb.Record_Meta{Meta: metaRecord(s)}})
-	d := &digester{hashes: map[string]uint64{}}
-	eachRecord(s, func(key string, r *logpb.Record) {
-		d.sum ^= d.hash(r)
-		fw.record(r)
-	})
-	fw.record(&logpb.Record{Body: &logpb.Record_End{End: &logpb.EndRecord{Records: fw.records, Digest: d.sum ^ d.metaHash(s)}}})
+	eachRecord(s, fw.record)
+	fw.record(&logpb.Record{Body: &logpb.Record_End{End: &logpb.EndRecord{Records: fw.records, Digest: s.Sum()}}})
 	if fw.err == nil {
 		fw.err = fw.w.Flush()
 	}
@@ -94,7 +90,6 @@ func ReadState(r io.Reader) (*State, error) {
 	}
 	s := newState()
 	table := castagnoli()
-	d := &digester{hashes: map[string]uint64{}}
 	var records uint64
 	for {
 		rec, err := readFrame(br, table)
@@ -108,16 +103,13 @@ func ReadState(r io.Reader) (*State, error) {
 			if end.Records != records {
 				return nil, fmt.Errorf("%w: it should hold %d records and holds %d", ErrSnapshot, end.Records, records)
 			}
-			if got := d.sum ^ d.metaHash(s); got != end.Digest {
+			if got := s.Sum(); got != end.Digest {
 				return nil, fmt.Errorf("%w: its digest is %016x, its contents give %016x", ErrSnapshot, end.Digest, got)
 			}
 			return s, nil
 		}
 		if err := s.load(rec, records == 0); err != nil {
 			return nil, fmt.Errorf("%w: record %d: %w", ErrSnapshot, records, err)
-		}
-		if records > 0 {
-			d.sum ^= d.hash(rec)
 		}
 		records++
 	}

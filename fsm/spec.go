@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"strings"
 
+	"github.com/cespare/xxhash/v2"
+
 	"lifeboat/fsm/logpb"
 )
 
@@ -31,6 +33,7 @@ type Shape struct {
 	Problem     string   // the definition could not be read
 
 	disks []Disk // with the part of their paths that they have in common
+	sum   uint64 // hash of all this
 }
 
 // Disk of a VM.
@@ -119,10 +122,10 @@ func (s *Spec) undefined() *Spec {
 
 // broken is s as it was last read, with the news that it could not be read
 // again.
-func (s *Spec) broken(problem string, hash [32]byte) *Spec {
-	n, shape := *s, *s.Shape
-	shape.Problem = problem
-	n.Shape, n.Hash = &shape, hash
+func (s *Spec) broken(x *shapes, problem string, hash [32]byte) *Spec {
+	n, p := *s, specToLog(s)
+	p.Problem = problem
+	n.Shape, n.Hash = x.shape(p), hash
 	return &n
 }
 
@@ -164,7 +167,7 @@ func (x *shapes) shape(p *logpb.Spec) *Shape {
 		return s
 	}
 	s := &Shape{CPUs: p.Cpus, MemoryBytes: p.MemoryBytes, Machine: p.Machine, Arch: p.Arch, CPUModel: p.CpuModel,
-		Networks: p.Networks, Local: p.Local, Problem: p.Problem}
+		Networks: p.Networks, Local: p.Local, Problem: p.Problem, sum: xxhash.Sum64(k)}
 	for _, d := range p.Disks {
 		s.disks = append(s.disks, Disk{Path: strings.Clone(d.Path[:commonPath(d.Path)]), Storage: d.Storage, ReadOnly: d.Readonly, Shareable: d.Shareable, Network: d.Network})
 	}
