@@ -40,6 +40,10 @@ func (l *benchLog) apply(tb testing.TB, entries ...[]byte) {
 	}
 }
 
+func benchPolicy(key, value string) *logpb.Command {
+	return &logpb.Command{Body: &logpb.Command_PolicySet{PolicySet: &logpb.PolicySet{Settings: []*logpb.Setting{{Key: key, Value: value}}}}}
+}
+
 func benchEncode(tb testing.TB, c *logpb.Command) []byte {
 	c.TimeUnixNs = time.Now().UnixNano()
 	data, err := proto.Marshal(c)
@@ -85,7 +89,7 @@ func benchSpecs(tb testing.TB, s *sealer, templates []benchTemplate, host int) (
 // definition of 4 KiB.
 func benchFleet(tb testing.TB, hosts int) *benchLog {
 	l := &benchLog{machine: fsm.NewMachine()}
-	l.apply(tb, benchEncode(tb, &logpb.Command{Body: &logpb.Command_PolicySet{PolicySet: &logpb.PolicySet{Settings: []*logpb.Setting{{Key: "protect_default", Value: "true"}}}}}))
+	l.apply(tb, benchEncode(tb, benchPolicy("protect_default", "true")))
 	templates := benchTemplates()
 	sealed := make([]chan [][]byte, runtime.GOMAXPROCS(0))
 	var wg sync.WaitGroup
