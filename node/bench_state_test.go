@@ -130,12 +130,15 @@ func BenchmarkFleet(b *testing.B) {
 	before := heapInUse()
 	l := benchFleet(b, hosts)
 	// A leader's canaries fold the digest all the time.
+	begin := time.Now()
 	l.apply(b, benchEncode(b, &logpb.Command{Body: &logpb.Command_Canary{Canary: &logpb.Canary{}}}))
+	fold := time.Since(begin) // every host has changed
 	heap := heapInUse() - before
 	b.Run("heap", func(b *testing.B) {
 		for b.Loop() {
 		}
 		b.ReportMetric(float64(heap)/(1<<20), "MiB")
+		b.ReportMetric(float64(fold.Milliseconds()), "fold-ms")
 		b.ReportMetric(float64(heap)/float64(hosts*benchVMs), "bytes/VM")
 	})
 	seq := uint64(0)

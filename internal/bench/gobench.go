@@ -91,6 +91,7 @@ func (b *bench) fleet(ctx context.Context) error {
 		atMost("heap in use, a 4 KiB definition for every VM", f["Fleet/heap"]["MiB"], "MiB", 1024),
 		info("  of it for each VM", f["Fleet/heap"]["bytes/VM"], "bytes"),
 		info("  a definition, compressed and sealed", f["Seal"]["bytes/sealed"], "bytes"),
+		info("digest when every host has changed", f["Fleet/heap"]["fold-ms"], "ms"),
 		info("Decide when nothing is to be done", f["Fleet/decide"]["ns/op"]/1e6, "ms"))
 	return nil
 }
