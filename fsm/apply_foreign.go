@@ -26,6 +26,9 @@ func (s *State) claim(v *VM, owner *Host, p Power, r Reason, inc Incarnation) cl
 		}
 		return claimAdopt
 	}
+	if last := max(v.Incarnation, inc); last != 0 && last.Next(s.Generation) == last {
+		return claimCopy // no incarnation is left that would beat the owner's
+	}
 	// An agent holds an older incarnation only of what was once granted to it:
 	// such a copy is a leftover, unless its owner saw it leave for there.
 	leftover := inc != 0 && inc < v.Incarnation

@@ -413,6 +413,15 @@ func TestS11AnotherMachineIsRefused(t *testing.T) {
 	l.rejected(r)
 }
 
+func TestS6NoAdoptionWithoutANewIncarnation(t *testing.T) {
+	l := fleet(t, 2, 1)
+	l.report("h1", said{vm: 1, power: PowerOff, reason: ReasonMigrated, inc: l.vm(1).Incarnation})
+	l.report("h2", said{vm: 1, power: PowerOn, inc: ^Incarnation(0)})
+	if l.owner(1) != "h1" {
+		t.Fatalf("adopted at an incarnation that cannot be beaten:\n%s", essence(l.state()))
+	}
+}
+
 func TestS12LateRequestArmsNothing(t *testing.T) {
 	l := fleet(t, 2, 1)
 	h := l.host("h1")
