@@ -90,6 +90,13 @@ func (d *decision) attempt(h *fsm.Host, c Contact) {
 		}
 	}
 	if h.ID == d.soft.Machine {
+		// Not in the first moments of a term: two leaders whose machines must both
+		// be fenced would hand over to each other for ever, and renew no lease.
+		// Meanwhile each of them fences the other's.
+		if at := d.listening(); d.now.Mono < at {
+			d.wake(at)
+			return
+		}
 		d.plan.Transfer = fmt.Sprintf("host %s, which shares this machine, must be fenced", h.ID)
 		return
 	}
