@@ -105,9 +105,17 @@ func benchFleet(tb testing.TB, hosts int) *benchLog {
 			}
 		})
 	}
-	for h := range hosts {
-		l.apply(tb, benchEncode(tb, benchRegister(h, benchVMs)))
-		l.apply(tb, <-sealed[h%len(sealed)]...)
+	// Raft hands entries over in batches when there are many.
+	const batch = 64
+	for first := 0; first < hosts; first += batch {
+		var entries [][]byte
+		for h := first; h < min(first+batch, hosts); h++ {
+			entries = append(entries, benchEncode(tb, benchRegister(h, benchVMs)))
+		}
+		l.apply(tb, entries...)
+		for h := first; h < min(first+batch, hosts); h++ {
+			l.apply(tb, <-sealed[h%len(sealed)]...)
+		}
 	}
 	wg.Wait()
 	return l
