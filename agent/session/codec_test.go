@@ -149,6 +149,11 @@ func TestSpecOfDisks(t *testing.T) {
 	if len(s.Local) != 1 || !strings.Contains(s.Local[0], "UEFI") || s.MemoryBytes != 2<<30 || s.Cpus != 4 || s.Networks[0] != "bridge:br0" {
 		t.Errorf("spec %v", s)
 	}
+	local := strings.NewReplacer("<nvram>/var/lib/libvirt/qemu/nvram/a.fd</nvram>", "<kernel>/boot/vmlinuz</kernel>", "/mnt/vms/a.qcow2", "/srv/a.qcow2").Replace(xml)
+	s = Spec(hypervisor.NewDefinition(vm1, []byte(local), true), []hypervisor.Storage{{Name: "vms", Kind: "netfs", Path: "/mnt/vms", Source: "nfs:/vms", Shared: true}})
+	if len(s.Local) != 1 || !strings.Contains(s.Local[0], "/srv/a.qcow2") {
+		t.Errorf("a kernel is no data, a disk on no shared storage is: %q", s.Local)
+	}
 	if bad := Spec(hypervisor.NewDefinition(vm1, []byte("<domain"), true), nil); bad.Problem == "" || len(bad.Hash) != 32 || len(bad.Definition) != 0 {
 		t.Errorf("of half a definition: %v", bad)
 	}

@@ -119,6 +119,9 @@ func Spec(def hypervisor.Definition, storages []hypervisor.Storage) *lifeboatv1.
 		case w.Network || w.Storage != "":
 		case d.Device == "nvram":
 			spec.Local = append(spec.Local, "its UEFI variables ("+d.Path+") are kept on this host")
+		case bootFile(d):
+			// Comes with the host's own system; a host without it fails the start
+			// and another is tried.
 		case shares && d.Kind == domxml.SourceFile:
 			// A host that shares nothing may do so without our knowledge.
 			spec.Local = append(spec.Local, "its disk "+d.Path+" is on no storage that this host is known to share")
@@ -166,4 +169,9 @@ func wireProtection(p *domxml.Protect) *lifeboatv1.Protection {
 		w.MaxRelocate = &n
 	}
 	return w
+}
+
+// bootFile reports whether the domain only reads it to boot: no data is in it.
+func bootFile(d domxml.Disk) bool {
+	return d.ReadOnly && (d.Device == "kernel" || d.Device == "initrd" || d.Device == "dtb")
 }
