@@ -27,7 +27,7 @@ fuzz: build ## random worlds and stories with fresh seeds, some minutes
 LAB_PKGS := ./internal/lab/... ./internal/labcluster/... ./hypervisor/... ./fence/...
 test-lab: ## real libvirt hosts with real guests, in namespaces; needs root and deploy/lab/install.sh
 	@mkdir -p bin
-	LIFEBOAT_LAB=1 $(GO) test -v -tags $(TAGS) -count 1 -p 1 -timeout 15m $(LAB_PKGS) 2>&1 | tee bin/test-lab.log | \
+	LIFEBOAT_LAB=1 $(GO) test -v -tags $(TAGS) -count 1 -p 1 -timeout 18m $(LAB_PKGS) 2>&1 | tee bin/test-lab.log | \
 		grep --line-buffered -E '^(--- |ok |FAIL|panic:)' || { grep -A 30 -- '--- FAIL' bin/test-lab.log; exit 1; }
 	@# Indented ones are parts of the conformance suite that a driver cannot do at all.
 	@! grep -- '^--- SKIP' bin/test-lab.log || { echo 'a lab test was skipped here, where none may be (bin/test-lab.log)'; exit 1; }
