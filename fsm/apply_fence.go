@@ -38,8 +38,9 @@ func (t *tx) markDown(h *Host, reason string) {
 	t.setHost(h)
 	t.event("HOST.DOWN", Critical, hostSubject(h.ID), "host %s is Down: %s", h.ID, reason)
 	hit := 0
-	vms := make([]*VM, len(h.VMs))
-	for i, old := range h.VMs {
+	vms := make([]VM, len(h.VMs))
+	for i := range h.VMs {
+		old := &h.VMs[i]
 		v := *old
 		if v.Power == PowerOn {
 			v.Power, v.Reason, v.Since = PowerUnknown, ReasonNone, t.now
@@ -48,7 +49,7 @@ func (t *tx) markDown(h *Host, reason string) {
 			hit++
 			t.fencing(&v, h)
 		}
-		vms[i] = &v
+		vms[i] = v
 	}
 	h.VMs = vms
 	t.setHost(h)

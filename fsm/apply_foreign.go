@@ -90,7 +90,7 @@ func (p *reporting) discovered(e *vmEntry) {
 	n := &VM{ID: e.id, Name: e.name, Power: e.power, Reason: e.reason, Since: p.now, Incarnation: e.inc}
 	p.own()
 	i, _ := p.host.find(e.id)
-	p.host.VMs = slices.Insert(p.host.VMs, i, n)
+	p.host.VMs = slices.Insert(p.host.VMs, i, *n)
 	p.host.Stalled = p.host.Stalled || n.Stalled()
 	p.s.owner.set(e.id, p.host.ID)
 }

@@ -138,8 +138,9 @@ func retarget(orders []*Order, epoch uint64, boot string) []*Order {
 // protected ones to Scheduled. The host is returned, not stored.
 func (t *tx) vmsGone(h *Host, cause Cause, reason Reason) *Host {
 	t.setHost(h)
-	vms := make([]*VM, len(h.VMs))
-	for i, old := range h.VMs {
+	vms := make([]VM, len(h.VMs))
+	for i := range h.VMs {
+		old := &h.VMs[i]
 		v := *old
 		if v.Power != PowerOff {
 			v.Power, v.Reason, v.Since = PowerOff, reason, t.now
@@ -150,7 +151,7 @@ func (t *tx) vmsGone(h *Host, cause Cause, reason Reason) *Host {
 			// that death proves nothing about it (S18).
 			t.investigate(w, fmt.Sprintf("host %s is proven dead, but the VM was not seen there: every other host is asked where it is", h.ID))
 			v.Power, v.Reason, v.Since = old.Power, old.Reason, old.Since
-			vms[i] = &v
+			vms[i] = v
 			continue
 		}
 		v.Gone = v.Protected() || v.Incarnation != 0
@@ -162,7 +163,7 @@ func (t *tx) vmsGone(h *Host, cause Cause, reason Reason) *Host {
 		} else if w := t.s.Work(v.Work); w != nil {
 			t.endWork(&v, w, Cancelled, fmt.Sprintf("host %s is proven dead and the VM is not to run", h.ID))
 		}
-		vms[i] = &v
+		vms[i] = v
 	}
 	h = edit(t.s.Host(h.ID))
 	h.VMs = vms
@@ -257,7 +258,8 @@ func (t *tx) hostSeen(c *logpb.HostSeen) string {
 // their host is back.
 func (t *tx) closeNotNeeded(id HostID) {
 	h := t.s.Host(id)
-	for i, old := range h.VMs {
+	for i := range h.VMs {
+		old := &h.VMs[i]
 		w := t.s.Work(old.Work)
 		if w != nil && w.Step == Fencing && lostSight(old) {
 			t.investigate(w, fmt.Sprintf("host %s is back without it; every host is asked where it is", id))

@@ -38,12 +38,14 @@ func (t *tx) hostRemove(h *Host) string {
 	if h.Status == Up || h.Status == Connecting {
 		return fmt.Sprintf("host %s still reports; stop its agent first", h.ID)
 	}
-	for _, v := range h.VMs {
+	for i := range h.VMs {
+		v := &h.VMs[i]
 		if v.Protected() {
 			return fmt.Sprintf("host %s still owns the protected VM %s; move it or unprotect it first", h.ID, v.Name)
 		}
 	}
-	for _, old := range h.VMs {
+	for i := range h.VMs {
+		old := &h.VMs[i]
 		v := *old
 		if w := t.s.Work(v.Work); w != nil {
 			t.endWork(&v, w, Cancelled, fmt.Sprintf("host %s was removed", h.ID))

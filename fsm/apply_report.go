@@ -73,22 +73,13 @@ type reporting struct {
 	host   *Host
 	cloned bool // host.VMs is private
 
-	edited VM   // by owned
-	block  []VM // room for changed VMs
+	edited VM // by owned
 }
 
-// blockSize changed VMs share an allocation, which lives as long as the last of
-// them.
-const blockSize = 16
-
-// put replaces the i-th VM of the host by a copy of v; more may follow.
-func (p *reporting) put(i int, v *VM, more int) {
-	if len(p.block) == cap(p.block) {
-		p.block = make([]VM, 0, min(1+more, blockSize))
-	}
+// put replaces the i-th VM of the host by a copy of v.
+func (p *reporting) put(i int, v *VM) {
 	p.own()
-	p.block = append(p.block, *v)
-	p.host.VMs[i] = &p.block[len(p.block)-1]
+	p.host.VMs[i] = *v
 }
 
 // flush stores the host.
@@ -141,24 +132,24 @@ func (p *reporting) entries(c *logpb.VMEntries) {
 			next = 0 // the slice may have changed
 			continue
 		}
-		v := p.host.VMs[at]
+		v := &p.host.VMs[at]
 		if !detailed && v.ProtectedBy == Unprotected && v.Incarnation == 0 && v.Work == 0 && e.power != PowerReportMissing {
 			// The common case: an unprotected VM changed its power state.
 			if e.power == PowerStarting || v.Power == e.power && v.Reason == e.reason {
 				continue
 			}
-			b := *v
-			if b.Power != e.power {
-				b.Since = p.now
+			p.own()
+			v = &p.host.VMs[at]
+			if v.Power != e.power {
+				v.Since = p.now
 			}
-			b.Power, b.Reason = e.power, e.reason
-			if b.Stalled() {
+			v.Power, v.Reason = e.power, e.reason
+			if v.Stalled() {
 				p.host.Stalled = true
 			}
-			p.put(at, &b, n-i-1)
 			continue
 		}
-		p.owned(at, &e, n-i-1)
+		p.owned(at, &e)
 	}
 }
 
@@ -183,10 +174,9 @@ func (e *vmEntry) speaks(v *VM) bool {
 	return (e.inc == v.Incarnation || !v.Protected() && v.Work == 0) && e.power != PowerStarting
 }
 
-// owned applies an entry about a VM this host owns; i is its position, more how
-// many entries follow.
-func (p *reporting) owned(i int, e *vmEntry, more int) {
-	old := p.host.VMs[i]
+// owned applies an entry about a VM this host owns; i is its position.
+func (p *reporting) owned(i int, e *vmEntry) {
+	old := &p.host.VMs[i]
 	p.edited = *old
 	v := &p.edited
 	if e.name != "" && e.name != v.Name {
@@ -209,7 +199,7 @@ func (p *reporting) owned(i int, e *vmEntry, more int) {
 	if *v == *old {
 		return
 	}
-	p.put(i, v, more)
+	p.put(i, v)
 }
 
 // tombstoned is the agent's persisted word that it refuses incarnations up to
@@ -492,7 +482,7 @@ func (p *reporting) absent(id VMID) {
 	if !ok {
 		return
 	}
-	old := p.host.VMs[i]
+	old := &p.host.VMs[i]
 	v := *old
 	forget := p.missing(&v)
 	if v == *old && !forget {
@@ -503,5 +493,5 @@ func (p *reporting) absent(id VMID) {
 		p.host.VMs = slices.Delete(p.host.VMs, i, i+1)
 		return
 	}
-	p.host.VMs[i] = &v
+	p.host.VMs[i] = v
 }

@@ -10,7 +10,7 @@ import (
 // Stalled reports whether the VM is on, but paused on an I/O error.
 func (v *VM) Stalled() bool { return v.Power == PowerOn && v.Reason == ReasonIOError }
 
-func stalled(vms []*VM) bool { return slices.ContainsFunc(vms, (*VM).Stalled) }
+func stalled(vms []VM) bool { return slices.ContainsFunc(vms, func(v VM) bool { return v.Stalled() }) }
 
 // Actions of VMStorage.
 const (

@@ -11,7 +11,7 @@ import (
 func (t *tx) setVM(id HostID, i int, v *VM) {
 	h := edit(t.s.Host(id))
 	h.VMs = slices.Clone(h.VMs)
-	h.VMs[i] = v
+	h.VMs[i] = *v
 	t.setHost(h)
 }
 
@@ -36,9 +36,9 @@ func (t *tx) insertVM(id HostID, v *VM) {
 	h := edit(t.s.Host(id))
 	if i, ok := h.find(v.ID); ok {
 		h.VMs = slices.Clone(h.VMs)
-		h.VMs[i] = v
+		h.VMs[i] = *v
 	} else {
-		h.VMs = slices.Insert(slices.Clone(h.VMs), i, v)
+		h.VMs = slices.Insert(slices.Clone(h.VMs), i, *v)
 	}
 	h.Assigned = t.index
 	t.setHost(h)
@@ -102,7 +102,7 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 			t.setHost(fresh)
 		}
 		if i, ok := fresh.find(id); ok {
-			fresh.VMs[i] = &v
+			fresh.VMs[i] = v
 		}
 	}
 	return ""

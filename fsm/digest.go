@@ -66,7 +66,8 @@ func (d *digester) host(h *Host) uint64 {
 		panic("fsm: a record cannot be encoded: " + err.Error()) // not valid UTF-8; refused at the door
 	}
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(b)))
-	for _, v := range h.VMs {
+	for i := range h.VMs {
+		v := &h.VMs[i]
 		b = appendVM(b, v)
 	}
 	d.buf = b

@@ -290,7 +290,8 @@ func essence(s *State) string {
 		for _, o := range h.Orders {
 			fmt.Fprintf(&b, "  order %d %s %s %s\n", o.ID, o.Kind, o.Name, o.Incarnation)
 		}
-		for _, v := range h.VMs {
+		for i := range h.VMs {
+			v := &h.VMs[i]
 			fmt.Fprintf(&b, "  %s %s (%s) wanted %v by %s gone %v inc %s work %d error %q defined %v\n", v.Name, v.Power, v.Reason, v.Wanted, v.ProtectedBy, v.Gone,
 				v.Incarnation, v.Work, v.Error, v.Spec != nil)
 		}

@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"slices"
+	"sort"
 )
 
 // Status is whether a host is reached.
@@ -237,7 +238,7 @@ type Host struct {
 
 	Orders   []*Order
 	Assigned uint64 // index of the last change an agent must be told
-	VMs      []*VM
+	VMs      []VM
 	// Stalled: a VM here may be paused on an I/O error (S18). It follows from
 	// VMs and spares the leader to look at all of them.
 	Stalled bool
@@ -256,21 +257,20 @@ func (h *Host) Label(key string) string {
 // VM finds an owned VM.
 func (h *Host) VM(id VMID) *VM {
 	if i, ok := h.find(id); ok {
-		return h.VMs[i]
+		return &h.VMs[i]
 	}
 	return nil
 }
 
 func (h *Host) find(id VMID) (int, bool) {
-	return slices.BinarySearchFunc(h.VMs, id, func(v *VM, id VMID) int {
-		return bytes.Compare(v.ID[:], id[:])
-	})
+	return sort.Find(len(h.VMs), func(i int) int { return bytes.Compare(id[:], h.VMs[i].ID[:]) })
 }
 
 // RunsProtected counts the protected VMs that are not known to be off.
 func (h *Host) RunsProtected() int {
 	n := 0
-	for _, v := range h.VMs {
+	for i := range h.VMs {
+		v := &h.VMs[i]
 		if v.Protected() && v.Power != PowerOff {
 			n++
 		}
@@ -281,7 +281,8 @@ func (h *Host) RunsProtected() int {
 // MemoryUsed is the memory of VMs that run, start or may run here, in bytes.
 func (h *Host) MemoryUsed() uint64 {
 	var n uint64
-	for _, v := range h.VMs {
+	for i := range h.VMs {
+		v := &h.VMs[i]
 		if v.Occupies() && v.Spec != nil {
 			n += v.Spec.MemoryBytes
 		}

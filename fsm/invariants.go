@@ -67,7 +67,8 @@ func (c *checker) hosts() {
 		c.hostState(h)
 		c.lease(h)
 		c.orders(h)
-		for i, v := range h.VMs {
+		for i := range h.VMs {
+			v := &h.VMs[i]
 			c.must(h.Stalled || !v.Stalled(), "S18", "VM %s is paused on an I/O error, and host %s does not say so", v.Name, id)
 			c.must(i == 0 || lessVM(h.VMs[i-1].ID, v.ID), "S2", "the VMs of host %s are out of order at %s", id, v.ID)
 			c.vm(h, v)

@@ -15,7 +15,7 @@ func TestCheckFindsWhatIsBroken(t *testing.T) {
 		v, h := s.VM(testVM(1))
 		x := *v
 		f(&x)
-		host(s, h.ID, func(h *Host) { h.VMs = append([]*VM(nil), h.VMs...); i, _ := h.find(testVM(1)); h.VMs[i] = &x })
+		host(s, h.ID, func(h *Host) { h.VMs = append([]VM(nil), h.VMs...); i, _ := h.find(testVM(1)); h.VMs[i] = x })
 	}
 	work := func(s *State, f func(w *Work)) {
 		for id, w := range s.work.all() {
@@ -39,8 +39,8 @@ func TestCheckFindsWhatIsBroken(t *testing.T) {
 		"owner index points elsewhere":  {"S2", func(s *State) { s.owner.set(testVM(1), "h1") }},
 		"owner index lost":              {"S2", func(s *State) { s.owner.delete(testVM(1)) }},
 		"owner of nothing":              {"S2", func(s *State) { s.owner.set(testVM(77), "h1") }},
-		"VM on two hosts":               {"S2", func(s *State) { v, _ := s.VM(testVM(1)); host(s, "h3", func(h *Host) { h.VMs = []*VM{v} }) }},
-		"VMs out of order":              {"S2", func(s *State) { host(s, "h1", func(h *Host) { h.VMs = []*VM{h.VMs[1], h.VMs[0]} }) }},
+		"VM on two hosts":               {"S2", func(s *State) { v, _ := s.VM(testVM(1)); host(s, "h3", func(h *Host) { h.VMs = []VM{*v} }) }},
+		"VMs out of order":              {"S2", func(s *State) { host(s, "h1", func(h *Host) { h.VMs = []VM{h.VMs[1], h.VMs[0]} }) }},
 		"gone and on":                   {"S2", func(s *State) { vm(s, func(v *VM) { v.Gone, v.Power = true, PowerOn }) }},
 		"restarting what is gone":       {"S2", func(s *State) { vm(s, func(v *VM) { v.Gone = true }) }},
 		"protected without incarnation": {"S1", func(s *State) { vm(s, func(v *VM) { v.Incarnation = 0 }) }},

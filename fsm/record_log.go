@@ -48,7 +48,8 @@ func hostRecord(h *Host) *logpb.Record {
 		p.Orders = append(p.Orders, &logpb.OrderRecord{Id: uint64(o.ID), Kind: uint32(o.Kind), Vm: o.VM[:], Name: o.Name,
 			Incarnation: uint64(o.Incarnation), Epoch: o.Epoch, BootId: o.BootID, Work: uint64(o.Work)})
 	}
-	for _, v := range h.VMs {
+	for i := range h.VMs {
+		v := &h.VMs[i]
 		p.Vms = append(p.Vms, vmRecord(v))
 	}
 	return &logpb.Record{Body: &logpb.Record_Host{Host: p}}
@@ -76,7 +77,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 			Incarnation: Incarnation(o.Incarnation), Epoch: o.Epoch, BootID: o.BootId, Work: WorkID(o.Work)})
 	}
 	for _, v := range p.Vms {
-		h.VMs = append(h.VMs, vmFromLog(x, v))
+		h.VMs = append(h.VMs, *vmFromLog(x, v))
 	}
 	h.Stalled = stalled(h.VMs)
 	return h

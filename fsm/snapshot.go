@@ -175,7 +175,8 @@ func (s *State) load(rec *logpb.Record, first bool) error {
 		if s.Host(h.ID) != nil {
 			return fmt.Errorf("host %s is there twice", h.ID)
 		}
-		for i, v := range h.VMs {
+		for i := range h.VMs {
+			v := &h.VMs[i]
 			if i > 0 && !lessVM(h.VMs[i-1].ID, v.ID) {
 				return fmt.Errorf("the VMs of host %s are out of order", h.ID)
 			}

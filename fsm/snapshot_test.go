@@ -252,12 +252,13 @@ func TestDigestSeesEveryField(t *testing.T) {
 		t.Error("the id counter is not covered")
 	}
 	for id, h := range m.State().Hosts() {
-		for i, v := range h.VMs {
+		for i := range h.VMs {
+			v := &h.VMs[i]
 			s = m.State().clone()
 			n, x := edit(h), *v
 			x.Gone = !x.Gone
-			n.VMs = append([]*VM(nil), h.VMs...)
-			n.VMs[i] = &x
+			n.VMs = append([]VM(nil), h.VMs...)
+			n.VMs[i] = x
 			s.hosts.set(id, n)
 			if s.Sum() == sum {
 				t.Errorf("whether %s is gone is not covered", v.Name)

@@ -204,7 +204,8 @@ func (b *box) arm() {
 func (b *box) protect() {
 	h := b.w.host(b.id)
 	var specs []*logpb.Spec
-	for _, v := range h.VMs {
+	for i := range h.VMs {
+		v := &h.VMs[i]
 		if v.Spec == nil && b.guests[v.ID] != nil {
 			x := spec(int(v.ID[14])<<8 | int(v.ID[15]))
 			if b.bound {
@@ -272,7 +273,8 @@ func (b *box) report() *logpb.HostReport {
 		p, reason := g.said()
 		return s.Changes(h, id, p, reason, g.inc, g.refused, g.failed)
 	})
-	for _, v := range h.VMs {
+	for i := range h.VMs {
+		v := &h.VMs[i]
 		if b.guests[v.ID] != nil {
 			delete(b.absent, v.ID)
 		} else if b.absent[v.ID]++; b.absent[v.ID] >= 2 && s.Changes(h, v.ID, fsm.PowerReportMissing, 0, v.Incarnation, 0, 0) {
@@ -294,7 +296,8 @@ func (b *box) report() *logpb.HostReport {
 // obey follows the orders that the answer to a report carries.
 func (b *box) obey() {
 	h := b.w.host(b.id)
-	for _, v := range h.VMs {
+	for i := range h.VMs {
+		v := &h.VMs[i]
 		if g := b.guests[v.ID]; g != nil && g.on && v.Power == fsm.PowerOn && h.Status == fsm.Up {
 			g.inc = max(g.inc, v.Incarnation)
 		}

@@ -62,7 +62,7 @@ func owed(h *fsm.Host) bool {
 // awaited reports whether a VM is off there and waits to be started: nobody
 // else may do it before the host has given it up or is proven dead.
 func awaited(h *fsm.Host) bool {
-	return slices.ContainsFunc(h.VMs, func(v *fsm.VM) bool { return v.Work != 0 && !v.Gone && v.Protected() })
+	return slices.ContainsFunc(h.VMs, func(v fsm.VM) bool { return v.Work != 0 && !v.Gone && v.Protected() })
 }
 
 func (d *decision) suspect(h *fsm.Host, quiet time.Duration, why string) {

@@ -142,7 +142,7 @@ func (d *decision) timeout(h *fsm.Host, level uint32) time.Duration {
 // affected reports whether a VM waits for the proof. A host without one is
 // left alone: cutting its power would help nobody.
 func (d *decision) affected(h *fsm.Host) bool {
-	return slices.ContainsFunc(h.VMs, func(v *fsm.VM) bool {
+	return slices.ContainsFunc(h.VMs, func(v fsm.VM) bool {
 		w := d.s.Work(v.Work)
 		return w != nil && w.Step == fsm.Fencing
 	})
@@ -155,7 +155,8 @@ func (d *decision) fenced(h *fsm.Host, kind fsm.ProofKind, by, detail string) {
 		return
 	}
 	c := &logpb.HostFenced{Host: string(h.ID), Epoch: h.Epoch, Proof: &logpb.Proof{Kind: uint32(kind), By: by, Detail: detail}}
-	for _, v := range h.VMs {
+	for i := range h.VMs {
+		v := &h.VMs[i]
 		if w := d.s.Work(v.Work); w != nil && w.Step == fsm.Fencing && !lostSight(v) {
 			d.jobs = append(d.jobs, job{vm: v, owner: h, work: w, gone: true, fenced: c})
 		}

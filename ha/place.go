@@ -70,7 +70,8 @@ func (d *decision) placer() *placer {
 // measure counts what is used.
 func (r *room) measure() {
 	used := uint64(0)
-	for _, v := range r.h.VMs {
+	for i := range r.h.VMs {
+		v := &r.h.VMs[i]
 		if v.Occupies() {
 			r.vms++
 			if v.Spec != nil {

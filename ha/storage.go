@@ -21,7 +21,8 @@ func (d *decision) storage() {
 		return
 	}
 	for _, h := range d.stalled {
-		for _, v := range h.VMs {
+		for i := range h.VMs {
+			v := &h.VMs[i]
 			if v.Stalled() && v.Protected() && v.Wanted && v.Work == 0 && v.Spec != nil && !removing(h, v) {
 				d.stall(h, v)
 			}

@@ -115,7 +115,7 @@ func BenchmarkCommit(b *testing.B) {
 	c.agree(b, t)
 	for id, h := range t.node.fsm.State().Hosts() {
 		power, _ := flipped(rounds - 1)
-		if h.Seq != uint64(rounds) || slices.ContainsFunc(h.VMs, func(v *fsm.VM) bool { return v.Power != power }) {
+		if h.Seq != uint64(rounds) || slices.ContainsFunc(h.VMs, func(v fsm.VM) bool { return v.Power != power }) {
 			b.Fatalf("not every change of host %s was applied: it is %s (%s), its last report is %d of %d", id, h.Status, h.Reason, h.Seq, rounds)
 		}
 	}

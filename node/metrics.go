@@ -57,7 +57,8 @@ func (c stateCollector) Collect(out chan<- prometheus.Metric) {
 	vms, running := 0, 0
 	for _, h := range s.Hosts() {
 		hosts[h.Status]++
-		for _, v := range h.VMs {
+		for i := range h.VMs {
+			v := &h.VMs[i]
 			if v.Protected() {
 				vms++
 				if v.Power == fsm.PowerOn {

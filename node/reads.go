@@ -30,7 +30,8 @@ func findVM(s *fsm.State, which string) (*fsm.VM, *fsm.Host, error) {
 	var v *fsm.VM
 	var on *fsm.Host
 	for _, h := range s.Hosts() {
-		for _, x := range h.VMs {
+		for i := range h.VMs {
+			x := &h.VMs[i]
 			if x.Name != which {
 				continue
 			}
@@ -67,7 +68,8 @@ func (n *Node) readStatus(_ *term, _ context.Context, _ *lifeboatv1.StatusReques
 		if h.Status == fsm.Removed {
 			r.Hosts--
 		}
-		for _, v := range h.VMs {
+		for i := range h.VMs {
+			v := &h.VMs[i]
 			if v.Protected() {
 				r.VmsProtected++
 				if v.Power == fsm.PowerOn {
@@ -180,7 +182,8 @@ func (n *Node) readVMs(_ *term, _ context.Context, q *lifeboatv1.ListVMsRequest)
 		if q.Host != "" && q.Host != string(id) {
 			continue
 		}
-		for _, v := range h.VMs {
+		for i := range h.VMs {
+			v := &h.VMs[i]
 			if !q.ProtectedOnly || v.Protected() {
 				r.Vms = append(r.Vms, vmView(s, v, h))
 			}

@@ -17,7 +17,8 @@ func hostView(s *fsm.State, h *fsm.Host) *lifeboatv1.HostView {
 	if !h.Fenceable(s.Policy) && h.HA == fsm.HAAvailable {
 		v.Ha = fsm.HAIneligible.String()
 	}
-	for _, x := range h.VMs {
+	for i := range h.VMs {
+		x := &h.VMs[i]
 		if x.Protected() {
 			v.VmsProtected++
 		}

@@ -32,7 +32,8 @@ func assignment(s *fsm.State, h *fsm.Host) *lifeboatv1.Assignment {
 	if wantsLease(s, h) {
 		a.Lease = &lifeboatv1.Lease{Armed: true, DurationMs: s.Policy.Lease.Milliseconds()}
 	}
-	for _, v := range h.VMs {
+	for i := range h.VMs {
+		v := &h.VMs[i]
 		if v.Protected() || v.Incarnation != 0 {
 			a.Vms = append(a.Vms, &lifeboatv1.AssignedVM{Id: v.ID[:], Incarnation: uint64(v.Incarnation), Protected: v.Protected(), Wanted: v.Wanted})
 		}

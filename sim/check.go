@@ -85,7 +85,8 @@ func (w *World) atTheEnd() {
 
 func (w *World) errorsWithoutAlert(s *fsm.State) (vms []string) {
 	for _, h := range s.Hosts() {
-		for _, v := range h.VMs {
+		for i := range h.VMs {
+			v := &h.VMs[i]
 			if v.Error != "" && s.OpenAlert(fsm.AlertKey{Type: fsm.AlertVM, Subject: v.Name, Cause: "error"}) == nil {
 				vms = append(vms, v.Name)
 			}

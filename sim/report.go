@@ -89,13 +89,13 @@ func diff(s *fsm.State, h *fsm.Host, x *contact, req *lifeboatv1.ReportRequest, 
 	for _, r := range req.Vms {
 		id := fsm.VMID(r.Id)
 		for next < len(h.VMs) && bytes.Compare(h.VMs[next].ID[:], id[:]) < 0 {
-			x.notListed(h, h.VMs[next], d)
+			x.notListed(h, &h.VMs[next], d)
 			next++
 		}
 		said := read(r)
 		var own *fsm.VM
 		if next < len(h.VMs) && h.VMs[next].ID == id {
-			own = h.VMs[next]
+			own = &h.VMs[next]
 			next++
 			if said.listed {
 				delete(x.absent, id)
@@ -114,7 +114,7 @@ func diff(s *fsm.State, h *fsm.Host, x *contact, req *lifeboatv1.ReportRequest, 
 		}
 	}
 	for ; next < len(h.VMs); next++ {
-		x.notListed(h, h.VMs[next], d)
+		x.notListed(h, &h.VMs[next], d)
 	}
 	d.report.Vms = entries.done()
 	d.report.Inventory = inventoryChange(h, req)
