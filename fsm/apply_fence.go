@@ -231,6 +231,8 @@ func (t *tx) grant(id VMID, target HostID, why string) (refused string) {
 		return "what it needs is only on host " + string(from.ID) + ": " + old.Spec.Local[0]
 	case !old.Gone && (target != from.ID || old.Power != PowerOff):
 		return "its last incarnation is not proven gone" // S2
+	case to.Copy(id) != nil:
+		return fmt.Sprintf("another domain with its UUID runs on host %s", target)
 	case to.order(OrderDestroy, id) != nil:
 		return fmt.Sprintf("host %s still has to remove an older copy", target)
 	}

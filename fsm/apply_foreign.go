@@ -15,9 +15,9 @@ const (
 )
 
 // claim judges a report of host h about VM v, which another host owns.
-func (s *State) claim(v *VM, owner *Host, p Power, r Reason, inc Incarnation) claim {
-	if p != PowerOn || r == ReasonMigratingIn {
-		return claimNone // an incoming migration is not a second copy (S6)
+func (s *State) claim(v *VM, owner, h *Host, p Power, r Reason, inc Incarnation) claim {
+	if p != PowerOn || r == ReasonMigratingIn || h.apart(v.ID) {
+		return claimNone // an incoming migration is not a second copy, nor is another machine (S6)
 	}
 	w := s.Work(v.Work)
 	if !v.Protected() && w == nil {
@@ -53,6 +53,7 @@ func (s *State) claim(v *VM, owner *Host, p Power, r Reason, inc Incarnation) cl
 func (p *reporting) foreign(e *vmEntry) {
 	v, owner := p.s.VM(e.id)
 	if v == nil {
+		p.host.dropCopy(e.id)
 		p.discovered(e)
 		return
 	}
@@ -60,18 +61,18 @@ func (p *reporting) foreign(e *vmEntry) {
 		if e.refused >= o.Incarnation {
 			p.dropOrder(OrderDestroy, e.id)
 			p.event("VM.REMOVED", Info, vmSubject(v), "host %s has removed its old copy of %s (incarnation %s)", p.host.ID, v.Name, o.Incarnation)
-			p.resolve(copyAlert(v, p.host.ID), "host %s has removed it", p.host.ID)
+			p.copyGone(v, "host %s has removed it", p.host.ID)
 		}
 		return
 	}
-	switch p.s.claim(v, owner, e.power, e.reason, e.inc) {
+	switch p.s.claim(v, owner, p.host, e.power, e.reason, e.inc) {
 	case claimAdopt:
 		p.adopt(v, owner, e)
 	case claimCopy:
 		p.duplicate(v, owner, e)
 	default:
 		if e.power == PowerOff || e.power == PowerReportMissing {
-			p.resolve(copyAlert(v, p.host.ID), "it does not run on host %s any more", p.host.ID)
+			p.copyGone(v, "it does not run on host %s any more", p.host.ID)
 		}
 	}
 }
@@ -117,7 +118,7 @@ func (p *reporting) adopt(old *VM, from *Host, e *vmEntry) {
 			p.resolve(AlertKey{AlertVM, v.Name, "error"}, "it runs on host %s", p.host.ID)
 		}
 	}
-	p.resolve(copyAlert(&v, p.host.ID), "it is adopted there")
+	p.copyGone(&v, "it is adopted there")
 	p.flush()
 	p.removeVM(from.ID, v.ID)
 	f := edit(p.s.Host(from.ID))
@@ -135,10 +136,14 @@ func (p *reporting) adopt(old *VM, from *Host, e *vmEntry) {
 	}
 }
 
-// duplicate: one VM runs in two places. The newer incarnation wins; a copy
-// that we started is destroyed, a copy that we never granted is only told of
-// (S6).
+// duplicate: one VM runs in two places. The newer incarnation wins: a leftover
+// of what was granted before is destroyed at once. A copy that nobody granted may
+// be the only one, at the end of somebody's migration: the leader looks first
+// (S6, vmCopy).
 func (p *reporting) duplicate(v *VM, owner *Host, e *vmEntry) {
+	if differs(p.host.Copy(v.ID), e.inc) {
+		p.host.setCopy(Copy{VM: v.ID, Since: p.now, Incarnation: e.inc})
+	}
 	p.raise(copyAlert(v, p.host.ID), Critical, "VM %s is owned by host %s (incarnation %s), but a copy of it also runs on host %s (incarnation %s). Stop the wrong one now: two copies on one disk destroy it.",
 		v.Name, owner.ID, v.Incarnation, p.host.ID, e.inc)
 	if v.Protected() && e.inc != 0 && e.inc < v.Incarnation {

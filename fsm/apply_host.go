@@ -168,6 +168,7 @@ func (t *tx) vmsGone(h *Host, cause Cause, reason Reason) *Host {
 	h = edit(t.s.Host(h.ID))
 	h.VMs = vms
 	h.Orders = slices.DeleteFunc(slices.Clone(h.Orders), func(o *Order) bool { return o.Kind != OrderDestroy })
+	h.Copies = nil
 	t.resolveCopies(h.ID, fmt.Sprintf("host %s is proven dead", h.ID))
 	return h
 }

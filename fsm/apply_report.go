@@ -480,6 +480,7 @@ func (p *reporting) missing(v *VM) (forget bool) {
 func (p *reporting) absent(id VMID) {
 	i, ok := p.host.find(id)
 	if !ok {
+		p.absentCopy(id)
 		return
 	}
 	old := &p.host.VMs[i]

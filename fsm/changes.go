@@ -15,15 +15,18 @@ func (s *State) Changes(h *Host, id VMID, p Power, r Reason, inc, refused, faile
 	if o := h.order(OrderDestroy, id); o != nil {
 		return refused >= o.Incarnation
 	}
-	copied := s.OpenAlert(copyAlert(v, h.ID)) != nil
-	switch s.claim(v, owner, p, r, inc) {
+	told := s.OpenAlert(copyAlert(v, h.ID)) != nil
+	switch s.claim(v, owner, h, p, r, inc) {
 	case claimAdopt:
 		return true
 	case claimCopy:
-		return !copied || v.Protected() && inc != 0 && inc < v.Incarnation
+		return !told || differs(h.Copy(id), inc) || v.Protected() && inc != 0 && inc < v.Incarnation
 	}
-	return copied && (p == PowerOff || p == PowerReportMissing)
+	return (told || h.Copy(id) != nil) && (p == PowerOff || p == PowerReportMissing)
 }
+
+// differs reports whether a copy is not known, or another.
+func differs(c *Copy, inc Incarnation) bool { return c == nil || c.Incarnation != inc }
 
 // changesOwned is Changes for the owner's word.
 func (s *State) changesOwned(h *Host, v *VM, e *vmEntry) bool {

@@ -98,6 +98,17 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.ok(&logpb.AcceptTime{})
 			return l
 		},
+		"copies": func() *lab { // one that competes and is destroyed, one that is another machine
+			l := fleet(t, 3, 2)
+			l.report("h1", said{vm: 1, power: PowerOn, reason: ReasonBooted, inc: inc(1)}, said{vm: 2, power: PowerOn, reason: ReasonBooted, inc: inc(1)})
+			l.report("h2", said{vm: 1, power: PowerOn, reason: ReasonBooted}, said{vm: 2, power: PowerOn, reason: ReasonBooted})
+			l.wait(3 * time.Second)
+			l.ok(l.copy(1, "h2", CopyDestroy))
+			l.ok(l.copy(2, "h2", CopyApart))
+			l.wait(time.Second)
+			l.report("h2", said{vm: 1, power: PowerOff, refused: inc(0)}, said{vm: 2, power: PowerOn, reason: ReasonBooted})
+			return l
+		},
 		"anything": func() *lab { // random commands, nonsense included
 			_, log := story(t.Fatalf, rand.New(rand.NewPCG(2026, 11)).IntN, 400)
 			return &lab{t: t, log: log}

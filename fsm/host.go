@@ -238,6 +238,7 @@ type Host struct {
 
 	Orders   []*Order
 	Assigned uint64 // index of the last change an agent must be told
+	Copies   []Copy // of VMs that other hosts own, by VM
 	VMs      []VM
 	// Stalled: a VM here may be paused on an I/O error (S18). It follows from
 	// VMs and spares the leader to look at all of them.

@@ -67,6 +67,7 @@ func (c *checker) hosts() {
 		c.hostState(h)
 		c.lease(h)
 		c.orders(h)
+		c.copies(h)
 		for i := range h.VMs {
 			v := &h.VMs[i]
 			c.must(h.Stalled || !v.Stalled(), "S18", "VM %s is paused on an I/O error, and host %s does not say so", v.Name, id)
@@ -128,6 +129,16 @@ func (c *checker) lease(h *Host) {
 	c.must(c.s.Armed, "S12", "host %s has a lease while HA is disarmed", h.ID)
 	c.must(h.HasLevel(DriverLease), "S12", "host %s has a lease that is not among its fence levels", h.ID)
 	c.must(h.Status != Disconnected && h.Status != Removed && h.HA != HAFenced, "S16", "host %s is %s (%s) and has a lease", h.ID, h.Status, h.HA)
+}
+
+func (c *checker) copies(h *Host) {
+	for i, k := range h.Copies {
+		_, owner := c.s.VM(k.VM)
+		c.must(owner == nil || owner.ID != h.ID, "S6", "host %s has a copy of VM %s, which it owns", h.ID, k.VM)
+		c.must(i == 0 || lessVM(h.Copies[i-1].VM, k.VM), "S6", "the copies on host %s are out of order at %s", h.ID, k.VM)
+		c.must(h.Status != Removed && h.HA != HAFenced, "S6", "a copy of VM %s runs on host %s, which is %s (%s)", k.VM, h.ID, h.Status, h.HA)
+		c.past(k.Since, "a copy on host "+string(h.ID))
+	}
 }
 
 func (c *checker) orders(h *Host) {

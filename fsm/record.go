@@ -92,7 +92,7 @@ func (s *State) copied(v *VM) bool {
 func (t *tx) resolveCopies(h HostID, why string) {
 	var keys []AlertKey
 	for k := range t.s.raised.all() {
-		if k.Type == AlertVM && k.Cause == duplicateOn+string(h) {
+		if k.Type == AlertVM && (k.Cause == duplicateOn+string(h) || k.Cause == sameUUIDOn+string(h)) {
 			keys = append(keys, k)
 		}
 	}

@@ -48,6 +48,9 @@ func hostRecord(h *Host) *logpb.Record {
 		p.Orders = append(p.Orders, &logpb.OrderRecord{Id: uint64(o.ID), Kind: uint32(o.Kind), Vm: o.VM[:], Name: o.Name,
 			Incarnation: uint64(o.Incarnation), Epoch: o.Epoch, BootId: o.BootID, Work: uint64(o.Work)})
 	}
+	for _, c := range h.Copies {
+		p.Copies = append(p.Copies, &logpb.CopyRecord{Vm: c.VM[:], SinceUnixNs: c.Since, Incarnation: uint64(c.Incarnation), Apart: c.Apart})
+	}
 	for i := range h.VMs {
 		v := &h.VMs[i]
 		p.Vms = append(p.Vms, vmRecord(v))
@@ -75,6 +78,10 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 		id, _ := vmID(o.Vm)
 		h.Orders = append(h.Orders, &Order{ID: OrderID(o.Id), Kind: OrderKind(o.Kind), VM: id, Name: o.Name,
 			Incarnation: Incarnation(o.Incarnation), Epoch: o.Epoch, BootID: o.BootId, Work: WorkID(o.Work)})
+	}
+	for _, c := range p.Copies {
+		id, _ := vmID(c.Vm)
+		h.Copies = append(h.Copies, Copy{id, c.SinceUnixNs, Incarnation(c.Incarnation), c.Apart})
 	}
 	for _, v := range p.Vms {
 		h.VMs = append(h.VMs, *vmFromLog(x, v))

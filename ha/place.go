@@ -231,6 +231,8 @@ func (p *placer) refuses(r *room, j job, lacks string) string {
 		return r.closed
 	case here && !j.gone && v.Power != fsm.PowerOff:
 		return "it is not known to be off there"
+	case len(r.h.Copies) > 0 && r.h.Copy(v.ID) != nil:
+		return "another domain with its UUID runs there"
 	case r.busy && removing(r.h, v):
 		return "an older copy is still being removed there"
 	}

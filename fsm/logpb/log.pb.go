@@ -59,11 +59,13 @@ type Command struct {
 	//	*Command_HostFenceLevels
 	//	*Command_HostUnproven
 	//	*Command_Brake
+	//	*Command_FenceChecked
 	//	*Command_VmSpecs
 	//	*Command_VmProtect
 	//	*Command_VmControl
 	//	*Command_VmReleased
 	//	*Command_VmStorage
+	//	*Command_VmCopy
 	//	*Command_Place
 	//	*Command_WorkUpdate
 	//	*Command_AlertUpdate
@@ -335,6 +337,15 @@ func (x *Command) GetBrake() *Brake {
 	return nil
 }
 
+func (x *Command) GetFenceChecked() *FenceChecked {
+	if x != nil {
+		if x, ok := x.Body.(*Command_FenceChecked); ok {
+			return x.FenceChecked
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetVmSpecs() *VMSpecs {
 	if x != nil {
 		if x, ok := x.Body.(*Command_VmSpecs); ok {
@@ -375,6 +386,15 @@ func (x *Command) GetVmStorage() *VMStorage {
 	if x != nil {
 		if x, ok := x.Body.(*Command_VmStorage); ok {
 			return x.VmStorage
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetVmCopy() *VMCopy {
+	if x != nil {
+		if x, ok := x.Body.(*Command_VmCopy); ok {
+			return x.VmCopy
 		}
 	}
 	return nil
@@ -499,6 +519,10 @@ type Command_Brake struct {
 	Brake *Brake `protobuf:"bytes,34,opt,name=brake,proto3,oneof"`
 }
 
+type Command_FenceChecked struct {
+	FenceChecked *FenceChecked `protobuf:"bytes,36,opt,name=fence_checked,json=fenceChecked,proto3,oneof"`
+}
+
 type Command_VmSpecs struct {
 	VmSpecs *VMSpecs `protobuf:"bytes,40,opt,name=vm_specs,json=vmSpecs,proto3,oneof"`
 }
@@ -517,6 +541,10 @@ type Command_VmReleased struct {
 
 type Command_VmStorage struct {
 	VmStorage *VMStorage `protobuf:"bytes,44,opt,name=vm_storage,json=vmStorage,proto3,oneof"`
+}
+
+type Command_VmCopy struct {
+	VmCopy *VMCopy `protobuf:"bytes,49,opt,name=vm_copy,json=vmCopy,proto3,oneof"`
 }
 
 type Command_Place struct {
@@ -575,6 +603,8 @@ func (*Command_HostUnproven) isCommand_Body() {}
 
 func (*Command_Brake) isCommand_Body() {}
 
+func (*Command_FenceChecked) isCommand_Body() {}
+
 func (*Command_VmSpecs) isCommand_Body() {}
 
 func (*Command_VmProtect) isCommand_Body() {}
@@ -584,6 +614,8 @@ func (*Command_VmControl) isCommand_Body() {}
 func (*Command_VmReleased) isCommand_Body() {}
 
 func (*Command_VmStorage) isCommand_Body() {}
+
+func (*Command_VmCopy) isCommand_Body() {}
 
 func (*Command_Place) isCommand_Body() {}
 
@@ -1217,6 +1249,7 @@ type Inventory struct {
 	CpuModels     []string               `protobuf:"bytes,6,rep,name=cpu_models,json=cpuModels,proto3" json:"cpu_models,omitempty"`
 	Problems      []*Problem             `protobuf:"bytes,7,rep,name=problems,proto3" json:"problems,omitempty"`
 	LibvirtGuests bool                   `protobuf:"varint,8,opt,name=libvirt_guests,json=libvirtGuests,proto3" json:"libvirt_guests,omitempty"`
+	Beats         []*Storage             `protobuf:"bytes,9,rep,name=beats,proto3" json:"beats,omitempty"` // directories in which its agent writes a heartbeat
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1307,6 +1340,13 @@ func (x *Inventory) GetLibvirtGuests() bool {
 	return false
 }
 
+func (x *Inventory) GetBeats() []*Storage {
+	if x != nil {
+		return x.Beats
+	}
+	return nil
+}
+
 type HostRegister struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1322,6 +1362,7 @@ type HostRegister struct {
 	WatchdogBoundNs int64                  `protobuf:"varint,11,opt,name=watchdog_bound_ns,json=watchdogBoundNs,proto3" json:"watchdog_bound_ns,omitempty"`
 	Vms             *VMEntries             `protobuf:"bytes,12,opt,name=vms,proto3" json:"vms,omitempty"`
 	NodeId          string                 `protobuf:"bytes,13,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	HardwareId      string                 `protobuf:"bytes,20,opt,name=hardware_id,json=hardwareId,proto3" json:"hardware_id,omitempty"` // the machine's own system UUID; empty = it does not say
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1443,6 +1484,13 @@ func (x *HostRegister) GetVms() *VMEntries {
 func (x *HostRegister) GetNodeId() string {
 	if x != nil {
 		return x.NodeId
+	}
+	return ""
+}
+
+func (x *HostRegister) GetHardwareId() string {
+	if x != nil {
+		return x.HardwareId
 	}
 	return ""
 }
@@ -2125,7 +2173,8 @@ type FenceAttempt struct {
 	Level         uint32                 `protobuf:"varint,3,opt,name=level,proto3" json:"level,omitempty"`
 	Attempt       uint32                 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	DeadlineNs    int64                  `protobuf:"varint,5,opt,name=deadline_ns,json=deadlineNs,proto3" json:"deadline_ns,omitempty"` // from the command's time
-	Executor      string                 `protobuf:"bytes,6,opt,name=executor,proto3" json:"executor,omitempty"`
+	Executor      string                 `protobuf:"bytes,6,opt,name=executor,proto3" json:"executor,omitempty"`                        // the leadership that answers for the attempt
+	Via           []string               `protobuf:"bytes,7,rep,name=via,proto3" json:"via,omitempty"`                                  // who may carry it out, in turn: "leader", "node n2", "host h3"; empty = the leader
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2200,6 +2249,13 @@ func (x *FenceAttempt) GetExecutor() string {
 		return x.Executor
 	}
 	return ""
+}
+
+func (x *FenceAttempt) GetVia() []string {
+	if x != nil {
+		return x.Via
+	}
+	return nil
 }
 
 type FenceResult struct {
@@ -2719,6 +2775,9 @@ type FenceLevel struct {
 	Identity      string                 `protobuf:"bytes,5,opt,name=identity,proto3" json:"identity,omitempty"`
 	TimeoutNs     int64                  `protobuf:"varint,6,opt,name=timeout_ns,json=timeoutNs,proto3" json:"timeout_ns,omitempty"`
 	Options       []*Setting             `protobuf:"bytes,7,rep,name=options,proto3" json:"options,omitempty"`
+	Executor      string                 `protobuf:"bytes,8,opt,name=executor,proto3" json:"executor,omitempty"` // leader, any, peers or host:ID; empty = leader
+	Pinned        bool                   `protobuf:"varint,9,opt,name=pinned,proto3" json:"pinned,omitempty"`    // the identity is an operator's word, not what the controller said
+	Check         *FenceCheck            `protobuf:"bytes,10,opt,name=check,proto3" json:"check,omitempty"`      // set by Apply
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2802,6 +2861,241 @@ func (x *FenceLevel) GetOptions() []*Setting {
 	return nil
 }
 
+func (x *FenceLevel) GetExecutor() string {
+	if x != nil {
+		return x.Executor
+	}
+	return ""
+}
+
+func (x *FenceLevel) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
+}
+
+func (x *FenceLevel) GetCheck() *FenceCheck {
+	if x != nil {
+		return x.Check
+	}
+	return nil
+}
+
+// FenceCheck is what is known of a level without having used it.
+type FenceCheck struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CheckedUnixNs int64                  `protobuf:"varint,1,opt,name=checked_unix_ns,json=checkedUnixNs,proto3" json:"checked_unix_ns,omitempty"` // last check; 0 = never
+	ProvenUnixNs  int64                  `protobuf:"varint,2,opt,name=proven_unix_ns,json=provenUnixNs,proto3" json:"proven_unix_ns,omitempty"`    // last one that succeeded; 0 = never
+	Failures      uint32                 `protobuf:"varint,3,opt,name=failures,proto3" json:"failures,omitempty"`                                  // in a row
+	Failure       string                 `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`                                     // of the last check; empty = it succeeded
+	By            string                 `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`                                               // who carried it out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceCheck) Reset() {
+	*x = FenceCheck{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceCheck) ProtoMessage() {}
+
+func (x *FenceCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceCheck.ProtoReflect.Descriptor instead.
+func (*FenceCheck) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *FenceCheck) GetCheckedUnixNs() int64 {
+	if x != nil {
+		return x.CheckedUnixNs
+	}
+	return 0
+}
+
+func (x *FenceCheck) GetProvenUnixNs() int64 {
+	if x != nil {
+		return x.ProvenUnixNs
+	}
+	return 0
+}
+
+func (x *FenceCheck) GetFailures() uint32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *FenceCheck) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *FenceCheck) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// FenceChecked is the outcome of a check of some of a host's levels.
+type FenceChecked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Levels        []*LevelCheck          `protobuf:"bytes,2,rep,name=levels,proto3" json:"levels,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceChecked) Reset() {
+	*x = FenceChecked{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceChecked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceChecked) ProtoMessage() {}
+
+func (x *FenceChecked) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceChecked.ProtoReflect.Descriptor instead.
+func (*FenceChecked) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *FenceChecked) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *FenceChecked) GetLevels() []*LevelCheck {
+	if x != nil {
+		return x.Levels
+	}
+	return nil
+}
+
+type LevelCheck struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         uint32                 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
+	Driver        string                 `protobuf:"bytes,2,opt,name=driver,proto3" json:"driver,omitempty"` // of the level that was checked: another one is not judged
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Identity      string                 `protobuf:"bytes,4,opt,name=identity,proto3" json:"identity,omitempty"`
+	Failure       string                 `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"` // empty = proven
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LevelCheck) Reset() {
+	*x = LevelCheck{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LevelCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LevelCheck) ProtoMessage() {}
+
+func (x *LevelCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LevelCheck.ProtoReflect.Descriptor instead.
+func (*LevelCheck) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *LevelCheck) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *LevelCheck) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
+func (x *LevelCheck) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *LevelCheck) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *LevelCheck) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *LevelCheck) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 type HostFenceLevels struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
@@ -2812,7 +3106,7 @@ type HostFenceLevels struct {
 
 func (x *HostFenceLevels) Reset() {
 	*x = HostFenceLevels{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	mi := &file_fsm_logpb_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +3118,7 @@ func (x *HostFenceLevels) String() string {
 func (*HostFenceLevels) ProtoMessage() {}
 
 func (x *HostFenceLevels) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	mi := &file_fsm_logpb_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2837,7 +3131,7 @@ func (x *HostFenceLevels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFenceLevels.ProtoReflect.Descriptor instead.
 func (*HostFenceLevels) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{33}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *HostFenceLevels) GetHost() string {
@@ -2859,13 +3153,14 @@ type Brake struct {
 	Domain        string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
 	On            bool                   `protobuf:"varint,2,opt,name=on,proto3" json:"on,omitempty"`
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	SinceUnixNs   int64                  `protobuf:"varint,4,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"` // set by Apply
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Brake) Reset() {
 	*x = Brake{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	mi := &file_fsm_logpb_log_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2877,7 +3172,7 @@ func (x *Brake) String() string {
 func (*Brake) ProtoMessage() {}
 
 func (x *Brake) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	mi := &file_fsm_logpb_log_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2890,7 +3185,7 @@ func (x *Brake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Brake.ProtoReflect.Descriptor instead.
 func (*Brake) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{34}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Brake) GetDomain() string {
@@ -2914,6 +3209,13 @@ func (x *Brake) GetReason() string {
 	return ""
 }
 
+func (x *Brake) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
 type Disk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -2927,7 +3229,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	mi := &file_fsm_logpb_log_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2939,7 +3241,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	mi := &file_fsm_logpb_log_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2952,7 +3254,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{35}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Disk) GetPath() string {
@@ -3012,7 +3314,7 @@ type Spec struct {
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[36]
+	mi := &file_fsm_logpb_log_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3024,7 +3326,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[36]
+	mi := &file_fsm_logpb_log_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3037,7 +3339,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{36}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Spec) GetId() []byte {
@@ -3151,7 +3453,7 @@ type Protection struct {
 
 func (x *Protection) Reset() {
 	*x = Protection{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[37]
+	mi := &file_fsm_logpb_log_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3163,7 +3465,7 @@ func (x *Protection) String() string {
 func (*Protection) ProtoMessage() {}
 
 func (x *Protection) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[37]
+	mi := &file_fsm_logpb_log_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3176,7 +3478,7 @@ func (x *Protection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Protection.ProtoReflect.Descriptor instead.
 func (*Protection) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{37}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Protection) GetOn() bool {
@@ -3225,7 +3527,7 @@ type VMSpecs struct {
 
 func (x *VMSpecs) Reset() {
 	*x = VMSpecs{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[38]
+	mi := &file_fsm_logpb_log_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3237,7 +3539,7 @@ func (x *VMSpecs) String() string {
 func (*VMSpecs) ProtoMessage() {}
 
 func (x *VMSpecs) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[38]
+	mi := &file_fsm_logpb_log_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3250,7 +3552,7 @@ func (x *VMSpecs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMSpecs.ProtoReflect.Descriptor instead.
 func (*VMSpecs) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{38}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *VMSpecs) GetHost() string {
@@ -3284,7 +3586,7 @@ type VMProtect struct {
 
 func (x *VMProtect) Reset() {
 	*x = VMProtect{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[39]
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3296,7 +3598,7 @@ func (x *VMProtect) String() string {
 func (*VMProtect) ProtoMessage() {}
 
 func (x *VMProtect) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[39]
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3309,7 +3611,7 @@ func (x *VMProtect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMProtect.ProtoReflect.Descriptor instead.
 func (*VMProtect) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{39}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *VMProtect) GetVm() []byte {
@@ -3336,7 +3638,7 @@ type VMControl struct {
 
 func (x *VMControl) Reset() {
 	*x = VMControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[40]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3348,7 +3650,7 @@ func (x *VMControl) String() string {
 func (*VMControl) ProtoMessage() {}
 
 func (x *VMControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[40]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3361,7 +3663,7 @@ func (x *VMControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMControl.ProtoReflect.Descriptor instead.
 func (*VMControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{40}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *VMControl) GetVm() []byte {
@@ -3391,7 +3693,7 @@ type VMReleased struct {
 
 func (x *VMReleased) Reset() {
 	*x = VMReleased{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[41]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3403,7 +3705,7 @@ func (x *VMReleased) String() string {
 func (*VMReleased) ProtoMessage() {}
 
 func (x *VMReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[41]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3416,7 +3718,7 @@ func (x *VMReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMReleased.ProtoReflect.Descriptor instead.
 func (*VMReleased) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{41}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *VMReleased) GetVm() []byte {
@@ -3453,7 +3755,7 @@ type VMStorage struct {
 
 func (x *VMStorage) Reset() {
 	*x = VMStorage{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3465,7 +3767,7 @@ func (x *VMStorage) String() string {
 func (*VMStorage) ProtoMessage() {}
 
 func (x *VMStorage) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3478,7 +3780,7 @@ func (x *VMStorage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMStorage.ProtoReflect.Descriptor instead.
 func (*VMStorage) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *VMStorage) GetVm() []byte {
@@ -3509,6 +3811,92 @@ func (x *VMStorage) GetReason() string {
 	return ""
 }
 
+// VMCopy is the leader's word about a running copy of a VM on a host that does
+// not own it, and that nobody was granted (S6).
+type VMCopy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vm            []byte                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // of the owner's; another one is not judged
+	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`                // where the copy runs
+	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`             // of that host
+	Action        uint32                 `protobuf:"varint,5,opt,name=action,proto3" json:"action,omitempty"`           // 1 destroy: both run, on one disk 2 apart: they share no writable disk
+	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VMCopy) Reset() {
+	*x = VMCopy{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VMCopy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VMCopy) ProtoMessage() {}
+
+func (x *VMCopy) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VMCopy.ProtoReflect.Descriptor instead.
+func (*VMCopy) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *VMCopy) GetVm() []byte {
+	if x != nil {
+		return x.Vm
+	}
+	return nil
+}
+
+func (x *VMCopy) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *VMCopy) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *VMCopy) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *VMCopy) GetAction() uint32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *VMCopy) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type Place struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Placements    []*WorkPlacement       `protobuf:"bytes,1,rep,name=placements,proto3" json:"placements,omitempty"`
@@ -3518,7 +3906,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3530,7 +3918,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3543,7 +3931,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Place) GetPlacements() []*WorkPlacement {
@@ -3565,7 +3953,7 @@ type WorkPlacement struct {
 
 func (x *WorkPlacement) Reset() {
 	*x = WorkPlacement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3577,7 +3965,7 @@ func (x *WorkPlacement) String() string {
 func (*WorkPlacement) ProtoMessage() {}
 
 func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3590,7 +3978,7 @@ func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkPlacement.ProtoReflect.Descriptor instead.
 func (*WorkPlacement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *WorkPlacement) GetWork() uint64 {
@@ -3633,7 +4021,7 @@ type WorkUpdate struct {
 
 func (x *WorkUpdate) Reset() {
 	*x = WorkUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3645,7 +4033,7 @@ func (x *WorkUpdate) String() string {
 func (*WorkUpdate) ProtoMessage() {}
 
 func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3658,7 +4046,7 @@ func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkUpdate.ProtoReflect.Descriptor instead.
 func (*WorkUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *WorkUpdate) GetWork() uint64 {
@@ -3699,7 +4087,7 @@ type AlertUpdate struct {
 
 func (x *AlertUpdate) Reset() {
 	*x = AlertUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3711,7 +4099,7 @@ func (x *AlertUpdate) String() string {
 func (*AlertUpdate) ProtoMessage() {}
 
 func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3724,7 +4112,7 @@ func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertUpdate.ProtoReflect.Descriptor instead.
 func (*AlertUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AlertUpdate) GetId() uint64 {
@@ -3759,7 +4147,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3771,7 +4159,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3784,7 +4172,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -3925,7 +4313,7 @@ type MetaRecord struct {
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3937,7 +4325,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3950,7 +4338,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -4070,7 +4458,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4082,7 +4470,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4095,7 +4483,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -4208,13 +4596,15 @@ type HostRecord struct {
 	DownUnixNs      int64                  `protobuf:"varint,30,opt,name=down_unix_ns,json=downUnixNs,proto3" json:"down_unix_ns,omitempty"`
 	SilentUnixNs    int64                  `protobuf:"varint,31,opt,name=silent_unix_ns,json=silentUnixNs,proto3" json:"silent_unix_ns,omitempty"`
 	FenceFailure    string                 `protobuf:"bytes,32,opt,name=fence_failure,json=fenceFailure,proto3" json:"fence_failure,omitempty"`
+	HardwareId      string                 `protobuf:"bytes,45,opt,name=hardware_id,json=hardwareId,proto3" json:"hardware_id,omitempty"`
+	Copies          []*CopyRecord          `protobuf:"bytes,40,rep,name=copies,proto3" json:"copies,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4226,7 +4616,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4239,7 +4629,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *HostRecord) GetId() string {
@@ -4459,6 +4849,89 @@ func (x *HostRecord) GetFenceFailure() string {
 	return ""
 }
 
+func (x *HostRecord) GetHardwareId() string {
+	if x != nil {
+		return x.HardwareId
+	}
+	return ""
+}
+
+func (x *HostRecord) GetCopies() []*CopyRecord {
+	if x != nil {
+		return x.Copies
+	}
+	return nil
+}
+
+// CopyRecord is a running copy of a VM on a host that does not own it.
+type CopyRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vm            []byte                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	SinceUnixNs   int64                  `protobuf:"varint,2,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // that its agent holds; 0 = none
+	Apart         bool                   `protobuf:"varint,4,opt,name=apart,proto3" json:"apart,omitempty"`             // shares no writable disk with the owner's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyRecord) Reset() {
+	*x = CopyRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyRecord) ProtoMessage() {}
+
+func (x *CopyRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyRecord.ProtoReflect.Descriptor instead.
+func (*CopyRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *CopyRecord) GetVm() []byte {
+	if x != nil {
+		return x.Vm
+	}
+	return nil
+}
+
+func (x *CopyRecord) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *CopyRecord) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *CopyRecord) GetApart() bool {
+	if x != nil {
+		return x.Apart
+	}
+	return false
+}
+
 type AttemptRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Level         uint32                 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
@@ -4466,13 +4939,14 @@ type AttemptRecord struct {
 	Executor      string                 `protobuf:"bytes,3,opt,name=executor,proto3" json:"executor,omitempty"`
 	UntilUnixNs   int64                  `protobuf:"varint,4,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
 	Open          bool                   `protobuf:"varint,5,opt,name=open,proto3" json:"open,omitempty"`
+	Via           []string               `protobuf:"bytes,6,rep,name=via,proto3" json:"via,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4484,7 +4958,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4497,7 +4971,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -4535,6 +5009,13 @@ func (x *AttemptRecord) GetOpen() bool {
 	return false
 }
 
+func (x *AttemptRecord) GetVia() []string {
+	if x != nil {
+		return x.Via
+	}
+	return nil
+}
+
 type OrderRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -4551,7 +5032,7 @@ type OrderRecord struct {
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4563,7 +5044,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4576,7 +5057,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -4657,7 +5138,7 @@ type VMRecord struct {
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4669,7 +5150,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4682,7 +5163,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -4811,7 +5292,7 @@ type WorkRecord struct {
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4823,7 +5304,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4836,7 +5317,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -4989,7 +5470,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5001,7 +5482,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5014,7 +5495,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Tried) GetHost() string {
@@ -5051,7 +5532,7 @@ type AlertRecord struct {
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5063,7 +5544,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5076,7 +5557,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -5179,7 +5660,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5191,7 +5672,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5204,7 +5685,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -5273,7 +5754,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5285,7 +5766,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5298,7 +5779,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{58}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -5319,7 +5800,7 @@ var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xf2\x0e\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xe6\x0f\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -5355,7 +5836,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\fhost_control\x18\x1f \x01(\v2\x19.lifeboat.log.HostControlH\x00R\vhostControl\x12K\n" +
 	"\x11host_fence_levels\x18  \x01(\v2\x1d.lifeboat.log.HostFenceLevelsH\x00R\x0fhostFenceLevels\x12A\n" +
 	"\rhost_unproven\x18! \x01(\v2\x1a.lifeboat.log.HostUnprovenH\x00R\fhostUnproven\x12+\n" +
-	"\x05brake\x18\" \x01(\v2\x13.lifeboat.log.BrakeH\x00R\x05brake\x122\n" +
+	"\x05brake\x18\" \x01(\v2\x13.lifeboat.log.BrakeH\x00R\x05brake\x12A\n" +
+	"\rfence_checked\x18$ \x01(\v2\x1a.lifeboat.log.FenceCheckedH\x00R\ffenceChecked\x122\n" +
 	"\bvm_specs\x18( \x01(\v2\x15.lifeboat.log.VMSpecsH\x00R\avmSpecs\x128\n" +
 	"\n" +
 	"vm_protect\x18) \x01(\v2\x17.lifeboat.log.VMProtectH\x00R\tvmProtect\x128\n" +
@@ -5364,7 +5846,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\vvm_released\x18+ \x01(\v2\x18.lifeboat.log.VMReleasedH\x00R\n" +
 	"vmReleased\x128\n" +
 	"\n" +
-	"vm_storage\x18, \x01(\v2\x17.lifeboat.log.VMStorageH\x00R\tvmStorage\x12+\n" +
+	"vm_storage\x18, \x01(\v2\x17.lifeboat.log.VMStorageH\x00R\tvmStorage\x12/\n" +
+	"\avm_copy\x181 \x01(\v2\x14.lifeboat.log.VMCopyH\x00R\x06vmCopy\x12+\n" +
 	"\x05place\x182 \x01(\v2\x13.lifeboat.log.PlaceH\x00R\x05place\x12;\n" +
 	"\vwork_update\x183 \x01(\v2\x18.lifeboat.log.WorkUpdateH\x00R\n" +
 	"workUpdate\x12>\n" +
@@ -5409,7 +5892,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"/\n" +
 	"\x05Label\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xa6\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xd3\x02\n" +
 	"\tInventory\x12\x12\n" +
 	"\x04cpus\x18\x01 \x01(\rR\x04cpus\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x04R\vmemoryBytes\x121\n" +
@@ -5419,7 +5902,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
 	"cpu_models\x18\x06 \x03(\tR\tcpuModels\x121\n" +
 	"\bproblems\x18\a \x03(\v2\x15.lifeboat.log.ProblemR\bproblems\x12%\n" +
-	"\x0elibvirt_guests\x18\b \x01(\bR\rlibvirtGuests\"\xc0\x03\n" +
+	"\x0elibvirt_guests\x18\b \x01(\bR\rlibvirtGuests\x12+\n" +
+	"\x05beats\x18\t \x03(\v2\x15.lifeboat.log.StorageR\x05beats\"\xe1\x03\n" +
 	"\fHostRegister\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -5436,7 +5920,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	" \x01(\rR\bwatchdog\x12*\n" +
 	"\x11watchdog_bound_ns\x18\v \x01(\x03R\x0fwatchdogBoundNs\x12)\n" +
 	"\x03vms\x18\f \x01(\v2\x17.lifeboat.log.VMEntriesR\x03vms\x12\x17\n" +
-	"\anode_id\x18\r \x01(\tR\x06nodeId\"\xa1\x01\n" +
+	"\anode_id\x18\r \x01(\tR\x06nodeId\x12\x1f\n" +
+	"\vhardware_id\x18\x14 \x01(\tR\n" +
+	"hardwareId\"\xa1\x01\n" +
 	"\tVMEntries\x12\x10\n" +
 	"\x03ids\x18\x01 \x01(\fR\x03ids\x12\x14\n" +
 	"\x05power\x18\x02 \x01(\fR\x05power\x12\x16\n" +
@@ -5486,7 +5972,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\bHostDown\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xa5\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xb7\x01\n" +
 	"\fFenceAttempt\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x14\n" +
@@ -5494,7 +5980,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x1f\n" +
 	"\vdeadline_ns\x18\x05 \x01(\x03R\n" +
 	"deadlineNs\x12\x1a\n" +
-	"\bexecutor\x18\x06 \x01(\tR\bexecutor\"\x81\x01\n" +
+	"\bexecutor\x18\x06 \x01(\tR\bexecutor\x12\x10\n" +
+	"\x03via\x18\a \x03(\tR\x03via\"\x81\x01\n" +
 	"\vFenceResult\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x14\n" +
@@ -5540,7 +6027,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"assignment\"9\n" +
 	"\vHostControl\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x16\n" +
-	"\x06action\x18\x02 \x01(\rR\x06action\"\xd6\x01\n" +
+	"\x06action\x18\x02 \x01(\rR\x06action\"\xba\x02\n" +
 	"\n" +
 	"FenceLevel\x12\x16\n" +
 	"\x06driver\x18\x01 \x01(\tR\x06driver\x12\x18\n" +
@@ -5550,14 +6037,37 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\bidentity\x18\x05 \x01(\tR\bidentity\x12\x1d\n" +
 	"\n" +
 	"timeout_ns\x18\x06 \x01(\x03R\ttimeoutNs\x12/\n" +
-	"\aoptions\x18\a \x03(\v2\x15.lifeboat.log.SettingR\aoptions\"W\n" +
+	"\aoptions\x18\a \x03(\v2\x15.lifeboat.log.SettingR\aoptions\x12\x1a\n" +
+	"\bexecutor\x18\b \x01(\tR\bexecutor\x12\x16\n" +
+	"\x06pinned\x18\t \x01(\bR\x06pinned\x12.\n" +
+	"\x05check\x18\n" +
+	" \x01(\v2\x18.lifeboat.log.FenceCheckR\x05check\"\xa0\x01\n" +
+	"\n" +
+	"FenceCheck\x12&\n" +
+	"\x0fchecked_unix_ns\x18\x01 \x01(\x03R\rcheckedUnixNs\x12$\n" +
+	"\x0eproven_unix_ns\x18\x02 \x01(\x03R\fprovenUnixNs\x12\x1a\n" +
+	"\bfailures\x18\x03 \x01(\rR\bfailures\x12\x18\n" +
+	"\afailure\x18\x04 \x01(\tR\afailure\x12\x0e\n" +
+	"\x02by\x18\x05 \x01(\tR\x02by\"T\n" +
+	"\fFenceChecked\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x120\n" +
+	"\x06levels\x18\x02 \x03(\v2\x18.lifeboat.log.LevelCheckR\x06levels\"\x9a\x01\n" +
+	"\n" +
+	"LevelCheck\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\x12\x16\n" +
+	"\x06driver\x18\x02 \x01(\tR\x06driver\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x1a\n" +
+	"\bidentity\x18\x04 \x01(\tR\bidentity\x12\x18\n" +
+	"\afailure\x18\x05 \x01(\tR\afailure\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\"W\n" +
 	"\x0fHostFenceLevels\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x120\n" +
-	"\x06levels\x18\x02 \x03(\v2\x18.lifeboat.log.FenceLevelR\x06levels\"G\n" +
+	"\x06levels\x18\x02 \x03(\v2\x18.lifeboat.log.FenceLevelR\x06levels\"k\n" +
 	"\x05Brake\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x0e\n" +
 	"\x02on\x18\x02 \x01(\bR\x02on\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x88\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\"\n" +
+	"\rsince_unix_ns\x18\x04 \x01(\x03R\vsinceUnixNs\"\x88\x01\n" +
 	"\x04Disk\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\astorage\x18\x02 \x01(\tR\astorage\x12\x1a\n" +
@@ -5611,7 +6121,14 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x16\n" +
 	"\x06action\x18\x03 \x01(\rR\x06action\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"D\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x94\x01\n" +
+	"\x06VMCopy\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\fR\x02vm\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06action\x18\x05 \x01(\rR\x06action\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"D\n" +
 	"\x05Place\x12;\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x1b.lifeboat.log.WorkPlacementR\n" +
@@ -5674,7 +6191,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12\"\n" +
 	"\rsince_unix_ns\x18\n" +
 	" \x01(\x03R\vsinceUnixNs\x12\x14\n" +
-	"\x05index\x18\v \x01(\x04R\x05index\"\xb5\b\n" +
+	"\x05index\x18\v \x01(\x04R\x05index\"\x88\t\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -5712,13 +6229,23 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\fdown_unix_ns\x18\x1e \x01(\x03R\n" +
 	"downUnixNs\x12$\n" +
 	"\x0esilent_unix_ns\x18\x1f \x01(\x03R\fsilentUnixNs\x12#\n" +
-	"\rfence_failure\x18  \x01(\tR\ffenceFailure\"\x91\x01\n" +
+	"\rfence_failure\x18  \x01(\tR\ffenceFailure\x12\x1f\n" +
+	"\vhardware_id\x18- \x01(\tR\n" +
+	"hardwareId\x120\n" +
+	"\x06copies\x18( \x03(\v2\x18.lifeboat.log.CopyRecordR\x06copies\"x\n" +
+	"\n" +
+	"CopyRecord\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\fR\x02vm\x12\"\n" +
+	"\rsince_unix_ns\x18\x02 \x01(\x03R\vsinceUnixNs\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12\x14\n" +
+	"\x05apart\x18\x04 \x01(\bR\x05apart\"\xa3\x01\n" +
 	"\rAttemptRecord\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\rR\x05level\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\rR\x06number\x12\x1a\n" +
 	"\bexecutor\x18\x03 \x01(\tR\bexecutor\x12\"\n" +
 	"\runtil_unix_ns\x18\x04 \x01(\x03R\vuntilUnixNs\x12\x12\n" +
-	"\x04open\x18\x05 \x01(\bR\x04open\"\xba\x01\n" +
+	"\x04open\x18\x05 \x01(\bR\x04open\x12\x10\n" +
+	"\x03via\x18\x06 \x03(\tR\x03via\"\xba\x01\n" +
 	"\vOrderRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x0e\n" +
@@ -5814,7 +6341,7 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),         // 0: lifeboat.log.Command
 	(*ClusterInit)(nil),     // 1: lifeboat.log.ClusterInit
@@ -5849,32 +6376,37 @@ var file_fsm_logpb_log_proto_goTypes = []any{
 	(*HostLease)(nil),       // 30: lifeboat.log.HostLease
 	(*HostControl)(nil),     // 31: lifeboat.log.HostControl
 	(*FenceLevel)(nil),      // 32: lifeboat.log.FenceLevel
-	(*HostFenceLevels)(nil), // 33: lifeboat.log.HostFenceLevels
-	(*Brake)(nil),           // 34: lifeboat.log.Brake
-	(*Disk)(nil),            // 35: lifeboat.log.Disk
-	(*Spec)(nil),            // 36: lifeboat.log.Spec
-	(*Protection)(nil),      // 37: lifeboat.log.Protection
-	(*VMSpecs)(nil),         // 38: lifeboat.log.VMSpecs
-	(*VMProtect)(nil),       // 39: lifeboat.log.VMProtect
-	(*VMControl)(nil),       // 40: lifeboat.log.VMControl
-	(*VMReleased)(nil),      // 41: lifeboat.log.VMReleased
-	(*VMStorage)(nil),       // 42: lifeboat.log.VMStorage
-	(*Place)(nil),           // 43: lifeboat.log.Place
-	(*WorkPlacement)(nil),   // 44: lifeboat.log.WorkPlacement
-	(*WorkUpdate)(nil),      // 45: lifeboat.log.WorkUpdate
-	(*AlertUpdate)(nil),     // 46: lifeboat.log.AlertUpdate
-	(*Record)(nil),          // 47: lifeboat.log.Record
-	(*MetaRecord)(nil),      // 48: lifeboat.log.MetaRecord
-	(*NodeRecord)(nil),      // 49: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),      // 50: lifeboat.log.HostRecord
-	(*AttemptRecord)(nil),   // 51: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),     // 52: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),        // 53: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),      // 54: lifeboat.log.WorkRecord
-	(*Tried)(nil),           // 55: lifeboat.log.Tried
-	(*AlertRecord)(nil),     // 56: lifeboat.log.AlertRecord
-	(*EventRecord)(nil),     // 57: lifeboat.log.EventRecord
-	(*EndRecord)(nil),       // 58: lifeboat.log.EndRecord
+	(*FenceCheck)(nil),      // 33: lifeboat.log.FenceCheck
+	(*FenceChecked)(nil),    // 34: lifeboat.log.FenceChecked
+	(*LevelCheck)(nil),      // 35: lifeboat.log.LevelCheck
+	(*HostFenceLevels)(nil), // 36: lifeboat.log.HostFenceLevels
+	(*Brake)(nil),           // 37: lifeboat.log.Brake
+	(*Disk)(nil),            // 38: lifeboat.log.Disk
+	(*Spec)(nil),            // 39: lifeboat.log.Spec
+	(*Protection)(nil),      // 40: lifeboat.log.Protection
+	(*VMSpecs)(nil),         // 41: lifeboat.log.VMSpecs
+	(*VMProtect)(nil),       // 42: lifeboat.log.VMProtect
+	(*VMControl)(nil),       // 43: lifeboat.log.VMControl
+	(*VMReleased)(nil),      // 44: lifeboat.log.VMReleased
+	(*VMStorage)(nil),       // 45: lifeboat.log.VMStorage
+	(*VMCopy)(nil),          // 46: lifeboat.log.VMCopy
+	(*Place)(nil),           // 47: lifeboat.log.Place
+	(*WorkPlacement)(nil),   // 48: lifeboat.log.WorkPlacement
+	(*WorkUpdate)(nil),      // 49: lifeboat.log.WorkUpdate
+	(*AlertUpdate)(nil),     // 50: lifeboat.log.AlertUpdate
+	(*Record)(nil),          // 51: lifeboat.log.Record
+	(*MetaRecord)(nil),      // 52: lifeboat.log.MetaRecord
+	(*NodeRecord)(nil),      // 53: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),      // 54: lifeboat.log.HostRecord
+	(*CopyRecord)(nil),      // 55: lifeboat.log.CopyRecord
+	(*AttemptRecord)(nil),   // 56: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),     // 57: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),        // 58: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),      // 59: lifeboat.log.WorkRecord
+	(*Tried)(nil),           // 60: lifeboat.log.Tried
+	(*AlertRecord)(nil),     // 61: lifeboat.log.AlertRecord
+	(*EventRecord)(nil),     // 62: lifeboat.log.EventRecord
+	(*EndRecord)(nil),       // 63: lifeboat.log.EndRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
 	1,  // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
@@ -5896,63 +6428,69 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	29, // 16: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
 	30, // 17: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
 	31, // 18: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
-	33, // 19: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
+	36, // 19: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
 	22, // 20: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
-	34, // 21: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
-	38, // 22: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
-	39, // 23: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
-	40, // 24: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
-	41, // 25: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
-	42, // 26: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
-	43, // 27: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
-	45, // 28: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
-	46, // 29: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
-	5,  // 30: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	9,  // 31: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	10, // 32: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	12, // 33: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	11, // 34: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	14, // 35: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	15, // 36: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	17, // 37: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	14, // 38: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	12, // 39: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	19, // 40: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	26, // 41: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	27, // 42: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	5,  // 43: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	32, // 44: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	35, // 45: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	37, // 46: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	36, // 47: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	37, // 48: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	44, // 49: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	48, // 50: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	49, // 51: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	50, // 52: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	54, // 53: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	56, // 54: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	57, // 55: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	58, // 56: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	5,  // 57: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	34, // 58: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	12, // 59: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	11, // 60: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	30, // 61: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	32, // 62: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	19, // 63: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	51, // 64: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	26, // 65: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	52, // 66: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	53, // 67: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	36, // 68: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	37, // 69: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	55, // 70: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	71, // [71:71] is the sub-list for method output_type
-	71, // [71:71] is the sub-list for method input_type
-	71, // [71:71] is the sub-list for extension type_name
-	71, // [71:71] is the sub-list for extension extendee
-	0,  // [0:71] is the sub-list for field type_name
+	37, // 21: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
+	34, // 22: lifeboat.log.Command.fence_checked:type_name -> lifeboat.log.FenceChecked
+	41, // 23: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
+	42, // 24: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
+	43, // 25: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
+	44, // 26: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
+	45, // 27: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
+	46, // 28: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
+	47, // 29: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
+	49, // 30: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
+	50, // 31: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
+	5,  // 32: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	9,  // 33: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	10, // 34: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	9,  // 35: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
+	12, // 36: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	11, // 37: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	14, // 38: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	15, // 39: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	17, // 40: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	14, // 41: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	12, // 42: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	19, // 43: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	26, // 44: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	27, // 45: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	5,  // 46: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	33, // 47: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
+	35, // 48: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
+	32, // 49: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	38, // 50: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	40, // 51: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	39, // 52: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	40, // 53: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	48, // 54: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	52, // 55: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	53, // 56: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	54, // 57: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	59, // 58: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	61, // 59: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	62, // 60: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	63, // 61: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	5,  // 62: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	37, // 63: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	12, // 64: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	11, // 65: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	30, // 66: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	32, // 67: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	19, // 68: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	56, // 69: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	26, // 70: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	57, // 71: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	58, // 72: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	55, // 73: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	39, // 74: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	40, // 75: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	60, // 76: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	77, // [77:77] is the sub-list for method output_type
+	77, // [77:77] is the sub-list for method input_type
+	77, // [77:77] is the sub-list for extension type_name
+	77, // [77:77] is the sub-list for extension extendee
+	0,  // [0:77] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -5983,17 +6521,19 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_HostFenceLevels)(nil),
 		(*Command_HostUnproven)(nil),
 		(*Command_Brake)(nil),
+		(*Command_FenceChecked)(nil),
 		(*Command_VmSpecs)(nil),
 		(*Command_VmProtect)(nil),
 		(*Command_VmControl)(nil),
 		(*Command_VmReleased)(nil),
 		(*Command_VmStorage)(nil),
+		(*Command_VmCopy)(nil),
 		(*Command_Place)(nil),
 		(*Command_WorkUpdate)(nil),
 		(*Command_AlertUpdate)(nil),
 	}
-	file_fsm_logpb_log_proto_msgTypes[37].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[47].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[40].OneofWrappers = []any{}
+	file_fsm_logpb_log_proto_msgTypes[51].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
@@ -6008,7 +6548,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   59,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -558,6 +558,7 @@ type Inventory struct {
 	CpuModels     []string               `protobuf:"bytes,6,rep,name=cpu_models,json=cpuModels,proto3" json:"cpu_models,omitempty"`
 	Problems      []*Problem             `protobuf:"bytes,7,rep,name=problems,proto3" json:"problems,omitempty"`                                 // parts that could not be read
 	LibvirtGuests bool                   `protobuf:"varint,8,opt,name=libvirt_guests,json=libvirtGuests,proto3" json:"libvirt_guests,omitempty"` // Debian's libvirt-guests is enabled
+	Beats         []*Storage             `protobuf:"bytes,9,rep,name=beats,proto3" json:"beats,omitempty"`                                       // directories in which this agent writes a heartbeat
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -648,6 +649,13 @@ func (x *Inventory) GetLibvirtGuests() bool {
 	return false
 }
 
+func (x *Inventory) GetBeats() []*Storage {
+	if x != nil {
+		return x.Beats
+	}
+	return nil
+}
+
 type Label struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -714,7 +722,8 @@ type RegisterRequest struct {
 	Watchdog        WatchdogKind           `protobuf:"varint,10,opt,name=watchdog,proto3,enum=lifeboat.v1.WatchdogKind" json:"watchdog,omitempty"`
 	WatchdogBoundMs int64                  `protobuf:"varint,11,opt,name=watchdog_bound_ms,json=watchdogBoundMs,proto3" json:"watchdog_bound_ms,omitempty"` // after the lease ran out the machine is reset within this
 	Vms             []*VMReport            `protobuf:"bytes,12,rep,name=vms,proto3" json:"vms,omitempty"`
-	NodeId          string                 `protobuf:"bytes,13,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"` // the management node that shares this machine, if any
+	NodeId          string                 `protobuf:"bytes,13,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`             // the management node that shares this machine, if any
+	HardwareId      string                 `protobuf:"bytes,20,opt,name=hardware_id,json=hardwareId,proto3" json:"hardware_id,omitempty"` // the machine's own system UUID (DMI); empty = it does not say
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -836,6 +845,13 @@ func (x *RegisterRequest) GetVms() []*VMReport {
 func (x *RegisterRequest) GetNodeId() string {
 	if x != nil {
 		return x.NodeId
+	}
+	return ""
+}
+
+func (x *RegisterRequest) GetHardwareId() string {
+	if x != nil {
+		return x.HardwareId
 	}
 	return ""
 }
@@ -1026,6 +1042,8 @@ type Probe struct {
 	HostId        string                 `protobuf:"bytes,1,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"`
 	Addrs         []string               `protobuf:"bytes,2,rep,name=addrs,proto3" json:"addrs,omitempty"`
 	Nonce         uint64                 `protobuf:"varint,3,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	Beats         []string               `protobuf:"bytes,4,rep,name=beats,proto3" json:"beats,omitempty"`                 // storages in which the silent host's heartbeat is to be read
+	BootId        string                 `protobuf:"bytes,5,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"` // of the silent host, as the state knows it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1081,19 +1099,95 @@ func (x *Probe) GetNonce() uint64 {
 	return 0
 }
 
+func (x *Probe) GetBeats() []string {
+	if x != nil {
+		return x.Beats
+	}
+	return nil
+}
+
+func (x *Probe) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+// BeatSeen is what a peer read of a silent host's heartbeat on one storage.
+type BeatSeen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Storage       string                 `protobuf:"bytes,1,opt,name=storage,proto3" json:"storage,omitempty"`
+	Moved         bool                   `protobuf:"varint,2,opt,name=moved,proto3" json:"moved,omitempty"` // it was written while the peer looked, in the boot that was asked about
+	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeatSeen) Reset() {
+	*x = BeatSeen{}
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeatSeen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeatSeen) ProtoMessage() {}
+
+func (x *BeatSeen) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeatSeen.ProtoReflect.Descriptor instead.
+func (*BeatSeen) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *BeatSeen) GetStorage() string {
+	if x != nil {
+		return x.Storage
+	}
+	return ""
+}
+
+func (x *BeatSeen) GetMoved() bool {
+	if x != nil {
+		return x.Moved
+	}
+	return false
+}
+
+func (x *BeatSeen) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
 type ProbeResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	HostId        string                 `protobuf:"bytes,1,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"`
 	Nonce         uint64                 `protobuf:"varint,2,opt,name=nonce,proto3" json:"nonce,omitempty"`
 	Verdict       ProbeVerdict           `protobuf:"varint,3,opt,name=verdict,proto3,enum=lifeboat.v1.ProbeVerdict" json:"verdict,omitempty"`
 	Detail        string                 `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	Beats         []*BeatSeen            `protobuf:"bytes,5,rep,name=beats,proto3" json:"beats,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProbeResult) Reset() {
 	*x = ProbeResult{}
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[10]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1199,7 @@ func (x *ProbeResult) String() string {
 func (*ProbeResult) ProtoMessage() {}
 
 func (x *ProbeResult) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[10]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1212,7 @@ func (x *ProbeResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResult.ProtoReflect.Descriptor instead.
 func (*ProbeResult) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ProbeResult) GetHostId() string {
@@ -1149,6 +1243,13 @@ func (x *ProbeResult) GetDetail() string {
 	return ""
 }
 
+func (x *ProbeResult) GetBeats() []*BeatSeen {
+	if x != nil {
+		return x.Beats
+	}
+	return nil
+}
+
 type ReportRequest struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	HostId          string                 `protobuf:"bytes,1,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"`
@@ -1166,13 +1267,17 @@ type ReportRequest struct {
 	Watchdog        WatchdogKind           `protobuf:"varint,13,opt,name=watchdog,proto3,enum=lifeboat.v1.WatchdogKind" json:"watchdog,omitempty"`
 	WatchdogBoundMs int64                  `protobuf:"varint,14,opt,name=watchdog_bound_ms,json=watchdogBoundMs,proto3" json:"watchdog_bound_ms,omitempty"`
 	Inventory       *Inventory             `protobuf:"bytes,15,opt,name=inventory,proto3" json:"inventory,omitempty"` // when it is not what the host registered with, until acknowledged
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Every VM above was looked at after the answer to this report had arrived.
+	LookedAfterSeq uint64          `protobuf:"varint,16,opt,name=looked_after_seq,json=lookedAfterSeq,proto3" json:"looked_after_seq,omitempty"`
+	Beats          []*Storage      `protobuf:"bytes,17,rep,name=beats,proto3" json:"beats,omitempty"`
+	Fences         []*FenceOutcome `protobuf:"bytes,20,rep,name=fences,proto3" json:"fences,omitempty"` // until acknowledged
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[11]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1289,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[11]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1302,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReportRequest) GetHostId() string {
@@ -1305,6 +1410,27 @@ func (x *ReportRequest) GetInventory() *Inventory {
 	return nil
 }
 
+func (x *ReportRequest) GetLookedAfterSeq() uint64 {
+	if x != nil {
+		return x.LookedAfterSeq
+	}
+	return 0
+}
+
+func (x *ReportRequest) GetBeats() []*Storage {
+	if x != nil {
+		return x.Beats
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetFences() []*FenceOutcome {
+	if x != nil {
+		return x.Fences
+	}
+	return nil
+}
+
 type Order struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Id             uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // log index that made it
@@ -1323,7 +1449,7 @@ type Order struct {
 
 func (x *Order) Reset() {
 	*x = Order{}
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[12]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1461,7 @@ func (x *Order) String() string {
 func (*Order) ProtoMessage() {}
 
 func (x *Order) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[12]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1474,7 @@ func (x *Order) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Order.ProtoReflect.Descriptor instead.
 func (*Order) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Order) GetId() uint64 {
@@ -1433,7 +1559,7 @@ type AssignedVM struct {
 
 func (x *AssignedVM) Reset() {
 	*x = AssignedVM{}
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[13]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1571,7 @@ func (x *AssignedVM) String() string {
 func (*AssignedVM) ProtoMessage() {}
 
 func (x *AssignedVM) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[13]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1584,7 @@ func (x *AssignedVM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignedVM.ProtoReflect.Descriptor instead.
 func (*AssignedVM) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AssignedVM) GetId() []byte {
@@ -1504,7 +1630,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[14]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1642,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[14]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1655,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Assignment) GetIndex() uint64 {
@@ -1568,27 +1694,31 @@ func (x *Assignment) GetOrders() []*Order {
 }
 
 type ReportResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	LeaderId      string                 `protobuf:"bytes,1,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
-	LeaderAddr    string                 `protobuf:"bytes,2,opt,name=leader_addr,json=leaderAddr,proto3" json:"leader_addr,omitempty"`
-	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
-	AckedSeq      uint64                 `protobuf:"varint,4,opt,name=acked_seq,json=ackedSeq,proto3" json:"acked_seq,omitempty"` // changes of this report are committed
-	LeaseSeq      uint64                 `protobuf:"varint,5,opt,name=lease_seq,json=leaseSeq,proto3" json:"lease_seq,omitempty"` // the lease runs from the moment this report was sent
-	LeaseMs       int64                  `protobuf:"varint,6,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
-	Assignment    *Assignment            `protobuf:"bytes,7,opt,name=assignment,proto3" json:"assignment,omitempty"` // absent = unchanged
-	WantSpecs     [][]byte               `protobuf:"bytes,8,rep,name=want_specs,json=wantSpecs,proto3" json:"want_specs,omitempty"`
-	Probes        []*Probe               `protobuf:"bytes,9,rep,name=probes,proto3" json:"probes,omitempty"`
-	Managers      []*Manager             `protobuf:"bytes,10,rep,name=managers,proto3" json:"managers,omitempty"`
-	Register      bool                   `protobuf:"varint,11,opt,name=register,proto3" json:"register,omitempty"` // register again
-	Reason        string                 `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`
-	BeatMs        int64                  `protobuf:"varint,13,opt,name=beat_ms,json=beatMs,proto3" json:"beat_ms,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	LeaderId   string                 `protobuf:"bytes,1,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
+	LeaderAddr string                 `protobuf:"bytes,2,opt,name=leader_addr,json=leaderAddr,proto3" json:"leader_addr,omitempty"`
+	Term       uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	AckedSeq   uint64                 `protobuf:"varint,4,opt,name=acked_seq,json=ackedSeq,proto3" json:"acked_seq,omitempty"` // changes of this report are committed
+	LeaseSeq   uint64                 `protobuf:"varint,5,opt,name=lease_seq,json=leaseSeq,proto3" json:"lease_seq,omitempty"` // the lease runs from the moment this report was sent
+	LeaseMs    int64                  `protobuf:"varint,6,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	Assignment *Assignment            `protobuf:"bytes,7,opt,name=assignment,proto3" json:"assignment,omitempty"` // absent = unchanged
+	WantSpecs  [][]byte               `protobuf:"bytes,8,rep,name=want_specs,json=wantSpecs,proto3" json:"want_specs,omitempty"`
+	Probes     []*Probe               `protobuf:"bytes,9,rep,name=probes,proto3" json:"probes,omitempty"`
+	Managers   []*Manager             `protobuf:"bytes,10,rep,name=managers,proto3" json:"managers,omitempty"`
+	Register   bool                   `protobuf:"varint,11,opt,name=register,proto3" json:"register,omitempty"` // register again
+	Reason     string                 `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`
+	BeatMs     int64                  `protobuf:"varint,13,opt,name=beat_ms,json=beatMs,proto3" json:"beat_ms,omitempty"`
+	// What this agent is to do with other hosts' power controllers, repeated until
+	// its outcome is here; fences_off are those that nobody wants any more.
+	Fences        []*FenceJob `protobuf:"bytes,20,rep,name=fences,proto3" json:"fences,omitempty"`
+	FencesOff     []uint64    `protobuf:"varint,21,rep,packed,name=fences_off,json=fencesOff,proto3" json:"fences_off,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[15]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1730,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[15]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1743,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReportResponse) GetLeaderId() string {
@@ -1707,6 +1837,324 @@ func (x *ReportResponse) GetBeatMs() int64 {
 	return 0
 }
 
+func (x *ReportResponse) GetFences() []*FenceJob {
+	if x != nil {
+		return x.Fences
+	}
+	return nil
+}
+
+func (x *ReportResponse) GetFencesOff() []uint64 {
+	if x != nil {
+		return x.FencesOff
+	}
+	return nil
+}
+
+// FenceJob is one task at a power controller, for whoever executes the level.
+// It holds the controller's password: it is never logged and never stored.
+type FenceJob struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Nonce    uint64                 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	HostId   string                 `protobuf:"bytes,2,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"` // whose power controller it is
+	Task     string                 `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`                   // probe | test | off
+	Driver   string                 `protobuf:"bytes,4,opt,name=driver,proto3" json:"driver,omitempty"`
+	Address  string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
+	User     string                 `protobuf:"bytes,6,opt,name=user,proto3" json:"user,omitempty"`
+	Password string                 `protobuf:"bytes,7,opt,name=password,proto3" json:"password,omitempty"`
+	Options  map[string]string      `protobuf:"bytes,8,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Identity string                 `protobuf:"bytes,9,opt,name=identity,proto3" json:"identity,omitempty"` // of the machine behind the controller
+	// The job must have ended this long after the executor gave the sign that the
+	// request answers: sent the report, issued the ticket. No clock has to be right.
+	WithinMs      int64 `protobuf:"varint,10,opt,name=within_ms,json=withinMs,proto3" json:"within_ms,omitempty"`
+	ReachMs       int64 `protobuf:"varint,11,opt,name=reach_ms,json=reachMs,proto3" json:"reach_ms,omitempty"` // the controller must have said who it is within this; 0 = within_ms
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceJob) Reset() {
+	*x = FenceJob{}
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceJob) ProtoMessage() {}
+
+func (x *FenceJob) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceJob.ProtoReflect.Descriptor instead.
+func (*FenceJob) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *FenceJob) GetNonce() uint64 {
+	if x != nil {
+		return x.Nonce
+	}
+	return 0
+}
+
+func (x *FenceJob) GetHostId() string {
+	if x != nil {
+		return x.HostId
+	}
+	return ""
+}
+
+func (x *FenceJob) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *FenceJob) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
+func (x *FenceJob) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *FenceJob) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *FenceJob) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *FenceJob) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *FenceJob) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *FenceJob) GetWithinMs() int64 {
+	if x != nil {
+		return x.WithinMs
+	}
+	return 0
+}
+
+func (x *FenceJob) GetReachMs() int64 {
+	if x != nil {
+		return x.ReachMs
+	}
+	return 0
+}
+
+type FenceReading struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AfterMs       int64                  `protobuf:"varint,1,opt,name=after_ms,json=afterMs,proto3" json:"after_ms,omitempty"` // since the job began
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`                     // on | off | unknown
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceReading) Reset() {
+	*x = FenceReading{}
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceReading) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceReading) ProtoMessage() {}
+
+func (x *FenceReading) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceReading.ProtoReflect.Descriptor instead.
+func (*FenceReading) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *FenceReading) GetAfterMs() int64 {
+	if x != nil {
+		return x.AfterMs
+	}
+	return 0
+}
+
+func (x *FenceReading) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+type FenceOutcome struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nonce         uint64                 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	HostId        string                 `protobuf:"bytes,2,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"`
+	Identity      string                 `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
+	Readings      []*FenceReading        `protobuf:"bytes,4,rep,name=readings,proto3" json:"readings,omitempty"`
+	AlreadyOff    bool                   `protobuf:"varint,5,opt,name=already_off,json=alreadyOff,proto3" json:"already_off,omitempty"`
+	TookMs        int64                  `protobuf:"varint,6,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`
+	OffSent       bool                   `protobuf:"varint,7,opt,name=off_sent,json=offSent,proto3" json:"off_sent,omitempty"`
+	Failure       string                 `protobuf:"bytes,8,opt,name=failure,proto3" json:"failure,omitempty"` // empty = done
+	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	Stage         string                 `protobuf:"bytes,10,opt,name=stage,proto3" json:"stage,omitempty"`
+	Term          uint64                 `protobuf:"varint,11,opt,name=term,proto3" json:"term,omitempty"` // of the leader that asked, as agents see it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceOutcome) Reset() {
+	*x = FenceOutcome{}
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceOutcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceOutcome) ProtoMessage() {}
+
+func (x *FenceOutcome) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceOutcome.ProtoReflect.Descriptor instead.
+func (*FenceOutcome) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *FenceOutcome) GetNonce() uint64 {
+	if x != nil {
+		return x.Nonce
+	}
+	return 0
+}
+
+func (x *FenceOutcome) GetHostId() string {
+	if x != nil {
+		return x.HostId
+	}
+	return ""
+}
+
+func (x *FenceOutcome) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *FenceOutcome) GetReadings() []*FenceReading {
+	if x != nil {
+		return x.Readings
+	}
+	return nil
+}
+
+func (x *FenceOutcome) GetAlreadyOff() bool {
+	if x != nil {
+		return x.AlreadyOff
+	}
+	return false
+}
+
+func (x *FenceOutcome) GetTookMs() int64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+func (x *FenceOutcome) GetOffSent() bool {
+	if x != nil {
+		return x.OffSent
+	}
+	return false
+}
+
+func (x *FenceOutcome) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *FenceOutcome) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *FenceOutcome) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
+
+func (x *FenceOutcome) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
 type Disk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`       // path, or pool/volume, or URI
@@ -1720,7 +2168,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[16]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +2180,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[16]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +2193,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Disk) GetPath() string {
@@ -1805,7 +2253,7 @@ type VMSpec struct {
 
 func (x *VMSpec) Reset() {
 	*x = VMSpec{}
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[17]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +2265,7 @@ func (x *VMSpec) String() string {
 func (*VMSpec) ProtoMessage() {}
 
 func (x *VMSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[17]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +2278,7 @@ func (x *VMSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMSpec.ProtoReflect.Descriptor instead.
 func (*VMSpec) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *VMSpec) GetId() []byte {
@@ -1944,7 +2392,7 @@ type Protection struct {
 
 func (x *Protection) Reset() {
 	*x = Protection{}
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[18]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1956,7 +2404,7 @@ func (x *Protection) String() string {
 func (*Protection) ProtoMessage() {}
 
 func (x *Protection) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[18]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1969,7 +2417,7 @@ func (x *Protection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Protection.ProtoReflect.Descriptor instead.
 func (*Protection) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Protection) GetOn() bool {
@@ -2018,7 +2466,7 @@ type PutSpecsRequest struct {
 
 func (x *PutSpecsRequest) Reset() {
 	*x = PutSpecsRequest{}
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[19]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2478,7 @@ func (x *PutSpecsRequest) String() string {
 func (*PutSpecsRequest) ProtoMessage() {}
 
 func (x *PutSpecsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[19]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +2491,7 @@ func (x *PutSpecsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSpecsRequest.ProtoReflect.Descriptor instead.
 func (*PutSpecsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PutSpecsRequest) GetHostId() string {
@@ -2075,7 +2523,7 @@ type PutSpecsResponse struct {
 
 func (x *PutSpecsResponse) Reset() {
 	*x = PutSpecsResponse{}
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[20]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2535,7 @@ func (x *PutSpecsResponse) String() string {
 func (*PutSpecsResponse) ProtoMessage() {}
 
 func (x *PutSpecsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[20]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +2548,7 @@ func (x *PutSpecsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSpecsResponse.ProtoReflect.Descriptor instead.
 func (*PutSpecsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 type LeaveRequest struct {
@@ -2115,7 +2563,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[21]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2575,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[21]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2588,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LeaveRequest) GetHostId() string {
@@ -2179,7 +2627,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[22]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +2639,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_agent_proto_msgTypes[22]
+	mi := &file_lifeboat_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +2652,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 var File_lifeboat_v1_agent_proto protoreflect.FileDescriptor
@@ -2230,7 +2678,7 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\x02up\x18\x03 \x01(\bR\x02up\"7\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04part\x18\x01 \x01(\tR\x04part\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xa4\x02\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xd0\x02\n" +
 	"\tInventory\x12\x12\n" +
 	"\x04cpus\x18\x01 \x01(\rR\x04cpus\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x04R\vmemoryBytes\x120\n" +
@@ -2240,10 +2688,11 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"cpu_models\x18\x06 \x03(\tR\tcpuModels\x120\n" +
 	"\bproblems\x18\a \x03(\v2\x14.lifeboat.v1.ProblemR\bproblems\x12%\n" +
-	"\x0elibvirt_guests\x18\b \x01(\bR\rlibvirtGuests\"/\n" +
+	"\x0elibvirt_guests\x18\b \x01(\bR\rlibvirtGuests\x12*\n" +
+	"\x05beats\x18\t \x03(\v2\x14.lifeboat.v1.StorageR\x05beats\"/\n" +
 	"\x05Label\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xe3\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x84\x04\n" +
 	"\x0fRegisterRequest\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12\x1d\n" +
 	"\n" +
@@ -2260,7 +2709,9 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	" \x01(\x0e2\x19.lifeboat.v1.WatchdogKindR\bwatchdog\x12*\n" +
 	"\x11watchdog_bound_ms\x18\v \x01(\x03R\x0fwatchdogBoundMs\x12'\n" +
 	"\x03vms\x18\f \x03(\v2\x15.lifeboat.v1.VMReportR\x03vms\x12\x17\n" +
-	"\anode_id\x18\r \x01(\tR\x06nodeId\"\xb1\x01\n" +
+	"\anode_id\x18\r \x01(\tR\x06nodeId\x12\x1f\n" +
+	"\vhardware_id\x18\x14 \x01(\tR\n" +
+	"hardwareId\"\xb1\x01\n" +
 	"\x10RegisterResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1b\n" +
 	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12\x1f\n" +
@@ -2274,16 +2725,23 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\x05Lease\x12\x14\n" +
 	"\x05armed\x18\x01 \x01(\bR\x05armed\x12\x1f\n" +
 	"\vduration_ms\x18\x02 \x01(\x03R\n" +
-	"durationMs\"L\n" +
+	"durationMs\"{\n" +
 	"\x05Probe\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12\x14\n" +
 	"\x05addrs\x18\x02 \x03(\tR\x05addrs\x12\x14\n" +
-	"\x05nonce\x18\x03 \x01(\x04R\x05nonce\"\x89\x01\n" +
+	"\x05nonce\x18\x03 \x01(\x04R\x05nonce\x12\x14\n" +
+	"\x05beats\x18\x04 \x03(\tR\x05beats\x12\x17\n" +
+	"\aboot_id\x18\x05 \x01(\tR\x06bootId\"R\n" +
+	"\bBeatSeen\x12\x18\n" +
+	"\astorage\x18\x01 \x01(\tR\astorage\x12\x14\n" +
+	"\x05moved\x18\x02 \x01(\bR\x05moved\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"\xb6\x01\n" +
 	"\vProbeResult\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\x04R\x05nonce\x123\n" +
 	"\averdict\x18\x03 \x01(\x0e2\x19.lifeboat.v1.ProbeVerdictR\averdict\x12\x16\n" +
-	"\x06detail\x18\x04 \x01(\tR\x06detail\"\xc2\x04\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\x12+\n" +
+	"\x05beats\x18\x05 \x03(\v2\x15.lifeboat.v1.BeatSeenR\x05beats\"\xcb\x05\n" +
 	"\rReportRequest\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x17\n" +
@@ -2300,7 +2758,10 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\bproblems\x18\f \x03(\v2\x14.lifeboat.v1.ProblemR\bproblems\x125\n" +
 	"\bwatchdog\x18\r \x01(\x0e2\x19.lifeboat.v1.WatchdogKindR\bwatchdog\x12*\n" +
 	"\x11watchdog_bound_ms\x18\x0e \x01(\x03R\x0fwatchdogBoundMs\x124\n" +
-	"\tinventory\x18\x0f \x01(\v2\x16.lifeboat.v1.InventoryR\tinventory\"\x9c\x02\n" +
+	"\tinventory\x18\x0f \x01(\v2\x16.lifeboat.v1.InventoryR\tinventory\x12(\n" +
+	"\x10looked_after_seq\x18\x10 \x01(\x04R\x0elookedAfterSeq\x12*\n" +
+	"\x05beats\x18\x11 \x03(\v2\x14.lifeboat.v1.StorageR\x05beats\x121\n" +
+	"\x06fences\x18\x14 \x03(\v2\x19.lifeboat.v1.FenceOutcomeR\x06fences\"\x9c\x02\n" +
 	"\x05Order\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12*\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x16.lifeboat.v1.OrderKindR\x04kind\x12\x0e\n" +
@@ -2327,7 +2788,7 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\x05armed\x18\x02 \x01(\bR\x05armed\x12(\n" +
 	"\x05lease\x18\x03 \x01(\v2\x12.lifeboat.v1.LeaseR\x05lease\x12)\n" +
 	"\x03vms\x18\x04 \x03(\v2\x17.lifeboat.v1.AssignedVMR\x03vms\x12*\n" +
-	"\x06orders\x18\x05 \x03(\v2\x12.lifeboat.v1.OrderR\x06orders\"\xba\x03\n" +
+	"\x06orders\x18\x05 \x03(\v2\x12.lifeboat.v1.OrderR\x06orders\"\x88\x04\n" +
 	"\x0eReportResponse\x12\x1b\n" +
 	"\tleader_id\x18\x01 \x01(\tR\bleaderId\x12\x1f\n" +
 	"\vleader_addr\x18\x02 \x01(\tR\n" +
@@ -2346,7 +2807,43 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	" \x03(\v2\x14.lifeboat.v1.ManagerR\bmanagers\x12\x1a\n" +
 	"\bregister\x18\v \x01(\bR\bregister\x12\x16\n" +
 	"\x06reason\x18\f \x01(\tR\x06reason\x12\x17\n" +
-	"\abeat_ms\x18\r \x01(\x03R\x06beatMs\"\x88\x01\n" +
+	"\abeat_ms\x18\r \x01(\x03R\x06beatMs\x12-\n" +
+	"\x06fences\x18\x14 \x03(\v2\x15.lifeboat.v1.FenceJobR\x06fences\x12\x1d\n" +
+	"\n" +
+	"fences_off\x18\x15 \x03(\x04R\tfencesOff\"\xfd\x02\n" +
+	"\bFenceJob\x12\x14\n" +
+	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\x12\x17\n" +
+	"\ahost_id\x18\x02 \x01(\tR\x06hostId\x12\x12\n" +
+	"\x04task\x18\x03 \x01(\tR\x04task\x12\x16\n" +
+	"\x06driver\x18\x04 \x01(\tR\x06driver\x12\x18\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04user\x18\x06 \x01(\tR\x04user\x12\x1a\n" +
+	"\bpassword\x18\a \x01(\tR\bpassword\x12<\n" +
+	"\aoptions\x18\b \x03(\v2\".lifeboat.v1.FenceJob.OptionsEntryR\aoptions\x12\x1a\n" +
+	"\bidentity\x18\t \x01(\tR\bidentity\x12\x1b\n" +
+	"\twithin_ms\x18\n" +
+	" \x01(\x03R\bwithinMs\x12\x19\n" +
+	"\breach_ms\x18\v \x01(\x03R\areachMs\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"?\n" +
+	"\fFenceReading\x12\x19\n" +
+	"\bafter_ms\x18\x01 \x01(\x03R\aafterMs\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\"\xc1\x02\n" +
+	"\fFenceOutcome\x12\x14\n" +
+	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\x12\x17\n" +
+	"\ahost_id\x18\x02 \x01(\tR\x06hostId\x12\x1a\n" +
+	"\bidentity\x18\x03 \x01(\tR\bidentity\x125\n" +
+	"\breadings\x18\x04 \x03(\v2\x19.lifeboat.v1.FenceReadingR\breadings\x12\x1f\n" +
+	"\valready_off\x18\x05 \x01(\bR\n" +
+	"alreadyOff\x12\x17\n" +
+	"\atook_ms\x18\x06 \x01(\x03R\x06tookMs\x12\x19\n" +
+	"\boff_sent\x18\a \x01(\bR\aoffSent\x12\x18\n" +
+	"\afailure\x18\b \x01(\tR\afailure\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12\x14\n" +
+	"\x05stage\x18\n" +
+	" \x01(\tR\x05stage\x12\x12\n" +
+	"\x04term\x18\v \x01(\x04R\x04term\"\x88\x01\n" +
 	"\x04Disk\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\astorage\x18\x02 \x01(\tR\astorage\x12\x1a\n" +
@@ -2450,7 +2947,7 @@ func file_lifeboat_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_lifeboat_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_lifeboat_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_lifeboat_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_lifeboat_v1_agent_proto_goTypes = []any{
 	(PowerState)(0),          // 0: lifeboat.v1.PowerState
 	(PowerReason)(0),         // 1: lifeboat.v1.PowerReason
@@ -2467,61 +2964,73 @@ var file_lifeboat_v1_agent_proto_goTypes = []any{
 	(*Manager)(nil),          // 12: lifeboat.v1.Manager
 	(*Lease)(nil),            // 13: lifeboat.v1.Lease
 	(*Probe)(nil),            // 14: lifeboat.v1.Probe
-	(*ProbeResult)(nil),      // 15: lifeboat.v1.ProbeResult
-	(*ReportRequest)(nil),    // 16: lifeboat.v1.ReportRequest
-	(*Order)(nil),            // 17: lifeboat.v1.Order
-	(*AssignedVM)(nil),       // 18: lifeboat.v1.AssignedVM
-	(*Assignment)(nil),       // 19: lifeboat.v1.Assignment
-	(*ReportResponse)(nil),   // 20: lifeboat.v1.ReportResponse
-	(*Disk)(nil),             // 21: lifeboat.v1.Disk
-	(*VMSpec)(nil),           // 22: lifeboat.v1.VMSpec
-	(*Protection)(nil),       // 23: lifeboat.v1.Protection
-	(*PutSpecsRequest)(nil),  // 24: lifeboat.v1.PutSpecsRequest
-	(*PutSpecsResponse)(nil), // 25: lifeboat.v1.PutSpecsResponse
-	(*LeaveRequest)(nil),     // 26: lifeboat.v1.LeaveRequest
-	(*LeaveResponse)(nil),    // 27: lifeboat.v1.LeaveResponse
+	(*BeatSeen)(nil),         // 15: lifeboat.v1.BeatSeen
+	(*ProbeResult)(nil),      // 16: lifeboat.v1.ProbeResult
+	(*ReportRequest)(nil),    // 17: lifeboat.v1.ReportRequest
+	(*Order)(nil),            // 18: lifeboat.v1.Order
+	(*AssignedVM)(nil),       // 19: lifeboat.v1.AssignedVM
+	(*Assignment)(nil),       // 20: lifeboat.v1.Assignment
+	(*ReportResponse)(nil),   // 21: lifeboat.v1.ReportResponse
+	(*FenceJob)(nil),         // 22: lifeboat.v1.FenceJob
+	(*FenceReading)(nil),     // 23: lifeboat.v1.FenceReading
+	(*FenceOutcome)(nil),     // 24: lifeboat.v1.FenceOutcome
+	(*Disk)(nil),             // 25: lifeboat.v1.Disk
+	(*VMSpec)(nil),           // 26: lifeboat.v1.VMSpec
+	(*Protection)(nil),       // 27: lifeboat.v1.Protection
+	(*PutSpecsRequest)(nil),  // 28: lifeboat.v1.PutSpecsRequest
+	(*PutSpecsResponse)(nil), // 29: lifeboat.v1.PutSpecsResponse
+	(*LeaveRequest)(nil),     // 30: lifeboat.v1.LeaveRequest
+	(*LeaveResponse)(nil),    // 31: lifeboat.v1.LeaveResponse
+	nil,                      // 32: lifeboat.v1.FenceJob.OptionsEntry
 }
 var file_lifeboat_v1_agent_proto_depIdxs = []int32{
 	0,  // 0: lifeboat.v1.VMReport.power:type_name -> lifeboat.v1.PowerState
 	1,  // 1: lifeboat.v1.VMReport.reason:type_name -> lifeboat.v1.PowerReason
 	6,  // 2: lifeboat.v1.Inventory.storages:type_name -> lifeboat.v1.Storage
 	7,  // 3: lifeboat.v1.Inventory.problems:type_name -> lifeboat.v1.Problem
-	8,  // 4: lifeboat.v1.RegisterRequest.inventory:type_name -> lifeboat.v1.Inventory
-	9,  // 5: lifeboat.v1.RegisterRequest.labels:type_name -> lifeboat.v1.Label
-	2,  // 6: lifeboat.v1.RegisterRequest.watchdog:type_name -> lifeboat.v1.WatchdogKind
-	5,  // 7: lifeboat.v1.RegisterRequest.vms:type_name -> lifeboat.v1.VMReport
-	12, // 8: lifeboat.v1.RegisterResponse.managers:type_name -> lifeboat.v1.Manager
-	3,  // 9: lifeboat.v1.ProbeResult.verdict:type_name -> lifeboat.v1.ProbeVerdict
-	5,  // 10: lifeboat.v1.ReportRequest.vms:type_name -> lifeboat.v1.VMReport
-	13, // 11: lifeboat.v1.ReportRequest.lease:type_name -> lifeboat.v1.Lease
-	15, // 12: lifeboat.v1.ReportRequest.probes:type_name -> lifeboat.v1.ProbeResult
-	6,  // 13: lifeboat.v1.ReportRequest.storages:type_name -> lifeboat.v1.Storage
-	7,  // 14: lifeboat.v1.ReportRequest.problems:type_name -> lifeboat.v1.Problem
-	2,  // 15: lifeboat.v1.ReportRequest.watchdog:type_name -> lifeboat.v1.WatchdogKind
-	8,  // 16: lifeboat.v1.ReportRequest.inventory:type_name -> lifeboat.v1.Inventory
-	4,  // 17: lifeboat.v1.Order.kind:type_name -> lifeboat.v1.OrderKind
-	13, // 18: lifeboat.v1.Assignment.lease:type_name -> lifeboat.v1.Lease
-	18, // 19: lifeboat.v1.Assignment.vms:type_name -> lifeboat.v1.AssignedVM
-	17, // 20: lifeboat.v1.Assignment.orders:type_name -> lifeboat.v1.Order
-	19, // 21: lifeboat.v1.ReportResponse.assignment:type_name -> lifeboat.v1.Assignment
-	14, // 22: lifeboat.v1.ReportResponse.probes:type_name -> lifeboat.v1.Probe
-	12, // 23: lifeboat.v1.ReportResponse.managers:type_name -> lifeboat.v1.Manager
-	21, // 24: lifeboat.v1.VMSpec.disks:type_name -> lifeboat.v1.Disk
-	23, // 25: lifeboat.v1.VMSpec.protect:type_name -> lifeboat.v1.Protection
-	22, // 26: lifeboat.v1.PutSpecsRequest.specs:type_name -> lifeboat.v1.VMSpec
-	10, // 27: lifeboat.v1.AgentService.Register:input_type -> lifeboat.v1.RegisterRequest
-	16, // 28: lifeboat.v1.AgentService.Report:input_type -> lifeboat.v1.ReportRequest
-	24, // 29: lifeboat.v1.AgentService.PutSpecs:input_type -> lifeboat.v1.PutSpecsRequest
-	26, // 30: lifeboat.v1.AgentService.Leave:input_type -> lifeboat.v1.LeaveRequest
-	11, // 31: lifeboat.v1.AgentService.Register:output_type -> lifeboat.v1.RegisterResponse
-	20, // 32: lifeboat.v1.AgentService.Report:output_type -> lifeboat.v1.ReportResponse
-	25, // 33: lifeboat.v1.AgentService.PutSpecs:output_type -> lifeboat.v1.PutSpecsResponse
-	27, // 34: lifeboat.v1.AgentService.Leave:output_type -> lifeboat.v1.LeaveResponse
-	31, // [31:35] is the sub-list for method output_type
-	27, // [27:31] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	6,  // 4: lifeboat.v1.Inventory.beats:type_name -> lifeboat.v1.Storage
+	8,  // 5: lifeboat.v1.RegisterRequest.inventory:type_name -> lifeboat.v1.Inventory
+	9,  // 6: lifeboat.v1.RegisterRequest.labels:type_name -> lifeboat.v1.Label
+	2,  // 7: lifeboat.v1.RegisterRequest.watchdog:type_name -> lifeboat.v1.WatchdogKind
+	5,  // 8: lifeboat.v1.RegisterRequest.vms:type_name -> lifeboat.v1.VMReport
+	12, // 9: lifeboat.v1.RegisterResponse.managers:type_name -> lifeboat.v1.Manager
+	3,  // 10: lifeboat.v1.ProbeResult.verdict:type_name -> lifeboat.v1.ProbeVerdict
+	15, // 11: lifeboat.v1.ProbeResult.beats:type_name -> lifeboat.v1.BeatSeen
+	5,  // 12: lifeboat.v1.ReportRequest.vms:type_name -> lifeboat.v1.VMReport
+	13, // 13: lifeboat.v1.ReportRequest.lease:type_name -> lifeboat.v1.Lease
+	16, // 14: lifeboat.v1.ReportRequest.probes:type_name -> lifeboat.v1.ProbeResult
+	6,  // 15: lifeboat.v1.ReportRequest.storages:type_name -> lifeboat.v1.Storage
+	7,  // 16: lifeboat.v1.ReportRequest.problems:type_name -> lifeboat.v1.Problem
+	2,  // 17: lifeboat.v1.ReportRequest.watchdog:type_name -> lifeboat.v1.WatchdogKind
+	8,  // 18: lifeboat.v1.ReportRequest.inventory:type_name -> lifeboat.v1.Inventory
+	6,  // 19: lifeboat.v1.ReportRequest.beats:type_name -> lifeboat.v1.Storage
+	24, // 20: lifeboat.v1.ReportRequest.fences:type_name -> lifeboat.v1.FenceOutcome
+	4,  // 21: lifeboat.v1.Order.kind:type_name -> lifeboat.v1.OrderKind
+	13, // 22: lifeboat.v1.Assignment.lease:type_name -> lifeboat.v1.Lease
+	19, // 23: lifeboat.v1.Assignment.vms:type_name -> lifeboat.v1.AssignedVM
+	18, // 24: lifeboat.v1.Assignment.orders:type_name -> lifeboat.v1.Order
+	20, // 25: lifeboat.v1.ReportResponse.assignment:type_name -> lifeboat.v1.Assignment
+	14, // 26: lifeboat.v1.ReportResponse.probes:type_name -> lifeboat.v1.Probe
+	12, // 27: lifeboat.v1.ReportResponse.managers:type_name -> lifeboat.v1.Manager
+	22, // 28: lifeboat.v1.ReportResponse.fences:type_name -> lifeboat.v1.FenceJob
+	32, // 29: lifeboat.v1.FenceJob.options:type_name -> lifeboat.v1.FenceJob.OptionsEntry
+	23, // 30: lifeboat.v1.FenceOutcome.readings:type_name -> lifeboat.v1.FenceReading
+	25, // 31: lifeboat.v1.VMSpec.disks:type_name -> lifeboat.v1.Disk
+	27, // 32: lifeboat.v1.VMSpec.protect:type_name -> lifeboat.v1.Protection
+	26, // 33: lifeboat.v1.PutSpecsRequest.specs:type_name -> lifeboat.v1.VMSpec
+	10, // 34: lifeboat.v1.AgentService.Register:input_type -> lifeboat.v1.RegisterRequest
+	17, // 35: lifeboat.v1.AgentService.Report:input_type -> lifeboat.v1.ReportRequest
+	28, // 36: lifeboat.v1.AgentService.PutSpecs:input_type -> lifeboat.v1.PutSpecsRequest
+	30, // 37: lifeboat.v1.AgentService.Leave:input_type -> lifeboat.v1.LeaveRequest
+	11, // 38: lifeboat.v1.AgentService.Register:output_type -> lifeboat.v1.RegisterResponse
+	21, // 39: lifeboat.v1.AgentService.Report:output_type -> lifeboat.v1.ReportResponse
+	29, // 40: lifeboat.v1.AgentService.PutSpecs:output_type -> lifeboat.v1.PutSpecsResponse
+	31, // 41: lifeboat.v1.AgentService.Leave:output_type -> lifeboat.v1.LeaveResponse
+	38, // [38:42] is the sub-list for method output_type
+	34, // [34:38] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_agent_proto_init() }
@@ -2529,14 +3038,14 @@ func file_lifeboat_v1_agent_proto_init() {
 	if File_lifeboat_v1_agent_proto != nil {
 		return
 	}
-	file_lifeboat_v1_agent_proto_msgTypes[18].OneofWrappers = []any{}
+	file_lifeboat_v1_agent_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_agent_proto_rawDesc), len(file_lifeboat_v1_agent_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   23,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,157 @@
+package fsm
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"lifeboat/fsm/logpb"
+)
+
+func booted(n int) said { return said{vm: n, power: PowerOn, reason: ReasonBooted, inc: inc(1)} }
+
+func byHand(n int) said { return said{vm: n, power: PowerOn, reason: ReasonBooted} }
+
+func (l *lab) copy(n int, host HostID, action uint32) *logpb.VMCopy {
+	return &logpb.VMCopy{Vm: idBytes(n), Incarnation: uint64(l.vm(n).Incarnation), Host: string(host), Epoch: l.host(host).Epoch,
+		Action: action, Reason: "both write to nas:/vms/vm.img"}
+}
+
+// twice is a VM that runs on h1, which owns it, and on h2 by hand.
+func twice(t *testing.T) *lab {
+	l := fleet(t, 3, 1)
+	l.report("h1", booted(1))
+	l.report("h2", byHand(1))
+	if c := l.host("h2").Copy(testVM(1)); c == nil || c.Since != l.now {
+		t.Fatalf("copies %+v", l.host("h2").Copies)
+	}
+	if len(l.host("h2").Orders) != 0 {
+		t.Fatal("it is destroyed before anybody has looked whether it is the only one")
+	}
+	return l
+}
+
+// S6: the newer incarnation wins, and only the other copy is destroyed.
+func TestS6CopyByHandIsDestroyed(t *testing.T) {
+	l := twice(t)
+	l.ok(l.copy(1, "h2", CopyDestroy))
+	l.ok(l.copy(1, "h2", CopyDestroy)) // the second one is no news
+	if o := l.host("h2").Orders; len(o) != 1 || o[0].Kind != OrderDestroy || o[0].Incarnation >= l.vm(1).Incarnation {
+		t.Fatalf("orders %+v", o)
+	}
+	if a := l.state().OpenAlert(copyAlert(l.vm(1), "h2")); a == nil || !strings.Contains(a.Text, "nas:/vms/vm.img") {
+		t.Fatalf("alert %+v", a)
+	}
+	if len(l.host("h1").Orders) != 0 || l.work(1) != nil || l.owner(1) != "h1" {
+		t.Fatalf("the owner's was touched: %s", essence(l.state()))
+	}
+	l.report("h2", byHand(1)) // not yet
+	if len(l.host("h2").Orders) != 1 || len(l.host("h2").Copies) != 1 {
+		t.Fatal("the order is gone before the copy is")
+	}
+	l.report("h2", said{vm: 1, power: PowerOff, refused: inc(0)})
+	if h := l.host("h2"); len(h.Orders)+len(h.Copies) != 0 || l.state().OpenAlert(copyAlert(l.vm(1), "h2")) != nil {
+		t.Fatalf("orders %+v, copies %+v", h.Orders, h.Copies)
+	}
+	if l.vm(1).Power != PowerOn || l.owner(1) != "h1" {
+		t.Fatal("the owner's does not run any more")
+	}
+}
+
+// S6: whatever casts doubt on "both run" saves the copy.
+func TestS6CopyThatMayBeTheOnlyOne(t *testing.T) {
+	for name, doubt := range map[string]func(l *lab){
+		"the owner is paused, as at the end of a migration": func(l *lab) { l.report("h1", said{vm: 1, power: PowerOn, inc: inc(1)}) },
+		"the owner cannot say":                              func(l *lab) { l.report("h1", said{vm: 1, power: PowerUnknown, inc: inc(1)}) },
+		"it has left the owner":                             func(l *lab) { l.report("h1", said{vm: 1, power: PowerOff, reason: ReasonMigrated, inc: inc(1)}) },
+		"it is off there":                                   func(l *lab) { l.report("h1", said{vm: 1, power: PowerOff, reason: ReasonCrashed, inc: inc(1)}) },
+		"the owner is silent":                               func(l *lab) { l.ok(l.suspect("h1")) },
+		"the owner is down":                                 func(l *lab) { l.ok(l.suspect("h1")); l.ok(l.hostDown("h1")) },
+		"the copy's host is silent":                         func(l *lab) { l.ok(l.suspect("h2")) },
+		"the copy has ended":                                func(l *lab) { l.report("h2", said{vm: 1, power: PowerOff, reason: ReasonDestroyed}) },
+		"it is being stopped":                               func(l *lab) { l.ok(&logpb.VMControl{Vm: idBytes(1), Action: VMStop}) },
+		"it is not protected any more":                      func(l *lab) { l.ok(&logpb.VMProtect{Vm: idBytes(1)}) },
+		"HA is disarmed":                                    func(l *lab) { l.ok(&logpb.Arm{}) },
+		"the copy's host has registered again": func(l *lab) {
+			l.register("h2", "b1", byHand(1))
+		},
+		"a new incarnation was granted meanwhile": func(l *lab) {
+			l.report("h2", said{vm: 1, power: PowerOff})
+			l.kill("h1", "h3")
+			l.report("h3", said{vm: 1, power: PowerOn, reason: ReasonBooted, inc: inc(2)})
+			l.report("h2", byHand(1))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := twice(t)
+			c := l.copy(1, "h2", CopyDestroy)
+			doubt(l)
+			l.do(c)
+			if o := l.host("h2").order(OrderDestroy, testVM(1)); o != nil {
+				t.Fatalf("it is destroyed: %+v", o)
+			}
+		})
+	}
+}
+
+// S6: two machines with one UUID are told of, and never taken for one another.
+func TestS6SameUUIDOnDisksOfItsOwn(t *testing.T) {
+	l := twice(t)
+	l.ok(l.copy(1, "h2", CopyApart))
+	l.ok(l.copy(1, "h2", CopyApart))
+	l.ok(l.copy(1, "h2", CopyDestroy)) // late
+	if len(l.host("h2").Orders) != 0 || l.state().OpenAlert(copyAlert(l.vm(1), "h2")) != nil || l.state().OpenAlert(sameUUIDAlert(l.vm(1), "h2")) == nil {
+		t.Fatalf("%s", essence(l.state()))
+	}
+	if h := l.host("h2"); l.state().Changes(h, testVM(1), PowerOn, ReasonBooted, 0, 0, 0) {
+		t.Fatal("it is news in every report")
+	}
+	// Its own host dies: it is not adopted where the other one is, and not
+	// started there.
+	l.ok(l.suspect("h1"))
+	l.ok(l.hostDown("h1"))
+	l.ok(l.fenced("h1", ProofPower))
+	l.report("h2", byHand(1))
+	if l.owner(1) != "h1" || l.step(1) != Scheduled {
+		t.Fatalf("owner %s, %s", l.owner(1), l.step(1))
+	}
+	l.ok(l.place(1, "h2"))
+	if l.owner(1) != "h1" {
+		t.Fatal("placed where its UUID is taken")
+	}
+	l.ok(l.place(1, "h3"))
+	if l.owner(1) != "h3" {
+		t.Fatal("not placed")
+	}
+	l.report("h2", said{vm: 1, power: PowerOff, reason: ReasonShutdown})
+	if len(l.host("h2").Copies) != 0 || l.state().OpenAlert(sameUUIDAlert(l.vm(1), "h2")) != nil {
+		t.Fatal("it is still told of")
+	}
+}
+
+// A copy that its host does not list any more, and one on a host that is proven
+// dead, are gone.
+func TestS6CopyIsGone(t *testing.T) {
+	for name, end := range map[string]func(l *lab){
+		"not listed": func(l *lab) {
+			r := l.reportOf("h2")
+			r.Reports[0].Missing = idBytes(1)
+			l.ok(r)
+		},
+		"rebooted": func(l *lab) { l.register("h2", "b2") },
+		"fenced":   func(l *lab) { l.ok(l.suspect("h2")); l.ok(l.hostDown("h2")); l.ok(l.fenced("h2", ProofPower)) },
+		"adopted": func(l *lab) {
+			l.report("h1", said{vm: 1, power: PowerOff, reason: ReasonMigrated, inc: inc(1)})
+			l.report("h2", byHand(1))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := twice(t)
+			l.wait(time.Second)
+			end(l)
+			if len(l.host("h2").Copies) != 0 || l.state().OpenAlert(copyAlert(l.vm(1), "h2")) != nil {
+				t.Fatalf("%s", essence(l.state()))
+			}
+		})
+	}
+}
