@@ -30,6 +30,10 @@ type Expect struct {
 	// Identity of the host's machine: system UUID or serial, see SameIdentity.
 	// Empty or a placeholder matches nothing.
 	Identity string
+	// Reach bounds how long the controller may take to say which machine it
+	// controls; later than that it counts as Unreachable, so that somebody else
+	// can try in what is left of the deadline. 0 = no bound of its own.
+	Reach time.Duration
 }
 
 // Fence switches a machine off and proves it. It blocks until there is proof, a
@@ -62,6 +66,37 @@ func Probe(ctx context.Context, d Driver, want Expect) (identity string, power R
 	return a.identity, r, nil
 }
 
+// Test proves the path to a controller as a fence would use it, without harm: it
+// controls the expected machine and reads its power plainly, twice, at least
+// MinGap apart. The readings are returned as far as they came.
+func Test(ctx context.Context, d Driver, want Expect) (identity string, readings []Reading, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	a := &attempt{driver: d, want: want, started: time.Now()}
+	for i := range 2 {
+		if i > 0 {
+			if err := wait(ctx, MinGap); err != nil {
+				return a.identity, a.readings, a.fail(ctx, StagePower, err)
+			}
+		}
+		if err := a.match(ctx); err != nil {
+			return a.identity, a.readings, err
+		}
+		r, err := a.read(ctx)
+		switch {
+		case err != nil:
+		case r.State == Unknown:
+			err = Because(Refused, "the power reads neither on nor off")
+		case r.State != a.readings[0].State:
+			err = Because(Refused, "the power reads %s, then %s, without an order of ours", a.readings[0].State, r.State)
+		}
+		if err != nil {
+			return a.identity, a.readings, a.fail(ctx, StagePower, err)
+		}
+	}
+	return a.identity, a.readings, nil
+}
+
 func attemptOff(ctx context.Context, d Driver, want Expect, observe func(Reading), mayOrder bool) (Proof, error) {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
@@ -75,7 +110,7 @@ func attemptOff(ctx context.Context, d Driver, want Expect, observe func(Reading
 	return a.untilOff(ctx, mayOrder)
 }
 
-// attempt is one run of Fence, Confirm or Probe.
+// attempt is one run of Fence, Confirm, Probe or Test.
 type attempt struct {
 	driver   Driver
 	want     Expect
@@ -95,7 +130,7 @@ type attempt struct {
 // match is the first half of S9: a controller of another machine, or one that
 // does not say, is neither believed nor given an order.
 func (a *attempt) match(ctx context.Context) error {
-	got, err := call(ctx, a.driver.Identity)
+	got, err := a.introduce(ctx)
 	if err != nil {
 		return a.fail(ctx, StageIdentity, err)
 	}
@@ -109,6 +144,21 @@ func (a *attempt) match(ctx context.Context) error {
 		return a.fail(ctx, StageIdentity, Because(IdentityMismatch, "it is another machine"))
 	}
 	return nil
+}
+
+// introduce asks the controller which machine it controls.
+func (a *attempt) introduce(ctx context.Context) (string, error) {
+	limited := ctx
+	if a.want.Reach > 0 {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeout(ctx, a.want.Reach)
+		defer cancel()
+	}
+	got, err := call(limited, a.driver.Identity)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return got, Because(Unreachable, "no answer within %s", a.want.Reach)
+	}
+	return got, err
 }
 
 // untilOff reads the power state until it was off twice in a row, MinGap apart,

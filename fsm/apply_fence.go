@@ -99,9 +99,9 @@ func (t *tx) fenceAttempt(c *logpb.FenceAttempt) string {
 		// power twice harms nobody. But the host is held back until both ended.
 		until = max(until, h.Attempt.Until)
 	}
-	h.Attempt = &Attempt{Level: c.Level, Number: c.Attempt, Executor: c.Executor, Until: until, Open: true}
+	h.Attempt = &Attempt{Level: c.Level, Number: c.Attempt, Executor: c.Executor, Until: until, Open: true, Via: c.Via}
 	t.setHost(h)
-	t.event("HOST.FENCE.ATTEMPT", Warning, hostSubject(h.ID), "attempt %d to fence host %s by %s (deadline %s)", c.Attempt, h.ID, h.Fence[c.Level].Driver, time.Duration(c.DeadlineNs))
+	t.event("HOST.FENCE.ATTEMPT", Warning, hostSubject(h.ID), "attempt %d to fence host %s by %s%s (deadline %s)", c.Attempt, h.ID, h.Fence[c.Level].Driver, h.Attempt.Through(), time.Duration(c.DeadlineNs))
 	return ""
 }
 
@@ -225,7 +225,7 @@ func (t *tx) grant(id VMID, target HostID, why string) (refused string) {
 		return "the VM is not protected"
 	case to.Resource != Enabled:
 		return fmt.Sprintf("host %s is %s", target, to.Resource)
-	case old.Spec == nil || len(old.Spec.Definition()) == 0:
+	case old.Spec == nil || !old.Spec.Defines():
 		return "its definition has never been read"
 	case target != from.ID && len(old.Spec.Local) > 0:
 		return "what it needs is only on host " + string(from.ID) + ": " + old.Spec.Local[0]

@@ -59,6 +59,7 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 	h.Inventory = inventoryFromLog(c.Inventory)
 	h.Labels = labelsFromLog(c.Labels)
 	h.Watchdog, h.BoundNS, h.Node = watchdogFromLog(c.Watchdog), c.WatchdogBoundNs, NodeID(c.NodeId)
+	h.HardwareID = c.HardwareId
 	h.Epoch++
 	h.Seq = 0
 	h.Lease = nil // armed anew by the agent's next report (S12)

@@ -69,7 +69,12 @@ func (t *tx) hostFenceLevels(c *logpb.HostFenceLevels) string {
 		return fmt.Sprintf("there is no host %s; it must register once before it can be given fence levels", c.Host)
 	}
 	h := edit(old)
-	h.Fence = fenceFromLog(c.Levels)
+	h.Fence = keepChecks(old.Fence, fenceFromLog(c.Levels))
+	for i, l := range h.Fence {
+		if no := l.checkExecutor(h.ID); no != "" {
+			return fmt.Sprintf("fence level %d (%s): %s", i+1, l.Driver, no)
+		}
+	}
 	if h.Lease != nil && !h.HasLevel(DriverLease) {
 		h.Lease = nil
 	}
@@ -80,5 +85,6 @@ func (t *tx) hostFenceLevels(c *logpb.HostFenceLevels) string {
 		names = append(names, l.Driver)
 	}
 	t.event("HOST.FENCE.SET", Info, hostSubject(h.ID), "fence levels of host %s: %v", h.ID, names)
+	t.fencePath(h)
 	return ""
 }

@@ -76,7 +76,8 @@ func fenceFromLog(in []*logpb.FenceLevel) []FenceLevel {
 	var out []FenceLevel
 	for _, l := range in {
 		out = append(out, FenceLevel{Driver: l.Driver, Address: l.Address, User: l.User, Secret: l.Secret,
-			Identity: l.Identity, TimeoutNS: l.TimeoutNs, Options: settingsFromLog(l.Options)})
+			Identity: l.Identity, TimeoutNS: l.TimeoutNs, Options: settingsFromLog(l.Options),
+			Executor: l.Executor, Pinned: l.Pinned, Check: checkFromLog(l.Check)})
 	}
 	return out
 }
@@ -85,7 +86,8 @@ func fenceToLog(in []FenceLevel) []*logpb.FenceLevel {
 	var out []*logpb.FenceLevel
 	for _, l := range in {
 		out = append(out, &logpb.FenceLevel{Driver: l.Driver, Address: l.Address, User: l.User, Secret: l.Secret,
-			Identity: l.Identity, TimeoutNs: l.TimeoutNS, Options: settingsToLog(l.Options)})
+			Identity: l.Identity, TimeoutNs: l.TimeoutNS, Options: settingsToLog(l.Options),
+			Executor: l.Executor, Pinned: l.Pinned, Check: checkToLog(l.Check)})
 	}
 	return out
 }

@@ -109,6 +109,23 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.report("h2", said{vm: 1, power: PowerOff, refused: inc(0)}, said{vm: 2, power: PowerOn, reason: ReasonBooted})
 			return l
 		},
+		"fence-path": func() *lab { // levels that are tried: proven, failing, proven again; then used through others
+			l := fleet(t, 3, 1)
+			check := func(failure string) {
+				f := l.host("h1").Fence[0]
+				l.ok(&logpb.FenceChecked{Host: "h1", Levels: []*logpb.LevelCheck{{Driver: f.Driver, Address: f.Address, Identity: f.Identity, Failure: failure, By: "leader", LastUnixNs: f.Check.Checked}}})
+				l.wait(time.Hour)
+			}
+			for _, failure := range []string{"", "no answer", "no answer", "no answer", "", "no answer"} {
+				check(failure)
+			}
+			l.ok(l.suspect("h1"))
+			l.ok(l.hostDown("h1"))
+			a := l.attempt("h1", 1)
+			a.Via = []string{ViaLeader, ViaNode + "n2"}
+			l.ok(a)
+			return l
+		},
 		"anything": func() *lab { // random commands, nonsense included
 			_, log := story(t.Fatalf, rand.New(rand.NewPCG(2026, 11)).IntN, 400)
 			return &lab{t: t, log: log}

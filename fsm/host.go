@@ -85,6 +85,9 @@ type FenceLevel struct {
 	Identity  string // GUID or serial the BMC must answer with (S9)
 	TimeoutNS int64  // of one attempt; 0 = policy fence_timeout
 	Options   []Setting
+	Executor  string // ExecLeader and so on; "" = ExecLeader
+	Pinned    bool   // the identity is an operator's word, not what the controller said
+	Check     FenceCheck
 }
 
 // Active reports whether the level acts on the host, as opposed to waiting.
@@ -176,6 +179,7 @@ type Attempt struct {
 	Executor string
 	Until    int64 // unix ns; after this it has ended, whatever it did
 	Open     bool
+	Via      []string // who may carry it out, in turn (ViaLeader and so on); none = the leader
 }
 
 // OrderKind is what an order tells the agent to do.
@@ -217,6 +221,7 @@ type Host struct {
 	Watchdog   Watchdog
 	BoundNS    int64
 	Node       NodeID // management node on this machine, if any
+	HardwareID string // the machine's own system UUID; "" = its agent does not say
 
 	Epoch    uint64 // raised by every registration
 	Seq      uint64 // last report applied in this epoch

@@ -180,6 +180,8 @@ func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
 		return t.hostControl(b.HostControl)
 	case *logpb.Command_HostFenceLevels:
 		return t.hostFenceLevels(b.HostFenceLevels)
+	case *logpb.Command_FenceChecked:
+		return t.fenceChecked(b.FenceChecked)
 	case *logpb.Command_VmCopy:
 		return t.vmCopy(b.VmCopy)
 	case *logpb.Command_Brake:

@@ -20,6 +20,8 @@ type Policy struct {
 	BrakePercent     int
 	FenceTimeout     time.Duration
 	FenceRetry       time.Duration
+	FenceCheckEvery  time.Duration
+	FenceCheckMaxAge time.Duration
 	AgentStopGrace   time.Duration
 	NodeDownAfter    time.Duration
 	StartTimeout     time.Duration
@@ -55,6 +57,8 @@ func DefaultPolicy() *Policy {
 		BrakePercent:     20,
 		FenceTimeout:     10 * time.Second,
 		FenceRetry:       10 * time.Second,
+		FenceCheckEvery:  time.Hour,
+		FenceCheckMaxAge: 24 * time.Hour,
 		AgentStopGrace:   time.Minute,
 		NodeDownAfter:    3 * time.Second,
 		StartTimeout:     2 * time.Minute,
@@ -147,6 +151,8 @@ func PolicySettings() []PolicySetting {
 		num("brake_percent", func(p *Policy) *int { return &p.BrakePercent }, 0, 100, "the same as a share of the failure domain; the larger of both counts"),
 		dur("fence_timeout", func(p *Policy) *time.Duration { return &p.FenceTimeout }, time.Second, time.Hour, "deadline of one fence attempt"),
 		dur("fence_retry", func(p *Policy) *time.Duration { return &p.FenceRetry }, time.Second, time.Hour, "pause after all levels have failed"),
+		dur("fence_check_every", func(p *Policy) *time.Duration { return &p.FenceCheckEvery }, 0, 30*day, "how often the fence levels of an Up host are tried without harm; 0 = never"),
+		dur("fence_check_max_age", func(p *Policy) *time.Duration { return &p.FenceCheckMaxAge }, time.Minute, 365*day, "a host of whose active fence levels none has been proven for this long gets an alert; must exceed fence_check_every"),
 		dur("agent_stop_grace", func(p *Policy) *time.Duration { return &p.AgentStopGrace }, 0, day, "how long a cleanly stopped agent may stay away before its host is treated as silent"),
 		dur("node_down_after", func(p *Policy) *time.Duration { return &p.NodeDownAfter }, 500*ms, time.Minute, "silence after which a management node is Down"),
 		dur("start_timeout", func(p *Policy) *time.Duration { return &p.StartTimeout }, time.Second, day, "how long a start order may stand before it is withdrawn and the VM is started elsewhere"),
@@ -213,6 +219,8 @@ func (p *Policy) validate() error {
 		return fmt.Errorf("takeover: %s is too short; a host may run its VMs for lease + watchdog_bound + 1 %% = %s after its last renewal, and the cluster must wait longer than that", p.Takeover, victim)
 	case p.Lease < 4*p.Beat:
 		return fmt.Errorf("lease: %s is shorter than four beats (%s); a single lost report would stop VMs", p.Lease, 4*p.Beat)
+	case p.FenceCheckMaxAge <= p.FenceCheckEvery:
+		return fmt.Errorf("fence_check_max_age: %s is not longer than fence_check_every (%s); every host would be in alert between two checks", p.FenceCheckMaxAge, p.FenceCheckEvery)
 	case p.RetryMax < p.RetryMin:
 		return fmt.Errorf("retry_max: %s is shorter than retry_min (%s)", p.RetryMax, p.RetryMin)
 	}

@@ -217,6 +217,14 @@ func (c chooser) command(s *State) proto.Message {
 		}
 		return &logpb.FenceAttempt{Host: string(id), Epoch: epoch, Level: uint32(c(3)), Attempt: number, DeadlineNs: int64(c(40)-2) * int64(time.Second), Executor: pick(c, "n1 in term 1", "n2 in term 2")}
 	case 21:
+		if c.odds(2) {
+			x := &logpb.LevelCheck{Level: uint32(c(3)), Failure: pick(c, "", "", "no answer", "no answer"), By: pick(c, "leader", "node n2")}
+			if h != nil && int(x.Level) < len(h.Fence) {
+				l := h.Fence[x.Level]
+				x.Driver, x.Address, x.Identity, x.LastUnixNs = l.Driver, l.Address, l.Identity, l.Check.Checked
+			}
+			return &logpb.FenceChecked{Host: string(id), Levels: []*logpb.LevelCheck{x}}
+		}
 		return &logpb.FenceResult{Host: string(id), Epoch: epoch, Level: uint32(c(3)), Attempt: uint32(1 + c(2)), Failure: "timeout"}
 	case 22, 23, 24:
 		f := &logpb.HostFenced{Host: string(id), Epoch: epoch, Proof: &logpb.Proof{Kind: uint32(c(6)), By: "x"}, Force: c.odds(3)}

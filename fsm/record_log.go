@@ -31,7 +31,7 @@ func hostRecord(h *Host) *logpb.Record {
 		WatchdogBoundNs: h.BoundNS, NodeId: string(h.Node), Epoch: h.Epoch, Seq: h.Seq, Status: uint32(h.Status),
 		Resource: uint32(h.Resource), Ha: uint32(h.HA), Reason: h.Reason, SinceUnixNs: h.Since, SilentUnixNs: h.Silent,
 		Fence: fenceToLog(h.Fence), FenceFailure: h.FenceFailure, Proof: proofToLog(h.Proof), DownUnixNs: h.DownAt,
-		DownIndex: h.DownIndex, Assigned: h.Assigned}
+		DownIndex: h.DownIndex, Assigned: h.Assigned, HardwareId: h.HardwareID}
 	for _, l := range h.Labels {
 		p.Labels = append(p.Labels, &logpb.Label{Key: l.Key, Value: l.Value})
 	}
@@ -42,7 +42,7 @@ func hostRecord(h *Host) *logpb.Record {
 		p.Evidence = append(p.Evidence, &logpb.Evidence{Source: e.Source, Verdict: uint32(e.Verdict), Detail: e.Detail, TimeUnixNs: e.Time, Index: e.Index})
 	}
 	if a := h.Attempt; a != nil {
-		p.Attempt = &logpb.AttemptRecord{Level: a.Level, Number: a.Number, Executor: a.Executor, UntilUnixNs: a.Until, Open: a.Open}
+		p.Attempt = &logpb.AttemptRecord{Level: a.Level, Number: a.Number, Executor: a.Executor, UntilUnixNs: a.Until, Open: a.Open, Via: a.Via}
 	}
 	for _, o := range h.Orders {
 		p.Orders = append(p.Orders, &logpb.OrderRecord{Id: uint64(o.ID), Kind: uint32(o.Kind), Vm: o.VM[:], Name: o.Name,
@@ -64,7 +64,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 		Watchdog: Watchdog(p.Watchdog), BoundNS: p.WatchdogBoundNs, Node: NodeID(p.NodeId), Epoch: p.Epoch, Seq: p.Seq,
 		Status: Status(p.Status), Resource: Resource(p.Resource), HA: HAState(p.Ha), Reason: p.Reason, Since: p.SinceUnixNs,
 		Silent: p.SilentUnixNs, Fence: fenceFromLog(p.Fence), FenceFailure: p.FenceFailure, Proof: proofFromLog(p.Proof),
-		DownAt: p.DownUnixNs, DownIndex: p.DownIndex, Assigned: p.Assigned}
+		DownAt: p.DownUnixNs, DownIndex: p.DownIndex, Assigned: p.Assigned, HardwareID: p.HardwareId}
 	if l := p.Lease; l != nil {
 		h.Lease = &Lease{Armed: l.Armed, BootID: l.BootId, DurationNS: l.DurationNs, Watchdog: Watchdog(l.Watchdog), BoundNS: l.BoundNs}
 	}
@@ -72,7 +72,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 		h.Evidence = append(h.Evidence, Evidence{Source: e.Source, Verdict: Verdict(e.Verdict), Detail: e.Detail, Time: e.TimeUnixNs, Index: e.Index})
 	}
 	if a := p.Attempt; a != nil {
-		h.Attempt = &Attempt{Level: a.Level, Number: a.Number, Executor: a.Executor, Until: a.UntilUnixNs, Open: a.Open}
+		h.Attempt = &Attempt{Level: a.Level, Number: a.Number, Executor: a.Executor, Until: a.UntilUnixNs, Open: a.Open, Via: a.Via}
 	}
 	for _, o := range p.Orders {
 		id, _ := vmID(o.Vm)

@@ -3020,6 +3020,7 @@ type LevelCheck struct {
 	Identity      string                 `protobuf:"bytes,4,opt,name=identity,proto3" json:"identity,omitempty"`
 	Failure       string                 `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"` // empty = proven
 	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
+	LastUnixNs    int64                  `protobuf:"varint,7,opt,name=last_unix_ns,json=lastUnixNs,proto3" json:"last_unix_ns,omitempty"` // when the level had last been checked as this check began; one that was overtaken does not count
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3094,6 +3095,13 @@ func (x *LevelCheck) GetBy() string {
 		return x.By
 	}
 	return ""
+}
+
+func (x *LevelCheck) GetLastUnixNs() int64 {
+	if x != nil {
+		return x.LastUnixNs
+	}
+	return 0
 }
 
 type HostFenceLevels struct {
@@ -6051,7 +6059,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x02by\x18\x05 \x01(\tR\x02by\"T\n" +
 	"\fFenceChecked\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x120\n" +
-	"\x06levels\x18\x02 \x03(\v2\x18.lifeboat.log.LevelCheckR\x06levels\"\x9a\x01\n" +
+	"\x06levels\x18\x02 \x03(\v2\x18.lifeboat.log.LevelCheckR\x06levels\"\xbc\x01\n" +
 	"\n" +
 	"LevelCheck\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\rR\x05level\x12\x16\n" +
@@ -6059,7 +6067,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x1a\n" +
 	"\bidentity\x18\x04 \x01(\tR\bidentity\x12\x18\n" +
 	"\afailure\x18\x05 \x01(\tR\afailure\x12\x0e\n" +
-	"\x02by\x18\x06 \x01(\tR\x02by\"W\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\x12 \n" +
+	"\flast_unix_ns\x18\a \x01(\x03R\n" +
+	"lastUnixNs\"W\n" +
 	"\x0fHostFenceLevels\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x120\n" +
 	"\x06levels\x18\x02 \x03(\v2\x18.lifeboat.log.FenceLevelR\x06levels\"k\n" +

@@ -21,6 +21,350 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type FenceTicketRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceTicketRequest) Reset() {
+	*x = FenceTicketRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceTicketRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceTicketRequest) ProtoMessage() {}
+
+func (x *FenceTicketRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceTicketRequest.ProtoReflect.Descriptor instead.
+func (*FenceTicketRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *FenceTicketRequest) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+type FenceTicketResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ticket        uint64                 `protobuf:"varint,1,opt,name=ticket,proto3" json:"ticket,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceTicketResponse) Reset() {
+	*x = FenceTicketResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceTicketResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceTicketResponse) ProtoMessage() {}
+
+func (x *FenceTicketResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceTicketResponse.ProtoReflect.Descriptor instead.
+func (*FenceTicketResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *FenceTicketResponse) GetTicket() uint64 {
+	if x != nil {
+		return x.Ticket
+	}
+	return 0
+}
+
+type RunFenceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ticket        uint64                 `protobuf:"varint,1,opt,name=ticket,proto3" json:"ticket,omitempty"`
+	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	Job           *FenceJob              `protobuf:"bytes,3,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunFenceRequest) Reset() {
+	*x = RunFenceRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunFenceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunFenceRequest) ProtoMessage() {}
+
+func (x *RunFenceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunFenceRequest.ProtoReflect.Descriptor instead.
+func (*RunFenceRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RunFenceRequest) GetTicket() uint64 {
+	if x != nil {
+		return x.Ticket
+	}
+	return 0
+}
+
+func (x *RunFenceRequest) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *RunFenceRequest) GetJob() *FenceJob {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+type TestFenceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestFenceRequest) Reset() {
+	*x = TestFenceRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestFenceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestFenceRequest) ProtoMessage() {}
+
+func (x *TestFenceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestFenceRequest.ProtoReflect.Descriptor instead.
+func (*TestFenceRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *TestFenceRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+type TestFenceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Levels        []*FenceTestView       `protobuf:"bytes,2,rep,name=levels,proto3" json:"levels,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestFenceResponse) Reset() {
+	*x = TestFenceResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestFenceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestFenceResponse) ProtoMessage() {}
+
+func (x *TestFenceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestFenceResponse.ProtoReflect.Descriptor instead.
+func (*TestFenceResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TestFenceResponse) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *TestFenceResponse) GetLevels() []*FenceTestView {
+	if x != nil {
+		return x.Levels
+	}
+	return nil
+}
+
+func (x *TestFenceResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type FenceTestView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         uint32                 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"` // 1 is tried first
+	Driver        string                 `protobuf:"bytes,2,opt,name=driver,proto3" json:"driver,omitempty"`
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"` // who carried it out
+	Proven        bool                   `protobuf:"varint,5,opt,name=proven,proto3" json:"proven,omitempty"`
+	Text          string                 `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`     // what was found
+	Action        string                 `protobuf:"bytes,7,opt,name=action,proto3" json:"action,omitempty"` // what to do about it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceTestView) Reset() {
+	*x = FenceTestView{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceTestView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceTestView) ProtoMessage() {}
+
+func (x *FenceTestView) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceTestView.ProtoReflect.Descriptor instead.
+func (*FenceTestView) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *FenceTestView) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *FenceTestView) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
+func (x *FenceTestView) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *FenceTestView) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *FenceTestView) GetProven() bool {
+	if x != nil {
+		return x.Proven
+	}
+	return false
+}
+
+func (x *FenceTestView) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *FenceTestView) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
 type HelloRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -38,7 +382,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[0]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -50,7 +394,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[0]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -63,7 +407,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{0}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *HelloRequest) GetId() string {
@@ -137,7 +481,7 @@ type HelloResponse struct {
 
 func (x *HelloResponse) Reset() {
 	*x = HelloResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[1]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -149,7 +493,7 @@ func (x *HelloResponse) String() string {
 func (*HelloResponse) ProtoMessage() {}
 
 func (x *HelloResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[1]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -162,7 +506,7 @@ func (x *HelloResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloResponse.ProtoReflect.Descriptor instead.
 func (*HelloResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{1}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 type StatusRequest struct {
@@ -174,7 +518,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[2]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -186,7 +530,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[2]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -199,7 +543,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StatusRequest) GetStale() bool {
@@ -238,7 +582,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[3]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -250,7 +594,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[3]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -263,7 +607,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StatusResponse) GetNodeId() string {
@@ -423,7 +767,7 @@ type DigestAt struct {
 
 func (x *DigestAt) Reset() {
 	*x = DigestAt{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[4]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +779,7 @@ func (x *DigestAt) String() string {
 func (*DigestAt) ProtoMessage() {}
 
 func (x *DigestAt) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[4]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +792,7 @@ func (x *DigestAt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestAt.ProtoReflect.Descriptor instead.
 func (*DigestAt) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DigestAt) GetIndex() uint64 {
@@ -485,7 +829,7 @@ type NodeView struct {
 
 func (x *NodeView) Reset() {
 	*x = NodeView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[5]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +841,7 @@ func (x *NodeView) String() string {
 func (*NodeView) ProtoMessage() {}
 
 func (x *NodeView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[5]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +854,7 @@ func (x *NodeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeView.ProtoReflect.Descriptor instead.
 func (*NodeView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NodeView) GetId() string {
@@ -606,7 +950,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[6]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -618,7 +962,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[6]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -631,7 +975,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListNodesRequest) GetStale() bool {
@@ -651,7 +995,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[7]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +1007,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[7]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +1020,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListNodesResponse) GetNodes() []*NodeView {
@@ -700,13 +1044,20 @@ type FenceLevelView struct {
 	User          string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
 	Identity      string                 `protobuf:"bytes,4,opt,name=identity,proto3" json:"identity,omitempty"`
 	TimeoutMs     int64                  `protobuf:"varint,5,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	Executor      string                 `protobuf:"bytes,6,opt,name=executor,proto3" json:"executor,omitempty"`
+	CheckedUnixNs int64                  `protobuf:"varint,7,opt,name=checked_unix_ns,json=checkedUnixNs,proto3" json:"checked_unix_ns,omitempty"` // last check; 0 = never
+	ProvenUnixNs  int64                  `protobuf:"varint,8,opt,name=proven_unix_ns,json=provenUnixNs,proto3" json:"proven_unix_ns,omitempty"`    // last one that succeeded; 0 = never
+	Failure       string                 `protobuf:"bytes,9,opt,name=failure,proto3" json:"failure,omitempty"`                                     // of the last check; empty = it succeeded
+	Active        bool                   `protobuf:"varint,10,opt,name=active,proto3" json:"active,omitempty"`                                     // acts on the host: its path can be checked
+	Pinned        bool                   `protobuf:"varint,11,opt,name=pinned,proto3" json:"pinned,omitempty"`                                     // the identity is an operator's word
+	ProvenAgoMs   int64                  `protobuf:"varint,12,opt,name=proven_ago_ms,json=provenAgoMs,proto3" json:"proven_ago_ms,omitempty"`      // by the answering node's clock; -1 = never
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FenceLevelView) Reset() {
 	*x = FenceLevelView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -718,7 +1069,7 @@ func (x *FenceLevelView) String() string {
 func (*FenceLevelView) ProtoMessage() {}
 
 func (x *FenceLevelView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -731,7 +1082,7 @@ func (x *FenceLevelView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceLevelView.ProtoReflect.Descriptor instead.
 func (*FenceLevelView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FenceLevelView) GetDriver() string {
@@ -769,6 +1120,55 @@ func (x *FenceLevelView) GetTimeoutMs() int64 {
 	return 0
 }
 
+func (x *FenceLevelView) GetExecutor() string {
+	if x != nil {
+		return x.Executor
+	}
+	return ""
+}
+
+func (x *FenceLevelView) GetCheckedUnixNs() int64 {
+	if x != nil {
+		return x.CheckedUnixNs
+	}
+	return 0
+}
+
+func (x *FenceLevelView) GetProvenUnixNs() int64 {
+	if x != nil {
+		return x.ProvenUnixNs
+	}
+	return 0
+}
+
+func (x *FenceLevelView) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *FenceLevelView) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *FenceLevelView) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
+}
+
+func (x *FenceLevelView) GetProvenAgoMs() int64 {
+	if x != nil {
+		return x.ProvenAgoMs
+	}
+	return 0
+}
+
 type EvidenceView struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
@@ -782,7 +1182,7 @@ type EvidenceView struct {
 
 func (x *EvidenceView) Reset() {
 	*x = EvidenceView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -794,7 +1194,7 @@ func (x *EvidenceView) String() string {
 func (*EvidenceView) ProtoMessage() {}
 
 func (x *EvidenceView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -807,7 +1207,7 @@ func (x *EvidenceView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceView.ProtoReflect.Descriptor instead.
 func (*EvidenceView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *EvidenceView) GetSource() string {
@@ -880,7 +1280,7 @@ type HostView struct {
 
 func (x *HostView) Reset() {
 	*x = HostView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +1292,7 @@ func (x *HostView) String() string {
 func (*HostView) ProtoMessage() {}
 
 func (x *HostView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +1305,7 @@ func (x *HostView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostView.ProtoReflect.Descriptor instead.
 func (*HostView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HostView) GetId() string {
@@ -1107,7 +1507,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1519,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1532,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListHostsRequest) GetStale() bool {
@@ -1159,7 +1559,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1571,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1584,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListHostsResponse) GetHosts() []*HostView {
@@ -1235,7 +1635,7 @@ type VMView struct {
 
 func (x *VMView) Reset() {
 	*x = VMView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1247,7 +1647,7 @@ func (x *VMView) String() string {
 func (*VMView) ProtoMessage() {}
 
 func (x *VMView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1260,7 +1660,7 @@ func (x *VMView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMView.ProtoReflect.Descriptor instead.
 func (*VMView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *VMView) GetId() string {
@@ -1457,7 +1857,7 @@ type ListVMsRequest struct {
 
 func (x *ListVMsRequest) Reset() {
 	*x = ListVMsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +1869,7 @@ func (x *ListVMsRequest) String() string {
 func (*ListVMsRequest) ProtoMessage() {}
 
 func (x *ListVMsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +1882,7 @@ func (x *ListVMsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVMsRequest.ProtoReflect.Descriptor instead.
 func (*ListVMsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListVMsRequest) GetStale() bool {
@@ -1523,7 +1923,7 @@ type ListVMsResponse struct {
 
 func (x *ListVMsResponse) Reset() {
 	*x = ListVMsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1535,7 +1935,7 @@ func (x *ListVMsResponse) String() string {
 func (*ListVMsResponse) ProtoMessage() {}
 
 func (x *ListVMsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1548,7 +1948,7 @@ func (x *ListVMsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVMsResponse.ProtoReflect.Descriptor instead.
 func (*ListVMsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListVMsResponse) GetVms() []*VMView {
@@ -1591,7 +1991,7 @@ type WorkView struct {
 
 func (x *WorkView) Reset() {
 	*x = WorkView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1603,7 +2003,7 @@ func (x *WorkView) String() string {
 func (*WorkView) ProtoMessage() {}
 
 func (x *WorkView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1616,7 +2016,7 @@ func (x *WorkView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkView.ProtoReflect.Descriptor instead.
 func (*WorkView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WorkView) GetId() uint64 {
@@ -1757,7 +2157,7 @@ type ListWorkRequest struct {
 
 func (x *ListWorkRequest) Reset() {
 	*x = ListWorkRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +2169,7 @@ func (x *ListWorkRequest) String() string {
 func (*ListWorkRequest) ProtoMessage() {}
 
 func (x *ListWorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +2182,7 @@ func (x *ListWorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListWorkRequest) GetStale() bool {
@@ -1823,7 +2223,7 @@ type ListWorkResponse struct {
 
 func (x *ListWorkResponse) Reset() {
 	*x = ListWorkResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1835,7 +2235,7 @@ func (x *ListWorkResponse) String() string {
 func (*ListWorkResponse) ProtoMessage() {}
 
 func (x *ListWorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1848,7 +2248,7 @@ func (x *ListWorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListWorkResponse) GetWork() []*WorkView {
@@ -1885,7 +2285,7 @@ type AlertView struct {
 
 func (x *AlertView) Reset() {
 	*x = AlertView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1897,7 +2297,7 @@ func (x *AlertView) String() string {
 func (*AlertView) ProtoMessage() {}
 
 func (x *AlertView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1910,7 +2310,7 @@ func (x *AlertView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertView.ProtoReflect.Descriptor instead.
 func (*AlertView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AlertView) GetId() uint64 {
@@ -2009,7 +2409,7 @@ type ListAlertsRequest struct {
 
 func (x *ListAlertsRequest) Reset() {
 	*x = ListAlertsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +2421,7 @@ func (x *ListAlertsRequest) String() string {
 func (*ListAlertsRequest) ProtoMessage() {}
 
 func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2034,7 +2434,7 @@ func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListAlertsRequest) GetStale() bool {
@@ -2075,7 +2475,7 @@ type ListAlertsResponse struct {
 
 func (x *ListAlertsResponse) Reset() {
 	*x = ListAlertsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2487,7 @@ func (x *ListAlertsResponse) String() string {
 func (*ListAlertsResponse) ProtoMessage() {}
 
 func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +2500,7 @@ func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsResponse.ProtoReflect.Descriptor instead.
 func (*ListAlertsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListAlertsResponse) GetAlerts() []*AlertView {
@@ -2133,7 +2533,7 @@ type EventView struct {
 
 func (x *EventView) Reset() {
 	*x = EventView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2145,7 +2545,7 @@ func (x *EventView) String() string {
 func (*EventView) ProtoMessage() {}
 
 func (x *EventView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2158,7 +2558,7 @@ func (x *EventView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventView.ProtoReflect.Descriptor instead.
 func (*EventView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *EventView) GetId() uint64 {
@@ -2230,7 +2630,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2242,7 +2642,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2255,7 +2655,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListEventsRequest) GetStale() bool {
@@ -2303,7 +2703,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2715,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2728,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListEventsResponse) GetEvents() []*EventView {
@@ -2356,7 +2756,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2768,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2781,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExplainRequest) GetStale() bool {
@@ -2414,7 +2814,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2426,7 +2826,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2439,7 +2839,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExplainResponse) GetLines() []string {
@@ -2461,7 +2861,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +2873,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +2886,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Setting) GetKey() string {
@@ -2526,7 +2926,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2938,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2951,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetPolicyRequest) GetStale() bool {
@@ -2572,7 +2972,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2584,7 +2984,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2597,7 +2997,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetPolicyResponse) GetSettings() []*Setting {
@@ -2630,7 +3030,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2642,7 +3042,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2655,7 +3055,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SetPolicyRequest) GetSettings() []*Setting {
@@ -2675,7 +3075,7 @@ type WriteResponse struct {
 
 func (x *WriteResponse) Reset() {
 	*x = WriteResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2687,7 +3087,7 @@ func (x *WriteResponse) String() string {
 func (*WriteResponse) ProtoMessage() {}
 
 func (x *WriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2700,7 +3100,7 @@ func (x *WriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
 func (*WriteResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WriteResponse) GetIndex() uint64 {
@@ -2731,7 +3131,7 @@ type ProtectVMRequest struct {
 
 func (x *ProtectVMRequest) Reset() {
 	*x = ProtectVMRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +3143,7 @@ func (x *ProtectVMRequest) String() string {
 func (*ProtectVMRequest) ProtoMessage() {}
 
 func (x *ProtectVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +3156,7 @@ func (x *ProtectVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtectVMRequest.ProtoReflect.Descriptor instead.
 func (*ProtectVMRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ProtectVMRequest) GetVm() string {
@@ -2811,7 +3211,7 @@ type ControlVMRequest struct {
 
 func (x *ControlVMRequest) Reset() {
 	*x = ControlVMRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +3223,7 @@ func (x *ControlVMRequest) String() string {
 func (*ControlVMRequest) ProtoMessage() {}
 
 func (x *ControlVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +3236,7 @@ func (x *ControlVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlVMRequest.ProtoReflect.Descriptor instead.
 func (*ControlVMRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ControlVMRequest) GetVm() string {
@@ -2864,7 +3264,7 @@ type ControlHostRequest struct {
 
 func (x *ControlHostRequest) Reset() {
 	*x = ControlHostRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2876,7 +3276,7 @@ func (x *ControlHostRequest) String() string {
 func (*ControlHostRequest) ProtoMessage() {}
 
 func (x *ControlHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2889,7 +3289,7 @@ func (x *ControlHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlHostRequest.ProtoReflect.Descriptor instead.
 func (*ControlHostRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ControlHostRequest) GetHost() string {
@@ -2923,7 +3323,7 @@ type SetFenceRequest struct {
 
 func (x *SetFenceRequest) Reset() {
 	*x = SetFenceRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2935,7 +3335,7 @@ func (x *SetFenceRequest) String() string {
 func (*SetFenceRequest) ProtoMessage() {}
 
 func (x *SetFenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2948,7 +3348,7 @@ func (x *SetFenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFenceRequest.ProtoReflect.Descriptor instead.
 func (*SetFenceRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SetFenceRequest) GetHost() string {
@@ -2974,13 +3374,14 @@ type FenceSpec struct {
 	Identity      string                 `protobuf:"bytes,5,opt,name=identity,proto3" json:"identity,omitempty"` // system GUID or serial; empty = read from the BMC now and pinned
 	TimeoutMs     int64                  `protobuf:"varint,6,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
 	Options       map[string]string      `protobuf:"bytes,7,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Executor      string                 `protobuf:"bytes,8,opt,name=executor,proto3" json:"executor,omitempty"` // leader | any | peers | host:ID; empty = leader
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FenceSpec) Reset() {
 	*x = FenceSpec{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2992,7 +3393,7 @@ func (x *FenceSpec) String() string {
 func (*FenceSpec) ProtoMessage() {}
 
 func (x *FenceSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3005,7 +3406,7 @@ func (x *FenceSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceSpec.ProtoReflect.Descriptor instead.
 func (*FenceSpec) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *FenceSpec) GetDriver() string {
@@ -3057,6 +3458,13 @@ func (x *FenceSpec) GetOptions() map[string]string {
 	return nil
 }
 
+func (x *FenceSpec) GetExecutor() string {
+	if x != nil {
+		return x.Executor
+	}
+	return ""
+}
+
 type ControlWorkRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -3067,7 +3475,7 @@ type ControlWorkRequest struct {
 
 func (x *ControlWorkRequest) Reset() {
 	*x = ControlWorkRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3079,7 +3487,7 @@ func (x *ControlWorkRequest) String() string {
 func (*ControlWorkRequest) ProtoMessage() {}
 
 func (x *ControlWorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3092,7 +3500,7 @@ func (x *ControlWorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlWorkRequest.ProtoReflect.Descriptor instead.
 func (*ControlWorkRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ControlWorkRequest) GetId() uint64 {
@@ -3119,7 +3527,7 @@ type ControlAlertRequest struct {
 
 func (x *ControlAlertRequest) Reset() {
 	*x = ControlAlertRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3539,7 @@ func (x *ControlAlertRequest) String() string {
 func (*ControlAlertRequest) ProtoMessage() {}
 
 func (x *ControlAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3552,7 @@ func (x *ControlAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlAlertRequest.ProtoReflect.Descriptor instead.
 func (*ControlAlertRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ControlAlertRequest) GetId() uint64 {
@@ -3172,7 +3580,7 @@ type ControlNodeRequest struct {
 
 func (x *ControlNodeRequest) Reset() {
 	*x = ControlNodeRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3184,7 +3592,7 @@ func (x *ControlNodeRequest) String() string {
 func (*ControlNodeRequest) ProtoMessage() {}
 
 func (x *ControlNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3197,7 +3605,7 @@ func (x *ControlNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlNodeRequest.ProtoReflect.Descriptor instead.
 func (*ControlNodeRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ControlNodeRequest) GetId() string {
@@ -3230,7 +3638,7 @@ type ControlHARequest struct {
 
 func (x *ControlHARequest) Reset() {
 	*x = ControlHARequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3242,7 +3650,7 @@ func (x *ControlHARequest) String() string {
 func (*ControlHARequest) ProtoMessage() {}
 
 func (x *ControlHARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3255,7 +3663,7 @@ func (x *ControlHARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlHARequest.ProtoReflect.Descriptor instead.
 func (*ControlHARequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ControlHARequest) GetAction() string {
@@ -3269,7 +3677,29 @@ var File_lifeboat_v1_admin_proto protoreflect.FileDescriptor
 
 const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17lifeboat/v1/admin.proto\x12\vlifeboat.v1\x1a\x17lifeboat/v1/agent.proto\"\xfb\x01\n" +
+	"\x17lifeboat/v1/admin.proto\x12\vlifeboat.v1\x1a\x17lifeboat/v1/agent.proto\"(\n" +
+	"\x12FenceTicketRequest\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\"-\n" +
+	"\x13FenceTicketResponse\x12\x16\n" +
+	"\x06ticket\x18\x01 \x01(\x04R\x06ticket\"f\n" +
+	"\x0fRunFenceRequest\x12\x16\n" +
+	"\x06ticket\x18\x01 \x01(\x04R\x06ticket\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12'\n" +
+	"\x03job\x18\x03 \x01(\v2\x15.lifeboat.v1.FenceJobR\x03job\"&\n" +
+	"\x10TestFenceRequest\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\"q\n" +
+	"\x11TestFenceResponse\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x122\n" +
+	"\x06levels\x18\x02 \x03(\v2\x1a.lifeboat.v1.FenceTestViewR\x06levels\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"\xab\x01\n" +
+	"\rFenceTestView\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\x12\x16\n" +
+	"\x06driver\x18\x02 \x01(\tR\x06driver\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\x12\x16\n" +
+	"\x06proven\x18\x05 \x01(\bR\x06proven\x12\x12\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\x12\x16\n" +
+	"\x06action\x18\a \x01(\tR\x06action\"\xfb\x01\n" +
 	"\fHelloRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -3332,14 +3762,22 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\"V\n" +
 	"\x11ListNodesResponse\x12+\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x15.lifeboat.v1.NodeViewR\x05nodes\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\x91\x01\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\xe9\x02\n" +
 	"\x0eFenceLevelView\x12\x16\n" +
 	"\x06driver\x18\x01 \x01(\tR\x06driver\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
 	"\x04user\x18\x03 \x01(\tR\x04user\x12\x1a\n" +
 	"\bidentity\x18\x04 \x01(\tR\bidentity\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\x05 \x01(\x03R\ttimeoutMs\"\x90\x01\n" +
+	"timeout_ms\x18\x05 \x01(\x03R\ttimeoutMs\x12\x1a\n" +
+	"\bexecutor\x18\x06 \x01(\tR\bexecutor\x12&\n" +
+	"\x0fchecked_unix_ns\x18\a \x01(\x03R\rcheckedUnixNs\x12$\n" +
+	"\x0eproven_unix_ns\x18\b \x01(\x03R\fprovenUnixNs\x12\x18\n" +
+	"\afailure\x18\t \x01(\tR\afailure\x12\x16\n" +
+	"\x06active\x18\n" +
+	" \x01(\bR\x06active\x12\x16\n" +
+	"\x06pinned\x18\v \x01(\bR\x06pinned\x12\"\n" +
+	"\rproven_ago_ms\x18\f \x01(\x03R\vprovenAgoMs\"\x90\x01\n" +
 	"\fEvidenceView\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
 	"\averdict\x18\x02 \x01(\tR\averdict\x12\x16\n" +
@@ -3535,7 +3973,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x05force\x18\x03 \x01(\bR\x05force\"U\n" +
 	"\x0fSetFenceRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12.\n" +
-	"\x06levels\x18\x02 \x03(\v2\x16.lifeboat.v1.FenceSpecR\x06levels\"\xa3\x02\n" +
+	"\x06levels\x18\x02 \x03(\v2\x16.lifeboat.v1.FenceSpecR\x06levels\"\xbf\x02\n" +
 	"\tFenceSpec\x12\x16\n" +
 	"\x06driver\x18\x01 \x01(\tR\x06driver\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
@@ -3544,7 +3982,8 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\bidentity\x18\x05 \x01(\tR\bidentity\x12\x1d\n" +
 	"\n" +
 	"timeout_ms\x18\x06 \x01(\x03R\ttimeoutMs\x12=\n" +
-	"\aoptions\x18\a \x03(\v2#.lifeboat.v1.FenceSpec.OptionsEntryR\aoptions\x1a:\n" +
+	"\aoptions\x18\a \x03(\v2#.lifeboat.v1.FenceSpec.OptionsEntryR\aoptions\x12\x1a\n" +
+	"\bexecutor\x18\b \x01(\tR\bexecutor\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"<\n" +
@@ -3559,8 +3998,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\"*\n" +
 	"\x10ControlHARequest\x12\x16\n" +
-	"\x06action\x18\x01 \x01(\tR\x06action2\xc0\n" +
-	"\n" +
+	"\x06action\x18\x01 \x01(\tR\x06action2\x8c\v\n" +
 	"\fAdminService\x12A\n" +
 	"\x06Status\x12\x1a.lifeboat.v1.StatusRequest\x1a\x1b.lifeboat.v1.StatusResponse\x12J\n" +
 	"\tListNodes\x12\x1d.lifeboat.v1.ListNodesRequest\x1a\x1e.lifeboat.v1.ListNodesResponse\x12J\n" +
@@ -3581,9 +4019,12 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\vControlWork\x12\x1f.lifeboat.v1.ControlWorkRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12L\n" +
 	"\fControlAlert\x12 .lifeboat.v1.ControlAlertRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12J\n" +
 	"\vControlNode\x12\x1f.lifeboat.v1.ControlNodeRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12F\n" +
-	"\tControlHA\x12\x1d.lifeboat.v1.ControlHARequest\x1a\x1a.lifeboat.v1.WriteResponse2M\n" +
+	"\tControlHA\x12\x1d.lifeboat.v1.ControlHARequest\x1a\x1a.lifeboat.v1.WriteResponse\x12J\n" +
+	"\tTestFence\x12\x1d.lifeboat.v1.TestFenceRequest\x1a\x1e.lifeboat.v1.TestFenceResponse2\xe4\x01\n" +
 	"\vNodeService\x12>\n" +
-	"\x05Hello\x12\x19.lifeboat.v1.HelloRequest\x1a\x1a.lifeboat.v1.HelloResponseB%Z#lifeboat/api/lifeboat/v1;lifeboatv1b\x06proto3"
+	"\x05Hello\x12\x19.lifeboat.v1.HelloRequest\x1a\x1a.lifeboat.v1.HelloResponse\x12P\n" +
+	"\vFenceTicket\x12\x1f.lifeboat.v1.FenceTicketRequest\x1a .lifeboat.v1.FenceTicketResponse\x12C\n" +
+	"\bRunFence\x12\x1c.lifeboat.v1.RunFenceRequest\x1a\x19.lifeboat.v1.FenceOutcomeB%Z#lifeboat/api/lifeboat/v1;lifeboatv1b\x06proto3"
 
 var (
 	file_lifeboat_v1_admin_proto_rawDescOnce sync.Once
@@ -3597,116 +4038,132 @@ func file_lifeboat_v1_admin_proto_rawDescGZIP() []byte {
 	return file_lifeboat_v1_admin_proto_rawDescData
 }
 
-var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_lifeboat_v1_admin_proto_goTypes = []any{
-	(*HelloRequest)(nil),        // 0: lifeboat.v1.HelloRequest
-	(*HelloResponse)(nil),       // 1: lifeboat.v1.HelloResponse
-	(*StatusRequest)(nil),       // 2: lifeboat.v1.StatusRequest
-	(*StatusResponse)(nil),      // 3: lifeboat.v1.StatusResponse
-	(*DigestAt)(nil),            // 4: lifeboat.v1.DigestAt
-	(*NodeView)(nil),            // 5: lifeboat.v1.NodeView
-	(*ListNodesRequest)(nil),    // 6: lifeboat.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),   // 7: lifeboat.v1.ListNodesResponse
-	(*FenceLevelView)(nil),      // 8: lifeboat.v1.FenceLevelView
-	(*EvidenceView)(nil),        // 9: lifeboat.v1.EvidenceView
-	(*HostView)(nil),            // 10: lifeboat.v1.HostView
-	(*ListHostsRequest)(nil),    // 11: lifeboat.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),   // 12: lifeboat.v1.ListHostsResponse
-	(*VMView)(nil),              // 13: lifeboat.v1.VMView
-	(*ListVMsRequest)(nil),      // 14: lifeboat.v1.ListVMsRequest
-	(*ListVMsResponse)(nil),     // 15: lifeboat.v1.ListVMsResponse
-	(*WorkView)(nil),            // 16: lifeboat.v1.WorkView
-	(*ListWorkRequest)(nil),     // 17: lifeboat.v1.ListWorkRequest
-	(*ListWorkResponse)(nil),    // 18: lifeboat.v1.ListWorkResponse
-	(*AlertView)(nil),           // 19: lifeboat.v1.AlertView
-	(*ListAlertsRequest)(nil),   // 20: lifeboat.v1.ListAlertsRequest
-	(*ListAlertsResponse)(nil),  // 21: lifeboat.v1.ListAlertsResponse
-	(*EventView)(nil),           // 22: lifeboat.v1.EventView
-	(*ListEventsRequest)(nil),   // 23: lifeboat.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),  // 24: lifeboat.v1.ListEventsResponse
-	(*ExplainRequest)(nil),      // 25: lifeboat.v1.ExplainRequest
-	(*ExplainResponse)(nil),     // 26: lifeboat.v1.ExplainResponse
-	(*Setting)(nil),             // 27: lifeboat.v1.Setting
-	(*GetPolicyRequest)(nil),    // 28: lifeboat.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),   // 29: lifeboat.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),    // 30: lifeboat.v1.SetPolicyRequest
-	(*WriteResponse)(nil),       // 31: lifeboat.v1.WriteResponse
-	(*ProtectVMRequest)(nil),    // 32: lifeboat.v1.ProtectVMRequest
-	(*ControlVMRequest)(nil),    // 33: lifeboat.v1.ControlVMRequest
-	(*ControlHostRequest)(nil),  // 34: lifeboat.v1.ControlHostRequest
-	(*SetFenceRequest)(nil),     // 35: lifeboat.v1.SetFenceRequest
-	(*FenceSpec)(nil),           // 36: lifeboat.v1.FenceSpec
-	(*ControlWorkRequest)(nil),  // 37: lifeboat.v1.ControlWorkRequest
-	(*ControlAlertRequest)(nil), // 38: lifeboat.v1.ControlAlertRequest
-	(*ControlNodeRequest)(nil),  // 39: lifeboat.v1.ControlNodeRequest
-	(*ControlHARequest)(nil),    // 40: lifeboat.v1.ControlHARequest
-	nil,                         // 41: lifeboat.v1.FenceSpec.OptionsEntry
-	(*Label)(nil),               // 42: lifeboat.v1.Label
-	(*Lease)(nil),               // 43: lifeboat.v1.Lease
-	(*Problem)(nil),             // 44: lifeboat.v1.Problem
-	(*Storage)(nil),             // 45: lifeboat.v1.Storage
+	(*FenceTicketRequest)(nil),  // 0: lifeboat.v1.FenceTicketRequest
+	(*FenceTicketResponse)(nil), // 1: lifeboat.v1.FenceTicketResponse
+	(*RunFenceRequest)(nil),     // 2: lifeboat.v1.RunFenceRequest
+	(*TestFenceRequest)(nil),    // 3: lifeboat.v1.TestFenceRequest
+	(*TestFenceResponse)(nil),   // 4: lifeboat.v1.TestFenceResponse
+	(*FenceTestView)(nil),       // 5: lifeboat.v1.FenceTestView
+	(*HelloRequest)(nil),        // 6: lifeboat.v1.HelloRequest
+	(*HelloResponse)(nil),       // 7: lifeboat.v1.HelloResponse
+	(*StatusRequest)(nil),       // 8: lifeboat.v1.StatusRequest
+	(*StatusResponse)(nil),      // 9: lifeboat.v1.StatusResponse
+	(*DigestAt)(nil),            // 10: lifeboat.v1.DigestAt
+	(*NodeView)(nil),            // 11: lifeboat.v1.NodeView
+	(*ListNodesRequest)(nil),    // 12: lifeboat.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),   // 13: lifeboat.v1.ListNodesResponse
+	(*FenceLevelView)(nil),      // 14: lifeboat.v1.FenceLevelView
+	(*EvidenceView)(nil),        // 15: lifeboat.v1.EvidenceView
+	(*HostView)(nil),            // 16: lifeboat.v1.HostView
+	(*ListHostsRequest)(nil),    // 17: lifeboat.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),   // 18: lifeboat.v1.ListHostsResponse
+	(*VMView)(nil),              // 19: lifeboat.v1.VMView
+	(*ListVMsRequest)(nil),      // 20: lifeboat.v1.ListVMsRequest
+	(*ListVMsResponse)(nil),     // 21: lifeboat.v1.ListVMsResponse
+	(*WorkView)(nil),            // 22: lifeboat.v1.WorkView
+	(*ListWorkRequest)(nil),     // 23: lifeboat.v1.ListWorkRequest
+	(*ListWorkResponse)(nil),    // 24: lifeboat.v1.ListWorkResponse
+	(*AlertView)(nil),           // 25: lifeboat.v1.AlertView
+	(*ListAlertsRequest)(nil),   // 26: lifeboat.v1.ListAlertsRequest
+	(*ListAlertsResponse)(nil),  // 27: lifeboat.v1.ListAlertsResponse
+	(*EventView)(nil),           // 28: lifeboat.v1.EventView
+	(*ListEventsRequest)(nil),   // 29: lifeboat.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),  // 30: lifeboat.v1.ListEventsResponse
+	(*ExplainRequest)(nil),      // 31: lifeboat.v1.ExplainRequest
+	(*ExplainResponse)(nil),     // 32: lifeboat.v1.ExplainResponse
+	(*Setting)(nil),             // 33: lifeboat.v1.Setting
+	(*GetPolicyRequest)(nil),    // 34: lifeboat.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),   // 35: lifeboat.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),    // 36: lifeboat.v1.SetPolicyRequest
+	(*WriteResponse)(nil),       // 37: lifeboat.v1.WriteResponse
+	(*ProtectVMRequest)(nil),    // 38: lifeboat.v1.ProtectVMRequest
+	(*ControlVMRequest)(nil),    // 39: lifeboat.v1.ControlVMRequest
+	(*ControlHostRequest)(nil),  // 40: lifeboat.v1.ControlHostRequest
+	(*SetFenceRequest)(nil),     // 41: lifeboat.v1.SetFenceRequest
+	(*FenceSpec)(nil),           // 42: lifeboat.v1.FenceSpec
+	(*ControlWorkRequest)(nil),  // 43: lifeboat.v1.ControlWorkRequest
+	(*ControlAlertRequest)(nil), // 44: lifeboat.v1.ControlAlertRequest
+	(*ControlNodeRequest)(nil),  // 45: lifeboat.v1.ControlNodeRequest
+	(*ControlHARequest)(nil),    // 46: lifeboat.v1.ControlHARequest
+	nil,                         // 47: lifeboat.v1.FenceSpec.OptionsEntry
+	(*FenceJob)(nil),            // 48: lifeboat.v1.FenceJob
+	(*Label)(nil),               // 49: lifeboat.v1.Label
+	(*Lease)(nil),               // 50: lifeboat.v1.Lease
+	(*Problem)(nil),             // 51: lifeboat.v1.Problem
+	(*Storage)(nil),             // 52: lifeboat.v1.Storage
+	(*FenceOutcome)(nil),        // 53: lifeboat.v1.FenceOutcome
 }
 var file_lifeboat_v1_admin_proto_depIdxs = []int32{
-	4,  // 0: lifeboat.v1.StatusResponse.digests:type_name -> lifeboat.v1.DigestAt
-	5,  // 1: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
-	42, // 2: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
-	8,  // 3: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
-	43, // 4: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
-	9,  // 5: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
-	44, // 6: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
-	45, // 7: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
-	10, // 8: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
-	13, // 9: lifeboat.v1.ListVMsResponse.vms:type_name -> lifeboat.v1.VMView
-	16, // 10: lifeboat.v1.ListWorkResponse.work:type_name -> lifeboat.v1.WorkView
-	19, // 11: lifeboat.v1.ListAlertsResponse.alerts:type_name -> lifeboat.v1.AlertView
-	22, // 12: lifeboat.v1.ListEventsResponse.events:type_name -> lifeboat.v1.EventView
-	27, // 13: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
-	27, // 14: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
-	36, // 15: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
-	41, // 16: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
-	2,  // 17: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
-	6,  // 18: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
-	11, // 19: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
-	14, // 20: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
-	17, // 21: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
-	20, // 22: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
-	23, // 23: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
-	25, // 24: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
-	28, // 25: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
-	30, // 26: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
-	32, // 27: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
-	33, // 28: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
-	34, // 29: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
-	35, // 30: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
-	37, // 31: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
-	38, // 32: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
-	39, // 33: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
-	40, // 34: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
-	0,  // 35: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
-	3,  // 36: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
-	7,  // 37: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
-	12, // 38: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
-	15, // 39: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
-	18, // 40: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
-	21, // 41: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
-	24, // 42: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
-	26, // 43: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
-	29, // 44: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
-	31, // 45: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
-	31, // 46: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
-	31, // 47: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
-	31, // 48: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
-	31, // 49: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
-	31, // 50: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
-	31, // 51: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
-	31, // 52: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
-	31, // 53: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
-	1,  // 54: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
-	36, // [36:55] is the sub-list for method output_type
-	17, // [17:36] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	48, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
+	5,  // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
+	10, // 2: lifeboat.v1.StatusResponse.digests:type_name -> lifeboat.v1.DigestAt
+	11, // 3: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
+	49, // 4: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
+	14, // 5: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
+	50, // 6: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
+	15, // 7: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
+	51, // 8: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
+	52, // 9: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
+	16, // 10: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
+	19, // 11: lifeboat.v1.ListVMsResponse.vms:type_name -> lifeboat.v1.VMView
+	22, // 12: lifeboat.v1.ListWorkResponse.work:type_name -> lifeboat.v1.WorkView
+	25, // 13: lifeboat.v1.ListAlertsResponse.alerts:type_name -> lifeboat.v1.AlertView
+	28, // 14: lifeboat.v1.ListEventsResponse.events:type_name -> lifeboat.v1.EventView
+	33, // 15: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
+	33, // 16: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
+	42, // 17: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
+	47, // 18: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
+	8,  // 19: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
+	12, // 20: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
+	17, // 21: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
+	20, // 22: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
+	23, // 23: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
+	26, // 24: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
+	29, // 25: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
+	31, // 26: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
+	34, // 27: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
+	36, // 28: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
+	38, // 29: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
+	39, // 30: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
+	40, // 31: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
+	41, // 32: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
+	43, // 33: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
+	44, // 34: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
+	45, // 35: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
+	46, // 36: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
+	3,  // 37: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
+	6,  // 38: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
+	0,  // 39: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
+	2,  // 40: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
+	9,  // 41: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
+	13, // 42: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
+	18, // 43: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
+	21, // 44: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
+	24, // 45: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
+	27, // 46: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
+	30, // 47: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
+	32, // 48: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
+	35, // 49: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
+	37, // 50: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
+	37, // 51: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
+	37, // 52: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
+	37, // 53: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
+	37, // 54: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
+	37, // 55: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
+	37, // 56: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
+	37, // 57: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
+	37, // 58: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
+	4,  // 59: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
+	7,  // 60: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
+	1,  // 61: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
+	53, // 62: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
+	41, // [41:63] is the sub-list for method output_type
+	19, // [19:41] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_admin_proto_init() }
@@ -3715,14 +4172,14 @@ func file_lifeboat_v1_admin_proto_init() {
 		return
 	}
 	file_lifeboat_v1_agent_proto_init()
-	file_lifeboat_v1_admin_proto_msgTypes[32].OneofWrappers = []any{}
+	file_lifeboat_v1_admin_proto_msgTypes[38].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_admin_proto_rawDesc), len(file_lifeboat_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

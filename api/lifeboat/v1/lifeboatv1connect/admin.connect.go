@@ -75,8 +75,14 @@ const (
 	AdminServiceControlNodeProcedure = "/lifeboat.v1.AdminService/ControlNode"
 	// AdminServiceControlHAProcedure is the fully-qualified name of the AdminService's ControlHA RPC.
 	AdminServiceControlHAProcedure = "/lifeboat.v1.AdminService/ControlHA"
+	// AdminServiceTestFenceProcedure is the fully-qualified name of the AdminService's TestFence RPC.
+	AdminServiceTestFenceProcedure = "/lifeboat.v1.AdminService/TestFence"
 	// NodeServiceHelloProcedure is the fully-qualified name of the NodeService's Hello RPC.
 	NodeServiceHelloProcedure = "/lifeboat.v1.NodeService/Hello"
+	// NodeServiceFenceTicketProcedure is the fully-qualified name of the NodeService's FenceTicket RPC.
+	NodeServiceFenceTicketProcedure = "/lifeboat.v1.NodeService/FenceTicket"
+	// NodeServiceRunFenceProcedure is the fully-qualified name of the NodeService's RunFence RPC.
+	NodeServiceRunFenceProcedure = "/lifeboat.v1.NodeService/RunFence"
 )
 
 // AdminServiceClient is a client for the lifeboat.v1.AdminService service.
@@ -99,6 +105,9 @@ type AdminServiceClient interface {
 	ControlAlert(context.Context, *connect.Request[v1.ControlAlertRequest]) (*connect.Response[v1.WriteResponse], error)
 	ControlNode(context.Context, *connect.Request[v1.ControlNodeRequest]) (*connect.Response[v1.WriteResponse], error)
 	ControlHA(context.Context, *connect.Request[v1.ControlHARequest]) (*connect.Response[v1.WriteResponse], error)
+	// TestFence tries every fence level of a host without any order to it. What
+	// is found is committed, and shown by ListHosts.
+	TestFence(context.Context, *connect.Request[v1.TestFenceRequest]) (*connect.Response[v1.TestFenceResponse], error)
 }
 
 // NewAdminServiceClient constructs a client for the lifeboat.v1.AdminService service. By default,
@@ -220,6 +229,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("ControlHA")),
 			connect.WithClientOptions(opts...),
 		),
+		testFence: connect.NewClient[v1.TestFenceRequest, v1.TestFenceResponse](
+			httpClient,
+			baseURL+AdminServiceTestFenceProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("TestFence")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -243,6 +258,7 @@ type adminServiceClient struct {
 	controlAlert *connect.Client[v1.ControlAlertRequest, v1.WriteResponse]
 	controlNode  *connect.Client[v1.ControlNodeRequest, v1.WriteResponse]
 	controlHA    *connect.Client[v1.ControlHARequest, v1.WriteResponse]
+	testFence    *connect.Client[v1.TestFenceRequest, v1.TestFenceResponse]
 }
 
 // Status calls lifeboat.v1.AdminService.Status.
@@ -335,6 +351,11 @@ func (c *adminServiceClient) ControlHA(ctx context.Context, req *connect.Request
 	return c.controlHA.CallUnary(ctx, req)
 }
 
+// TestFence calls lifeboat.v1.AdminService.TestFence.
+func (c *adminServiceClient) TestFence(ctx context.Context, req *connect.Request[v1.TestFenceRequest]) (*connect.Response[v1.TestFenceResponse], error) {
+	return c.testFence.CallUnary(ctx, req)
+}
+
 // AdminServiceHandler is an implementation of the lifeboat.v1.AdminService service.
 type AdminServiceHandler interface {
 	Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error)
@@ -355,6 +376,9 @@ type AdminServiceHandler interface {
 	ControlAlert(context.Context, *connect.Request[v1.ControlAlertRequest]) (*connect.Response[v1.WriteResponse], error)
 	ControlNode(context.Context, *connect.Request[v1.ControlNodeRequest]) (*connect.Response[v1.WriteResponse], error)
 	ControlHA(context.Context, *connect.Request[v1.ControlHARequest]) (*connect.Response[v1.WriteResponse], error)
+	// TestFence tries every fence level of a host without any order to it. What
+	// is found is committed, and shown by ListHosts.
+	TestFence(context.Context, *connect.Request[v1.TestFenceRequest]) (*connect.Response[v1.TestFenceResponse], error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -472,6 +496,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("ControlHA")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceTestFenceHandler := connect.NewUnaryHandler(
+		AdminServiceTestFenceProcedure,
+		svc.TestFence,
+		connect.WithSchema(adminServiceMethods.ByName("TestFence")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/lifeboat.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceStatusProcedure:
@@ -510,6 +540,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceControlNodeHandler.ServeHTTP(w, r)
 		case AdminServiceControlHAProcedure:
 			adminServiceControlHAHandler.ServeHTTP(w, r)
+		case AdminServiceTestFenceProcedure:
+			adminServiceTestFenceHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -591,9 +623,20 @@ func (UnimplementedAdminServiceHandler) ControlHA(context.Context, *connect.Requ
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.ControlHA is not implemented"))
 }
 
+func (UnimplementedAdminServiceHandler) TestFence(context.Context, *connect.Request[v1.TestFenceRequest]) (*connect.Response[v1.TestFenceResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.TestFence is not implemented"))
+}
+
 // NodeServiceClient is a client for the lifeboat.v1.NodeService service.
 type NodeServiceClient interface {
 	Hello(context.Context, *connect.Request[v1.HelloRequest]) (*connect.Response[v1.HelloResponse], error)
+	// FenceTicket begins a job at a power controller that the leader gives to
+	// another node: the job's time runs from the moment the ticket was issued, so
+	// that one which comes late is refused although the clocks differ.
+	FenceTicket(context.Context, *connect.Request[v1.FenceTicketRequest]) (*connect.Response[v1.FenceTicketResponse], error)
+	// RunFence carries the job out. It ends with the call, with the leader's term
+	// and with its time, whatever comes first.
+	RunFence(context.Context, *connect.Request[v1.RunFenceRequest]) (*connect.Response[v1.FenceOutcome], error)
 }
 
 // NewNodeServiceClient constructs a client for the lifeboat.v1.NodeService service. By default, it
@@ -613,12 +656,26 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(nodeServiceMethods.ByName("Hello")),
 			connect.WithClientOptions(opts...),
 		),
+		fenceTicket: connect.NewClient[v1.FenceTicketRequest, v1.FenceTicketResponse](
+			httpClient,
+			baseURL+NodeServiceFenceTicketProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("FenceTicket")),
+			connect.WithClientOptions(opts...),
+		),
+		runFence: connect.NewClient[v1.RunFenceRequest, v1.FenceOutcome](
+			httpClient,
+			baseURL+NodeServiceRunFenceProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("RunFence")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // nodeServiceClient implements NodeServiceClient.
 type nodeServiceClient struct {
-	hello *connect.Client[v1.HelloRequest, v1.HelloResponse]
+	hello       *connect.Client[v1.HelloRequest, v1.HelloResponse]
+	fenceTicket *connect.Client[v1.FenceTicketRequest, v1.FenceTicketResponse]
+	runFence    *connect.Client[v1.RunFenceRequest, v1.FenceOutcome]
 }
 
 // Hello calls lifeboat.v1.NodeService.Hello.
@@ -626,9 +683,26 @@ func (c *nodeServiceClient) Hello(ctx context.Context, req *connect.Request[v1.H
 	return c.hello.CallUnary(ctx, req)
 }
 
+// FenceTicket calls lifeboat.v1.NodeService.FenceTicket.
+func (c *nodeServiceClient) FenceTicket(ctx context.Context, req *connect.Request[v1.FenceTicketRequest]) (*connect.Response[v1.FenceTicketResponse], error) {
+	return c.fenceTicket.CallUnary(ctx, req)
+}
+
+// RunFence calls lifeboat.v1.NodeService.RunFence.
+func (c *nodeServiceClient) RunFence(ctx context.Context, req *connect.Request[v1.RunFenceRequest]) (*connect.Response[v1.FenceOutcome], error) {
+	return c.runFence.CallUnary(ctx, req)
+}
+
 // NodeServiceHandler is an implementation of the lifeboat.v1.NodeService service.
 type NodeServiceHandler interface {
 	Hello(context.Context, *connect.Request[v1.HelloRequest]) (*connect.Response[v1.HelloResponse], error)
+	// FenceTicket begins a job at a power controller that the leader gives to
+	// another node: the job's time runs from the moment the ticket was issued, so
+	// that one which comes late is refused although the clocks differ.
+	FenceTicket(context.Context, *connect.Request[v1.FenceTicketRequest]) (*connect.Response[v1.FenceTicketResponse], error)
+	// RunFence carries the job out. It ends with the call, with the leader's term
+	// and with its time, whatever comes first.
+	RunFence(context.Context, *connect.Request[v1.RunFenceRequest]) (*connect.Response[v1.FenceOutcome], error)
 }
 
 // NewNodeServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -644,10 +718,26 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(nodeServiceMethods.ByName("Hello")),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceFenceTicketHandler := connect.NewUnaryHandler(
+		NodeServiceFenceTicketProcedure,
+		svc.FenceTicket,
+		connect.WithSchema(nodeServiceMethods.ByName("FenceTicket")),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeServiceRunFenceHandler := connect.NewUnaryHandler(
+		NodeServiceRunFenceProcedure,
+		svc.RunFence,
+		connect.WithSchema(nodeServiceMethods.ByName("RunFence")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/lifeboat.v1.NodeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case NodeServiceHelloProcedure:
 			nodeServiceHelloHandler.ServeHTTP(w, r)
+		case NodeServiceFenceTicketProcedure:
+			nodeServiceFenceTicketHandler.ServeHTTP(w, r)
+		case NodeServiceRunFenceProcedure:
+			nodeServiceRunFenceHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -659,4 +749,12 @@ type UnimplementedNodeServiceHandler struct{}
 
 func (UnimplementedNodeServiceHandler) Hello(context.Context, *connect.Request[v1.HelloRequest]) (*connect.Response[v1.HelloResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.NodeService.Hello is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) FenceTicket(context.Context, *connect.Request[v1.FenceTicketRequest]) (*connect.Response[v1.FenceTicketResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.NodeService.FenceTicket is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) RunFence(context.Context, *connect.Request[v1.RunFenceRequest]) (*connect.Response[v1.FenceOutcome], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.NodeService.RunFence is not implemented"))
 }
