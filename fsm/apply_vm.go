@@ -77,7 +77,7 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 		v.Spec = specFromLog(t.s.shapes, x, t.now)
 		if v.Spec.Problem != "" {
 			t.raise(AlertKey{AlertVM, v.Name, "definition"}, Warning, "The definition of VM %s on host %s could not be read: %s. It cannot be started elsewhere until it can.", v.Name, h.ID, v.Spec.Problem)
-			if old.Spec != nil && len(old.Spec.Definition()) > 0 {
+			if old.Spec != nil && old.Spec.Defines() {
 				v.Spec = old.Spec.broken(t.s.shapes, v.Spec.Problem, v.Spec.Hash)
 			}
 		} else {
@@ -93,7 +93,7 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 		} else if v.ProtectedBy == ByMetadata && (x.Protect == nil || !x.Protect.On) && x.Problem == "" {
 			t.unprotect(&v, h.ID, Unprotected)
 		}
-		if !v.Protected() && v.Spec.Definition() != nil {
+		if !v.Protected() && v.Spec.Defines() {
 			v.Spec = v.Spec.undefined()
 		}
 		if now := t.s.Host(h.ID); now != fresh {

@@ -95,9 +95,8 @@ func appendVM(b []byte, v *VM) []byte {
 		b = binary.LittleEndian.AppendUint64(b, s.Shape.sum)
 		b = append(b, s.Hash[:]...)
 		b = binary.LittleEndian.AppendUint64(b, uint64(s.Defined))
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(s.definition)))
-		b = append(b, s.definition[max(0, len(s.definition)-sealSize):]...)
-		b = appendText(b, s.paths)
+		b = binary.LittleEndian.AppendUint32(b, s.paths)
+		b = appendText(b, s.packed[max(0, int(s.paths)-sealSize):])
 	}
 	return b
 }

@@ -13,7 +13,7 @@ func TestDigestCoversEveryFieldOfAVM(t *testing.T) {
 	values := map[string]any{
 		"ID": VMID{1}, "Name": "a", "Error": "a", "Spec": &Spec{Shape: &Shape{}}, "Policy": &VMPolicy{},
 		"MaxRestart": &one, "MaxRelocate": &one, "Shape": &Shape{sum: 1}, "Hash": [32]byte{1},
-		"definition": []byte("a"), "paths": []byte("a"),
+		"packed": "a", "paths": uint32(1),
 	}
 	differs := func(name string, field reflect.Value, v *VM) {
 		before := appendVM(nil, v)

@@ -16,8 +16,8 @@ type Spec struct {
 	Hash    [32]byte // of the definition
 	Defined int64    // unix ns when it was committed
 
-	definition []byte
-	paths      []byte // the rest of the path of each of the Shape's disks, after its length
+	packed string // the definition, then what the paths of the Shape's disks do not share
+	paths  uint32 // where the latter begins
 }
 
 // Shape is the part of a spec that many VMs have in common. It is shared and
@@ -32,7 +32,7 @@ type Shape struct {
 	Local       []string // why it cannot start elsewhere; empty = it can
 	Problem     string   // the definition could not be read
 
-	disks []Disk // with the part of their paths that they have in common
+	disks []diskShape
 	sum   uint64 // hash of all this
 }
 
@@ -45,46 +45,89 @@ type Disk struct {
 	Network   bool
 }
 
-// Definition is the domain's XML, compressed and sealed; nil when it is not
-// stored. Only those of protected VMs are (S23).
-func (s *Spec) Definition() []byte { return s.definition }
+// diskShape is a disk whose path lacks what other VMs' disks do not share.
+type diskShape struct {
+	Disk
+	end string // of the path, after what is lacking
+}
 
-// Disks lists the VM's disks. The paths are copies.
+// Definition is a copy of the domain's XML, compressed and sealed; nil when it
+// is not stored. Only those of protected VMs are (S23).
+func (s *Spec) Definition() []byte {
+	if s.paths == 0 {
+		return nil
+	}
+	return []byte(s.packed[:s.paths])
+}
+
+// Defines reports whether the definition is stored.
+func (s *Spec) Defines() bool { return s.paths != 0 }
+
+// What a disk's path has of its own, after its length, whose lowest bits say:
+const (
+	ownText  = iota
+	ownUUID  // a UUID, as 16 bytes
+	lastUUID // the one of the disk before; nothing follows
+)
+
+// Disks lists the VM's disks.
 func (s *Spec) Disks() []Disk {
 	if len(s.disks) == 0 {
 		return nil
 	}
 	out := make([]Disk, len(s.disks))
-	rest := s.paths
+	rest, last := s.packed[s.paths:], ""
 	for i, d := range s.disks {
-		n, k := binary.Uvarint(rest)
-		end := k + int(n>>1)
-		own := rest[k:end]
-		if n&1 == 1 {
-			d.Path += VMID(own[:16]).String()
-			own = own[16:]
+		own := ""
+		switch rest[0] & 3 {
+		case ownUUID:
+			last = VMID([]byte(rest[1:17])).String()
+			own, rest = last, rest[17:]
+		case lastUUID:
+			own, rest = last, rest[1:]
+		default:
+			n, k := binary.Uvarint([]byte(rest[:min(len(rest), binary.MaxVarintLen64)]))
+			end := k + int(n>>2)
+			own, rest = rest[k:end], rest[end:]
 		}
-		d.Path += string(own)
-		out[i], rest = d, rest[end:]
+		out[i] = d.Disk
+		out[i].Path += own + d.end
 	}
 	return out
 }
 
-// packPaths writes what disks do not share. Most files begin with a UUID, which
-// is written as its 16 bytes; the lowest bit of a length says so.
-func packPaths(disks []*logpb.Disk) []byte {
-	var room [256]byte
-	b := room[:0]
-	for _, d := range disks {
-		own := d.Path[commonPath(d.Path):]
-		if id, ok := leadingUUID(own); ok {
-			b = binary.AppendUvarint(b, uint64(len(own)-36+16)<<1|1)
-			b = append(append(b, id[:]...), own[36:]...)
-			continue
-		}
-		b = append(binary.AppendUvarint(b, uint64(len(own))<<1), own...)
+// splitPath cuts a path where others are likely to differ: what comes before
+// they have in common, and what follows a UUID too.
+func splitPath(path string) (begin, own, end string) {
+	n := commonPath(path)
+	begin, own = path[:n], path[n:]
+	if _, ok := leadingUUID(own); ok {
+		return begin, own[:36], own[36:]
 	}
-	return append(make([]byte, 0, len(b)), b...)
+	return begin, own, ""
+}
+
+// pack writes a definition and what disks do not share.
+func pack(definition []byte, disks []*logpb.Disk) (packed string, paths uint32) {
+	var room [256]byte
+	b, last := room[:0], ""
+	for _, d := range disks {
+		_, own, _ := splitPath(d.Path)
+		switch id, ok := leadingUUID(own); {
+		case ok && own == last:
+			b = append(b, lastUUID)
+		case ok:
+			b = append(append(b, ownUUID), id[:]...)
+			last = own
+		default:
+			b = append(binary.AppendUvarint(b, uint64(len(own))<<2|ownText), own...)
+		}
+	}
+	var all strings.Builder
+	all.Grow(len(definition) + len(b))
+	all.Write(definition)
+	all.Write(b)
+	return all.String(), uint32(len(definition))
 }
 
 // leadingUUID reads a UUID in the form that VMID.String writes.
@@ -116,7 +159,7 @@ func commonPath(path string) int {
 // undefined is s without a definition.
 func (s *Spec) undefined() *Spec {
 	n := *s
-	n.definition = nil
+	n.packed, n.paths = strings.Clone(s.packed[s.paths:]), 0
 	return &n
 }
 
@@ -158,7 +201,9 @@ func (x *shapes) shape(p *logpb.Spec) *Shape {
 	list(p.Local)
 	add(p.Problem)
 	for _, d := range p.Disks {
-		add(d.Path[:commonPath(d.Path)])
+		begin, _, end := splitPath(d.Path)
+		add(begin)
+		add(end)
 		add(d.Storage)
 		k = append(k, bit(d.Readonly)|bit(d.Shareable)<<1|bit(d.Network)<<2)
 	}
@@ -169,7 +214,8 @@ func (x *shapes) shape(p *logpb.Spec) *Shape {
 	s := &Shape{CPUs: p.Cpus, MemoryBytes: p.MemoryBytes, Machine: p.Machine, Arch: p.Arch, CPUModel: p.CpuModel,
 		Networks: p.Networks, Local: p.Local, Problem: p.Problem, sum: xxhash.Sum64(k)}
 	for _, d := range p.Disks {
-		s.disks = append(s.disks, Disk{Path: strings.Clone(d.Path[:commonPath(d.Path)]), Storage: d.Storage, ReadOnly: d.Readonly, Shareable: d.Shareable, Network: d.Network})
+		begin, _, end := splitPath(d.Path)
+		s.disks = append(s.disks, diskShape{Disk{Path: strings.Clone(begin), Storage: d.Storage, ReadOnly: d.Readonly, Shareable: d.Shareable, Network: d.Network}, strings.Clone(end)})
 	}
 	if len(x.known) >= manyShapes {
 		clear(x.known)
@@ -186,7 +232,8 @@ func bit(b bool) byte {
 }
 
 func specFromLog(x *shapes, p *logpb.Spec, now int64) *Spec {
-	s := &Spec{Shape: x.shape(p), Defined: now, definition: p.Definition, paths: packPaths(p.Disks)}
+	s := &Spec{Shape: x.shape(p), Defined: now}
+	s.packed, s.paths = pack(p.Definition, p.Disks)
 	copy(s.Hash[:], p.Hash)
 	return s
 }

@@ -135,7 +135,7 @@ func (j job) counted(h *fsm.Host) bool {
 
 // find is place without taking.
 func (p *placer) find(j job) (best *room, why string, full bool) {
-	if j.vm.Spec == nil || len(j.vm.Spec.Definition()) == 0 {
+	if j.vm.Spec == nil || !j.vm.Spec.Defines() {
 		return nil, "its definition has never been read", false
 	}
 	lacks := p.lacking(j.vm.Spec)

@@ -97,7 +97,7 @@ func vmView(s *fsm.State, v *fsm.VM, h *fsm.Host) *lifeboatv1.VMView {
 	}
 	if x := v.Spec; x != nil {
 		out.Cpus, out.MemoryBytes, out.Local, out.Machine, out.Networks, out.Problem = x.CPUs, x.MemoryBytes, x.Local, x.Machine, x.Networks, x.Problem
-		if len(x.Definition()) > 0 {
+		if x.Defines() {
 			out.DefinitionHash, out.DefinitionUnixNs = fmt.Sprintf("%x", x.Hash[:8]), x.Defined
 		}
 		for _, d := range x.Disks() {

@@ -155,7 +155,7 @@ func (w *World) protect(g *guest, text string, done func(error)) {
 func (w *World) protected(s *fsm.State) bool {
 	for _, g := range w.vms {
 		v, _ := s.VM(fsm.VMID(g.id))
-		if v == nil || g.spec.HA != "none" && (!v.Protected() || v.Wanted == g.spec.Off || v.Spec == nil || len(v.Spec.Definition()) == 0) {
+		if v == nil || g.spec.HA != "none" && (!v.Protected() || v.Wanted == g.spec.Off || v.Spec == nil || !v.Spec.Defines()) {
 			return false
 		}
 	}
