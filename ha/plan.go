@@ -63,6 +63,7 @@ type decision struct {
 	report *reported           // see missing
 
 	stalled []*fsm.Host // see storage
+	copied  []*fsm.Host // see copies
 }
 
 // look is a host that needs a closer look.
@@ -82,6 +83,7 @@ func Decide(s *fsm.State, soft *Soft, now Now) Plan {
 	}
 	d.work()
 	d.storage()
+	d.copies()
 	return d.plan
 }
 
@@ -94,6 +96,9 @@ func (d *decision) survey() []look {
 		c := d.contact(h)
 		if h.Status == fsm.Up && !d.silent(c) {
 			d.wake(max(c.Heard, d.soft.Since) + after)
+			if len(h.Copies) > 0 {
+				d.copied = append(d.copied, h)
+			}
 			if h.Stalled {
 				d.stalled = append(d.stalled, h)
 			}

@@ -44,8 +44,22 @@ type Contact struct {
 	// Absorbed is when (unix ns, leader's clock) the newest report arrived whose
 	// changes are all committed.
 	Absorbed int64
-	Check    *Investigation
-	Fence    *FenceRun
+	// Looked: every VM of the newest absorbed report was looked at after this
+	// instant (unix ns, leader's clock). A report may be older than its arrival.
+	Looked int64
+	// Copies are the disks of the domains that run there and that another host
+	// owns, as far as they have been read.
+	Copies map[fsm.VMID]Domain
+	Check  *Investigation
+	Fence  *FenceRun
+}
+
+// Domain is what is known of the disks of a running VM.
+type Domain struct {
+	Disks []fsm.Disk
+	// Bound: some of what it needs is only on its host, so that a file on no
+	// storage that is known as shared is of that host.
+	Bound bool
 }
 
 // Investigation is one round of asking around about a silent host.

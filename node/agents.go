@@ -91,6 +91,7 @@ func (t *term) report(ctx context.Context, req *lifeboatv1.ReportRequest) (*life
 		return t.refusal(s, &errRegister{fmt.Sprintf("host %s has registered again", h.ID)})
 	}
 	t.contacts.touch(x, req.Seq, arrived)
+	t.contacts.arrive(x, req.Seq, wall)
 	for _, p := range req.Probes {
 		t.probes.deliver(h.ID, p)
 	}
@@ -162,6 +163,7 @@ func (t *term) absorb(ctx context.Context, x *contact, req *lifeboatv1.ReportReq
 	}
 	if !d.partly {
 		t.contacts.absorbed(x, req.Seq, wall)
+		t.contacts.lookedAt(x, req.LookedAfterSeq)
 	}
 	return d.wanted, nil
 }
@@ -259,7 +261,12 @@ func (t *term) putSpecs(ctx context.Context, req *lifeboatv1.PutSpecsRequest) (*
 		c, size = &logpb.VMSpecs{Host: string(h.ID), Epoch: h.Epoch}, 0
 		return err
 	}
+	x := t.contacts.of(h.ID, h.Epoch)
 	for _, p := range req.Specs {
+		if t.contacts.readCopy(x, h, p) {
+			t.again()
+			continue
+		}
 		spec, err := t.node.spec(s, h, p)
 		if err != nil {
 			return nil, err

@@ -3,6 +3,7 @@ package node
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
@@ -32,6 +33,9 @@ type contact struct {
 	absorbed int64  // unix ns of the arrival of the newest absorbed report
 	seq      uint64 // newest report absorbed
 	marks    []mark // requests that may still bound a lease, oldest first
+	arrivals []arrival
+	looked   int64                               // see ha.Contact
+	copies   atomic.Pointer[map[fsm.VMID]copied] // the map is replaced, never changed
 	absent   map[fsm.VMID]int
 	asked    map[fsm.VMID]request
 	check    *ha.Investigation
@@ -142,7 +146,7 @@ func (c *contacts) soft() *ha.Soft {
 	defer c.mu.Unlock()
 	s := &ha.Soft{Since: c.since, Proven: c.proven, Hosts: make(map[fsm.HostID]ha.Contact, len(c.hosts))}
 	for id, x := range c.hosts {
-		h := ha.Contact{Epoch: x.epoch, Heard: x.heard, Absorbed: x.absorbed}
+		h := ha.Contact{Epoch: x.epoch, Heard: x.heard, Absorbed: x.absorbed, Looked: x.looked, Copies: x.domains()}
 		if x.check != nil {
 			i := *x.check
 			h.Check = &i // findings are replaced, never changed

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ func TestHostThatRegistersIsNotSilent(t *testing.T) {
 	if got := soft.Hosts["h1"]; got.Knocked != 60*time.Second || got.Epoch != 1 || got.Heard != time.Second {
 		t.Errorf("soft view of h1: %+v", got)
 	}
-	if got := c.soft().Hosts["h2"]; got != (ha.Contact{}) {
+	if got := c.soft().Hosts["h2"]; !reflect.DeepEqual(got, ha.Contact{}) {
 		t.Errorf("soft view of a host that was never heard: %+v", got)
 	}
 	c.knock("h2", 0)

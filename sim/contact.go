@@ -19,6 +19,10 @@ type contact struct {
 	absorbed int64
 	seq      uint64 // newest report absorbed
 	marks    []mark // arrivals that may still bound a lease
+	arrivals []arrival
+	looked   int64
+	read     map[fsm.VMID][]byte // hashes of what copies has
+	copies   map[fsm.VMID]ha.Domain
 	absent   map[fsm.VMID]int
 	asked    map[fsm.VMID]request
 	check    *ha.Investigation

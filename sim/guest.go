@@ -78,6 +78,9 @@ func (w *World) livesOn(d *domain) { w.oneCopy(d.g) }
 func (w *World) oneCopy(g *guest) {
 	all := w.copies(g)
 	hand := slices.ContainsFunc(all, func(d *domain) bool { return d.byHand })
+	if hand && g.spec.Local {
+		return // it has a disk of its own there: another machine with the same UUID (S6)
+	}
 	if len(all) < 2 || hand && (g.copySeen < 0 || w.now-g.copySeen < copyGrace) {
 		return
 	}

@@ -103,6 +103,8 @@ func diff(s *fsm.State, h *fsm.Host, x *contact, req *lifeboatv1.ReportRequest, 
 				x.notListed(h, own, d)
 			}
 			x.want(own, r, d, now)
+		} else if len(h.Copies) > 0 {
+			x.wantCopy(h, id, r, d, now)
 		}
 		renamed := own != nil && r.Name != "" && r.Name != own.Name
 		if renamed || s.Changes(h, id, said.power, said.reason, fsm.Incarnation(r.Incarnation), fsm.Incarnation(said.refused), fsm.Incarnation(said.failed)) {
@@ -116,6 +118,7 @@ func diff(s *fsm.State, h *fsm.Host, x *contact, req *lifeboatv1.ReportRequest, 
 	for ; next < len(h.VMs); next++ {
 		x.notListed(h, &h.VMs[next], d)
 	}
+	d.report.Missing = append(d.report.Missing, copiesGone(h, req.Vms)...)
 	d.report.Vms = entries.done()
 	d.report.Inventory = inventoryChange(h, req)
 	return d
@@ -150,7 +153,7 @@ func (x *contact) want(v *fsm.VM, r *lifeboatv1.VMReport, d *difference, now tim
 		return
 	}
 	known := v.Spec != nil && bytes.Equal(v.Spec.Hash[:], r.SpecHash)
-	if known && (!v.Protected() || len(v.Spec.Definition()) > 0) {
+	if known && (!v.Protected() || v.Spec.Defines()) {
 		return
 	}
 	// A VM that is protected by now needs more than what was asked for before.

@@ -126,6 +126,7 @@ func (t *term) report(c *call, req *lifeboatv1.ReportRequest) {
 		return
 	}
 	x.touch(req.Seq, arrived)
+	x.arrive(req.Seq, wall)
 	for _, p := range req.Probes {
 		t.deliver(h.ID, p)
 	}
@@ -203,6 +204,7 @@ func (t *term) absorb(x *contact, req *lifeboatv1.ReportRequest, wall int64, don
 			commit := func() {
 				if !d.partly {
 					x.seq, x.absorbed = max(x.seq, req.Seq), max(x.absorbed, wall)
+					x.lookedAt(req.LookedAfterSeq)
 				}
 				end(d.wanted, nil)
 			}
@@ -272,7 +274,12 @@ func (t *term) putSpecs(c *call, req *lifeboatv1.PutSpecsRequest) {
 		return
 	}
 	cmd := &logpb.VMSpecs{Host: req.HostId, Epoch: req.Epoch}
+	x := t.contact(h.ID, h.Epoch)
 	for _, p := range req.Specs {
+		if x.readCopy(h, p) {
+			t.again()
+			continue
+		}
 		cmd.Specs = append(cmd.Specs, specToLog(s, h, p))
 	}
 	t.propose("host/"+req.HostId, &logpb.Command{Body: &logpb.Command_VmSpecs{VmSpecs: cmd}}, func(_ fsm.Result, err error) {

@@ -255,7 +255,7 @@ func (t *term) soft() *ha.Soft {
 		s.Machine = fsm.HostID(t.m.on.name)
 	}
 	for id, x := range t.hosts {
-		s.Hosts[id] = ha.Contact{Epoch: x.epoch, Heard: x.heard, Absorbed: x.absorbed, Check: x.check, Fence: x.fence}
+		s.Hosts[id] = ha.Contact{Epoch: x.epoch, Heard: x.heard, Absorbed: x.absorbed, Looked: x.looked, Copies: x.copies, Check: x.check, Fence: x.fence}
 	}
 	return s
 }

@@ -34,6 +34,7 @@ type connState struct {
 
 	seq      uint64 // of the last report sent
 	firstSeq uint64 // of this epoch
+	answered uint64 // newest report of this epoch that was answered
 	waiting  bool   // for the answer to seq
 	since    Instant
 	until    Instant // of the request that is out: it has failed by silence then
@@ -235,7 +236,7 @@ func (s *Session) Registered(now Instant, seq uint64, r *lifeboatv1.RegisterResp
 	s.unassign()
 	s.epoch = r.Epoch
 	s.contact(r.BeatMs, r.Managers, r.LeaderAddr)
-	c.firstSeq = c.seq + 1
+	c.firstSeq, c.answered = c.seq+1, 0
 	s.inv.told, s.inv.offered = s.inv.registered, nil
 	c.changed, c.next = true, now
 	clear(s.lease.sent)
@@ -284,6 +285,7 @@ func (s *Session) report() {
 		Inventory:       s.offerInventory(),
 		Watchdog:        s.watchdogKind(),
 		WatchdogBoundMs: s.cfg.Bound.Milliseconds(),
+		LookedAfterSeq:  s.lookedAfter(),
 	}
 	if s.inv.last != nil {
 		req.Storages = s.inv.last.Storages
@@ -327,6 +329,7 @@ func (s *Session) Answered(now Instant, seq uint64, r *lifeboatv1.ReportResponse
 	s.contact(r.BeatMs, r.Managers, r.LeaderAddr)
 	c.next = c.lastSent.Add(c.beat)
 	s.heardProbes(seq)
+	c.answered = max(c.answered, seq)
 	if r.Register {
 		s.note(Info, "the managers ask to register again", "reason", r.Reason)
 		s.reregister()

@@ -12,6 +12,7 @@ type pollState struct {
 	inFlight bool
 	tick     uint64  // input in which the one in flight was begun
 	at       Instant // when it was begun
+	answered uint64  // newest report that had been answered when it was begun
 	next     Instant
 	want     bool // look again at once
 	look     bool // look again soon: the hypervisor says that something happened
@@ -36,7 +37,7 @@ func (s *Session) stepPoll() {
 	p.want, p.look = false, false
 	p.inFlight = true
 	p.id++
-	p.tick, p.at = s.tick, s.now
+	p.tick, p.at, p.answered = s.tick, s.now, s.conn.answered
 	p.next = s.now.Add(s.cfg.PollEvery)
 	// S5: what the agent holds now is what the poll is evidence about. An
 	// incarnation whose start begins while the poll is under way is another.
@@ -116,7 +117,7 @@ func (s *Session) observe(v *vm, d hypervisor.Domain, listed bool) {
 		v.hashDue = s.now
 	}
 	v.dom, v.listed, v.seen = d, listed, true
-	v.obsTick, v.obsAt, v.held = s.poll.tick, s.poll.at, v.stamp
+	v.obsTick, v.obsAt, v.obsSeq, v.held = s.poll.tick, s.poll.at, s.poll.answered, v.stamp
 	v.started = false
 	if d.Name != "" {
 		v.name = d.Name
@@ -279,6 +280,9 @@ func (s *Session) vmReports() []*lifeboatv1.VMReport {
 			SpecHash:    v.hash,
 			Autostart:   v.dom.Autostart,
 		}
+		if s.ungranted(v, disk) {
+			r.Incarnation = 0
+		}
 		r.Power, r.Reason = s.power(v)
 		if s.startUnderWay(v) {
 			r.Incarnation = disk.Incarnation
@@ -291,6 +295,26 @@ func (s *Session) vmReports() []*lifeboatv1.VMReport {
 		list = append(list, r)
 	}
 	return list
+}
+
+// ungranted: it runs here although this host has given up what it held of it, so
+// nobody told it to. It may have come by somebody's migration, and is no leftover
+// of what was granted before (S6).
+func (s *Session) ungranted(v *vm, disk Entry) bool {
+	return v.seen && v.dom.Active() && v.op == opNone && disk.Phase != PhaseStarting && v.held <= disk.barred() &&
+		s.assigned != nil && s.owned[v.id] == nil && v.orders(s) == orders{}
+}
+
+// lookedAfter is the newest report that had been answered when the oldest of the
+// looks began that a report tells of.
+func (s *Session) lookedAfter() uint64 {
+	seq := s.conn.answered
+	for _, id := range s.ids {
+		if v := s.vms[id]; v.seen {
+			seq = min(seq, v.obsSeq)
+		}
+	}
+	return seq
 }
 
 // clampBeat reads a beat that a manager named.

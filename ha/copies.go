@@ -1,0 +1,108 @@
+package ha
+
+import (
+	"strings"
+	"time"
+
+	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
+)
+
+// copySettle is how long after the first report of a copy both hosts must have
+// looked again: a migration behind our back shows its VM on two hosts for a
+// moment, and the copy may have been noted by another leader's clock (S21).
+const copySettle = 3 * time.Second
+
+// copies judges the VMs that run twice (S6). A copy that nobody was granted is
+// destroyed when both hosts have looked since and both see it run, and the two
+// write to one disk. Whatever cannot be known leaves it as it is, with the alert
+// that it has raised.
+func (d *decision) copies() {
+	if !d.s.Armed {
+		return
+	}
+	for _, h := range d.copied {
+		for i := range h.Copies {
+			if c := &h.Copies[i]; d.s.Rival(h, c) {
+				d.rival(h, c)
+			}
+		}
+	}
+}
+
+func (d *decision) rival(h *fsm.Host, c *fsm.Copy) {
+	v, owner := d.s.VM(c.VM)
+	mine, other := d.contact(owner), d.contact(h)
+	if since := c.Since + int64(copySettle); mine.Looked < since || other.Looked < since || !d.reports(mine) || !d.reports(other) {
+		d.wake(d.now.Mono + d.p.Beat) // asked again when they have looked
+		return
+	}
+	copied, read := other.Copies[c.VM]
+	if !read || v.Spec == nil || v.Spec.Problem != "" {
+		d.wake(d.now.Mono + d.p.Beat)
+		return
+	}
+	disk, apart := shared(Domain{Disks: v.Spec.Disks(), Bound: len(v.Spec.Local) > 0}, copied)
+	switch {
+	case disk != "":
+		d.judge(v, h, fsm.CopyDestroy, "both write to "+disk)
+	case apart:
+		d.judge(v, h, fsm.CopyApart, "they share no writable disk")
+	}
+}
+
+func (d *decision) judge(v *fsm.VM, h *fsm.Host, action uint32, why string) {
+	d.do(&logpb.Command{Body: &logpb.Command_VmCopy{VmCopy: &logpb.VMCopy{Vm: v.ID[:], Incarnation: uint64(v.Incarnation),
+		Host: string(h.ID), Epoch: h.Epoch, Action: action, Reason: why}}})
+}
+
+// shared names a disk that two domains on two hosts both write to. apart: there
+// is certainly none; when neither is so, nobody can tell. A disk that is made to
+// be written by several is none.
+func shared(a, b Domain) (disk string, apart bool) {
+	at := map[string]bool{} // where a writes → others may, too
+	unknown := false
+	for _, x := range a.Disks {
+		switch w, known := whereabouts(x, a.Bound); {
+		case x.ReadOnly:
+		case !known:
+			unknown = true
+		default:
+			at[w] = x.Shareable
+		}
+	}
+	for _, y := range b.Disks {
+		w, known := whereabouts(y, b.Bound)
+		if y.ReadOnly {
+			continue
+		}
+		unknown = unknown || !known
+		if others, same := at[w]; known && w != "" && same && !(others && y.Shareable) {
+			return y.Path + " (" + w + ")", false
+		}
+	}
+	return "", !unknown
+}
+
+// whereabouts says which bytes a disk is, however its host has mounted them; ""
+// when they are its host's own.
+func whereabouts(x fsm.Disk, bound bool) (at string, known bool) {
+	switch {
+	case x.Network:
+		return x.Path, true
+	case x.Storage == "":
+		return "", bound
+	}
+	base, dir, ok := strings.Cut(x.Storage, "@")
+	if !ok {
+		dir = base
+	}
+	switch rest, in := strings.CutPrefix(x.Path, strings.TrimSuffix(dir, "/")+"/"); {
+	case in:
+		return base + "/" + rest, true
+	case !strings.HasPrefix(x.Path, "/"): // pool/volume
+		_, volume, _ := strings.Cut(x.Path, "/")
+		return base + "/" + volume, true
+	}
+	return x.Storage + " " + x.Path, true
+}
