@@ -78,6 +78,9 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 	} else {
 		t.hostUp(h, old)
 	}
+	if old != nil && old.HA == HAFenced && !rebooted {
+		t.risen = h.ID
+	}
 	rep := &logpb.HostReport{Host: c.Id, Epoch: h.Epoch, Vms: c.Vms}
 	if r := t.report(rep); r != "" {
 		return r

@@ -110,22 +110,26 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 
 // protect puts a VM under HA; v is being edited.
 func (t *tx) protect(v *VM, host HostID, by ProtectedBy, p *logpb.Protection) {
-	was := v.Protected()
+	was, acted := v.ProtectedBy, v.Protected()
 	v.ProtectedBy = by
 	v.Policy = policyFromLog(v.Policy, p)
 	switch now := v.Protected(); {
-	case was && !now: // its policy says none now
+	case acted && !now: // its policy says none now
 		t.unprotect(v, host, by)
 		return
-	case was || !now:
+	case acted || !now:
 		return
 	}
 	if v.Incarnation == 0 {
 		v.Incarnation = NewIncarnation(t.s.Generation, 1) // adopted where it is
 	}
-	v.Wanted = v.Power == PowerOn
+	before := by == ByOperator && was != Unprotected && v.Wanted
+	v.Wanted = v.Power == PowerOn || before
 	t.assigned(host)
 	t.event("VM.PROTECT", Info, vmSubject(v), "VM %s on host %s is protected (by %s)", v.Name, host, by)
+	if before {
+		t.bringBack(v, t.s.Host(host), "protected again by "+t.actor+", and wanted on as before")
+	}
 }
 
 func (t *tx) unprotect(v *VM, host HostID, to ProtectedBy) {

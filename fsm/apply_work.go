@@ -28,7 +28,17 @@ func (t *tx) openWork(v *VM, typ WorkType, step Step, cause Cause, from HostID, 
 func (t *tx) putWork(w *Work) {
 	w.Updated, w.Index = t.now, t.index
 	t.s.work.set(w.ID, w)
+	if v, _ := t.s.VM(w.VM); v != nil && w.Step != Stopping {
+		t.resolve(stuckAlert(v), "the host has answered, or is proven dead")
+	}
 }
+
+// stuckAlert is about a host that does not say that it has stopped a VM or
+// given it up.
+func stuckAlert(v *VM) AlertKey { return AlertKey{AlertVM, v.Name, "stopping"} }
+
+// Stuck reports whether an alert says that a host does not let go of a VM.
+func (s *State) Stuck(v *VM) bool { return s.OpenAlert(stuckAlert(v)) != nil }
 
 // handedOut reports whether the owner of a VM may act on an order of this work
 // already: then the work ends with its word or its death, not before (S4).
@@ -214,6 +224,7 @@ const (
 	WorkRetry    = 2
 	WorkNoTarget = 3
 	WorkWithdraw = 4
+	WorkStuck    = 5
 )
 
 func (t *tx) workUpdate(c *logpb.WorkUpdate) string {
@@ -262,6 +273,11 @@ func (t *tx) workUpdate(c *logpb.WorkUpdate) string {
 		return ""
 	case WorkWithdraw:
 		return t.withdraw(w, &v, h, c.Reason)
+	case WorkStuck:
+		if w.Step == Stopping {
+			t.raise(stuckAlert(&v), Critical, "VM %s hangs: %s. Nobody else may start it before host %s has let go of it or is proven dead: look at libvirt there, or fence the host with `lifeboat host confirm-dead %s` once it is switched off.", v.Name, c.Reason, h.ID, h.ID)
+		}
+		return ""
 	default:
 		return "work can be cancelled or retried"
 	}
@@ -321,16 +337,23 @@ func (t *tx) clear(v *VM, h *Host) string {
 	}
 	v.Error = ""
 	t.resolve(AlertKey{AlertVM, v.Name, "error"}, "cleared by %s", t.actor)
-	if v.Protected() && v.Wanted && v.Work == 0 {
-		switch {
-		case lostSight(v) && !v.Gone:
-			t.openWork(v, WorkHA, Investigating, CauseOperator, h.ID, "cleared by "+t.actor+"; every host is asked where it is")
-		case v.Power == PowerOff || v.Gone:
-			t.openWork(v, WorkHA, Scheduled, CauseOperator, h.ID, "cleared by "+t.actor)
-		case h.Status == Down && h.HA == HAFencing:
-			t.fencing(v, h)
-		}
-	}
+	t.bringBack(v, h, "cleared by "+t.actor)
 	t.storeVM(h.ID, v)
 	return ""
+}
+
+// bringBack opens work for a VM that is wanted on, does not run and is cared for
+// again; v is being edited.
+func (t *tx) bringBack(v *VM, h *Host, why string) {
+	if !v.Protected() || !v.Wanted || v.Work != 0 {
+		return
+	}
+	switch {
+	case lostSight(v) && !v.Gone:
+		t.openWork(v, WorkHA, Investigating, CauseOperator, h.ID, why+"; every host is asked where it is")
+	case v.Power == PowerOff || v.Gone:
+		t.openWork(v, WorkHA, Scheduled, CauseOperator, h.ID, why)
+	case h.Status == Down && h.HA == HAFencing:
+		t.fencing(v, h)
+	}
 }

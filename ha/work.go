@@ -53,6 +53,8 @@ func (d *decision) work() {
 			d.jobs = append(d.jobs, job{vm: v, owner: owner, work: w, gone: v.Gone})
 		case fsm.Restarting:
 			d.overdue(w, owner)
+		case fsm.Stopping:
+			d.stuck(v, w, owner)
 		case fsm.Investigating:
 			d.missing(v, owner, w)
 		}
@@ -156,6 +158,20 @@ func (d *decision) overdue(w *fsm.Work, owner *fsm.Host) {
 		return
 	}
 	d.update(w, fsm.WorkWithdraw, fmt.Sprintf("host %s has not started it within %s", owner.ID, d.p.StartTimeout), 0)
+}
+
+// stuck alerts when a host has been told to stop a VM, or to give it up, and
+// does not say that it has. Nothing else can be done: it may run there (S4).
+func (d *decision) stuck(v *fsm.VM, w *fsm.Work, owner *fsm.Host) {
+	if owner.Status != fsm.Up || d.s.Stuck(v) {
+		return
+	}
+	bound := d.p.StopGrace + d.p.StartTimeout // of both, whatever it is at
+	if due := w.Updated + int64(bound); d.now.Wall < due {
+		d.wakeAt(due)
+		return
+	}
+	d.update(w, fsm.WorkStuck, fmt.Sprintf("host %s has been told to stop it or to give it up, and has not said within %s that it has", owner.ID, bound), 0)
 }
 
 // reported is what the hosts have said as a whole.

@@ -114,14 +114,17 @@ func TestStartTimeoutIsWithdrawnFirst(t *testing.T) {
 	w.must(2*time.Minute+2*time.Second, "withdrawal", func() bool { return w.work(1).Step == fsm.Stopping })
 	w.told = nil
 	w.never(10*time.Minute, "a start before the tombstone", func() bool { _, h := w.vm(1); return h.ID != "h1" })
-	if len(w.told) > 0 {
-		w.fatal("%d entries without news: %v", len(w.told), w.told[0].cmd)
+	if v, _ := w.vm(1); len(w.told) != 1 || !w.state().Stuck(v) {
+		w.fatal("%d entries instead of one alert: %v", len(w.told), w.told)
 	}
 	b.deaf = false
 	w.must(30*time.Second, "start after the tombstone", func() bool {
 		v, h := w.vm(1)
 		return v.Power == fsm.PowerOn && h.ID != "h1" || h.ID == "h1" && w.work(1).Step == fsm.Restarting
 	})
+	if v, _ := w.vm(1); w.state().Stuck(v) {
+		w.fatal("the alert about the host that did not let go is still open")
+	}
 }
 
 // The host that was to give a VM up died and came back: its order still
