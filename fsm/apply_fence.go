@@ -72,7 +72,7 @@ func (t *tx) fencing(v *VM, h *Host) {
 	}
 	n := *w
 	n.Step, n.Reason, n.From = Fencing, fmt.Sprintf("waits for proof that host %s is dead", h.ID), h.ID
-	if n.Cause != CauseHostDown && !lostSight(v) {
+	if n.Cause != CauseHostDown && !v.LostSight() {
 		n.Lost, n.Cause = h.Silent, CauseHostDown
 	}
 	t.putWork(&n)

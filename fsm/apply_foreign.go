@@ -39,7 +39,7 @@ func (s *State) claim(v *VM, owner, h *Host, p Power, r Reason, inc Incarnation)
 		return claimAdopt
 	case leftover:
 		return claimCopy
-	case lostSight(v) && (idle || w.Step == Fencing):
+	case v.LostSight() && (idle || w.Step == Fencing):
 		return claimAdopt
 	case idle && w != nil && w.Step == Investigating:
 		return claimAdopt

@@ -150,7 +150,7 @@ func (t *tx) vmsGone(h *Host, cause Cause, reason Reason) *Host {
 			v.Power, v.Reason, v.Since = PowerOff, reason, t.now
 		}
 		wasOn := old.Power != PowerOff || old.Work != 0
-		if w := t.s.Work(v.Work); w != nil && (w.Step == Investigating || w.Step == Fencing && lostSight(old)) {
+		if w := t.s.Work(v.Work); w != nil && (w.Step == Investigating || w.Step == Fencing && old.LostSight()) {
 			// It had left this host, or was missing on it, before the host died:
 			// that death proves nothing about it (S18).
 			t.investigate(w, fmt.Sprintf("host %s is proven dead, but the VM was not seen there: every other host is asked where it is", h.ID))
@@ -175,12 +175,6 @@ func (t *tx) vmsGone(h *Host, cause Cause, reason Reason) *Host {
 	h.Copies = nil
 	t.resolveCopies(h.ID, fmt.Sprintf("host %s is proven dead", h.ID))
 	return h
-}
-
-// lostSight reports whether the owner's last word was that the VM is not
-// there: it left, or is missing. It may run on any host (S18).
-func lostSight(v *VM) bool {
-	return v.Power == PowerReportMissing || v.Power == PowerOff && v.Reason == ReasonMigrated
 }
 
 func (t *tx) hostSuspect(c *logpb.HostSuspect) string {
@@ -266,7 +260,7 @@ func (t *tx) closeNotNeeded(id HostID) {
 	for i := range h.VMs {
 		old := &h.VMs[i]
 		w := t.s.Work(old.Work)
-		if w != nil && w.Step == Fencing && lostSight(old) {
+		if w != nil && w.Step == Fencing && old.LostSight() {
 			t.investigate(w, fmt.Sprintf("host %s is back without it; every host is asked where it is", id))
 			continue
 		}

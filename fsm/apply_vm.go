@@ -203,7 +203,7 @@ func (t *tx) vmControl(c *logpb.VMControl) string {
 		switch {
 		case v.Gone || v.Power == PowerOff && v.Reason != ReasonMigrated:
 			t.openWork(&v, WorkHA, Scheduled, CauseOperator, h.ID, "start asked for by "+t.actor)
-		case lostSight(&v):
+		case v.LostSight():
 			t.openWork(&v, WorkHA, Investigating, CauseOperator, h.ID, "start asked for by "+t.actor+"; it left host "+string(h.ID)+", every host is asked where it is")
 		default:
 			return fmt.Sprintf("the power state of VM %s is not known (%s)", v.Name, v.Power)

@@ -349,7 +349,7 @@ func (t *tx) bringBack(v *VM, h *Host, why string) {
 		return
 	}
 	switch {
-	case lostSight(v) && !v.Gone:
+	case v.LostSight() && !v.Gone:
 		t.openWork(v, WorkHA, Investigating, CauseOperator, h.ID, why+"; every host is asked where it is")
 	case v.Power == PowerOff || v.Gone:
 		t.openWork(v, WorkHA, Scheduled, CauseOperator, h.ID, why)

@@ -205,7 +205,7 @@ func (c *checker) vm(h *Host, v *VM) {
 	}
 	if h.HA == HAFenced && v.Protected() {
 		w := c.s.Work(v.Work)
-		c.must(v.Gone || w != nil && w.Step == Investigating || lostSight(v), "S2", "VM %s is on host %s, which is proven dead, and is not gone", v.Name, h.ID)
+		c.must(v.Gone || w != nil && w.Step == Investigating || v.LostSight(), "S2", "VM %s is on host %s, which is proven dead, and is not gone", v.Name, h.ID)
 	}
 	if v.Work == 0 {
 		return

@@ -135,3 +135,10 @@ func (v *VM) HAPolicy() VMPolicy {
 func (v *VM) Occupies() bool {
 	return v.Power != PowerOff || (v.Work != 0 && v.Wanted && !v.Gone)
 }
+
+// LostSight reports whether the owner's last word was that the VM is not there:
+// it left, or is missing. It may run on any host, and the death of its owner
+// proves nothing about it (S18).
+func (v *VM) LostSight() bool {
+	return v.Power == PowerReportMissing || v.Power == PowerOff && v.Reason == ReasonMigrated
+}
