@@ -274,4 +274,3 @@ func TestS6NoAdoptionWithoutANewIncarnation(t *testing.T) {
 		t.Fatalf("adopted at an incarnation that cannot be beaten:\n%s", essence(l.state()))
 	}
 }
-

@@ -266,4 +266,3 @@ func TestS16GoodbyeWithdrawsTheLease(t *testing.T) {
 		}
 	})
 }
-
