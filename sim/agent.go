@@ -26,7 +26,7 @@ type agent struct {
 // restartAfter is how soon systemd starts a crashed agent again.
 const restartAfter = 2 * time.Second
 
-func (h *host) now() session.Instant { return session.Instant(h.w.now) }
+func (h *host) now() session.Instant { return session.Instant(h.clock()) }
 
 func (h *host) bootID() string { return fmt.Sprintf("%s-boot-%d", h.name, h.boot) }
 
@@ -92,6 +92,7 @@ type input func(*session.Session, session.Instant) session.Out
 
 // tell gives the session an input now, or when the machine thaws.
 func (a *agent) tell(h *host, in input) {
+	h.rouse()
 	if h.frozen {
 		proc := a.proc
 		h.backlog = append(h.backlog, func() { a.answer(h, proc, in) })
@@ -112,6 +113,12 @@ func (a *agent) later(h *host, d time.Duration, in input) {
 	h.here(d, func() { a.answer(h, proc, in) })
 }
 
+// beat is later for what happens when nothing changes.
+func (a *agent) beat(h *host, d time.Duration, in input) {
+	proc := a.proc
+	h.onBoot(d, true, func() { a.answer(h, proc, in) })
+}
+
 // take carries out what the session wants, in order.
 func (a *agent) take(h *host, out session.Out) {
 	a.wake++
@@ -120,15 +127,29 @@ func (a *agent) take(h *host, out session.Out) {
 		if a.proc != proc {
 			return
 		}
+		if !routine(x) {
+			h.news = h.w.now
+		}
 		a.carryOut(h, x)
 	}
 	if out.Wake != session.Never && a.proc == proc && a.wake == wake {
-		h.here(time.Duration(out.Wake)-h.w.now, func() {
+		h.onBoot(time.Duration(out.Wake)-h.clock(), true, func() {
 			if a.wake == wake {
 				a.answer(h, proc, func(s *session.Session, now session.Instant) session.Out { return s.Tick(now) })
 			}
 		})
 	}
+}
+
+// routine reports whether an agent does this though nothing changes.
+func routine(x session.Action) bool {
+	switch x := x.(type) {
+	case session.Poll, session.ReadInventory, session.ReadHashes, session.Report, session.SaveLease, session.PetWatchdog:
+		return true
+	case session.Note:
+		return x.Level < session.Warn
+	}
+	return false
 }
 
 func (a *agent) carryOut(h *host, x session.Action) {
@@ -148,7 +169,7 @@ func (a *agent) carryOut(h *host, x session.Action) {
 		if !h.libvirt {
 			err = errLibvirt
 		}
-		a.later(h, listTime, func(s *session.Session, now session.Instant) session.Out {
+		a.beat(h, listTime, func(s *session.Session, now session.Instant) session.Out {
 			return s.InventoryRead(now, inv, false, err)
 		})
 	case session.ReadHashes:
@@ -215,7 +236,7 @@ func (a *agent) poll(h *host, x session.Poll) {
 		return
 	}
 	list := h.list()
-	a.later(h, listTime, func(s *session.Session, now session.Instant) session.Out { return s.Polled(now, x.ID, list, nil) })
+	a.beat(h, listTime, func(s *session.Session, now session.Instant) session.Out { return s.Polled(now, x.ID, list, nil) })
 }
 
 func (a *agent) hashes(h *host, x session.ReadHashes) {
@@ -225,7 +246,7 @@ func (a *agent) hashes(h *host, x session.ReadHashes) {
 			got[id] = sha256.Sum256(d.xml)
 		}
 	}
-	a.later(h, listTime, func(s *session.Session, now session.Instant) session.Out { return s.HashesRead(now, x.VMs, got) })
+	a.beat(h, listTime, func(s *session.Session, now session.Instant) session.Out { return s.HashesRead(now, x.VMs, got) })
 }
 
 // writeTime is how long the ledger takes to be on disk.
@@ -265,7 +286,7 @@ func (a *agent) probe(h *host, q *lifeboatv1.Probe) {
 // back hands a manager's answer to the process that asked.
 func (h *host) back(proc int, in func(*session.Session, session.Instant, response) session.Out) func(response) {
 	return func(r response) {
-		h.here(0, func() {
+		h.onBoot(0, r.err == nil, func() {
 			h.agent.answer(h, proc, func(s *session.Session, now session.Instant) session.Out { return in(s, now, r) })
 		})
 	}

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
 )
 
 // response is what a manager answers.
@@ -21,6 +23,7 @@ type call struct {
 	id     uint64
 	from   endpoint
 	at     *manager
+	report bool
 	over   bool // answered
 	done   bool // whoever asked knows
 	finish func(response)
@@ -39,7 +42,8 @@ var (
 func (w *World) ask(from endpoint, to string, timeout time.Duration, req any, finish func(response)) {
 	w.book.calls++
 	c := &call{w: w, id: w.book.calls, from: from, at: w.byName[to], finish: finish}
-	w.after(timeout, func() { c.end(response{err: errTimeout}) })
+	_, c.report = req.(*lifeboatv1.ReportRequest)
+	c.after(timeout, func() { c.end(response{err: errTimeout}) })
 	m := c.at
 	if m == nil {
 		return
@@ -52,6 +56,15 @@ func (w *World) ask(from endpoint, to string, timeout time.Duration, req any, fi
 		m.open[c] = true
 		m.do(func() { m.serve(c, req) })
 	})
+}
+
+// after plans something about the call, on the clock of the host it is from.
+func (c *call) after(d time.Duration, do func()) {
+	if h, ok := c.from.(*host); ok {
+		h.plan(d, c.report, do)
+		return
+	}
+	c.w.after(d, do)
 }
 
 // A packet that is lost is sent again after a while, and after a longer one.
@@ -71,11 +84,11 @@ func (w *World) carry(c *call, from, to endpoint, arrive func()) {
 		case w.talk(from, to) && machineUp(to):
 			arrive()
 		default:
-			w.after(resend, try)
+			c.after(resend, try)
 			resend = min(2*resend, resendMax)
 		}
 	}
-	w.after(w.latency(), try)
+	c.after(w.latency(), try)
 }
 
 // answer is the manager's.

@@ -19,11 +19,14 @@ import (
 // every entry that tells something; a larger one is checked every minute.
 const smallWorld = 500
 
+// small reports whether the world is one.
+func (w *World) small() bool { return len(w.hosts)+len(w.vms) <= smallWorld }
+
 // checkCommit looks at the state after an entry. told: the audit has grown.
 func (w *World) checkCommit(before, after *fsm.State, told bool) {
 	w.book.newAlerts(w, after)
 	minute := after.Time/int64(time.Minute) != before.Time/int64(time.Minute)
-	if minute || told && len(w.hosts)+len(w.vms) <= smallWorld {
+	if minute || told && w.small() {
 		if err := after.Check(); err != nil {
 			w.violate("3 (the state holds together)", nil, "%v", err)
 		}

@@ -14,6 +14,7 @@ import (
 // contact is one host in one term. It mirrors node's.
 type contact struct {
 	id       fsm.HostID
+	host     *host
 	epoch    uint64
 	heard    time.Duration
 	absorbed int64
@@ -29,6 +30,10 @@ type contact struct {
 	fence    *ha.FenceRun
 	probes   []*lifeboatv1.Probe
 	parked   *parked
+
+	// What the state said when the host fell asleep.
+	seen   *fsm.Host
+	policy *fsm.Policy
 
 	busy  bool // a report is being absorbed
 	queue []func()
@@ -61,7 +66,7 @@ func (t *term) contact(id fsm.HostID, epoch uint64) *contact {
 		if x != nil {
 			x.wake()
 		}
-		x = &contact{id: id, epoch: epoch, absent: map[fsm.VMID]int{}, asked: map[fsm.VMID]request{}}
+		x = &contact{id: id, host: t.m.w.byHost[string(id)], epoch: epoch, absent: map[fsm.VMID]int{}, asked: map[fsm.VMID]request{}}
 		t.hosts[id] = x
 	}
 	return x
@@ -95,6 +100,7 @@ func (x *contact) leaseSeq(proven time.Duration) uint64 {
 
 func (x *contact) wake() {
 	if p := x.parked; p != nil {
+		x.host.rouse()
 		x.parked = nil
 		p.reply()
 	}
@@ -126,7 +132,9 @@ func (t *term) wakeNews() {
 		if x.parked == nil {
 			continue
 		}
-		if h := s.Host(x.id); h == nil || h.Epoch != x.epoch || assignmentIndex(s, h) > x.parked.have || !reporting(h) {
+		h := s.Host(x.id)
+		x.roused(s, h)
+		if h == nil || h.Epoch != x.epoch || assignmentIndex(s, h) > x.parked.have || !reporting(h) {
 			x.wake()
 		}
 	}

@@ -11,7 +11,7 @@ import (
 // TestSameSeedSameRun: a run can be repeated, word for word.
 func TestSameSeedSameRun(t *testing.T) {
 	z := sim.Fuzz{Hosts: 6, VMs: 12, Hours: 0.1}
-	a, b := sim.Run(z.World(3), 3), sim.Run(z.World(3), 3)
+	a, b := runFile(t, z.World(3), 3), runFile(t, z.World(3), 3)
 	if x, y := strings.Join(a.Story, "\n"), strings.Join(b.Story, "\n"); x != y || x == "" {
 		t.Error("two runs of one seed differ")
 	}

@@ -47,6 +47,8 @@ func (d *domain) runs() bool {
 }
 
 func (h *host) define(g *guest, xml []byte) *domain {
+	h.rouse()
+	h.news = h.w.now
 	d := h.domains[g.id]
 	if d == nil {
 		d = &domain{g: g, h: h, state: hypervisor.StateOff}
@@ -67,6 +69,8 @@ func (h *host) undefine(d *domain) {
 
 // run lets the guest run from here on.
 func (h *host) run(d *domain, r hypervisor.Reason) {
+	h.rouse()
+	h.news = h.w.now
 	d.state, d.reason = hypervisor.StateRunning, r
 	if !h.storage && !d.g.spec.Local {
 		d.state, d.reason = hypervisor.StatePaused, hypervisor.ReasonIOError
@@ -88,6 +92,8 @@ func (h *host) end(d *domain, r hypervisor.Reason) {
 	if !d.state.Active() {
 		return
 	}
+	h.rouse()
+	h.news = h.w.now
 	d.life++
 	d.state, d.reason = hypervisor.StateOff, r
 	d.byHand = false
@@ -104,6 +110,7 @@ func (h *host) look(id hypervisor.UUID) {
 // setStorage is the shared storage as this host sees it. A guest that was
 // paused by its loss stays so: somebody must resume it.
 func (h *host) setStorage(on bool) {
+	h.touch()
 	h.storage = on
 	for _, id := range h.ids {
 		if d := h.domains[id]; !on && d.state == hypervisor.StateRunning && !d.g.spec.Local {

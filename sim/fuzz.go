@@ -3,7 +3,6 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"lifeboat/fsm"
@@ -12,9 +11,11 @@ import (
 
 // Fuzz says what random worlds are made.
 type Fuzz struct {
-	Hosts int // 0: 20 to 50
-	VMs   int // 0: three a host
-	Hours float64
+	// Hosts of a world are at least Hosts and, when that is more, up to UpTo;
+	// zero: 20 to 50.
+	Hosts, UpTo int
+	VMs         int // 0: three a host
+	Hours       float64
 }
 
 // World makes the random world of a seed: hosts and VMs of all kinds, faults
@@ -24,9 +25,13 @@ func (z Fuzz) World(seed uint64) *scenario.File {
 	f := &scenario.File{Path: fmt.Sprintf("seed-%d.yaml", seed), Name: fmt.Sprintf("a random world, seed %d", seed), World: scenario.DefaultTiming(), Until: 15 * time.Minute}
 	g := &maker{Rand: r, f: f}
 	g.policy()
-	n := z.Hosts
-	if n == 0 {
-		n = 20 + r.IntN(31)
+	low, high := z.Hosts, z.UpTo
+	if low <= 0 {
+		low, high = 20, 50
+	}
+	n := low
+	if high > low {
+		n += r.IntN(high - low + 1)
 	}
 	for i := range n {
 		f.Hosts = append(f.Hosts, g.host(fmt.Sprintf("n%d", i+1)))
@@ -50,8 +55,45 @@ func (z Fuzz) World(seed uint64) *scenario.File {
 	for i := range vms {
 		f.VMs = append(f.VMs, g.vm(fmt.Sprintf("v%d", i+1)))
 	}
-	g.faults(time.Duration(z.Hours * float64(time.Hour)))
-	return f
+	total := time.Duration(z.Hours * float64(time.Hour))
+	for mean := total / 40; ; mean /= 2 {
+		g.faults(total, max(mean, 5*time.Second))
+		if Faults(f) >= z.faults() {
+			return f
+		}
+		f.Steps, g.todo = nil, nil
+	}
+}
+
+// LeastFaults is how many faults a random world of two hours has at the least.
+const LeastFaults = 20
+
+// faults is how many a world must have: as many as there is time for.
+func (z Fuzz) faults() int { return min(LeastFaults, int(z.Hours*60)) }
+
+// Faults counts what goes wrong in a scenario: not what an operator orders, and
+// not what is mended.
+func Faults(f *scenario.File) int {
+	n := 0
+	for _, s := range f.Steps {
+		for _, c := range s.Commands {
+			if isFault(c.Form) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func isFault(form string) bool {
+	switch form {
+	case "power off", "network off", "storage off", "freeze", "agent kill", "agent stop", "libvirt stop", "reboot", "shutdown",
+		"bmc off", "bmc lies", "bmc errors", "bmc slow", "partition", "partition one-way",
+		"manager kill", "manager isolate", "manager freeze", "manager disk stall", "manager disk full", "leader kill",
+		"vm kill", "vm hang", "vm guest-shutdown", "vm crash-loop on", "vm copy", "vm move":
+		return true
+	}
+	return false
 }
 
 // maker makes up one world.
@@ -138,7 +180,7 @@ func (g *maker) anyVM() string {
 }
 
 // faults fills the time with faults, each with its repair.
-func (g *maker) faults(total time.Duration) {
+func (g *maker) faults(total, mean time.Duration) {
 	last := time.Duration(0)
 	add := func(at time.Duration, texts ...string) {
 		s := scenario.Step{After: at - last}
@@ -150,7 +192,6 @@ func (g *maker) faults(total time.Duration) {
 		last = at
 		g.f.Steps = append(g.f.Steps, s)
 	}
-	mean := max(total/40, 5*time.Second) // 20 faults at the least
 	for g.at = g.gap(mean); ; g.at += g.gap(mean) {
 		for i := g.due(min(g.at, total)); i >= 0; i = g.due(min(g.at, total)) {
 			add(max(g.todo[i].at, last), g.todo[i].text)
@@ -261,166 +302,4 @@ func (g *maker) switchDies() []string {
 		}
 	}
 	return out
-}
-
-// Shrink makes a scenario that breaks a rule as small as it can in so many
-// runs. What is left breaks the same rule.
-func Shrink(f *scenario.File, seed uint64, runs int) *scenario.File {
-	rule := broken(Run(f, seed))
-	try := func(c *scenario.File) bool {
-		if runs--; runs < 0 {
-			return false
-		}
-		return broken(Run(c, seed)) == rule
-	}
-	f = shrinkList(f, steps(), try)
-	f = shrinkList(f, commands(), try)
-	f = shrinkList(f, guests(), try)
-	f = shrinkList(f, machines(), try)
-	return shrinkList(f, steps(), try)
-}
-
-// broken names the first rule that was broken; "" when none was.
-func broken(r *Result) string {
-	if len(r.Failures) == 0 {
-		return ""
-	}
-	return r.Failures[0].What
-}
-
-// part is a list in a scenario of which some may be left out.
-type part struct {
-	size func(*scenario.File) int
-	drop func(f *scenario.File, from, to int) *scenario.File // a copy; nil: cannot
-}
-
-// shrinkList leaves out as much as it can, halves first.
-func shrinkList(f *scenario.File, p part, try func(*scenario.File) bool) *scenario.File {
-	for size := max(p.size(f)/2, 1); size >= 1; size /= 2 {
-		for from := 0; from < p.size(f); {
-			c := p.drop(f, from, min(from+size, p.size(f)))
-			if c != nil && try(c) {
-				f = c
-			} else {
-				from += size
-			}
-		}
-	}
-	return f
-}
-
-// steps drops whole steps; the time they took stays.
-func steps() part {
-	return part{
-		size: func(f *scenario.File) int { return len(f.Steps) },
-		drop: func(f *scenario.File, from, to int) *scenario.File {
-			c := *f
-			c.Steps = append([]scenario.Step(nil), f.Steps[:from]...)
-			gone := time.Duration(0)
-			for _, s := range f.Steps[from:to] {
-				gone += s.After
-			}
-			rest := append([]scenario.Step(nil), f.Steps[to:]...)
-			if len(rest) > 0 {
-				rest[0].After += gone
-			}
-			c.Steps = append(c.Steps, rest...)
-			return &c
-		},
-	}
-}
-
-// commands drops single commands.
-func commands() part {
-	return part{
-		size: func(f *scenario.File) int {
-			n := 0
-			for _, s := range f.Steps {
-				n += len(s.Commands)
-			}
-			return n
-		},
-		drop: func(f *scenario.File, from, to int) *scenario.File {
-			c := *f
-			c.Steps = nil
-			n := 0
-			for _, s := range f.Steps {
-				x := scenario.Step{After: s.After}
-				for _, cmd := range s.Commands {
-					if n < from || n >= to {
-						x.Commands = append(x.Commands, cmd)
-					}
-					n++
-				}
-				c.Steps = append(c.Steps, x)
-			}
-			return &c
-		},
-	}
-}
-
-// guests drops VMs that nothing names.
-func guests() part {
-	return part{
-		size: func(f *scenario.File) int { return len(f.VMs) },
-		drop: func(f *scenario.File, from, to int) *scenario.File {
-			for _, v := range f.VMs[from:to] {
-				if mentions(f, v.Name) {
-					return nil
-				}
-			}
-			c := *f
-			c.VMs = append(append([]scenario.VM(nil), f.VMs[:from]...), f.VMs[to:]...)
-			return &c
-		},
-	}
-}
-
-// machines drops hosts that nothing names or lives on.
-func machines() part {
-	return part{
-		size: func(f *scenario.File) int { return len(f.Hosts) },
-		drop: func(f *scenario.File, from, to int) *scenario.File {
-			for _, h := range f.Hosts[from:to] {
-				if mentions(f, h.Name) || houses(f, h.Name) {
-					return nil
-				}
-			}
-			c := *f
-			c.Hosts = append(append([]scenario.Host(nil), f.Hosts[:from]...), f.Hosts[to:]...)
-			if len(c.Hosts) == 0 {
-				return nil
-			}
-			return &c
-		},
-	}
-}
-
-// mentions reports whether a step names a thing.
-func mentions(f *scenario.File, name string) bool {
-	for _, s := range f.Steps {
-		for _, c := range s.Commands {
-			for _, w := range strings.Fields(c.Text) {
-				if w == name {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-// houses reports whether a VM or manager is on a host.
-func houses(f *scenario.File, host string) bool {
-	for _, v := range f.VMs {
-		if v.Host == host || v.Faults.Host == host {
-			return true
-		}
-	}
-	for _, on := range f.ManagersOn {
-		if on == host {
-			return true
-		}
-	}
-	return false
 }

@@ -12,7 +12,7 @@ import (
 func TestRandomWorlds(t *testing.T) {
 	z := sim.Fuzz{Hosts: 6, VMs: 12, Hours: 0.25}
 	for seed := range uint64(6) {
-		if r := sim.Run(z.World(seed+1), seed+1); !r.Passed {
+		if r := runFile(t, z.World(seed+1), seed+1); !r.Passed {
 			var b strings.Builder
 			_ = r.Write(&b)
 			t.Error(b.String())
@@ -26,7 +26,16 @@ func run(t *testing.T, text string) *sim.Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return sim.Run(f, 1)
+	return runFile(t, f, 1)
+}
+
+func runFile(t testing.TB, f *scenario.File, seed uint64) *sim.Result {
+	t.Helper()
+	r, err := sim.Run(t.Context(), f, seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // TestPositiveControl: a soft lease accepted as proof lets a frozen host thaw
@@ -64,8 +73,8 @@ steps:
 	if err != nil {
 		t.Fatal(err)
 	}
-	small := sim.Shrink(f, 1, 100)
-	if r := sim.Run(small, 1); r.Passed {
+	small := sim.Shrink(t.Context(), f, 1, 100)
+	if r := runFile(t, small, 1); r.Passed {
 		t.Fatalf("it breaks nothing any more:\n%s", small.Write())
 	}
 	commands := 0
@@ -81,6 +90,6 @@ func BenchmarkWorld(b *testing.B) {
 	z := sim.Fuzz{Hosts: 20, VMs: 60, Hours: 0.5}
 	f := z.World(1)
 	for b.Loop() {
-		sim.Run(f, 1)
+		runFile(b, f, 1)
 	}
 }

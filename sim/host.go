@@ -46,6 +46,15 @@ type host struct {
 	bmc      bmcState
 	bmcDelay time.Duration
 
+	// See sleep.go.
+	queue   queue         // what is planned for it, on its clock
+	place   int           // in the agenda
+	asleep  bool          // its clock stands still
+	since   time.Duration // when it fell asleep, on the world's clock
+	slept   time.Duration // how long it has slept in all, until it last woke
+	news    time.Duration // when something last happened to it, on the world's clock
+	sleeper *contact      // what the leader remembers of it while it sleeps
+
 	agent   agent
 	dog     watchdog
 	domains map[hypervisor.UUID]*domain
@@ -66,7 +75,7 @@ type watchdog struct {
 const watchdogBound = 5 * time.Second
 
 func (w *World) addHost(s scenario.Host) *host {
-	h := &host{w: w, spec: s, name: s.Name, network: true, storage: true, domains: map[hypervisor.UUID]*domain{}}
+	h := &host{w: w, spec: s, name: s.Name, network: true, storage: true, place: idle, domains: map[hypervisor.UUID]*domain{}}
 	w.hosts = append(w.hosts, h)
 	w.byHost[h.name] = h
 	return h
@@ -82,9 +91,11 @@ func (h *host) note(format string, args ...any) {
 
 // here does something on this boot of the machine: not any more after a reset,
 // later when it is frozen.
-func (h *host) here(d time.Duration, do func()) {
+func (h *host) here(d time.Duration, do func()) { h.onBoot(d, false, do) }
+
+func (h *host) onBoot(d time.Duration, routine bool, do func()) {
 	boot := h.boot
-	h.w.after(d, func() {
+	h.plan(d, routine, func() {
 		switch {
 		case h.boot != boot || !h.running():
 		case h.frozen:
@@ -147,6 +158,7 @@ func (h *host) reset(why string) {
 
 // die ends all processes.
 func (h *host) die() {
+	h.touch()
 	h.boot++
 	h.frozen, h.stopping, h.backlog = false, false, nil
 	h.dog = watchdog{gen: h.dog.gen + 1}
@@ -166,6 +178,7 @@ func (h *host) die() {
 
 func (h *host) freeze() {
 	if h.running() && !h.frozen {
+		h.touch()
 		h.frozen = true
 	}
 }
@@ -174,6 +187,7 @@ func (h *host) thaw() {
 	if !h.frozen {
 		return
 	}
+	h.touch()
 	h.frozen = false
 	backlog := h.backlog
 	h.backlog = nil
@@ -201,7 +215,7 @@ func (d *watchdog) disarm() { d.armed = false }
 // pet puts off the reset. There is one timer at a time; it looks when it
 // goes off.
 func (d *watchdog) pet(h *host) {
-	d.fed = h.w.now
+	d.fed = h.clock()
 	if !d.armed || h.spec.Watchdog != scenario.WatchdogHard {
 		return // a soft one is in the agent, and stops with it
 	}
@@ -212,12 +226,12 @@ func (d *watchdog) pet(h *host) {
 }
 
 func (d *watchdog) watch(h *host, gen int) {
-	h.w.after(d.fed+d.bound-h.w.now, func() {
+	h.plan(d.fed+d.bound-h.clock(), true, func() {
 		switch {
 		case h.dog.gen != gen:
 		case !h.dog.armed || !h.running():
 			h.dog.timed = false
-		case h.w.now-h.dog.fed >= h.dog.bound:
+		case h.clock()-h.dog.fed >= h.dog.bound:
 			h.reset("its watchdog was not fed")
 		default:
 			h.dog.watch(h, gen)

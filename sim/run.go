@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -9,11 +10,23 @@ import (
 	"lifeboat/sim/scenario"
 )
 
-// Run runs a scenario to its end and says what came of it.
-func Run(f *scenario.File, seed uint64) *Result {
+// Run runs a scenario to its end and says what came of it. The error is that of
+// ctx, whose end ends the run.
+func Run(ctx context.Context, f *scenario.File, seed uint64) (*Result, error) {
 	w := newWorld(f, seed)
+	w.ended = ctx.Done()
+	w.live()
+	if w.cut {
+		return nil, context.Cause(ctx)
+	}
+	return w.result(seed), nil
+}
+
+// live is the world from its first moment to its last.
+func (w *World) live() {
+	f := w.file
 	if !w.settle() {
-		return w.result(seed)
+		return
 	}
 	for _, s := range f.Steps {
 		w.run(w.now + s.After)
@@ -27,7 +40,6 @@ func Run(f *scenario.File, seed uint64) *Result {
 	if !w.done {
 		w.atTheEnd()
 	}
-	return w.result(seed)
 }
 
 const (

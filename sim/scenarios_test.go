@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"lifeboat/sim"
 	"lifeboat/sim/scenario"
 )
 
@@ -29,7 +28,7 @@ func TestScenarios(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				r := sim.Run(f, seed+1)
+				r := runFile(t, f, seed+1)
 				if !r.Passed {
 					var b strings.Builder
 					_ = r.Write(&b)

@@ -175,11 +175,24 @@ func (t *term) park(c *call, x *contact, req *lifeboatv1.ReportRequest, wanted [
 		c.answer(t.answer(s, h, x, req, nil))
 	}
 	x.parked = p
-	t.later(s.Policy.Beat, func() {
-		if x.parked == p {
-			x.wake()
+	run := t.m.runs
+	var beat func()
+	beat = func() {
+		if x.parked != p || t.over || t.m.runs != run || !t.m.up {
+			return
 		}
-	})
+		if h, ok := c.from.(*host); ok && t.maySleep(x, h) {
+			h.plan(0, true, beat)
+			t.sleep(x, h)
+			return
+		}
+		t.m.do(func() {
+			if x.parked == p && !t.over {
+				x.wake()
+			}
+		})
+	}
+	c.after(s.Policy.Beat, beat)
 }
 
 // absorb commits what a report says that the state does not.
@@ -201,6 +214,9 @@ func (t *term) absorb(x *contact, req *lifeboatv1.ReportRequest, wall int64, don
 		}
 		change := func() {
 			d := diff(s, h, x, req, t.mono())
+			if d.changed() || len(d.wanted) > 0 {
+				x.host.news = t.m.w.now
+			}
 			commit := func() {
 				if !d.partly {
 					x.seq, x.absorbed = max(x.seq, req.Seq), max(x.absorbed, wall)
@@ -227,6 +243,7 @@ func (t *term) absorb(x *contact, req *lifeboatv1.ReportRequest, wall int64, don
 			change()
 			return
 		}
+		x.host.news = t.m.w.now
 		t.propose("host/"+req.HostId, &logpb.Command{Body: &logpb.Command_HostLease{HostLease: lease}}, func(_ fsm.Result, err error) {
 			var no *rejected
 			if err != nil && !errors.As(err, &no) {

@@ -33,6 +33,7 @@ func (w *World) do(c scenario.Command) {
 			x.g = v
 		}
 	}
+	x.rouse()
 	about := slices.Clone(c.Args)
 	w.note(about, "* %s", c.Text)
 	act(&x)
@@ -255,7 +256,7 @@ func (x *step) confirmDead() {
 			end(&rejected{"there is no such host"})
 			return
 		}
-		if c := t.hosts[f.ID]; c != nil && c.heard > 0 && t.mono()-c.heard < s.Policy.SuspectAfter() {
+		if c := t.hosts[f.ID]; c != nil && c.heard > 0 && t.mono()-c.heard-h.drift() < s.Policy.SuspectAfter() {
 			end(&rejected{fmt.Sprintf("host %s was heard %.1f s ago: it is not dead", h.name, (t.mono() - c.heard).Seconds())})
 			return
 		}

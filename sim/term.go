@@ -107,6 +107,7 @@ func (m *manager) endTerm(string) {
 	if t == nil {
 		return
 	}
+	m.w.rouseAll()
 	m.term, t.over = nil, true
 	ids := make([]uint64, 0, len(t.waiting))
 	for i := range t.waiting {
@@ -255,7 +256,8 @@ func (t *term) soft() *ha.Soft {
 		s.Machine = fsm.HostID(t.m.on.name)
 	}
 	for id, x := range t.hosts {
-		s.Hosts[id] = ha.Contact{Epoch: x.epoch, Heard: x.heard, Absorbed: x.absorbed, Looked: x.looked, Copies: x.copies, Check: x.check, Fence: x.fence}
+		d := x.host.drift()
+		s.Hosts[id] = ha.Contact{Epoch: x.epoch, Heard: x.heard + d, Absorbed: x.absorbed + int64(d), Looked: x.looked + int64(d), Copies: x.copies, Check: x.check, Fence: x.fence}
 	}
 	return s
 }

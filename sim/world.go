@@ -12,12 +12,17 @@ import (
 
 // World is one scenario on its way.
 type World struct {
-	file  *scenario.File
-	rng   *rand.Rand
-	now   time.Duration // since the world began; the scenario's zero is later
-	zero  time.Duration // when the scenario's clock starts
-	queue queue
-	done  bool // a violation ends the run
+	file   *scenario.File
+	rng    *rand.Rand
+	now    time.Duration // since the world began; the scenario's zero is later
+	zero   time.Duration // when the scenario's clock starts
+	queue  queue
+	agenda agenda
+	seq    uint64 // of the event planned last
+	done   bool   // a violation, or the end of the caller's patience, ends the run
+	ended  <-chan struct{}
+	cut    bool // by ended
+	count  uint
 
 	instant int // events at this moment
 
@@ -73,7 +78,10 @@ func newWorld(f *scenario.File, seed uint64) *World {
 	return w
 }
 
-func (w *World) after(d time.Duration, do func()) { w.queue.add(w.now+max(d, 0), do) }
+func (w *World) after(d time.Duration, do func()) {
+	w.seq++
+	w.queue.add(event{at: w.now + max(d, 0), seq: w.seq, do: do})
+}
 
 // jitter is between d/2 and d.
 func (w *World) jitter(d time.Duration) time.Duration {
@@ -92,22 +100,34 @@ const mostAtOnce = 200_000
 // run lets time pass.
 func (w *World) run(until time.Duration) {
 	for !w.done {
-		e, ok := w.queue.next(until)
+		at, do, ok := w.next(until)
 		if !ok {
 			break
 		}
-		if e.at > w.now {
+		if at > w.now {
 			w.instant = 0
 		}
 		if w.instant++; w.instant > mostAtOnce {
 			w.violate("8 (time goes on)", nil, "%d things happened at one moment and there is no end of them", w.instant)
 			break
 		}
-		w.now = e.at
-		e.do()
+		w.now = at
+		do()
+		if w.count++; w.count%4096 == 0 {
+			w.impatient()
+		}
 	}
 	if !w.done {
 		w.now = until
+	}
+}
+
+// impatient ends the run when nobody waits for its result any more.
+func (w *World) impatient() {
+	select {
+	case <-w.ended:
+		w.done, w.cut = true, true
+	default:
 	}
 }
 

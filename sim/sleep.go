@@ -1,0 +1,164 @@
+package sim
+
+import (
+	"time"
+
+	"lifeboat/fsm"
+	"lifeboat/hypervisor"
+)
+
+// A host on which nothing has changed for a while sleeps: its clock stands
+// still, nothing that is planned for it happens, and the leader takes it for
+// one that was heard just now. Whatever touches it wakes it, and its clock goes
+// on as if it had beaten all the time: what it and the leader remember of each
+// other is as old as it was. Ten thousand hosts that only beat cost nothing.
+
+// sleepAfter is how long nothing must have happened: longer than every pause
+// after which somebody tries again.
+const sleepAfter = 11 * time.Second
+
+// clock is the time on the host: that of the world without the time it slept.
+func (h *host) clock() time.Duration {
+	if h.asleep {
+		return h.since - h.slept
+	}
+	return h.w.now - h.slept
+}
+
+// plan has something happen on the host's clock.
+func (h *host) plan(d time.Duration, routine bool, do func()) {
+	h.rouse()
+	if !routine {
+		h.news = h.w.now
+	}
+	h.w.seq++
+	h.queue.add(event{h.clock() + max(d, 0), h.w.seq, routine, do})
+	h.w.agenda.fix(h)
+}
+
+// drift is how long the host has been asleep by now.
+func (h *host) drift() time.Duration {
+	if h == nil || !h.asleep {
+		return 0
+	}
+	return h.w.now - h.since
+}
+
+// rouse wakes the host. What the leader knows of it has not become older.
+func (h *host) rouse() {
+	if !h.asleep {
+		return
+	}
+	d := h.drift()
+	h.asleep = false
+	h.slept += d
+	h.news = h.w.now
+	h.w.agenda.fix(h)
+	if x := h.sleeper; x != nil {
+		x.shift(d)
+		h.sleeper = nil
+	}
+}
+
+// rouseAll: something has happened that every host may notice.
+func (w *World) rouseAll() {
+	for _, h := range w.hosts {
+		h.rouse()
+	}
+}
+
+// touch is rouseAll when the machine is one of a manager.
+func (h *host) touch() {
+	h.rouse()
+	h.news = h.w.now
+	for _, m := range h.w.managers {
+		if m.on == h {
+			h.w.rouseAll()
+			return
+		}
+	}
+}
+
+// freshProof is how old the newest committed canary may be for a host to sleep.
+const freshProof = 1500 * time.Millisecond
+
+// maySleep looks when a report was out for a whole beat and the leader has
+// nothing to say.
+func (t *term) maySleep(x *contact, h *host) bool {
+	switch {
+	case h == nil || h.asleep || h.w.now-h.news < sleepAfter:
+		return false
+	case !h.running() || h.frozen || h.stopping || !h.network || !h.storage || !h.libvirt || !h.agent.runs || !h.w.talk(h, t.m):
+		return false
+	case t.over || !t.m.works() || !t.m.raft.leads || t.m.disk != diskOK || t.mono()-t.proven > freshProof:
+		return false
+	case x.busy || len(x.queue) > 0 || len(x.probes) > 0 || x.check != nil || x.fence != nil:
+		return false
+	}
+	f := t.state().Host(x.id)
+	if f == nil || f.Epoch != x.epoch || f.Status != fsm.Up || f.HA != fsm.HAAvailable || len(f.Orders) > 0 || len(f.Copies) > 0 || wantsLease(t.state(), f) != (f.Lease != nil) {
+		return false
+	}
+	for i := range h.queue {
+		if !h.queue[i].routine {
+			return false
+		}
+	}
+	for _, id := range h.ids {
+		if d := h.domains[id]; d.state == hypervisor.StatePaused || d.g.crashLoop || f.VM(fsm.VMID(id)) == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// sleep stops the host's clock.
+func (t *term) sleep(x *contact, h *host) {
+	h.asleep, h.since, h.sleeper = true, h.w.now, x
+	s := t.state()
+	x.seen, x.policy = s.Host(x.id), s.Policy
+	h.w.agenda.fix(h)
+}
+
+// roused wakes a sleeping host when the state has changed about it: its next
+// report, though the same, may mean something else by now.
+func (x *contact) roused(s *fsm.State, f *fsm.Host) {
+	if x.host.asleep && (f != x.seen || s.Policy != x.policy) {
+		x.host.rouse()
+	}
+}
+
+// shift makes what is remembered of a host younger.
+func (x *contact) shift(d time.Duration) {
+	x.heard += d
+	x.absorbed += int64(d)
+	x.looked += int64(d)
+	for i := range x.arrivals {
+		x.arrivals[i].wall += int64(d)
+	}
+	for i := range x.marks {
+		x.marks[i].at += d
+	}
+	for id, r := range x.asked {
+		r.at += d
+		x.asked[id] = r
+	}
+}
+
+// rouse wakes whom a step is about: in a small world everybody.
+func (x *step) rouse() {
+	switch {
+	case x.m != nil || x.h == nil && x.g == nil || x.small():
+		x.rouseAll()
+		return
+	case x.h != nil:
+		x.h.touch()
+	}
+	if x.g != nil {
+		for _, h := range x.hosts {
+			if h.domains[x.g.id] != nil {
+				h.touch()
+			}
+		}
+	}
+}
