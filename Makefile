@@ -7,7 +7,7 @@ PKGS    := ./...
 # Staticcheck 2026.2.2, made for Go 1.26 and 1.27. Not in go.mod: it is no part of the program.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build demo fuzz test test-race test-lab lab-demo bench lint generate clean
+.PHONY: help build demo fuzz mutation test test-race test-lab lab-demo bench lint generate clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -23,6 +23,9 @@ test-race: ## the same under the race detector
 fuzz: build ## random worlds and stories with fresh seeds, some minutes
 	LIFEBOAT_SEED=fresh $(GO) test -tags $(TAGS) -count 1 ./fsm ./ha ./agent/session -args -rapid.checks=1000
 	bin/lifeboat sim fuzz --hosts 30 --vms 100 --hours 2 --runs 50
+
+mutation: ## switch every safety rule off and see that the tests notice; half an hour
+	$(GO) run ./internal/mutation -tags $(TAGS) -o docs/mutations.md
 
 LAB_PKGS := ./internal/lab/... ./internal/labcluster/... ./hypervisor/... ./fence/...
 test-lab: ## real libvirt hosts with real guests, in namespaces; needs root and deploy/lab/install.sh

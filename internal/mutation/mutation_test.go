@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A mutation whose text is gone would check nothing.
+func TestMutationsApply(t *testing.T) {
+	root := filepath.Join("..", "..")
+	seen := map[string]bool{}
+	for _, m := range mutations() {
+		if _, err := m.apply(root); err != nil {
+			t.Errorf("%s, %s: %v", m.rule, m.what, err)
+		}
+		if m.old == m.new || m.pkgs == "" || m.what == "" {
+			t.Errorf("%s, %s: it changes nothing or is tested by nobody", m.rule, m.what)
+		}
+		if key := m.file + m.new + m.old; seen[key] {
+			t.Errorf("%s, %s: it stands here twice", m.rule, m.what)
+		} else {
+			seen[key] = true
+		}
+		for _, pkg := range strings.Fields(m.pkgs) {
+			if _, err := os.Stat(filepath.Join(root, pkg)); err != nil {
+				t.Errorf("%s, %s: there is no package %s", m.rule, m.what, pkg)
+			}
+		}
+	}
+}
+
+func TestEveryRuleIsSwitchedOffOrExcused(t *testing.T) {
+	has := map[string]bool{}
+	for _, m := range mutations() {
+		has[m.rule] = true
+	}
+	for _, u := range untouched() {
+		if has[u.rule] {
+			t.Errorf("%s has mutations and an excuse", u.rule)
+		}
+		has[u.rule] = true
+	}
+	for n := range 25 {
+		if rule := fmt.Sprintf("S%d", n+1); !has[rule] {
+			t.Errorf("%s has neither a mutation nor a reason for having none", rule)
+		}
+	}
+	if len(has) != 25 {
+		t.Errorf("there are %d rules instead of 25", len(has))
+	}
+}
+
+func TestFailedNamesTheFirstTest(t *testing.T) {
+	for out, want := range map[string]string{
+		"--- FAIL: TestA (0.1s)\n    --- FAIL: TestA/b.yaml (0s)\n        --- FAIL: TestA/b.yaml/c (0s)\n--- FAIL: TestZ\n": "TestA/b.yaml/c",
+		"panic: x\n": "(all of it: it panicked or hung)",
+	} {
+		if got := failed(out); got != want {
+			t.Errorf("%q: %s instead of %s", out, got, want)
+		}
+	}
+}
