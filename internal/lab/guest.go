@@ -119,8 +119,10 @@ const (
 	sector        = 512
 	findingsStart = 2048 * sector
 	findingsEnd   = 3072 * sector
-	splitBrain    = "SPLIT-BRAIN "
 )
+
+// SplitBrain begins the line of a guest that has met another copy of itself.
+const SplitBrain = "SPLIT-BRAIN "
 
 // SplitBrains are the findings of guests whose disk was written by another copy
 // of themselves: every line on every console, and every record on every disk
@@ -139,7 +141,7 @@ func (l *Lab) SplitBrains() ([]string, error) {
 		}
 		host, _, _ := strings.Cut(strings.TrimPrefix(path, l.opts.Dir+"/"), "/")
 		for line := range strings.Lines(string(raw)) {
-			if i := strings.Index(line, splitBrain); i >= 0 {
+			if i := strings.Index(line, SplitBrain); i >= 0 {
 				found = append(found, host+": "+strings.TrimSpace(line[i:]))
 			}
 		}
@@ -155,7 +157,7 @@ func (l *Lab) SplitBrains() ([]string, error) {
 			return nil, fmt.Errorf("read disk %s: it shrank to %d bytes", backing, len(raw))
 		}
 		for at := findingsStart; at < findingsEnd; at += sector {
-			if rec := raw[at : at+sector]; bytes.HasPrefix(rec, []byte(splitBrain)) {
+			if rec := raw[at : at+sector]; bytes.HasPrefix(rec, []byte(SplitBrain)) {
 				found = append(found, shown+": "+string(bytes.TrimSpace(rec)))
 			}
 		}

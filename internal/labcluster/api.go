@@ -196,3 +196,36 @@ func (c *Cluster) Digests(ctx context.Context) (index uint64, digests map[string
 		}
 	}
 }
+
+// SetPolicy changes settings of the cluster, given as key, value, key, value …
+func (c *Cluster) SetPolicy(ctx context.Context, pairs ...string) error {
+	req := &lifeboatv1.SetPolicyRequest{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		req.Settings = append(req.Settings, &lifeboatv1.Setting{Key: pairs[i], Value: pairs[i+1]})
+	}
+	return c.write(ctx, func(ctx context.Context, api API) error {
+		_, err := api.SetPolicy(ctx, connect.NewRequest(req))
+		return err
+	})
+}
+
+// ConfirmDead is an operator's word that a host is dead.
+func (c *Cluster) ConfirmDead(ctx context.Context, n int, force bool) error {
+	return c.write(ctx, func(ctx context.Context, api API) error {
+		_, err := api.ControlHost(ctx, connect.NewRequest(&lifeboatv1.ControlHostRequest{Host: host(n), Action: "confirm-dead", Force: force}))
+		return err
+	})
+}
+
+// Alerts lists those that were ever raised about a subject.
+func (c *Cluster) Alerts(ctx context.Context, subject string) ([]*lifeboatv1.AlertView, error) {
+	var out []*lifeboatv1.AlertView
+	err := c.read(ctx, func(ctx context.Context, api API) error {
+		r, err := api.ListAlerts(ctx, connect.NewRequest(&lifeboatv1.ListAlertsRequest{All: true, Subject: subject}))
+		if err == nil {
+			out = r.Msg.Alerts
+		}
+		return err
+	})
+	return out, err
+}

@@ -20,7 +20,7 @@ import (
 type Options struct {
 	Lab    lab.Options
 	Binary string // the lifeboat program
-	Guests int    // per host
+	Guests int    // in all; they start on the hosts in turn
 	// Levels are the fence levels of every host, in order: ipmi, lease.
 	Levels []string
 }
@@ -34,12 +34,15 @@ type Cluster struct {
 	pki  string // directory with certificates
 	ca   *pki.CA
 
-	mu      sync.Mutex
-	servers map[int]*lab.Program
-	agents  map[int]*lab.Program
-	closed  bool
-	clients map[int]lifeboatv1connect.AdminServiceClient
-	idle    []func()
+	mu        sync.Mutex
+	servers   map[int]*lab.Program
+	agents    map[int]*lab.Program
+	held      map[int]bool    // hosts that boot without their agent
+	accepted  map[string]bool // split brains that were meant to be
+	watchdogs map[int]string  // kinds, where not external
+	closed    bool
+	clients   map[int]lifeboatv1connect.AdminServiceClient
+	idle      []func()
 }
 
 const (
@@ -54,7 +57,9 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{Lab: l, opts: o, pki: filepath.Join(l.Dir(), "pki"), servers: map[int]*lab.Program{}, agents: map[int]*lab.Program{}, clients: map[int]lifeboatv1connect.AdminServiceClient{}}
+	c := &Cluster{Lab: l, opts: o, pki: filepath.Join(l.Dir(), "pki"),
+		servers: map[int]*lab.Program{}, agents: map[int]*lab.Program{}, clients: map[int]lifeboatv1connect.AdminServiceClient{},
+		held: map[int]bool{}, accepted: map[string]bool{}, watchdogs: map[int]string{}}
 	if err := c.up(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -80,6 +85,9 @@ func (c *Cluster) up(ctx context.Context) error {
 		if err := c.configureAgent(n); err != nil {
 			return err
 		}
+		if err := c.installHook(ctx, n); err != nil {
+			return err
+		}
 	}
 	c.Lab.OnBoot(func(n int) { c.boot(n) })
 	return c.prepare(ctx)
@@ -89,13 +97,15 @@ func (c *Cluster) up(ctx context.Context) error {
 // node.
 func (c *Cluster) boot(n int) {
 	c.mu.Lock()
-	closed := c.closed
+	closed, held := c.closed, c.held[n]
 	c.mu.Unlock()
 	if closed {
 		return
 	}
 	// Errors show as hosts and nodes that do not come up.
-	_ = c.StartAgent(n)
+	if !held {
+		_ = c.StartAgent(n)
+	}
 	for m, host := range c.opts.Lab.ManagerOn {
 		if host == n {
 			c.mu.Lock()
@@ -118,6 +128,37 @@ func (c *Cluster) StartAgent(n int) error {
 	defer c.mu.Unlock()
 	c.agents[n] = p
 	return nil
+}
+
+// HoldAgent makes a host boot without its agent from now on, or with it again.
+func (c *Cluster) HoldAgent(n int, held bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held[n] = held
+}
+
+// SetWatchdog gives the agent of a host another kind of watchdog, from its next
+// start on.
+func (c *Cluster) SetWatchdog(n int, kind string) error {
+	c.mu.Lock()
+	c.watchdogs[n] = kind
+	c.mu.Unlock()
+	return c.configureAgent(n)
+}
+
+// installHook lets libvirt ask before it starts a guest. The first guests run
+// already: before there is an agent, the hook would refuse them.
+func (c *Cluster) installHook(ctx context.Context, n int) error {
+	if _, err := c.Lab.Exec(ctx, n, c.opts.Binary, "hook", "install", "-c", c.agentConfig(n)); err != nil {
+		return err
+	}
+	if err := c.Lab.StopLibvirtd(n); err != nil {
+		return err
+	}
+	if err := c.Lab.StartLibvirtd(n); err != nil {
+		return err
+	}
+	return c.Lab.WaitLibvirtd(ctx, n)
 }
 
 // Agent is the agent process of a host.
@@ -222,6 +263,13 @@ initial_cluster:
 }
 
 func (c *Cluster) configureAgent(n int) error {
+	c.mu.Lock()
+	kind := c.watchdogs[n]
+	c.mu.Unlock()
+	watchdog := fmt.Sprintf("{kind: external, device: %s, bound: 5s}", lab.WatchdogSocket)
+	if kind != "" && kind != "external" {
+		watchdog = fmt.Sprintf("{kind: %s, bound: 5s}", kind)
+	}
 	text := fmt.Sprintf(`host_id: %[1]s
 cert: %[2]s/host-%[1]s.crt
 key: %[2]s/host-%[1]s.key
@@ -232,9 +280,9 @@ state_dir: /var/lib/lifeboat/agent
 boot_id_file: %[4]s
 probe_addrs: ["%[5]s:22"]
 labels: {rack: r1}
-watchdog: {kind: external, device: %[6]s, bound: 5s}
+watchdog: %[6]s
 managers:
-`, host(n), c.pki, c.Lab.SharedDir(), lab.BootIDFile, c.Lab.HostAddr(n), lab.WatchdogSocket)
+`, host(n), c.pki, c.Lab.SharedDir(), lab.BootIDFile, c.Lab.HostAddr(n), watchdog)
 	for m := 1; m <= c.opts.Lab.Managers; m++ {
 		text += "  - " + c.ServerAddr(m) + "\n"
 	}

@@ -2,7 +2,7 @@
 // real libvirt hosts, real qemu guests, fenced through real IPMI simulators.
 //
 // Up starts the program that is given to it and configures it as an operator
-// would, through files and the API. What happens then is asked of the API, of
+// would, through files, the API and libvirt's hook. What happens then is asked of the API, of
 // the kernel (lab.Copies) and of the guests themselves (lab.SplitBrains).
 //
 // Callers: the lab tests of this package, cmd/lifeboat-lab. Their main functions

@@ -169,12 +169,8 @@ func (c *Cluster) Verify(ctx context.Context, out io.Writer) error {
 			return fmt.Errorf("guest %s runs on h%d, the state says %v", guest, hosts[0], v)
 		}
 	}
-	found, err := c.Lab.SplitBrains()
-	if err != nil {
+	if err := c.checkSplitBrains(); err != nil {
 		return err
-	}
-	if len(found) > 0 {
-		return fmt.Errorf("guests saw a second writer on their disks: %v", found)
 	}
 	index, digests, err := c.Digests(ctx)
 	if err != nil {
@@ -189,6 +185,34 @@ func (c *Cluster) Verify(ctx context.Context, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "\nEvery guest runs exactly once, by the kernel's word; none has seen another writer on its disk.\n%d replicas have the same digest at index %d.\n", len(digests), index)
 	return nil
+}
+
+// SplitBrains are what guests found that saw another writer on their disks,
+// except what was accepted before.
+func (c *Cluster) SplitBrains() ([]string, error) {
+	all, err := c.Lab.SplitBrains()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(all, func(s string) bool { return c.accepted[s] }), err
+}
+
+func (c *Cluster) checkSplitBrains() error {
+	found, err := c.SplitBrains()
+	if err == nil && len(found) > 0 {
+		err = fmt.Errorf("guests saw a second writer on their disks: %v", found)
+	}
+	return err
+}
+
+// AcceptSplitBrains forgets those there are: they were meant to be.
+func (c *Cluster) AcceptSplitBrains() error {
+	found, err := c.SplitBrains()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range found {
+		c.accepted[s] = true
+	}
+	return err
 }
 
 // Table writes rounds for people.

@@ -43,6 +43,63 @@ func TestLyingBMC(t *testing.T) {
 	s.end()
 }
 
+// A host that falls silent with its carrier up is fenced through its BMC.
+func TestSilentDrop(t *testing.T) {
+	s := begin(t, "ipmi")
+	n := s.busy(false)
+	guests := s.Lab.Guests(n)
+	before, others := s.look(guests), s.look(s.without(guests))
+	defer s.watch()()
+	s.must(s.Lab.Blackhole(s.ctx, n))
+	took := s.restarted(before, 45*time.Second, elsewhere)
+	t.Logf("all guests beat after %s", took)
+	if s.Lab.Powered(n) {
+		t.Error("its guests run elsewhere, and the host has power")
+	}
+	s.untouched(others)
+	s.end()
+}
+
+// A BMC that answers with errors proves nothing. The host was only cut off, and
+// goes on with its guests.
+func TestErringBMC(t *testing.T) {
+	s := begin(t, "ipmi")
+	n := s.busy(false)
+	before := s.look(s.Guests)
+	boot := s.Lab.BootID(n)
+	defer s.watch()()
+	s.must(s.Lab.BMCFail(n))
+	s.must(s.Lab.Blackhole(s.ctx, n))
+	e := s.happened(30*time.Second, "HOST.FENCE.FAIL", host(n), "")
+	t.Logf("the attempt failed: %s", e.Text)
+	s.must(s.Lab.Heal(s.ctx, n))
+	s.isUp(n, 40*time.Second)
+	s.never("HOST.FENCED", "VM.START.ORDER")
+	if s.Lab.BootID(n) != boot {
+		t.Error("the host was reset")
+	}
+	s.end()
+	s.untouched(before)
+}
+
+// A BMC that nobody can reach proves nothing. An operator who has looked says
+// that the host is dead; nothing is heard from it, so that needs no force (S24).
+func TestUnreachableBMC(t *testing.T) {
+	s := begin(t, "ipmi")
+	n := s.busy(false)
+	before := s.look(s.Lab.Guests(n))
+	defer s.watch()()
+	s.must(s.Lab.BMCDown(s.ctx, n))
+	s.must(s.Lab.PowerCut(s.ctx, n))
+	e := s.happened(45*time.Second, "HOST.FENCE.FAIL", host(n), "")
+	t.Logf("the attempt failed: %s", e.Text)
+	s.during(3*time.Second, func() { s.never("HOST.FENCED", "VM.START.ORDER") })
+	s.must(s.ConfirmDead(s.ctx, n, false))
+	took := s.restarted(before, 30*time.Second, elsewhere)
+	t.Logf("all guests beat %s after the operator's word", took)
+	s.end()
+}
+
 // A host that is cut off stops its guests itself before they start elsewhere,
 // and is Up again when the cable is back.
 func TestIsolatedHost(t *testing.T) { isolated(t, false) }
@@ -93,6 +150,22 @@ func TestFrozenHost(t *testing.T) {
 	t.Logf("all guests beat again %s after the reset", took)
 	_ = s.Lab.Thaw(n)
 	s.end()
+}
+
+// Without a lease, a host that freezes is not dead as long as its kernel
+// answers: nobody fences it, and it goes on with its guests.
+func TestFrozenHostWithoutLease(t *testing.T) {
+	s := begin(t, "ipmi")
+	n := s.busy(false)
+	before := s.look(s.Guests)
+	defer s.watch()()
+	s.must(s.Lab.Freeze(n))
+	s.within(15*time.Second, host(n)+" is Degraded", func() bool { return s.hostView(n).Ha == "Degraded" })
+	s.during(5*time.Second, func() { s.never("HOST.DOWN", "HOST.FENCE.ATTEMPT", "VM.START.ORDER") })
+	s.must(s.Lab.Thaw(n))
+	s.isUp(n, 20*time.Second)
+	s.end()
+	s.untouched(before)
 }
 
 // A host that is frozen for a moment only, again and again, is nobody's death.

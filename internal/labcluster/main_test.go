@@ -26,68 +26,117 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-const hosts = 3
+// h4 shares its machine with no management node: it may die with all three of
+// them alive.
+const (
+	hosts    = 4
+	managers = 3
+)
 
-// sharedCluster is one cluster for all tests: three hosts, each sharing its
-// machine with a management node. A test that fails takes it down with it.
+// clusters are used by one test each at a time; two fill the time in which one
+// waits. A test that fails takes its cluster down with it.
+type clusters struct {
+	build sync.Once
+	bin   string // directory of the program
+	err   error  // building it
+
+	mu   sync.Mutex
+	free []*sharedCluster
+	some *sync.Cond // one is free
+}
+
+var shared = newClusters("clutest-a", "clutest-b")
+
+func newClusters(prefixes ...string) *clusters {
+	cs := &clusters{}
+	cs.some = sync.NewCond(&cs.mu)
+	for _, p := range prefixes {
+		cs.free = append(cs.free, &sharedCluster{prefix: p})
+	}
+	return cs
+}
+
+// take waits for a free one: best one that has these levels already, then one
+// that runs.
+func (cs *clusters) take(levels []string) *sharedCluster {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for len(cs.free) == 0 {
+		cs.some.Wait()
+	}
+	best := slices.MaxFunc(cs.free, func(a, b *sharedCluster) int { return a.fits(levels) - b.fits(levels) })
+	cs.free = slices.DeleteFunc(cs.free, func(s *sharedCluster) bool { return s == best })
+	return best
+}
+
+func (cs *clusters) give(s *sharedCluster) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.free = append(cs.free, s)
+	cs.some.Signal()
+}
+
+func (cs *clusters) close() error {
+	var errs []error
+	for _, s := range cs.free {
+		if s.Cluster != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	if cs.bin != "" {
+		errs = append(errs, os.RemoveAll(cs.bin))
+	}
+	return errors.Join(errs...)
+}
+
+// program makes the program under test, as `make build` does.
+func (cs *clusters) program(ctx context.Context) (string, error) {
+	cs.build.Do(func() {
+		if cs.bin, cs.err = os.MkdirTemp("", "lifeboat-test-"); cs.err != nil {
+			return // close removes it
+		}
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "hashicorpmetrics", "-o", filepath.Join(cs.bin, "lifeboat"), "lifeboat/cmd/lifeboat")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			cs.err = fmt.Errorf("build lifeboat: %w\n%s", err, out)
+		}
+	})
+	return filepath.Join(cs.bin, "lifeboat"), cs.err
+}
+
+// sharedCluster is a cluster with the log of its lab.
 type sharedCluster struct {
-	*Cluster
-	bin    string // directory of the program
-	failed error  // building it
-	log    syncBuffer
-	ups    int
+	*Cluster // nil: to be made
+	prefix   string
+	log      syncBuffer
+	ups      int
 }
 
-var shared sharedCluster
-
-func (s *sharedCluster) close() error {
-	var err error
-	if s.Cluster != nil {
-		err = s.Cluster.Close()
-		s.Cluster = nil
+func (s *sharedCluster) fits(levels []string) int {
+	switch {
+	case s.Cluster == nil:
+		return 0
+	case !slices.Equal(levels, s.opts.Levels):
+		return 1
 	}
-	if s.bin != "" {
-		err = errors.Join(err, os.RemoveAll(s.bin))
-		s.bin = ""
-	}
-	return err
+	return 2
 }
-
-// build makes the program under test, as `make build` does.
-func (s *sharedCluster) build(ctx context.Context) error {
-	if s.bin != "" {
-		return s.failed
-	}
-	dir, err := os.MkdirTemp("", "lifeboat-test-")
-	if err != nil {
-		return err
-	}
-	s.bin = dir // close removes it
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "hashicorpmetrics", "-o", s.program(), "lifeboat/cmd/lifeboat")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		s.failed = fmt.Errorf("build lifeboat: %w\n%s", err, out)
-	}
-	return s.failed
-}
-
-func (s *sharedCluster) program() string { return filepath.Join(s.bin, "lifeboat") }
 
 func (s *sharedCluster) up(ctx context.Context, levels []string) error {
-	if err := s.build(ctx); err != nil {
+	program, err := shared.program(ctx)
+	if err != nil {
 		return err
 	}
 	dir := os.Getenv("LAB_TEST_DIR") // keeps the logs
 	if dir != "" {
 		s.ups++
-		dir = filepath.Join(dir, fmt.Sprint(s.ups))
+		dir = filepath.Join(dir, fmt.Sprint(s.prefix, "-", s.ups))
 	}
-	c, err := Up(ctx, Options{
-		Lab: lab.Options{Prefix: "clutest", Dir: dir, Hosts: hosts, Managers: hosts,
+	s.Cluster, err = Up(ctx, Options{
+		Lab: lab.Options{Prefix: s.prefix, Dir: dir, Hosts: hosts, Managers: managers,
 			ManagerOn: map[int]int{1: 1, 2: 2, 3: 3}, Log: &s.log},
-		Binary: s.program(), Guests: 2, Levels: levels,
+		Binary: program, Guests: 6, Levels: levels,
 	})
-	s.Cluster = c
 	return err
 }
 
@@ -117,32 +166,39 @@ type story struct {
 	begin uint64 // the last event before
 }
 
-// begin hands out the shared cluster, healthy, with these fence levels. At the
-// end of the test every guest must run exactly once and no two may ever have
-// run at once.
+// begin hands out a cluster, healthy, with these fence levels. No guest may have
+// met another copy of itself at the end of the test, however it ends.
 func begin(t *testing.T, levels ...string) *story {
 	t.Helper()
 	if os.Getenv(lab.RequireEnv) != "1" {
 		t.Skipf("takes minutes; `make test-lab` runs it (%s=1)", lab.RequireEnv)
 	}
 	lab.Require(t)
+	t.Parallel()
+	own := shared.take(levels)
+	t.Cleanup(func() { shared.give(own) })
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
-	from := len(shared.log.String())
-	if shared.Cluster == nil {
-		if err := shared.up(ctx, levels); err != nil {
+	from := len(own.log.String())
+	if own.Cluster == nil {
+		if err := own.up(ctx, levels); err != nil {
 			t.Fatalf("bring the cluster up: %v", err)
 		}
 	}
-	s := &story{T: t, Cluster: shared.Cluster, ctx: ctx}
+	s := &story{T: t, Cluster: own.Cluster, ctx: ctx}
 	t.Cleanup(func() {
+		if err := s.checkSplitBrains(); err != nil {
+			t.Error(err)
+		}
 		if t.Failed() {
-			s.lament(shared.log.String()[from:])
-			shared.Cluster = nil
+			s.lament(own.log.String()[from:])
+			own.Cluster = nil
 			if err := s.Close(); err != nil {
 				t.Errorf("close the cluster: %v", err)
 			}
 		}
+		t.Logf("took %.1f s", time.Since(began).Seconds())
 	})
 	s.begin = s.lastEvent()
 	s.heal(levels)
@@ -191,7 +247,7 @@ func (s *story) lament(log string) {
 		s.Logf("%s (%v): %v, copies on %v", v.Name, err, v, s.Lab.Copies(v.Name))
 	}
 	for n := 1; n <= hosts; n++ {
-		for _, p := range []*lab.Program{s.Agent(n), s.Server(n)} {
+		for _, p := range []*lab.Program{s.Agent(n), s.Server(n)} { // no node has the number of h4
 			if p == nil {
 				continue
 			}

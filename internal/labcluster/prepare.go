@@ -18,9 +18,16 @@ import (
 // other one is protected by its own metadata.
 func (c *Cluster) guests(ctx context.Context) error {
 	hosts := c.opts.Lab.Hosts
-	for i := range hosts * c.opts.Guests {
+	for i := range c.opts.Guests {
 		name := fmt.Sprintf("web%d", i+1)
-		disk, err := c.Lab.AddDisk(name)
+		// A LUN has a device node on each host, so that no lock of qemu's stands in
+		// for us. Some disks are files, because hosts are judged by shared
+		// directories too; Shareable keeps qemu from locking those.
+		add := c.Lab.AddLUN
+		if i%4 == 3 {
+			add = c.Lab.AddDisk
+		}
+		disk, err := add(name)
 		if err != nil {
 			return err
 		}

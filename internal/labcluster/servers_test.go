@@ -19,12 +19,12 @@ func TestAllServersCrash(t *testing.T) {
 			s := begin(t, levels...)
 			before := s.look(s.Guests)
 			defer s.watch()()
-			for m := 1; m <= hosts; m++ {
+			for m := 1; m <= managers; m++ {
 				s.Server(m).Kill()
 			}
 			crashed := time.Now()
 			time.Sleep(time.Second)
-			for m := 1; m <= hosts; m++ {
+			for m := 1; m <= managers; m++ {
 				s.must(s.StartServer(m))
 			}
 			var all time.Time
@@ -68,7 +68,7 @@ var leadingLine = regexp.MustCompile(`(?m)^(\S+) .*leading: `)
 func (s *story) leading(after time.Time) time.Time {
 	s.Helper()
 	var first time.Time
-	for m := 1; m <= hosts; m++ {
+	for m := 1; m <= managers; m++ {
 		raw, err := os.ReadFile(s.Server(m).LogPath())
 		s.must(err)
 		for _, l := range leadingLine.FindAllSubmatch(raw, -1) {

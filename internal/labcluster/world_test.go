@@ -50,33 +50,50 @@ func (s *story) watch() (stop func()) {
 // does not.
 func (s *story) busy(withLeader bool) int {
 	s.Helper()
-	leader, err := s.Leader(s.ctx)
-	s.must(err)
-	best := 0
-	for n := 1; n <= hosts; n++ {
-		if (n == s.opts.Lab.ManagerOn[leader]) == withLeader && len(s.Lab.Guests(n)) > 0 && (best == 0 || len(s.Lab.Guests(n)) > len(s.Lab.Guests(best))) {
-			best = n
-		}
-	}
-	if best != 0 {
-		return best
-	}
-	// All guests have left these hosts. Killing the others brings them back.
-	for n := 1; n <= hosts; n++ {
-		if len(s.Lab.Guests(n)) > 0 {
-			s.must(s.Lab.PowerCut(s.ctx, n))
-			for _, g := range s.Guests {
-				_, err := s.waitMoved(s.ctx, g, n, time.Time{})
-				s.must(err)
+	return s.busiest(func(n, leader int) bool { return (s.opts.Lab.ManagerOn[leader] == n) == withLeader })
+}
+
+// alone is a host that runs guests and shares its machine with no node.
+func (s *story) alone() int {
+	s.Helper()
+	return s.busiest(func(n, _ int) bool { return n > managers })
+}
+
+// busiest is the host with the most guests among those that will do.
+func (s *story) busiest(will func(n, leader int) bool) int {
+	s.Helper()
+	for range 2 * hosts {
+		leader, err := s.Leader(s.ctx)
+		s.must(err)
+		best, other := 0, 0
+		for n := 1; n <= hosts; n++ {
+			run := len(s.Lab.Guests(n))
+			if will(n, leader) && run > 0 && (best == 0 || run > len(s.Lab.Guests(best))) {
+				best = n
 			}
-			s.must(s.settled(s.ctx))
-			s.heal(s.opts.Levels)
-			return s.busy(withLeader)
+			if !will(n, leader) && (other == 0 || run > len(s.Lab.Guests(other))) {
+				other = n
+			}
 		}
+		if best != 0 {
+			return best
+		}
+		// All guests have left these hosts. Killing another brings some back.
+		guests := s.Lab.Guests(other)
+		s.must(s.Lab.PowerCut(s.ctx, other))
+		for _, g := range guests {
+			_, err := s.waitMoved(s.ctx, g, other, time.Time{})
+			s.must(err)
+		}
+		s.must(s.settled(s.ctx))
+		s.heal(s.opts.Levels)
 	}
-	s.Fatal("no guest runs anywhere")
+	s.Fatal("no guest comes to the hosts that are wanted")
 	return 0
 }
+
+// machine is the name of a node's machine in the lab's network.
+func (s *story) machine(m int) string { return fmt.Sprintf("m%d", m) }
 
 // snapshot is what the state and the guests say.
 type snapshot map[string]seen

@@ -57,7 +57,7 @@ func run() error {
 	fmt.Println("lab: three libvirt hosts with two guests each, three management nodes on the same machines; this takes half a minute")
 	c, err := labcluster.Up(ctx, labcluster.Options{
 		Lab:    lab.Options{Prefix: "demo", Dir: logs, Hosts: 3, Managers: 3, ManagerOn: map[int]int{1: 1, 2: 2, 3: 3}},
-		Binary: program, Guests: 2, Levels: []string{*levels},
+		Binary: program, Guests: 6, Levels: []string{*levels},
 	})
 	if err != nil {
 		return err
