@@ -34,6 +34,7 @@ func TestLab(t *testing.T) {
 		}
 	})
 	t.Run("Conformance", func(t *testing.T) { conformInLab(t, l) })
+	t.Run("S8RemoveKeepsNVRAM", func(t *testing.T) { removeKeepsNVRAM(t, l) })
 	t.Run("FrozenGuest", func(t *testing.T) { frozenGuest(t, l) })
 	t.Run("MachineVanishes", func(t *testing.T) { machineVanishes(t, l) })
 }
@@ -75,6 +76,52 @@ func conformInLab(t *testing.T, l *lab.Lab) {
 			},
 		}
 	})
+}
+
+// What is removed leaves its UEFI variables behind, which are data of the guest,
+// and takes its managed save with it: started from that, it would go on with
+// what its disk was before (S8).
+func removeKeepsNVRAM(t *testing.T, l *lab.Lab) {
+	must(t, l.StartLibvirtd(1))
+	must(t, l.WaitLibvirtd(t.Context(), 1))
+	d, err := libvirt.Open(l.ConnectURI(1), libvirt.Options{})
+	must(t, err)
+	defer d.Close()
+	id, name := hypervisor.UUID{0xf1}, "uefi"
+	firmware, vars := l.HostDir(1)+"/firmware.fd", l.HostDir(1)+"/vars.fd" // no firmware at all: nobody looks at what it does
+	for file, size := range map[string]int{firmware: 256 << 10, vars: 64 << 10} {
+		must(t, os.WriteFile(file, make([]byte, size), 0o600))
+	}
+	definition := strings.Replace(string(render(t, "qemu")(name, id)), "</os>",
+		"<loader readonly='yes' type='pflash'>"+firmware+"</loader><nvram>"+vars+"</nvram></os>", 1)
+	must(t, d.Start(t.Context(), hypervisor.StartRequest{UUID: id, XML: []byte(definition)}))
+	hand := func(call func(*golibvirt.Libvirt, golibvirt.Domain) error) error {
+		return byHand("unix", l.LibvirtSocket(1), "qemu:///system", func(lv *golibvirt.Libvirt) error {
+			dom, err := lv.DomainLookupByName(name)
+			if err != nil {
+				return err
+			}
+			return call(lv, dom)
+		})
+	}
+	must(t, hand(func(lv *golibvirt.Libvirt, dom golibvirt.Domain) error { return lv.DomainSetAutostart(dom, 1) }))
+	must(t, hand(func(lv *golibvirt.Libvirt, dom golibvirt.Domain) error { return lv.DomainManagedSave(dom, 0) }))
+	root := l.HostRoot(1)
+	relics := []string{root + "/etc/libvirt/qemu/uefi.xml", root + "/etc/libvirt/qemu/autostart/uefi.xml", root + "/var/lib/libvirt/qemu/save/uefi.save"}
+	for _, file := range relics {
+		if _, err := os.Lstat(file); err != nil {
+			t.Errorf("before: %v", err)
+		}
+	}
+	must(t, d.Remove(t.Context(), id))
+	for _, file := range relics {
+		if _, err := os.Lstat(file); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("after: %s is there (%v)", file, err)
+		}
+	}
+	if _, err := os.Stat(vars); err != nil {
+		t.Errorf("its UEFI variables are gone: %v", err)
+	}
 }
 
 // A guest whose qemu hangs, and other clients that ask it until all of
