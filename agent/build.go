@@ -14,6 +14,7 @@ import (
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/fence"
 	"lifeboat/hypervisor"
 	"lifeboat/transport"
 )
@@ -24,6 +25,7 @@ type Deps struct {
 	Hypervisor  hypervisor.Hypervisor  // from File.Hypervisor
 	Version     string
 	Logger      hclog.Logger
+	Fences      fence.Registry // power controllers this program can use for other hosts
 	// HTTP replaces the client made from Credentials; for tests.
 	HTTP connect.HTTPClient
 }
@@ -53,6 +55,7 @@ func Build(f File, d Deps) (Config, error) {
 		HostID: f.HostID, Version: d.Version, NodeID: f.Node, Managers: f.Managers, ProbeAddrs: f.ProbeAddrs,
 		Labels: f.labels(), Hypervisor: d.Hypervisor, Connect: Connect(client),
 		StateDir: f.StateDir, RunDir: f.RunDir, BootIDFile: f.BootIDFile, MachineIDFile: f.MachineIDFile,
+		HardwareIDFile: f.HardwareIDFile, Fences: d.Fences,
 		Watchdog: dog, Bound: time.Duration(f.Watchdog.Bound), Logger: d.Logger,
 	}
 	return c, nil

@@ -10,6 +10,7 @@ import (
 	"lifeboat/agent/session"
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/fence"
 	"lifeboat/hypervisor"
 )
 
@@ -22,6 +23,9 @@ const (
 	DefaultRunDir        = "/run/lifeboat/agent"
 	DefaultBootIDFile    = "/proc/sys/kernel/random/boot_id"
 	DefaultMachineIDFile = "/etc/machine-id"
+	// DefaultHardwareIDFile is read only where the machine id is the real one too:
+	// hosts that share a kernel share what its firmware says.
+	DefaultHardwareIDFile = "/sys/class/dmi/id/product_uuid"
 )
 
 // Config is what [Run] needs. Fields that say so may be left out.
@@ -43,6 +47,12 @@ type Config struct {
 	RunDir        string // empty: DefaultRunDir
 	BootIDFile    string // empty: DefaultBootIDFile
 	MachineIDFile string // empty: DefaultMachineIDFile
+	// HardwareIDFile holds the machine's system UUID. Empty: DefaultHardwareIDFile
+	// where MachineIDFile is the default, else none.
+	HardwareIDFile string
+	// Fences are the power controllers this agent can use for other hosts; empty:
+	// none.
+	Fences fence.Registry
 
 	Watchdog Watchdog      // nil: none
 	Bound    time.Duration // the watchdog bites this long after the last pet; 0: 5 s, the default of the policy watchdog_bound
@@ -87,6 +97,9 @@ func (c Config) withDefaults() (Config, error) {
 	or(&c.RunDir, DefaultRunDir)
 	or(&c.BootIDFile, DefaultBootIDFile)
 	or(&c.MachineIDFile, DefaultMachineIDFile)
+	if c.MachineIDFile == DefaultMachineIDFile {
+		or(&c.HardwareIDFile, DefaultHardwareIDFile)
+	}
 	if c.Bound <= 0 {
 		c.Bound = defaultBound
 	}

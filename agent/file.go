@@ -41,7 +41,8 @@ type File struct {
 	ProbeAddrs []string          `yaml:"probe_addrs"`
 	Node       string            `yaml:"node"` // the management node on this machine
 
-	MachineIDFile string `yaml:"machine_id_file"`
+	MachineIDFile  string `yaml:"machine_id_file"`
+	HardwareIDFile string `yaml:"hardware_id_file"` // the system UUID; empty: DMI's, where machine_id_file is the default
 
 	Watchdog WatchdogFile `yaml:"watchdog"`
 	Log      LogFile      `yaml:"log"`

@@ -35,6 +35,8 @@ type agent struct {
 	in      chan input
 	clients map[string]lifeboatv1connect.AgentServiceClient
 
+	fences map[fenceKey]context.CancelCauseFunc // jobs at other hosts' power controllers
+
 	reports     uint64                              // number of the report that is out
 	protected   atomic.Pointer[[]session.Protected] // of the last assignment, for the soft watchdog
 	leaseFailed bool
@@ -64,6 +66,7 @@ func Run(ctx context.Context, c Config) error {
 	a := &agent{
 		cfg: c, log: c.Logger, hv: c.Hypervisor, files: files, sess: session.New(sc, saved),
 		ctx: inner, in: make(chan input), clients: map[string]lifeboatv1connect.AgentServiceClient{},
+		fences: map[fenceKey]context.CancelCauseFunc{},
 	}
 	a.protected.Store(&saved.Ledger.Protected)
 	if w, ok := c.Watchdog.(interface{ setKill(func()) }); ok {
@@ -85,6 +88,12 @@ func sessionConfig(c Config) (session.Config, error) {
 	if err != nil {
 		return session.Config{}, err
 	}
+	hardware := ""
+	if c.HardwareIDFile != "" {
+		if hardware, err = readID("the hardware id", c.HardwareIDFile); err != nil {
+			c.Logger.Info("this machine's system UUID is not known, so that it cannot be compared with what its power controller says", "reason", err)
+		}
+	}
 	var random [16]byte
 	if _, err := rand.Read(random[:]); err != nil {
 		return session.Config{}, fmt.Errorf("read random bytes: %w", err)
@@ -95,7 +104,7 @@ func sessionConfig(c Config) (session.Config, error) {
 	}
 	sc := session.Config{
 		HostID: c.HostID, MachineID: machine, BootID: boot, Session: hex.EncodeToString(random[:8]),
-		Version: c.Version, FeatureLevel: FeatureLevel, NodeID: c.NodeID, ProbeAddrs: c.ProbeAddrs, Labels: c.Labels,
+		Version: c.Version, FeatureLevel: FeatureLevel, NodeID: c.NodeID, HardwareID: hardware, ProbeAddrs: c.ProbeAddrs, Labels: c.Labels,
 		Watchdog: c.Watchdog.Kind(), Bound: c.Bound,
 		PollEvery: c.PollEvery, InventoryEvery: c.InventoryEvery, StopTimeout: c.StopTimeout, Seed: seed,
 	}

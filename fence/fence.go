@@ -66,6 +66,22 @@ func Probe(ctx context.Context, d Driver, want Expect) (identity string, power R
 	return a.identity, r, nil
 }
 
+// Identify asks a controller which machine it controls, so that it can be pinned
+// as what is expected from then on. reach is that of Expect.
+func Identify(ctx context.Context, d Driver, reach time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	a := &attempt{driver: d, want: Expect{Reach: reach}, started: time.Now()}
+	got, err := a.introduce(ctx)
+	if err == nil && !UsableIdentity(got) {
+		err = Because(IdentityUnknown, "it gives %q", got)
+	}
+	if err != nil {
+		return "", a.fail(ctx, StageIdentity, err)
+	}
+	return oneLine(got), nil
+}
+
 // Test proves the path to a controller as a fence would use it, without harm: it
 // controls the expected machine and reads its power plainly, twice, at least
 // MinGap apart. The readings are returned as far as they came.

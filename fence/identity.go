@@ -36,6 +36,15 @@ func SameIdentity(a, b string) bool {
 	return false
 }
 
+// ContraryIdentity reports whether a and b certainly name two machines: both are
+// system UUIDs, and in no spelling the same. A serial number and a UUID cannot be
+// compared.
+func ContraryIdentity(a, b string) bool {
+	_, okA := parseUUID(normal(a))
+	_, okB := parseUUID(normal(b))
+	return okA && okB && UsableIdentity(a) && UsableIdentity(b) && !SameIdentity(a, b)
+}
+
 // UsableIdentity reports whether text names one machine: not empty and not one
 // of the placeholders that firmware ships with.
 func UsableIdentity(text string) bool { return usable(normal(text)) }

@@ -11,9 +11,10 @@ import (
 type Task string
 
 const (
-	TaskProbe Task = "probe" // one reading, see Probe
-	TaskTest  Task = "test"  // two readings, see Test
-	TaskOff   Task = "off"   // see Fence
+	TaskIdentify Task = "identify" // which machine is it? Nothing is expected
+	TaskProbe    Task = "probe"    // one reading, see Probe
+	TaskTest     Task = "test"     // two readings, see Test
+	TaskOff      Task = "off"      // see Fence
 )
 
 // Job is one task as it is given to whoever executes a fence level: this
@@ -57,6 +58,8 @@ func (r Registry) Do(ctx context.Context, j Job) Outcome {
 	var o Outcome
 	var readings []Reading
 	switch j.Task {
+	case TaskIdentify:
+		o.Identity, err = Identify(ctx, d, j.Expect.Reach)
 	case TaskProbe:
 		var one Reading
 		if o.Identity, one, err = Probe(ctx, d, j.Expect); err == nil {

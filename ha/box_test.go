@@ -371,7 +371,30 @@ func (w *world) start(e ha.Effect) {
 			w.running[key] = true
 			w.fence(e)
 		}
+	case ha.Check:
+		w.check(e)
 	}
+}
+
+// check reads the power twice, as power controllers answer, and commits it.
+func (w *world) check(e ha.Check) {
+	if w.soft.Checks == nil {
+		w.soft.Checks = map[fsm.HostID]ha.CheckRun{}
+	}
+	w.soft.Checks[e.Host] = ha.CheckRun{Round: e.Round}
+	c := &logpb.FenceChecked{Host: string(e.Host)}
+	for _, l := range e.Levels {
+		f := w.host(e.Host).Fence[l.Index]
+		x := &logpb.LevelCheck{Level: uint32(l.Index), Driver: f.Driver, Address: f.Address, Identity: f.Identity, LastUnixNs: f.Check.Checked, By: "leader"}
+		if b := w.boxes[e.Host]; b.bmc == "dead" {
+			x.Failure = "no answer"
+		}
+		c.Levels = append(c.Levels, x)
+	}
+	w.within(1200*time.Millisecond, func() {
+		w.apply(c)
+		w.soft.Checks[e.Host] = ha.CheckRun{Round: e.Round, Ended: w.mono()}
+	})
 }
 
 func (w *world) soften(id fsm.HostID, epoch uint64, f func(*ha.Contact)) {
@@ -418,7 +441,7 @@ func (w *world) investigate(e ha.Investigate) {
 		})
 	}
 	for _, l := range e.BMC {
-		f := ha.Finding{Source: "power (" + target.levels[l] + ")"}
+		f := ha.Finding{Source: "power (" + target.levels[l.Index] + ")"}
 		if target.bmc == "dead" {
 			f.Detail = "no answer"
 			ask(e.For, func() ha.Finding { return f })

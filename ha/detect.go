@@ -206,12 +206,7 @@ func (d *decision) investigate(h *fsm.Host, c Contact) {
 			return
 		}
 	}
-	e := Investigate{Host: h.ID, Epoch: h.Epoch, Round: round, For: d.p.Investigate}
-	for i, l := range h.Fence {
-		if l.Active() {
-			e.BMC = append(e.BMC, i)
-		}
-	}
+	e := Investigate{Host: h.ID, Epoch: h.Epoch, Round: round, For: d.p.Investigate, BMC: d.active(h)}
 	if len(h.ProbeAddrs) > 0 {
 		e.Peers = d.peers(h.ID)
 	}

@@ -47,7 +47,7 @@ func (d *decision) underway(h *fsm.Host, a *fsm.Attempt, run *FenceRun) {
 		case left <= 0:
 			d.failed(h, a, "it was not begun before its deadline")
 		case d.proven(): // S14: we may have been frozen since the commit
-			d.run(Fence{Host: h.ID, Epoch: h.Epoch, Level: a.Level, Attempt: a.Number, Timeout: min(d.timeout(h, a.Level), left)})
+			d.run(Fence{Host: h.ID, Epoch: h.Epoch, Level: a.Level, Attempt: a.Number, Timeout: min(d.timeout(h, a.Level), left), Via: a.Via})
 		}
 		return
 	}
@@ -108,7 +108,8 @@ func (d *decision) attempt(h *fsm.Host, c Contact) {
 		number = h.Attempt.Number + 1
 	}
 	d.do(&logpb.Command{Body: &logpb.Command_FenceAttempt{FenceAttempt: &logpb.FenceAttempt{Host: string(h.ID), Epoch: h.Epoch,
-		Level: level, Attempt: number, DeadlineNs: int64(d.timeout(h, level) + fenceMargin), Executor: d.executor(h)}}})
+		Level: level, Attempt: number, DeadlineNs: int64(d.timeout(h, level) + fenceMargin), Executor: d.executor(h),
+		Via: d.via(h, h.Fence[level])}}})
 }
 
 // nextLevel is the active level to try: the one after the last that failed,
@@ -157,17 +158,11 @@ func (d *decision) fenced(h *fsm.Host, kind fsm.ProofKind, by, detail string) {
 	c := &logpb.HostFenced{Host: string(h.ID), Epoch: h.Epoch, Proof: &logpb.Proof{Kind: uint32(kind), By: by, Detail: detail}}
 	for i := range h.VMs {
 		v := &h.VMs[i]
-		if w := d.s.Work(v.Work); w != nil && w.Step == fsm.Fencing && !lostSight(v) {
+		if w := d.s.Work(v.Work); w != nil && w.Step == fsm.Fencing && !v.LostSight() {
 			d.jobs = append(d.jobs, job{vm: v, owner: h, work: w, gone: true, fenced: c})
 		}
 	}
 	d.do(&logpb.Command{Body: &logpb.Command_HostFenced{HostFenced: c}})
-}
-
-// lostSight reports whether the VM was last said not to be on its host: the
-// death of that one proves nothing about it (S18).
-func lostSight(v *fsm.VM) bool {
-	return v.Power == fsm.PowerReportMissing || v.Power == fsm.PowerOff && v.Reason == fsm.ReasonMigrated
 }
 
 // leaseEnd is when the lease of a host has certainly run out (S12, S13, S15);

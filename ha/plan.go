@@ -29,7 +29,7 @@ type Investigate struct {
 	Epoch uint64
 	Round int
 	Peers []fsm.HostID  // who is asked to reach it
-	BMC   []int         // fence levels whose power state is read
+	BMC   []Level       // fence levels whose power state is read
 	For   time.Duration // answers that come later do not count
 }
 
@@ -40,6 +40,7 @@ type Fence struct {
 	Level   uint32
 	Attempt uint32
 	Timeout time.Duration
+	Via     []string // who carries it out, as committed; see Level
 }
 
 func (Investigate) effect() {}
@@ -61,6 +62,7 @@ type decision struct {
 	room   *placer             // nil until somebody waits
 	living []fsm.HostID        // see peers
 	report *reported           // see missing
+	checks int                 // see fenceCheck
 
 	stalled []*fsm.Host // see storage
 	copied  []*fsm.Host // see copies
@@ -96,6 +98,7 @@ func (d *decision) survey() []look {
 		c := d.contact(h)
 		if h.Status == fsm.Up && !d.silent(c) {
 			d.wake(max(c.Heard, d.soft.Since) + after)
+			d.fenceCheck(h)
 			if len(h.Copies) > 0 {
 				d.copied = append(d.copied, h)
 			}

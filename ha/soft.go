@@ -30,6 +30,10 @@ type Soft struct {
 	// proposed; negative when none has (S14).
 	Proven time.Duration
 	Hosts  map[fsm.HostID]Contact
+	// Node is the one that leads.
+	Node fsm.NodeID
+	// Checks are those of fence levels in this term.
+	Checks map[fsm.HostID]CheckRun
 }
 
 // Contact is what was heard of one host in this term.

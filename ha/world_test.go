@@ -3,6 +3,7 @@ package ha_test
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -260,6 +261,7 @@ func samePlan(a, b ha.Plan) bool {
 
 func copySoft(s *ha.Soft) *ha.Soft {
 	n := *s
+	n.Checks = maps.Clone(s.Checks)
 	n.Hosts = map[fsm.HostID]ha.Contact{}
 	for id, c := range s.Hosts {
 		if c.Check != nil {

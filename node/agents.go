@@ -44,7 +44,7 @@ func (t *term) register(ctx context.Context, req *lifeboatv1.RegisterRequest) (*
 	c := &logpb.HostRegister{
 		Id: req.HostId, MachineId: valid(req.MachineId), BootId: valid(req.BootId), Session: valid(req.Session), Version: valid(req.Version),
 		FeatureLevel: req.FeatureLevel, ProbeAddrs: validAll(req.ProbeAddrs), Inventory: inventoryToLog(req.Inventory),
-		Watchdog: uint32(req.Watchdog), WatchdogBoundNs: req.WatchdogBoundMs * int64(time.Millisecond),
+		HardwareId: valid(req.HardwareId), Watchdog: uint32(req.Watchdog), WatchdogBoundNs: req.WatchdogBoundMs * int64(time.Millisecond),
 		Vms: entries.done(), NodeId: valid(req.NodeId),
 	}
 	for _, l := range req.Labels {
@@ -95,6 +95,9 @@ func (t *term) report(ctx context.Context, req *lifeboatv1.ReportRequest) (*life
 	for _, p := range req.Probes {
 		t.probes.deliver(h.ID, p)
 	}
+	for _, o := range req.Fences {
+		t.proxies.deliver(h.ID, t.wire(s), o)
+	}
 	if h.Status != fsm.Up {
 		t.again()
 	}
@@ -109,7 +112,7 @@ func (t *term) report(ctx context.Context, req *lifeboatv1.ReportRequest) (*life
 		return t.refusal(s, err)
 	}
 	probes := t.contacts.takeProbes(x)
-	if len(wanted) == 0 && len(probes) == 0 && assignmentIndex(s, h) <= req.HaveAssignment {
+	if len(wanted) == 0 && len(probes) == 0 && !t.proxies.news(h.ID) && assignmentIndex(s, h) <= req.HaveAssignment {
 		beat := time.NewTimer(s.Policy.Beat)
 		defer beat.Stop()
 		select {
@@ -127,7 +130,9 @@ func (t *term) report(ctx context.Context, req *lifeboatv1.ReportRequest) (*life
 	if t.node.term.Load() != t {
 		return nil, errNoLeader
 	}
-	return t.answer(s, h, x, req, wanted, probes), nil
+	r := t.answer(s, h, x, req, wanted, probes)
+	r.Fences, r.FencesOff = t.proxies.take(h.ID, arrived)
+	return r, nil
 }
 
 // absorb commits what a report says that the state does not, one report of a

@@ -226,6 +226,15 @@ func (c *contacts) ask(peer fsm.HostID, p *lifeboatv1.Probe) bool {
 	return true
 }
 
+// wake has a host ask anew, if its answer is parked.
+func (c *contacts) wake(id fsm.HostID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if x := c.hosts[id]; x != nil {
+		x.wakeLocked()
+	}
+}
+
 // takeProbes returns the probes that wait for a host, once.
 func (c *contacts) takeProbes(x *contact) []*lifeboatv1.Probe {
 	c.mu.Lock()

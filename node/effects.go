@@ -28,14 +28,21 @@ func (t *term) ensure(ctx context.Context, effects []ha.Effect) {
 			key = fmt.Sprintf("fence %s/%d/%d", e.Host, e.Epoch, e.Attempt)
 			run = func() { t.fence(ctx, e) }
 			delete(t.running, fmt.Sprintf("fence %s/%d/%d", e.Host, e.Epoch, e.Attempt-1))
+		case ha.Check:
+			key = fmt.Sprintf("check %s/%d", e.Host, e.Round)
+			run = func() { t.checkFence(ctx, e) }
+			delete(t.running, fmt.Sprintf("check %s/%d", e.Host, e.Round-1))
 		}
 		if run == nil || t.running[key] {
 			continue
 		}
 		t.running[key] = true
-		if e, ok := e.(ha.Investigate); ok {
-			// Noted here and not there: the next look must see that it runs.
+		// Noted here and not there: the next look must see that it runs.
+		switch e := e.(type) {
+		case ha.Investigate:
 			t.contacts.checking(t.contacts.of(e.Host, e.Epoch), e.Round, t.mono())
+		case ha.Check:
+			t.checks.set(e.Host, ha.CheckRun{Round: e.Round})
 		}
 		t.effects.Add(1)
 		go func() {
@@ -104,26 +111,26 @@ func (t *term) askPeer(ctx context.Context, peer fsm.HostID, h *fsm.Host) ha.Fin
 
 // readPower reads a host's power state from one of its controllers. Power that
 // is on says nothing about what runs on it.
-func (t *term) readPower(ctx context.Context, h *fsm.Host, level int) ha.Finding {
-	if level >= len(h.Fence) {
+func (t *term) readPower(ctx context.Context, h *fsm.Host, level ha.Level) ha.Finding {
+	if level.Index >= len(h.Fence) {
 		return ha.Finding{Source: "power", Detail: "its fence levels have just been changed"}
 	}
-	l := h.Fence[level]
+	l := h.Fence[level.Index]
 	f := ha.Finding{Source: "power (" + l.Driver + " at " + l.Address + ")"}
-	d, err := t.node.driver(h.ID, l)
-	if err != nil {
-		f.Detail = err.Error()
-		return f
-	}
-	_, r, err := fence.Probe(ctx, d, fence.Expect{Identity: l.Identity})
+	o, by := t.use(ctx, h, l, level.Via, fence.TaskProbe)
 	switch {
-	case err != nil:
-		f.Detail = valid(err.Error())
-	case r.State == fence.Off:
+	case o.Failure != "":
+		f.Detail = valid(o.Failure)
+		return f
+	case !fence.SameIdentity(o.Identity, l.Identity):
+		f.Detail = "its executor read another machine"
+		return f
+	case o.Last() == fence.Off:
 		f.Verdict, f.Detail = fsm.Dead, "the power is off"
 	default:
-		f.Detail = "the power reads " + string(r.State)
+		f.Detail = "the power reads " + string(o.Last())
 	}
+	f.Detail += through(by)
 	return f
 }
 
@@ -132,7 +139,7 @@ func (t *term) fence(ctx context.Context, e ha.Fence) {
 	x := t.contacts.of(e.Host, e.Epoch)
 	t.contacts.fencing(x, ha.FenceRun{Attempt: e.Attempt})
 	run := ha.FenceRun{Attempt: e.Attempt}
-	proof, err := t.cut(ctx, e)
+	proof, by, err := t.cut(ctx, e)
 	if ctx.Err() != nil {
 		return // the term is over, and so is this; the next leader tries anew
 	}
@@ -141,27 +148,33 @@ func (t *term) fence(ctx context.Context, e ha.Fence) {
 		run.Failure = valid(err.Error())
 		t.log.Warn("a fence attempt failed", "host", e.Host, "attempt", e.Attempt, "error", err)
 	} else {
-		run.Proof = &ha.Finding{Source: proof.Driver + " at " + proof.Address, Verdict: fsm.Dead, Detail: proofText(proof)}
+		run.Proof = &ha.Finding{Source: proof.Driver + " at " + proof.Address + through(by), Verdict: fsm.Dead, Detail: proofText(proof)}
 	}
 	t.contacts.fencing(x, run)
 }
 
-func (t *term) cut(ctx context.Context, e ha.Fence) (fence.Proof, error) {
+func (t *term) cut(ctx context.Context, e ha.Fence) (proof fence.Proof, by string, err error) {
 	h := t.node.fsm.State().Host(e.Host)
 	if h == nil || h.Epoch != e.Epoch || int(e.Level) >= len(h.Fence) {
-		return fence.Proof{}, fmt.Errorf("host %s has changed since", e.Host)
+		return fence.Proof{}, "", fmt.Errorf("host %s has changed since", e.Host)
 	}
 	l := h.Fence[e.Level]
-	d, err := t.node.driver(h.ID, l)
-	if err != nil {
-		return fence.Proof{}, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()
 	ctx, callOff := context.WithCancelCause(ctx)
 	defer callOff(nil)
 	go t.watchFence(ctx, e, callOff)
-	return fence.Fence(ctx, d, fence.Expect{Identity: l.Identity}, nil)
+	o, by := t.use(ctx, h, l, e.Via, fence.TaskOff)
+	proof, err = o.Proof(fence.Endpoint{Driver: l.Driver, Address: l.Address}, fence.Expect{Identity: l.Identity}, time.Now())
+	return proof, by, err
+}
+
+// through says who did something with a power controller, if not the leader.
+func through(by string) string {
+	if by == "" || by == fsm.ViaLeader {
+		return ""
+	}
+	return " through " + by
 }
 
 // errCalledOff ends an attempt that nobody wants any more.
@@ -199,8 +212,8 @@ func proofText(p fence.Proof) string {
 	return fmt.Sprintf("power read as off twice, %s apart, %s; machine %s", last.Sub(first).Round(10*time.Millisecond), how, valid(p.Identity))
 }
 
-// driver opens the power controller of a fence level.
-func (n *Node) driver(host fsm.HostID, l fsm.FenceLevel) (fence.Driver, error) {
+// target is the power controller of a fence level, with its password.
+func (n *Node) target(host fsm.HostID, l fsm.FenceLevel) (fence.Target, error) {
 	target := fence.Target{Driver: l.Driver, Address: l.Address, User: l.User, Options: map[string]string{}}
 	for _, o := range l.Options {
 		target.Options[o.Key] = o.Value
@@ -208,11 +221,11 @@ func (n *Node) driver(host fsm.HostID, l fsm.FenceLevel) (fence.Driver, error) {
 	if len(l.Secret) > 0 {
 		password, err := n.sealer.open(l.Secret, secretOf(host))
 		if err != nil {
-			return nil, fmt.Errorf("read the password of %s for host %s: %w", l.Driver, host, err)
+			return fence.Target{}, fmt.Errorf("read the password of %s for host %s: %w", l.Driver, host, err)
 		}
 		target.Password = fence.NewSecret(string(password))
 	}
-	return n.deps.Fences.Open(target)
+	return target, nil
 }
 
 // secretOf is what a BMC password is sealed for.

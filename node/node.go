@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -64,6 +65,7 @@ type Node struct {
 	client  *http.Client // to other nodes
 	metrics *metrics
 	gate    gate
+	tickets tickets
 	joined  atomic.Bool          // raft is set: the listener and Raft itself ask before
 	term    atomic.Pointer[term] // while this node leads and serves
 	stop    atomic.Bool          // a clean stop has begun
@@ -377,8 +379,8 @@ func newID() string {
 	return hex.EncodeToString(b)
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
 	}

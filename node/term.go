@@ -28,6 +28,8 @@ type term struct {
 	members  *members
 	reports  chan *pending
 	probes   *probeDesk
+	proxies  *proxyDesk
+	checks   checkDesk
 	poke     chan struct{} // capacity 1: decide again
 	ticked   atomic.Int64  // mono of the last tick of watch
 	over     <-chan struct{}
@@ -70,7 +72,7 @@ func (n *Node) lead(ctx context.Context) error {
 	}
 	t := &term{
 		node: n, log: n.log.With("term", number), number: number, start: time.Now(),
-		contacts: newContacts(), reports: make(chan *pending), probes: newProbeDesk(),
+		contacts: newContacts(), reports: make(chan *pending), probes: newProbeDesk(), proxies: newProxyDesk(),
 		poke: make(chan struct{}, 1), running: map[string]bool{},
 	}
 	t.members = newMembers(t)
@@ -223,10 +225,7 @@ func (t *term) decide(ctx context.Context) error {
 		changed := t.node.fsm.Changed()
 		s := t.node.fsm.State()
 		t.listened()
-		soft := t.contacts.soft()
-		soft.Executor = fmt.Sprintf("%s in term %d", t.node.cfg.ID, t.number)
-		soft.Machine = fsm.HostID(t.node.cfg.Host)
-		now := t.now()
+		soft, now := t.soft(), t.now()
 		plan := ha.Decide(s, soft, now)
 		if plan.Transfer != "" {
 			return fmt.Errorf("%w: %s", errTransfer, plan.Transfer)
@@ -254,6 +253,16 @@ func (t *term) decide(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// soft is what this term knows and the log does not.
+func (t *term) soft() *ha.Soft {
+	soft := t.contacts.soft()
+	soft.Executor = fmt.Sprintf("%s in term %d", t.node.cfg.ID, t.number)
+	soft.Machine = fsm.HostID(t.node.cfg.Host)
+	soft.Node = fsm.NodeID(t.node.cfg.ID)
+	soft.Checks = t.checks.copy()
+	return soft
 }
 
 // carryOut proposes commands in order and waits for all of them. refused: the

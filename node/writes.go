@@ -10,7 +10,6 @@ import (
 	"github.com/hashicorp/raft"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
-	"lifeboat/fence"
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
 	"lifeboat/transport"
@@ -97,67 +96,6 @@ func (t *term) confirmDead(ctx context.Context, h *fsm.Host, force bool) (*lifeb
 	return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostFenced{HostFenced: &logpb.HostFenced{
 		Host: string(h.ID), Epoch: h.Epoch, Force: force, Proof: &logpb.Proof{Kind: uint32(fsm.ProofOperator), By: "operator", Detail: "declared dead by hand"}}}},
 		fmt.Sprintf("host %s is taken to be dead; %d protected VMs start elsewhere", h.ID, n))
-}
-
-const identityTimeout = 10 * time.Second
-
-// setFence replaces a host's fence levels. A controller whose machine is not
-// named is asked now, and its answer pinned (S9).
-func (t *term) setFence(ctx context.Context, q *lifeboatv1.SetFenceRequest) (*lifeboatv1.WriteResponse, error) {
-	h := t.node.fsm.State().Host(fsm.HostID(q.Host))
-	if h == nil || h.Status == fsm.Removed {
-		return nil, notFound("there is no host %s; it must register once before it can be given fence levels", q.Host)
-	}
-	c := &logpb.HostFenceLevels{Host: q.Host}
-	var told []string
-	for i, l := range q.Levels {
-		level, err := t.level(ctx, h, l)
-		if err != nil {
-			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("fence level %d (%s): %w", i+1, l.Driver, err))
-		}
-		text := l.Driver
-		if level.Identity != "" {
-			text += " (machine " + level.Identity + ")"
-		}
-		told = append(told, text)
-		c.Levels = append(c.Levels, level)
-	}
-	message := fmt.Sprintf("host %s has no fence level: nothing proves it dead but an operator", h.ID)
-	if len(told) > 0 {
-		message = fmt.Sprintf("fence levels of host %s: %s", h.ID, strings.Join(told, ", "))
-	}
-	return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostFenceLevels{HostFenceLevels: c}}, message)
-}
-
-func (t *term) level(ctx context.Context, h *fsm.Host, l *lifeboatv1.FenceSpec) (*logpb.FenceLevel, error) {
-	out := &logpb.FenceLevel{Driver: valid(l.Driver), Address: valid(l.Address), User: valid(l.User), Identity: valid(l.Identity), TimeoutNs: l.TimeoutMs * int64(time.Millisecond)}
-	if l.Driver == fsm.DriverLease || l.Driver == fsm.DriverManual {
-		return out, nil
-	}
-	for _, k := range sortedKeys(l.Options) {
-		out.Options = append(out.Options, &logpb.Setting{Key: valid(k), Value: valid(l.Options[k])})
-	}
-	if l.Password != "" {
-		out.Secret = t.node.sealer.seal([]byte(l.Password), secretOf(h.ID))
-	}
-	d, err := t.node.deps.Fences.Open(fence.Target{Driver: l.Driver, Address: l.Address, User: l.User, Password: fence.NewSecret(l.Password), Options: l.Options})
-	if err != nil {
-		return nil, err
-	}
-	if out.Identity != "" {
-		return out, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
-	defer cancel()
-	id, err := d.Identity(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("the machine behind it could not be asked for: %w; mend that, or name the machine with identity", err)
-	}
-	if !fence.UsableIdentity(id) {
-		return nil, fmt.Errorf("it names its machine %q, which says nothing; name the machine with identity", id)
-	}
-	out.Identity = valid(id)
-	return out, nil
 }
 
 func (t *term) controlWork(ctx context.Context, q *lifeboatv1.ControlWorkRequest) (*lifeboatv1.WriteResponse, error) {

@@ -24,6 +24,12 @@ func (t *term) ensure(effects []ha.Effect) {
 				t.running[key] = true
 				t.fence(e)
 			}
+		case ha.Check:
+			if key := fmt.Sprintf("check %s/%d", e.Host, e.Round); !t.running[key] {
+				t.running[key] = true
+				delete(t.running, fmt.Sprintf("check %s/%d", e.Host, e.Round-1))
+				t.checkFence(e)
+			}
 		}
 	}
 }
@@ -67,7 +73,7 @@ func (t *term) investigate(e ha.Investigate) {
 		t.askPeer(peer, h, e.For, once(found))
 	}
 	for _, level := range e.BMC {
-		t.readPower(h, h.Fence[level], e.For, once(found))
+		t.readPower(h, h.Fence[level.Index], e.For, once(found))
 	}
 }
 

@@ -24,6 +24,7 @@ type term struct {
 	hosts         map[fsm.HostID]*contact
 	waiting       map[uint64]func(fsm.Result, error) // proposals, by index
 	running       map[string]bool                    // effects
+	checks        map[fsm.HostID]ha.CheckRun
 	nonce         uint64
 	probes        map[uint64]probeWait
 	heard         map[fsm.NodeID]time.Duration // of managers
@@ -50,7 +51,7 @@ const (
 // serveTerm begins when everything earlier terms committed is applied.
 func (m *manager) serveTerm() {
 	t := &term{m: m, number: m.raft.term, start: m.w.now, began: m.clock(), proven: -1,
-		hosts: map[fsm.HostID]*contact{}, waiting: map[uint64]func(fsm.Result, error){}, running: map[string]bool{},
+		hosts: map[fsm.HostID]*contact{}, waiting: map[uint64]func(fsm.Result, error){}, running: map[string]bool{}, checks: map[fsm.HostID]ha.CheckRun{},
 		probes: map[uint64]probeWait{}, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}}
 	m.listening = t
 	last, st := m.raft.lastContact, t.state()
@@ -250,7 +251,7 @@ func (t *term) again() {
 }
 
 func (t *term) soft() *ha.Soft {
-	s := &ha.Soft{Executor: fmt.Sprintf("%s in term %d", t.m.name, t.number), Since: t.since, Proven: t.proven,
+	s := &ha.Soft{Executor: fmt.Sprintf("%s in term %d", t.m.name, t.number), Node: fsm.NodeID(t.m.name), Since: t.since, Proven: t.proven, Checks: t.checks,
 		Hosts: make(map[fsm.HostID]ha.Contact, len(t.hosts))}
 	if t.m.on != nil {
 		s.Machine = fsm.HostID(t.m.on.name)

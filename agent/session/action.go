@@ -62,6 +62,15 @@ type (
 	}
 	// Probe asks for [Session.Probed].
 	Probe struct{ Req *lifeboatv1.Probe }
+	// RunFence asks for [Session.Fenced], after Timeout at the latest: use
+	// another host's power controller. The job holds a password.
+	RunFence struct {
+		Term    uint64
+		Job     *lifeboatv1.FenceJob
+		Timeout time.Duration
+	}
+	// StopFence calls a RunFence off, which is answered all the same.
+	StopFence struct{ Term, Nonce uint64 }
 
 	// StartVM asks for [Session.OpDone]. The hypervisor's Confirm callback must
 	// end in [Session.Confirm].
@@ -128,6 +137,8 @@ func (Report) action()         {}
 func (PutSpecs) action()       {}
 func (Leave) action()          {}
 func (Probe) action()          {}
+func (RunFence) action()       {}
+func (StopFence) action()      {}
 func (StartVM) action()        {}
 func (StopVM) action()         {}
 func (RemoveVM) action()       {}

@@ -46,6 +46,7 @@ type connState struct {
 	beat     time.Duration
 
 	probes  []*probing
+	fences  []*fencing
 	leaving bool // Leave is under way
 }
 
@@ -215,6 +216,7 @@ func (s *Session) register() {
 		Watchdog:        s.watchdogKind(),
 		WatchdogBoundMs: s.cfg.Bound.Milliseconds(),
 		NodeId:          s.cfg.NodeID,
+		HardwareId:      s.cfg.HardwareID,
 		Inventory:       s.inv.registered,
 		Vms:             s.vmReports(),
 	}
@@ -281,6 +283,7 @@ func (s *Session) report() {
 		Lease:           s.leaseReport(),
 		Term:            s.ledger.Term,
 		Probes:          s.probeResults(c.seq),
+		Fences:          s.fenceOutcomes(c.seq),
 		Problems:        s.problems(),
 		Inventory:       s.offerInventory(),
 		Watchdog:        s.watchdogKind(),
@@ -321,6 +324,7 @@ func (s *Session) Answered(now Instant, seq uint64, r *lifeboatv1.ReportResponse
 	if r.Term > s.ledger.Term {
 		s.ledger.Term = r.Term
 		s.dirty = true
+		s.endFences(r.Term)
 	}
 	if seq == c.seq {
 		c.waiting = false
@@ -329,12 +333,14 @@ func (s *Session) Answered(now Instant, seq uint64, r *lifeboatv1.ReportResponse
 	s.contact(r.BeatMs, r.Managers, r.LeaderAddr)
 	c.next = c.lastSent.Add(c.beat)
 	s.heardProbes(seq)
+	s.heardFences(seq)
 	c.answered = max(c.answered, seq)
 	if r.Register {
 		s.note(Info, "the managers ask to register again", "reason", r.Reason)
 		s.reregister()
 		return s.step()
 	}
+	s.fences(seq, r)
 	s.assign(r.Assignment)
 	s.inventoryAcked(min(r.AckedSeq, seq))
 	if l := &s.lease; l.withdrawn != 0 && r.AckedSeq >= l.withdrawn && seq >= l.withdrawn {

@@ -19,6 +19,7 @@ type Config struct {
 	Version      string
 	FeatureLevel uint32
 	NodeID       string // the management node that shares this machine, if any
+	HardwareID   string // the machine's own system UUID; empty: not known
 	ProbeAddrs   []string
 	Labels       []*lifeboatv1.Label
 	Managers     []Manager // configured; the ledger may know more

@@ -29,7 +29,7 @@ func (c *AgentCmd) Run(ctx context.Context, env *cli.Env) error {
 	if err != nil {
 		return cli.Usage("correct hypervisor in "+c.Config, "%w", err)
 	}
-	conf, err := agent.Build(f, agent.Deps{Credentials: creds, Hypervisor: hv, Version: env.Build.Version, Logger: log})
+	conf, err := agent.Build(f, agent.Deps{Credentials: creds, Hypervisor: hv, Version: env.Build.Version, Logger: log, Fences: fences()})
 	if err != nil {
 		return errors.Join(cli.Usage("", "%w", err), hv.Close())
 	}
