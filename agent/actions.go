@@ -28,7 +28,11 @@ func (a *agent) carryOut(list []session.Action) *session.Exit {
 		case session.Leave:
 			a.leave(x)
 		case session.Probe:
-			a.start(probeTimeout, func(ctx context.Context) input { return probe(ctx, x.Req) })
+			a.start(probeTimeout, func(ctx context.Context) input { return a.probe(ctx, x.Req) })
+		case session.RunFence:
+			a.runFence(x)
+		case session.StopFence:
+			a.stopFence(x)
 		case session.StartVM:
 			a.operate(x.ID, func(ctx context.Context) error { return a.startVM(ctx, x) })
 		case session.StopVM:

@@ -52,7 +52,7 @@ func Build(f File, d Deps) (Config, error) {
 		return Config{}, err
 	}
 	c := Config{
-		HostID: f.HostID, Version: d.Version, NodeID: f.Node, Managers: f.Managers, ProbeAddrs: f.ProbeAddrs,
+		HostID: f.HostID, Version: d.Version, NodeID: f.Node, Managers: f.Managers, ProbeAddrs: f.ProbeAddrs, HeartbeatDirs: f.HeartbeatDirs,
 		Labels: f.labels(), Hypervisor: d.Hypervisor, Connect: Connect(client),
 		StateDir: f.StateDir, RunDir: f.RunDir, BootIDFile: f.BootIDFile, MachineIDFile: f.MachineIDFile,
 		HardwareIDFile: f.HardwareIDFile, Fences: d.Fences,

@@ -36,6 +36,9 @@ type Config struct {
 	Managers   []string // host:port; the managers name the others
 	ProbeAddrs []string // where peers see that this host lives
 	Labels     []*lifeboatv1.Label
+	// HeartbeatDirs are shared directories, at the same path on every host, into
+	// which the agent writes signs of life.
+	HeartbeatDirs []string
 
 	// Hypervisor is not closed by Run.
 	Hypervisor hypervisor.Hypervisor

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,19 +28,22 @@ const (
 
 // File is the configuration file of "lifeboat agent".
 type File struct {
-	HostID     string            `yaml:"host_id"`
-	Managers   []string          `yaml:"managers"` // host:port
-	Cert       string            `yaml:"cert"`
-	Key        string            `yaml:"key"`
-	CA         string            `yaml:"ca"`
-	Hypervisor string            `yaml:"hypervisor"`  // qemu:///system, test:///default, mem:
-	SharedDirs []string          `yaml:"shared_dirs"` // hold the same files on every host that declares them
-	StateDir   string            `yaml:"state_dir"`
-	RunDir     string            `yaml:"run_dir"`
-	BootIDFile string            `yaml:"boot_id_file"`
-	Labels     map[string]string `yaml:"labels"`
-	ProbeAddrs []string          `yaml:"probe_addrs"`
-	Node       string            `yaml:"node"` // the management node on this machine
+	HostID     string   `yaml:"host_id"`
+	Managers   []string `yaml:"managers"` // host:port
+	Cert       string   `yaml:"cert"`
+	Key        string   `yaml:"key"`
+	CA         string   `yaml:"ca"`
+	Hypervisor string   `yaml:"hypervisor"`  // qemu:///system, test:///default, mem:
+	SharedDirs []string `yaml:"shared_dirs"` // hold the same files on every host that declares them
+	// HeartbeatDirs are shared directories, at the same path on every host, in
+	// which this agent shows that its host lives when no network reaches it.
+	HeartbeatDirs []string          `yaml:"heartbeat_dirs"`
+	StateDir      string            `yaml:"state_dir"`
+	RunDir        string            `yaml:"run_dir"`
+	BootIDFile    string            `yaml:"boot_id_file"`
+	Labels        map[string]string `yaml:"labels"`
+	ProbeAddrs    []string          `yaml:"probe_addrs"`
+	Node          string            `yaml:"node"` // the management node on this machine
 
 	MachineIDFile  string `yaml:"machine_id_file"`
 	HardwareIDFile string `yaml:"hardware_id_file"` // the system UUID; empty: DMI's, where machine_id_file is the default
@@ -194,6 +198,14 @@ func (f *File) check() (key, problem string) {
 	for i, p := range f.ProbeAddrs {
 		if !hostPort(p) {
 			return fmt.Sprintf("probe_addrs[%d]", i), fmt.Sprintf("is %.60q: write it as host:port", p)
+		}
+	}
+	for i, d := range f.HeartbeatDirs {
+		switch {
+		case !filepath.IsAbs(d):
+			return fmt.Sprintf("heartbeat_dirs[%d]", i), fmt.Sprintf("is %.60q: write the whole path, the same on every host", d)
+		case slices.Contains(f.HeartbeatDirs[:i], d):
+			return fmt.Sprintf("heartbeat_dirs[%d]", i), fmt.Sprintf("is %.60q, which is there already: remove one", d)
 		}
 	}
 	for _, k := range []struct{ key, value string }{{"cert", f.Cert}, {"key", f.Key}, {"ca", f.CA}} {

@@ -108,12 +108,30 @@ func (a *agent) putSpecs(x session.PutSpecs) {
 
 const (
 	probeTimeout = 1500 * time.Millisecond // less than the policy's investigate, so that a "no" arrives
+	beatTimeout  = 1400 * time.Millisecond // sees a beat or two
 	maxAddrs     = 8
 )
 
 // probe looks whether a peer lives. Only an answer of the machine itself says
 // something; silence says nothing (S20).
-func probe(ctx context.Context, p *lifeboatv1.Probe) input {
+func (a *agent) probe(ctx context.Context, p *lifeboatv1.Probe) input {
+	// A host that answers needs no other sign of life.
+	looking, enough := context.WithTimeout(ctx, beatTimeout)
+	defer enough()
+	beats := make(chan []*lifeboatv1.BeatSeen, 1)
+	go func() { beats <- a.readBeats(looking, p) }()
+	r := dial(ctx, p)
+	if r.Verdict != lifeboatv1.ProbeVerdict_PROBE_VERDICT_UNSPECIFIED {
+		enough()
+		<-beats
+	} else {
+		r.Beats = <-beats
+	}
+	return func(s *session.Session, now session.Instant) session.Out { return s.Probed(now, r) }
+}
+
+// dial tries all addresses of a host at once.
+func dial(ctx context.Context, p *lifeboatv1.Probe) *lifeboatv1.ProbeResult {
 	r := &lifeboatv1.ProbeResult{HostId: p.HostId, Nonce: p.Nonce}
 	addrs := p.Addrs[:min(len(p.Addrs), maxAddrs)]
 	answers := make(chan *lifeboatv1.ProbeResult, len(addrs))
@@ -128,7 +146,7 @@ func probe(ctx context.Context, p *lifeboatv1.Probe) input {
 			break
 		}
 	}
-	return func(s *session.Session, now session.Instant) session.Out { return s.Probed(now, r) }
+	return r
 }
 
 func dialProbe(ctx context.Context, addr string) *lifeboatv1.ProbeResult {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"lifeboat/agent/heartbeat"
 	"lifeboat/agent/session"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
 	"lifeboat/hypervisor"
@@ -40,6 +41,8 @@ type agent struct {
 	reports     uint64                              // number of the report that is out
 	protected   atomic.Pointer[[]session.Protected] // of the last assignment, for the soft watchdog
 	leaseFailed bool
+
+	beats []*heartbeat.Dir
 }
 
 // Run is the agent: see the package comment. It returns nil after a clean stop;
@@ -76,6 +79,7 @@ func Run(ctx context.Context, c Config) error {
 	defer cancel()
 	defer c.Watchdog.Close()
 	a.wg.Go(a.watch)
+	a.beat(sc.BootID)
 	return a.loop(ctx.Done())
 }
 

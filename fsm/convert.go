@@ -18,6 +18,9 @@ func inventoryFromLog(p *logpb.Inventory) *Inventory {
 	for _, s := range p.Storages {
 		inv.Storages = append(inv.Storages, Storage{s.Id, s.Path, s.Up})
 	}
+	for _, s := range p.Beats {
+		inv.Beats = append(inv.Beats, Storage{s.Id, s.Path, s.Up})
+	}
 	for _, x := range p.Problems {
 		inv.Problems = append(inv.Problems, Problem{x.Part, x.Message})
 	}
@@ -33,6 +36,9 @@ func InventoryToLog(inv *Inventory) *logpb.Inventory {
 		CpuModels: inv.CPUModels, LibvirtGuests: inv.LibvirtGuests}
 	for _, s := range inv.Storages {
 		p.Storages = append(p.Storages, &logpb.Storage{Id: s.ID, Path: s.Path, Up: s.Up})
+	}
+	for _, s := range inv.Beats {
+		p.Beats = append(p.Beats, &logpb.Storage{Id: s.ID, Path: s.Path, Up: s.Up})
 	}
 	for _, x := range inv.Problems {
 		p.Problems = append(p.Problems, &logpb.Problem{Part: x.Part, Message: x.Message})

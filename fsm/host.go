@@ -120,6 +120,7 @@ type Inventory struct {
 	CPUModels     []string
 	Problems      []Problem
 	LibvirtGuests bool
+	Beats         []Storage // into which its agent writes a heartbeat
 }
 
 // Lease is a self-fence lease that the agent runs under, as committed (S12).

@@ -210,12 +210,18 @@ func (d *decision) investigate(h *fsm.Host, c Contact) {
 	if len(h.ProbeAddrs) > 0 {
 		e.Peers = d.peers(h.ID)
 	}
+	if e.Beats = beats(h); len(e.Beats) > 0 {
+		e.Peers = d.witnesses(h.ID, e.Peers, e.Beats)
+	}
 	d.run(e)
 }
 
-// peers are the hosts that follow the silent one in the order of ids, so that
-// the questions spread.
-func (d *decision) peers(about fsm.HostID) []fsm.HostID {
+// peers are asked about a silent host.
+func (d *decision) peers(about fsm.HostID) []fsm.HostID { return d.following(about, maxPeers) }
+
+// following are up to n hosts that live and follow the silent one in the order of
+// ids, so that the questions spread.
+func (d *decision) following(about fsm.HostID, n int) []fsm.HostID {
 	if d.living == nil {
 		d.living = []fsm.HostID{}
 		for id, h := range d.s.Hosts() {
@@ -233,7 +239,7 @@ func (d *decision) peers(about fsm.HostID) []fsm.HostID {
 		others--
 	}
 	var out []fsm.HostID
-	for i := range min(others, maxPeers) {
+	for i := range min(others, n) {
 		out = append(out, d.living[(at+i)%len(d.living)])
 	}
 	return out

@@ -29,6 +29,7 @@ type Investigate struct {
 	Epoch uint64
 	Round int
 	Peers []fsm.HostID  // who is asked to reach it
+	Beats []string      // and to read its heartbeat, in these shared directories
 	BMC   []Level       // fence levels whose power state is read
 	For   time.Duration // answers that come later do not count
 }
@@ -60,7 +61,7 @@ type decision struct {
 	held   map[fsm.HostID]bool // by the brake, as of now
 	jobs   []job               // wait for a host
 	room   *placer             // nil until somebody waits
-	living []fsm.HostID        // see peers
+	living []fsm.HostID        // see following
 	report *reported           // see missing
 	checks int                 // see fenceCheck
 

@@ -342,6 +342,9 @@ func inventoryToLog(p *lifeboatv1.Inventory) *logpb.Inventory {
 	for _, s := range p.GetStorages() {
 		out.Storages = append(out.Storages, &logpb.Storage{Id: valid(s.Id), Path: valid(s.Path), Up: s.Up})
 	}
+	for _, s := range p.GetBeats() {
+		out.Beats = append(out.Beats, &logpb.Storage{Id: valid(s.Id), Path: valid(s.Path), Up: s.Up})
+	}
 	for _, x := range p.GetProblems() {
 		out.Problems = append(out.Problems, &logpb.Problem{Part: valid(x.Part), Message: valid(x.Message)})
 	}

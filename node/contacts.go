@@ -276,15 +276,15 @@ func (c *contacts) checking(x *contact, round int, at time.Duration) {
 	x.check = &ha.Investigation{Round: round, Started: at}
 }
 
-// found adds a finding to the round, unless another has begun since.
-func (c *contacts) found(x *contact, round int, f ha.Finding) {
+// found adds findings to the round, unless another has begun since.
+func (c *contacts) found(x *contact, round int, f ...ha.Finding) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if x.check == nil || x.check.Round != round {
 		return
 	}
 	n := *x.check
-	n.Findings = append(append([]ha.Finding(nil), n.Findings...), f)
+	n.Findings = append(append([]ha.Finding(nil), n.Findings...), f...)
 	x.check = &n
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,33 +65,35 @@ func (t *term) investigate(ctx context.Context, e ha.Investigate) {
 	}
 	x := t.contacts.of(e.Host, e.Epoch)
 	var all sync.WaitGroup
-	ask := func(find func(context.Context) ha.Finding) {
+	ask := func(find func(context.Context) []ha.Finding) {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			t.contacts.found(x, e.Round, find(ctx))
+			t.contacts.found(x, e.Round, find(ctx)...)
 			t.again()
 		}()
 	}
 	for _, peer := range e.Peers {
-		ask(func(ctx context.Context) ha.Finding { return t.askPeer(ctx, peer, h) })
+		ask(func(ctx context.Context) []ha.Finding { return t.askPeer(ctx, peer, h, e.Beats) })
 	}
 	for _, level := range e.BMC {
-		ask(func(ctx context.Context) ha.Finding { return t.readPower(ctx, h, level) })
+		ask(func(ctx context.Context) []ha.Finding { return []ha.Finding{t.readPower(ctx, h, level)} })
 	}
 	all.Wait()
 	t.contacts.checked(x, e.Round)
 }
 
-// askPeer has another host try to reach the silent one.
-func (t *term) askPeer(ctx context.Context, peer fsm.HostID, h *fsm.Host) ha.Finding {
+// askPeer has another host try to reach the silent one, and look for its
+// heartbeat in the directories that both share.
+func (t *term) askPeer(ctx context.Context, peer fsm.HostID, h *fsm.Host, beats []string) []ha.Finding {
 	f := ha.Finding{Source: "peer " + string(peer)}
 	nonce, answer := t.probes.expect(peer)
 	defer t.probes.forget(nonce)
-	if !t.contacts.ask(peer, &lifeboatv1.Probe{HostId: string(h.ID), Addrs: h.ProbeAddrs, Nonce: nonce}) {
+	if !t.contacts.ask(peer, &lifeboatv1.Probe{HostId: string(h.ID), Addrs: h.ProbeAddrs, Nonce: nonce, Beats: beats, BootId: h.BootID}) {
 		f.Detail = "it could not be asked"
-		return f
+		return []ha.Finding{f}
 	}
+	seen := []ha.Finding{}
 	select {
 	case <-ctx.Done():
 		f.Detail = "it gave no answer in time"
@@ -105,8 +108,26 @@ func (t *term) askPeer(ctx context.Context, peer fsm.HostID, h *fsm.Host) ha.Fin
 				f.Detail += ": " + valid(r.Detail)
 			}
 		}
+		seen = beatsSeen(peer, r.Beats, beats)
 	}
-	return f
+	return append(seen, f)
+}
+
+// beatsSeen is what a peer read of a silent host's heartbeats. One that goes on
+// is a sign of life; everything else says nothing (S20).
+func beatsSeen(peer fsm.HostID, seen []*lifeboatv1.BeatSeen, asked []string) []ha.Finding {
+	var out []ha.Finding
+	for _, b := range seen {
+		if !slices.Contains(asked, b.GetStorage()) {
+			continue
+		}
+		f := ha.Finding{Source: "storage " + valid(b.Storage) + " seen by " + string(peer), Detail: valid(b.Detail)}
+		if b.Moved {
+			f.Verdict = fsm.Alive
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 // readPower reads a host's power state from one of its controllers. Power that

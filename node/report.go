@@ -216,16 +216,16 @@ func inventoryChange(h *fsm.Host, req *lifeboatv1.ReportRequest) *logpb.Inventor
 	if req.Inventory != nil {
 		inv := inventoryToLog(&lifeboatv1.Inventory{
 			Cpus: req.Inventory.Cpus, MemoryBytes: req.Inventory.MemoryBytes, Networks: req.Inventory.Networks, Machines: req.Inventory.Machines,
-			CpuModels: req.Inventory.CpuModels, LibvirtGuests: req.Inventory.LibvirtGuests, Storages: req.Storages, Problems: req.Problems})
+			CpuModels: req.Inventory.CpuModels, LibvirtGuests: req.Inventory.LibvirtGuests, Storages: req.Storages, Problems: req.Problems, Beats: req.Beats})
 		if proto.Equal(inv, fsm.InventoryToLog(old)) {
 			return nil
 		}
 		return inv
 	}
-	if old == nil || len(req.Storages) == 0 && len(req.Problems) == 0 && len(old.Problems) == 0 {
+	if old == nil || len(req.Storages) == 0 && len(req.Problems) == 0 && len(old.Problems) == 0 && len(req.Beats) == 0 && len(old.Beats) == 0 {
 		return nil
 	}
-	storages, problems := old.Storages, []fsm.Problem(nil)
+	storages, problems, beats := old.Storages, []fsm.Problem(nil), []fsm.Storage(nil)
 	if len(req.Storages) > 0 {
 		storages = nil
 		for _, p := range req.Storages {
@@ -235,11 +235,14 @@ func inventoryChange(h *fsm.Host, req *lifeboatv1.ReportRequest) *logpb.Inventor
 	for _, p := range req.Problems {
 		problems = append(problems, fsm.Problem{Part: p.Part, Message: p.Message})
 	}
-	if slices.Equal(storages, old.Storages) && slices.Equal(problems, old.Problems) {
+	for _, b := range req.Beats {
+		beats = append(beats, fsm.Storage{ID: b.Id, Path: b.Path, Up: b.Up})
+	}
+	if slices.Equal(storages, old.Storages) && slices.Equal(problems, old.Problems) && slices.Equal(beats, old.Beats) {
 		return nil
 	}
 	inv := *old
-	inv.Storages, inv.Problems = storages, problems
+	inv.Storages, inv.Problems, inv.Beats = storages, problems, beats
 	return fsm.InventoryToLog(&inv)
 }
 

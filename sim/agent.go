@@ -62,6 +62,7 @@ func (a *agent) start(h *host) {
 	}
 	a.sess = session.New(cfg, saved)
 	a.take(h, a.sess.Boot(h.now()))
+	a.beats(h)
 }
 
 // gone is the end of the process, however it came.
@@ -267,7 +268,7 @@ func (a *agent) persist(h *host, x session.Persist) {
 }
 
 // probeTimeout is how long the agent waits for a peer.
-const probeTimeout = 2 * time.Second
+const probeTimeout = 1500 * time.Millisecond
 
 // probe looks whether a peer's machine answers.
 func (a *agent) probe(h *host, q *lifeboatv1.Probe) {
@@ -279,6 +280,7 @@ func (a *agent) probe(h *host, q *lifeboatv1.Probe) {
 		r.Verdict, r.Detail = lifeboatv1.ProbeVerdict_PROBE_VERDICT_ALIVE, p.name+":22 answers"
 	} else {
 		r.Detail = "no answer"
+		r.Beats = h.readBeats(p, q)
 	}
 	a.later(h, wait, func(s *session.Session, now session.Instant) session.Out { return s.Probed(now, r) })
 }

@@ -112,6 +112,9 @@ func inventoryToLog(p *lifeboatv1.Inventory) *logpb.Inventory {
 	for _, s := range p.GetStorages() {
 		out.Storages = append(out.Storages, &logpb.Storage{Id: s.Id, Path: s.Path, Up: s.Up})
 	}
+	for _, s := range p.GetBeats() {
+		out.Beats = append(out.Beats, &logpb.Storage{Id: s.Id, Path: s.Path, Up: s.Up})
+	}
 	for _, x := range p.GetProblems() {
 		out.Problems = append(out.Problems, &logpb.Problem{Part: x.Part, Message: x.Message})
 	}

@@ -112,6 +112,11 @@ func (h *host) look(id hypervisor.UUID) {
 func (h *host) setStorage(on bool) {
 	h.touch()
 	h.storage = on
+	h.here(writeBeats, func() {
+		if h.agent.runs {
+			h.agent.beats(h)
+		}
+	})
 	for _, id := range h.ids {
 		if d := h.domains[id]; !on && d.state == hypervisor.StateRunning && !d.g.spec.Local {
 			d.state, d.reason = hypervisor.StatePaused, hypervisor.ReasonIOError

@@ -70,7 +70,12 @@ func (t *term) investigate(e ha.Investigate) {
 		t.again()
 	}
 	for _, peer := range e.Peers {
-		t.askPeer(peer, h, e.For, once(found))
+		t.askPeer(peer, h, e.Beats, e.For, func(f []ha.Finding) {
+			if n := *x.check; mine() {
+				n.Findings = append(append([]ha.Finding(nil), n.Findings...), f...)
+				x.check = &n
+			}
+		}, once(found))
 	}
 	for _, level := range e.BMC {
 		t.readPower(h, h.Fence[level.Index], e.For, once(found))
@@ -88,8 +93,9 @@ func once(do func(ha.Finding)) func(ha.Finding) {
 	}
 }
 
-// askPeer has another host try to reach the silent one.
-func (t *term) askPeer(peer fsm.HostID, h *fsm.Host, limit time.Duration, found func(ha.Finding)) {
+// askPeer has another host try to reach the silent one, and look for its
+// heartbeat.
+func (t *term) askPeer(peer fsm.HostID, h *fsm.Host, beats []string, limit time.Duration, seen func([]ha.Finding), found func(ha.Finding)) {
 	source := "peer " + string(peer)
 	x := t.hosts[peer]
 	if x == nil || x.heard == 0 {
@@ -103,13 +109,22 @@ func (t *term) askPeer(peer fsm.HostID, h *fsm.Host, limit time.Duration, found 
 		if r.Verdict != lifeboatv1.ProbeVerdict_PROBE_VERDICT_UNSPECIFIED {
 			f.Verdict, f.Detail = fsm.Alive, "it reaches "+r.Detail
 		}
+		var more []ha.Finding
+		for _, b := range r.Beats {
+			m := ha.Finding{Source: "storage " + b.Storage + " seen by " + string(peer), Detail: b.Detail}
+			if b.Moved {
+				m.Verdict = fsm.Alive
+			}
+			more = append(more, m)
+		}
+		seen(more)
 		found(f)
 	}}
 	t.later(limit, func() {
 		delete(t.probes, nonce)
 		found(ha.Finding{Source: source, Detail: "it gave no answer in time"})
 	})
-	x.probes = append(x.probes, &lifeboatv1.Probe{HostId: string(h.ID), Addrs: h.ProbeAddrs, Nonce: nonce})
+	x.probes = append(x.probes, &lifeboatv1.Probe{HostId: string(h.ID), Addrs: h.ProbeAddrs, Nonce: nonce, Beats: beats, BootId: h.BootID})
 	x.wake()
 }
 

@@ -217,7 +217,7 @@ func (s *Session) register() {
 		WatchdogBoundMs: s.cfg.Bound.Milliseconds(),
 		NodeId:          s.cfg.NodeID,
 		HardwareId:      s.cfg.HardwareID,
-		Inventory:       s.inv.registered,
+		Inventory:       s.withBeats(s.inv.registered),
 		Vms:             s.vmReports(),
 	}
 	s.do(Register{To: c.target.Manager, Seq: c.seq, Req: req, Timeout: registerTimeout})
@@ -289,6 +289,7 @@ func (s *Session) report() {
 		Watchdog:        s.watchdogKind(),
 		WatchdogBoundMs: s.cfg.Bound.Milliseconds(),
 		LookedAfterSeq:  s.lookedAfter(),
+		Beats:           s.beats,
 	}
 	if s.inv.last != nil {
 		req.Storages = s.inv.last.Storages

@@ -85,6 +85,7 @@ type Session struct {
 	ids []hypervisor.UUID // sorted keys of vms
 
 	poll  pollState
+	beats []*lifeboatv1.Storage // never changed in place
 	inv   inventoryState
 	specs specState
 	conn  connState

@@ -52,6 +52,8 @@ type Host struct {
 	Labels   []fsm.Label
 	Fence    []string // levels in order
 	Watchdog string
+	// Heartbeat: its agent shows in the shared storage that it lives.
+	Heartbeat bool
 }
 
 // DefaultHost is a host nothing is said about.

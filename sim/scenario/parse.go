@@ -224,6 +224,7 @@ func (p *parsing) hostsOf(n *node) {
 					h.Fence = append(h.Fence, p.oneOf(x, "fence", BMC, Lease))
 				}
 			}},
+			field{"heartbeat", func(n *node) { h.Heartbeat = p.flag(n, "heartbeat") }},
 			field{"watchdog", func(n *node) { h.Watchdog = p.oneOf(n, "watchdog", WatchdogHard, WatchdogSoft, WatchdogNone) }},
 		))
 	}, func(line int, name string) {

@@ -92,6 +92,9 @@ func (h Host) fields() string {
 	if !slices.Equal(h.Fence, d.Fence) {
 		out = append(out, "fence: ["+strings.Join(h.Fence, ", ")+"]")
 	}
+	if h.Heartbeat {
+		out = append(out, "heartbeat: true")
+	}
 	if h.Watchdog != d.Watchdog {
 		out = append(out, "watchdog: "+h.Watchdog)
 	}
