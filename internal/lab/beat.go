@@ -50,16 +50,34 @@ func (l *Lab) Guests(n int) []string {
 
 // Copies are the hosts that have a process of the guest. More than one outside
 // a migration is what a cluster exists to prevent.
-func (l *Lab) Copies(guest string) []int {
-	var hosts []int
+func (l *Lab) Copies(guest string) []int { return l.AllGuests()[guest] }
+
+// AllGuests are the guests that have a process, with the host of each process.
+// It goes through the machine's processes once, so a guest that moves meanwhile
+// may be found on both hosts.
+func (l *Lab) AllGuests() map[string][]int {
+	of := make(map[string]int)
+	var spaces []string
 	for n := 1; n <= len(l.hosts); n++ {
-		for _, name := range l.Guests(n) {
-			if name == guest {
-				hosts = append(hosts, n)
-			}
+		if v := l.lifeOf(n); v != nil {
+			of[v.pidns] = n
+			spaces = append(spaces, v.pidns)
 		}
 	}
-	return hosts
+	found := make(map[string][]int)
+	for _, pid := range livePIDs("pid", spaces...) {
+		name := guestOf(pid)
+		if name == "" {
+			continue
+		}
+		if ns, err := nsID(pid, "pid"); err == nil {
+			found[name] = append(found[name], of[ns])
+		}
+	}
+	for _, hosts := range found {
+		slices.Sort(hosts)
+	}
+	return found
 }
 
 // guestOf is the name of the guest that a process runs, "" if it is no qemu.

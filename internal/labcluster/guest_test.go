@@ -90,7 +90,7 @@ func TestStoppedByHandStaysOff(t *testing.T) {
 		}
 		s.domain(n, guest, func(c *libvirt.Libvirt, d libvirt.Domain) error { return c.DomainCreate(d) })
 		s.happened(15*time.Second, "VM.START", guest, "adopted")
-		s.within(20*time.Second, guest+" beats", func() bool {
+		s.within(40*time.Second, guest+" beats", func() bool {
 			b, ok, err := s.Lab.LastBeat(n, guest)
 			return err == nil && ok && b.Boot != boot
 		})

@@ -129,7 +129,7 @@ func TestS8Hook(t *testing.T) {
 	}
 	s.must(s.StartAgent(n))
 	s.isUp(n, 15*time.Second)
-	s.within(20*time.Second, g+" beats", func() bool {
+	s.within(40*time.Second, g+" beats", func() bool {
 		b, ok, err := s.Lab.LastBeat(n, g)
 		return err == nil && ok && b.Boot != boot
 	})

@@ -25,13 +25,7 @@ func (s *story) watch() (stop func()) {
 	var done sync.WaitGroup
 	done.Go(func() {
 		for ctx.Err() == nil {
-			on := map[string][]int{}
-			for n := 1; n <= hosts; n++ {
-				for _, g := range s.Lab.Guests(n) {
-					on[g] = append(on[g], n)
-				}
-			}
-			for g, hosts := range on {
+			for g, hosts := range s.Lab.AllGuests() {
 				if len(hosts) > 1 && len(s.Lab.Copies(g)) > 1 { // it may have moved while we looked
 					s.Errorf("guest %s has a process on hosts %v at once", g, hosts)
 					return
@@ -39,7 +33,7 @@ func (s *story) watch() (stop func()) {
 			}
 			select {
 			case <-ctx.Done():
-			case <-time.After(20 * time.Millisecond):
+			case <-time.After(50 * time.Millisecond):
 			}
 		}
 	})
