@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -228,4 +229,29 @@ func (t *term) viewLease(s *fsm.State, h *fsm.Host, v *lifeboatv1.FenceTestView)
 	default:
 		v.Text, v.Action = "not armed yet ("+dog+")", "wait a few seconds and test again; else see the log of its agent"
 	}
+}
+
+// maxNamed is how many hosts a sentence names.
+const maxNamed = 5
+
+// unprovenPaths says in status which hosts could perhaps not be fenced.
+func (n *Node) unprovenPaths(s *fsm.State) []string {
+	var names []string
+	count, now := 0, n.clock().UnixNano()
+	for id, h := range s.Hosts() {
+		if h.Status == fsm.Removed || h.PathProblem(s.Policy, now) == "" {
+			continue
+		}
+		if count++; count <= maxNamed {
+			names = append(names, string(id))
+		}
+	}
+	if count == 0 {
+		return nil
+	}
+	text := strings.Join(names, ", ")
+	if count > maxNamed {
+		text += fmt.Sprintf(" and %d more", count-maxNamed)
+	}
+	return []string{fmt.Sprintf("the fence path of %d hosts is not proven to work: %s; `lifeboat fence test HOST` says why", count, text)}
 }

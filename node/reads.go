@@ -83,6 +83,7 @@ func (n *Node) readStatus(_ *term, _ context.Context, _ *lifeboatv1.StatusReques
 		r.Notes = append(r.Notes, fmt.Sprintf("the cluster's time stands still at %s, so nothing is decided: it was off for long, or this node's clock is wrong; if the clocks are right, run `lifeboat ha accept-time`",
 			time.Unix(0, s.Time).UTC().Format(time.RFC3339)))
 	}
+	r.Notes = append(r.Notes, n.unprovenPaths(s)...)
 	for domain, why := range s.Brakes() {
 		r.Notes = append(r.Notes, fmt.Sprintf("active fencing is held back in %s: %s", domain, why))
 	}
@@ -151,6 +152,11 @@ func (n *Node) readHosts(t *term, _ context.Context, q *lifeboatv1.ListHostsRequ
 			continue
 		}
 		v := hostView(s, h)
+		for _, l := range v.Fence {
+			if l.ProvenUnixNs != 0 {
+				l.ProvenAgoMs = max(n.clock().UnixNano()-l.ProvenUnixNs, 0) / int64(time.Millisecond)
+			}
+		}
 		if t != nil {
 			if quiet, ok := t.contacts.lastHeard(id, t.mono()); ok {
 				v.LastContactMs = quiet.Milliseconds()

@@ -27,7 +27,8 @@ func hostView(s *fsm.State, h *fsm.Host) *lifeboatv1.HostView {
 		v.Labels = append(v.Labels, &lifeboatv1.Label{Key: l.Key, Value: l.Value})
 	}
 	for _, l := range h.Fence {
-		v.Fence = append(v.Fence, &lifeboatv1.FenceLevelView{Driver: l.Driver, Address: l.Address, User: l.User, Identity: l.Identity, TimeoutMs: time.Duration(l.TimeoutNS).Milliseconds()})
+		v.Fence = append(v.Fence, &lifeboatv1.FenceLevelView{Driver: l.Driver, Address: l.Address, User: l.User, Identity: l.Identity, TimeoutMs: time.Duration(l.TimeoutNS).Milliseconds(),
+			Executor: executorOf(l), CheckedUnixNs: l.Check.Checked, ProvenUnixNs: l.Check.Proven, Failure: l.Check.Failure, Active: l.Active(), Pinned: l.Pinned, ProvenAgoMs: -1})
 	}
 	if h.Lease != nil {
 		v.Lease = &lifeboatv1.Lease{Armed: h.Lease.Armed, DurationMs: time.Duration(h.Lease.DurationNS).Milliseconds()}
@@ -48,6 +49,13 @@ func hostView(s *fsm.State, h *fsm.Host) *lifeboatv1.HostView {
 		}
 	}
 	return v
+}
+
+func executorOf(l fsm.FenceLevel) string {
+	if !l.Active() {
+		return ""
+	}
+	return l.By()
 }
 
 // safeWhen says what is missing until the VMs of a host may start elsewhere.

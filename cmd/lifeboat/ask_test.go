@@ -92,6 +92,7 @@ func TestFencePasswordsAreNeverInTheCommandLine(t *testing.T) {
 		"a wrong driver":    {args: []string{"ilo"}, code: cli.ExitUsage, says: "ipmi, redfish, fence-agent, lease, manual"},
 		"no address":        {args: []string{"ipmi,user=a"}, code: cli.ExitUsage, says: "no address"},
 		"a wrong timeout":   {args: []string{"ipmi,address=a,timeout=5"}, code: cli.ExitUsage, says: "write it like 10s"},
+		"an executor":       {args: []string{"fence-agent,agent=fence_apc", "fence-agent,agent=fence_apc,executor=any", "lease", "--executor=host:h2"}, sent: `"executor":"host:h2"},{"driver":"fence-agent","options":{"agent":"fence_apc"},"executor":"any"},{"driver":"lease"}`},
 		"driver options":    {args: []string{"fence-agent,agent=fence_apc,port=3"}, sent: `"options":{"agent":"fence_apc","port":"3"}`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -13,6 +13,7 @@ type CLI struct {
 	Event   EventCmd   `cmd:"" group:"Look:" help:"What happened: decisions, failures and what operators did."`
 
 	Host   HostCmd   `cmd:"" group:"Manage:" help:"Hypervisor hosts: see, drain, fence, declare dead."`
+	Fence  FenceCmd  `cmd:"" group:"Manage:" help:"Try how a host would be proven dead."`
 	VM     VMCmd     `cmd:"" name:"vm" group:"Manage:" help:"Virtual machines: see, protect, start, stop."`
 	Work   WorkCmd   `cmd:"" group:"Manage:" help:"HA work: restarts and what else is being done about failures."`
 	Alert  AlertCmd  `cmd:"" group:"Manage:" help:"What an operator should know about."`

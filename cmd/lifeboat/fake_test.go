@@ -288,6 +288,23 @@ func (f *fakeAdmin) SetFence(_ context.Context, r *connect.Request[pb.SetFenceRe
 	return nil, notFoundErr("no host %q", r.Msg.Host)
 }
 
+func (f *fakeAdmin) TestFence(_ context.Context, r *connect.Request[pb.TestFenceRequest]) (*connect.Response[pb.TestFenceResponse], error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch r.Msg.Host {
+	case "h1":
+		return connect.NewResponse(&pb.TestFenceResponse{Host: "h1", Index: f.index, Levels: []*pb.FenceTestView{
+			{Level: 1, Driver: "ipmi", Address: "10.0.9.1", By: "leader", Proven: true, Text: "machine guid-1, power read twice as on, no order given"},
+			{Level: 2, Driver: "lease", Text: "not armed, because HA is disarmed (hardware watchdog)", Action: "run `lifeboat ha arm`"},
+		}}), nil
+	case "h2":
+		return connect.NewResponse(&pb.TestFenceResponse{Host: "h2", Index: f.index, Levels: []*pb.FenceTestView{
+			{Level: 1, Driver: "redfish", Address: "10.0.9.2", By: "host h1", Text: "it does not answer", Action: "check its address, network and power"},
+		}}), nil
+	}
+	return nil, notFoundErr("no host %q", r.Msg.Host)
+}
+
 func (f *fakeAdmin) ControlWork(_ context.Context, r *connect.Request[pb.ControlWorkRequest]) (*connect.Response[pb.WriteResponse], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

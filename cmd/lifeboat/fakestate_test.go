@@ -63,14 +63,14 @@ func fakeHosts() []*pb.HostView {
 		{
 			Id: "h1", Status: "Up", Resource: "Enabled", Ha: "Available", Epoch: 4, BootId: "b-1", MachineId: "m-1", Cpus: 16, MemoryBytes: 64 << 30,
 			Vms: 2, VmsProtected: 1, MemoryUsedBytes: 12 << 30, Labels: []*pb.Label{{Key: "rack", Value: "a"}},
-			Fence: []*pb.FenceLevelView{{Driver: "ipmi", Address: "10.0.9.1", User: "admin", Identity: "guid-1", TimeoutMs: 8000}, {Driver: "lease"}},
+			Fence: []*pb.FenceLevelView{{Driver: "ipmi", Address: "10.0.9.1", User: "admin", Identity: "guid-1", TimeoutMs: 8000, Executor: "any", Active: true, ProvenUnixNs: ago(12 * time.Minute), ProvenAgoMs: 12 * 60_000}, {Driver: "lease"}},
 			Lease: &pb.Lease{Armed: true, DurationMs: 15000}, Watchdog: "hardware", LastContactMs: 400,
 			Storages: []*pb.Storage{{Id: "nfs-1", Path: "/srv/vm", Up: true}, {Id: "nfs-2", Path: "/srv/old", Up: false}}, Networks: []string{"bridge:br0"}, Version: "dev",
 			Problems: []*pb.Problem{{Part: "storage pool old", Message: "mount: no such host"}},
 		},
 		{
 			Id: "h2", Status: "Down", Resource: "Enabled", Ha: "Fenced", Epoch: 2, BootId: "b-2", Cpus: 16, MemoryBytes: 64 << 30, Vms: 2, VmsProtected: 2,
-			MemoryUsedBytes: 8 << 30, Fence: []*pb.FenceLevelView{{Driver: "redfish", Address: "10.0.9.2"}}, LastContactMs: 15300, Reason: "silent for 4 beats",
+			MemoryUsedBytes: 8 << 30, Fence: []*pb.FenceLevelView{{Driver: "redfish", Address: "10.0.9.2", Active: true, Failure: "it does not answer", ProvenAgoMs: -1}}, LastContactMs: 15300, Reason: "silent for 4 beats",
 			Evidence: []*pb.EvidenceView{{Source: "bmc", Verdict: "dead", Detail: "power off, read twice", Index: 138, TimeUnixNs: ago(9 * time.Second)}},
 			Proof:    "BMC read off twice (index 138)",
 		},

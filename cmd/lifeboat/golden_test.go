@@ -12,6 +12,7 @@ func TestTranscripts(t *testing.T) {
 			"host list", "host list -o wide", "host show h1", "host show h2 -o wide", "host show h3", "host show h9", "host show h3 -o json",
 			"host disable h1", "host enable h1", "host maintenance on h1", "host maintenance off h1", "host remove h2 --force", "host disable h9",
 		},
+		"fence": {"fence test h1", "host fence test h1 -o json", "fence test h2", "fence test h9", "host fence clear h1"},
 		"vm": {
 			"vm list", "vm list -o wide", "vm list --host h2 --protected", "vm list --host h7", "vm show db-1", "vm show " + web1, "vm show nope",
 			"vm protect scratch --ha always --priority high --max-restart 0", "vm protect db-1", "vm unprotect db-1",

@@ -186,5 +186,21 @@ func fenceText(l *pb.FenceLevelView) string {
 	if l.TimeoutMs > 0 {
 		text += ", timeout " + cli.Millis(l.TimeoutMs)
 	}
+	if l.Executor != "" && l.Executor != "leader" {
+		text += ", executed by " + l.Executor
+	}
+	if !l.Active {
+		return text
+	}
+	switch {
+	case l.Failure != "" && l.ProvenAgoMs >= 0:
+		text += fmt.Sprintf("; NOT PROVEN: %s (last proven %s ago)", l.Failure, cli.Millis(l.ProvenAgoMs))
+	case l.Failure != "":
+		text += "; NOT PROVEN: " + l.Failure
+	case l.ProvenAgoMs >= 0:
+		text += fmt.Sprintf("; proven %s ago", cli.Millis(l.ProvenAgoMs))
+	default:
+		text += "; not tried yet ('lifeboat fence test')"
+	}
 	return text
 }

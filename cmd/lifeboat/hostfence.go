@@ -16,6 +16,7 @@ import (
 // HostFenceCmd is 'lifeboat host fence'.
 type HostFenceCmd struct {
 	Set   HostFenceSetCmd   `cmd:"" help:"Replace the fence levels of a host."`
+	Test  FenceTestCmd      `cmd:"" help:"Try the fence levels without any order to the host."`
 	Clear HostFenceClearCmd `cmd:"" help:"Remove all fence levels: if the host dies, its VMs wait for an operator."`
 }
 
@@ -23,12 +24,13 @@ type HostFenceCmd struct {
 type HostFenceSetCmd struct {
 	Host         string   `arg:"" help:"Name of the host."`
 	Level        []string `arg:"" help:"Levels in the order they are tried: DRIVER[,key=value...]."`
+	Executor     string   `placeholder:"WHO" help:"Who uses the power controllers of the levels without an executor of their own: leader, any (the managers in turn), peers (agents of other hosts in turn) or host:ID."`
 	PasswordFile string   `placeholder:"FILE" help:"File with the password of the levels that have a user and no password-file of their own; - reads stdin. Without it the password is asked for."`
 }
 
 // Help is the long part of --help.
 func (c *HostFenceSetCmd) Help() string {
-	return `Drivers: ipmi, redfish, fence-agent, lease, manual. Keys: address, user, identity (system GUID or serial; read from the BMC and pinned when left out), timeout (10s), password-file; any other key is an option of the driver.
+	return `Drivers: ipmi, redfish, fence-agent, lease, manual. Keys: address, user, identity (system GUID or serial; read from the BMC and pinned when left out), timeout (10s), executor (leader, any, peers or host:ID), password-file; any other key is an option of the driver.
 
 Example:
 
@@ -49,6 +51,9 @@ func (c *HostFenceSetCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals)
 			if level.Password, err = secrets.get(ctx, level, passwordFile); err != nil {
 				return err
 			}
+		}
+		if level.Executor == "" && level.Driver != "lease" && level.Driver != "manual" {
+			level.Executor = c.Executor
 		}
 		req.Levels = append(req.Levels, level)
 	}
@@ -95,6 +100,8 @@ func parseLevel(text string) (level *pb.FenceSpec, passwordFile string, err erro
 			level.User = value
 		case "identity":
 			level.Identity = value
+		case "executor":
+			level.Executor = value
 		case "password-file":
 			passwordFile = value
 		case "timeout":
