@@ -3,10 +3,10 @@ package node
 import (
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/exchange"
 	"lifeboat/fsm"
 	"lifeboat/ha"
 )
@@ -33,21 +33,12 @@ type contact struct {
 	absorbed int64  // unix ns of the arrival of the newest absorbed report
 	seq      uint64 // newest report absorbed
 	marks    []mark // requests that may still bound a lease, oldest first
-	arrivals []arrival
-	looked   int64                               // see ha.Contact
-	copies   atomic.Pointer[map[fsm.VMID]copied] // the map is replaced, never changed
-	absent   map[fsm.VMID]int
-	asked    map[fsm.VMID]request
+	arrivals exchange.Arrivals
+	memory   exchange.Memory // guarded by turn; its copies by contacts.mu
 	check    *ha.Investigation
 	fence    *ha.FenceRun
 	probes   []*lifeboatv1.Probe // to be handed to this host
 	parked   *parked
-}
-
-// request is a question for a VM's definition.
-type request struct {
-	at    time.Duration
-	whole bool // the VM was protected: its definition is kept
 }
 
 // mark is the arrival of a report.
@@ -146,7 +137,7 @@ func (c *contacts) soft() *ha.Soft {
 	defer c.mu.Unlock()
 	s := &ha.Soft{Since: c.since, Proven: c.proven, Hosts: make(map[fsm.HostID]ha.Contact, len(c.hosts))}
 	for id, x := range c.hosts {
-		h := ha.Contact{Epoch: x.epoch, Heard: x.heard, Absorbed: x.absorbed, Looked: x.looked, Copies: x.domains()}
+		h := ha.Contact{Epoch: x.epoch, Heard: x.heard, Absorbed: x.absorbed, Looked: x.arrivals.Looked(), Copies: x.memory.Copies()}
 		if x.check != nil {
 			i := *x.check
 			h.Check = &i // findings are replaced, never changed
@@ -198,7 +189,7 @@ func (c *contacts) wakeNews(s *fsm.State) {
 		if x.parked == nil {
 			continue
 		}
-		if h := s.Host(id); h == nil || h.Epoch != x.epoch || assignmentIndex(s, h) > x.parked.have || !reporting(h) {
+		if h := s.Host(id); h == nil || h.Epoch != x.epoch || exchange.AssignmentIndex(s, h) > x.parked.have || !exchange.Reporting(h) {
 			x.wakeLocked()
 		}
 	}

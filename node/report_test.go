@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/exchange"
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
 )
@@ -71,8 +72,8 @@ func TestAppliedReportIsNoNews(t *testing.T) {
 			if err := checkVMs(vms); err != nil {
 				t.Fatal(err)
 			}
-			if d := diff(s, h, xs[host], req, 0); d.changed() {
-				if no := b.do(&logpb.Command{Body: &logpb.Command_HostReports{HostReports: &logpb.HostReports{Reports: []*logpb.HostReport{d.report}}}}); no != "" {
+			if d := exchange.Diff(s, h, &xs[host].memory, req, 0); d.Changed() {
+				if no := b.do(&logpb.Command{Body: &logpb.Command_HostReports{HostReports: &logpb.HostReports{Reports: []*logpb.HostReport{d.Report}}}}); no != "" {
 					t.Fatalf("refused: %s", no)
 				}
 			}
@@ -81,14 +82,14 @@ func TestAppliedReportIsNoNews(t *testing.T) {
 			for round := range 5 {
 				s = b.m.State()
 				seq++
-				again := diff(s, s.Host(fsm.HostID(host)), xs[host], &lifeboatv1.ReportRequest{HostId: host, Epoch: h.Epoch, Seq: seq, Vms: vms}, 0)
-				if !again.changed() {
+				again := exchange.Diff(s, s.Host(fsm.HostID(host)), &xs[host].memory, &lifeboatv1.ReportRequest{HostId: host, Epoch: h.Epoch, Seq: seq, Vms: vms}, 0)
+				if !again.Changed() {
 					return
 				}
 				if round == 4 {
-					t.Fatalf("the report of %s is news for ever: %v; says %v", host, again.report, vms)
+					t.Fatalf("the report of %s is news for ever: %v; says %v", host, again.Report, vms)
 				}
-				b.do(&logpb.Command{Body: &logpb.Command_HostReports{HostReports: &logpb.HostReports{Reports: []*logpb.HostReport{again.report}}}})
+				b.do(&logpb.Command{Body: &logpb.Command_HostReports{HostReports: &logpb.HostReports{Reports: []*logpb.HostReport{again.Report}}}})
 			}
 		}
 		t.Repeat(map[string]func(*rapid.T){
@@ -124,35 +125,6 @@ func TestAppliedReportIsNoNews(t *testing.T) {
 	})
 }
 
-func TestRead(t *testing.T) {
-	const (
-		absent   = lifeboatv1.PowerState_POWER_STATE_ABSENT
-		starting = lifeboatv1.PowerState_POWER_STATE_STARTING
-		crashed  = lifeboatv1.PowerReason_POWER_REASON_CRASHED
-	)
-	for _, c := range []struct {
-		p    lifeboatv1.PowerState
-		r    lifeboatv1.PowerReason
-		want said
-	}{
-		{powerOn, 0, said{power: fsm.PowerOn, reason: 0, listed: true}},
-		{powerOff, crashed, said{power: fsm.PowerOff, reason: fsm.ReasonCrashed, listed: true}},
-		{absent, crashed, said{power: fsm.PowerOff, reason: fsm.ReasonCrashed, listed: true}}, // it is known how it ended
-		{absent, 0, said{power: fsm.PowerStarting, reason: 0, listed: false}},                 // missing: says nothing
-		{starting, 0, said{power: fsm.PowerStarting, reason: 0, listed: true}},
-		{0, 0, said{power: fsm.PowerUnknown, reason: 0, listed: true}},
-		{99, 99, said{power: fsm.PowerUnknown, reason: 0, listed: true}},
-		{powerOn, -1, said{power: fsm.PowerOn, reason: 0, listed: true}},
-		// What only the state machine may say.
-		{powerOff, lifeboatv1.PowerReason(fsm.ReasonHostDead), said{power: fsm.PowerOff, reason: 0, listed: true}},
-		{powerOff, 256 + lifeboatv1.PowerReason(fsm.ReasonShutdown), said{power: fsm.PowerOff, reason: 0, listed: true}},
-	} {
-		if got := read(&lifeboatv1.VMReport{Power: c.p, Reason: c.r}); got != c.want {
-			t.Errorf("read(%v, %v) = %+v, want %+v", c.p, c.r, got, c.want)
-		}
-	}
-}
-
 func FuzzCheckVMs(f *testing.F) {
 	id := vmid(1)
 	good, _ := proto.Marshal(&lifeboatv1.ReportRequest{Vms: []*lifeboatv1.VMReport{{Id: id[:], Name: "a"}, {Id: make([]byte, 16)}}})
@@ -174,10 +146,10 @@ func FuzzCheckVMs(f *testing.F) {
 		b := newBook()
 		b.register("h1")
 		s := b.m.State()
-		d := diff(s, s.Host("h1"), &contact{}, &r, 0)
-		if d.changed() {
-			d.report.Epoch, d.report.Seq = 1, 1
-			if no := b.do(&logpb.Command{Body: &logpb.Command_HostReports{HostReports: &logpb.HostReports{Reports: []*logpb.HostReport{d.report}}}}); no != "" {
+		d := exchange.Diff(s, s.Host("h1"), &exchange.Memory{}, &r, 0)
+		if d.Changed() {
+			d.Report.Epoch, d.Report.Seq = 1, 1
+			if no := b.do(&logpb.Command{Body: &logpb.Command_HostReports{HostReports: &logpb.HostReports{Reports: []*logpb.HostReport{d.Report}}}}); no != "" {
 				t.Fatal(no)
 			}
 		}
@@ -198,12 +170,12 @@ func TestLargeReportComesInParts(t *testing.T) {
 	x := &contact{}
 	for seq := uint64(1); ; seq++ {
 		s := b.m.State()
-		d := diff(s, s.Host("h1"), x, &lifeboatv1.ReportRequest{Seq: seq, Vms: vms}, 0)
-		if n := proto.Size(d.report); n > maxEntry-batchSize {
+		d := exchange.Diff(s, s.Host("h1"), &x.memory, &lifeboatv1.ReportRequest{Seq: seq, Vms: vms}, 0)
+		if n := proto.Size(d.Report); n > maxEntry-batchSize {
 			t.Fatalf("a part has %d bytes", n)
 		}
-		if !d.changed() {
-			if d.partly || s.CountVMs() != len(vms) {
+		if !d.Changed() {
+			if d.Partly || s.CountVMs() != len(vms) {
 				t.Errorf("it ended with %d of %d VMs", s.CountVMs(), len(vms))
 			}
 			return
@@ -211,7 +183,7 @@ func TestLargeReportComesInParts(t *testing.T) {
 		if seq > 200 {
 			t.Fatal("it never ends")
 		}
-		b.do(&logpb.Command{Body: &logpb.Command_HostReports{HostReports: &logpb.HostReports{Reports: []*logpb.HostReport{d.report}}}})
+		b.do(&logpb.Command{Body: &logpb.Command_HostReports{HostReports: &logpb.HostReports{Reports: []*logpb.HostReport{d.Report}}}})
 	}
 }
 
@@ -250,8 +222,8 @@ func TestKnown(t *testing.T) {
 	} {
 		r := good()
 		change(r)
-		var again *errRegister
-		if _, err := known(b.m.State(), r); !errors.As(err, &again) || again.reason == "" {
+		var again *exchange.RegisterError
+		if _, err := known(b.m.State(), r); !errors.As(err, &again) || again.Reason == "" {
 			t.Errorf("%s: %v, want to be told to register", name, err)
 		}
 	}
@@ -282,7 +254,7 @@ func TestWantsLease(t *testing.T) {
 	} {
 		s, h := s, base
 		c.change(&s, &h)
-		if got := wantsLease(&s, &h); got != c.want {
+		if got := exchange.WantsLease(&s, &h); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
@@ -322,7 +294,7 @@ func TestLeaseChange(t *testing.T) {
 		h := base
 		h.Lease = c.have
 		got := ""
-		switch l := leaseChange(&s, &h, c.req); {
+		switch l := exchange.LeaseChange(&s, &h, c.req); {
 		case l == nil:
 		case !l.Armed:
 			got = "withdrawn"

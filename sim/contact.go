@@ -7,6 +7,7 @@ import (
 	"time"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/exchange"
 	"lifeboat/fsm"
 	"lifeboat/ha"
 )
@@ -20,12 +21,8 @@ type contact struct {
 	absorbed int64
 	seq      uint64 // newest report absorbed
 	marks    []mark // arrivals that may still bound a lease
-	arrivals []arrival
-	looked   int64
-	read     map[fsm.VMID][]byte // hashes of what copies has
-	copies   map[fsm.VMID]ha.Domain
-	absent   map[fsm.VMID]int
-	asked    map[fsm.VMID]request
+	arrivals exchange.Arrivals
+	memory   exchange.Memory
 	check    *ha.Investigation
 	fence    *ha.FenceRun
 	probes   []*lifeboatv1.Probe
@@ -37,12 +34,6 @@ type contact struct {
 
 	busy  bool // a report is being absorbed
 	queue []func()
-}
-
-// request is a question for a VM's definition.
-type request struct {
-	at    time.Duration
-	whole bool
 }
 
 // mark is the arrival of a report.
@@ -66,7 +57,7 @@ func (t *term) contact(id fsm.HostID, epoch uint64) *contact {
 		if x != nil {
 			x.wake()
 		}
-		x = &contact{id: id, host: t.m.w.byHost[string(id)], epoch: epoch, absent: map[fsm.VMID]int{}, asked: map[fsm.VMID]request{}}
+		x = &contact{id: id, host: t.m.w.byHost[string(id)], epoch: epoch}
 		t.hosts[id] = x
 	}
 	return x
@@ -134,7 +125,7 @@ func (t *term) wakeNews() {
 		}
 		h := s.Host(x.id)
 		x.roused(s, h)
-		if h == nil || h.Epoch != x.epoch || assignmentIndex(s, h) > x.parked.have || !reporting(h) {
+		if h == nil || h.Epoch != x.epoch || exchange.AssignmentIndex(s, h) > x.parked.have || !exchange.Reporting(h) {
 			x.wake()
 		}
 	}

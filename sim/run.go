@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"lifeboat/exchange"
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
 	"lifeboat/sim/scenario"
@@ -142,7 +143,7 @@ func (w *World) setLevels(h *host) {
 
 func (w *World) leased(s *fsm.State) bool {
 	for _, h := range s.Hosts() {
-		if len(h.Fence) != len(w.byHost[string(h.ID)].spec.Fence) || wantsLease(s, h) && h.Lease == nil {
+		if len(h.Fence) != len(w.byHost[string(h.ID)].spec.Fence) || exchange.WantsLease(s, h) && h.Lease == nil {
 			return false
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/exchange"
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
 )
@@ -62,25 +63,13 @@ func (t *term) serve(c *call, req any) {
 // registration cures.
 func failure(err error) response {
 	var no *rejected
-	return response{err: err, register: errors.As(err, &no)}
+	var taken *exchange.TakenError
+	return response{err: err, register: errors.As(err, &no) || errors.As(err, &taken)}
 }
 
 func (t *term) register(c *call, req *lifeboatv1.RegisterRequest) {
 	arrived, wall := t.mono(), t.wall()
-	var entries entryWriter
-	for _, r := range req.Vms {
-		if entries.full() {
-			break // the reports bring the rest
-		}
-		entries.add(r, read(r), true)
-	}
-	whole := entries.n == len(req.Vms)
-	cmd := &logpb.HostRegister{Id: req.HostId, MachineId: req.MachineId, BootId: req.BootId, Session: req.Session, Version: req.Version,
-		FeatureLevel: req.FeatureLevel, ProbeAddrs: req.ProbeAddrs, Inventory: inventoryToLog(req.Inventory),
-		Watchdog: uint32(req.Watchdog), WatchdogBoundNs: req.WatchdogBoundMs * int64(time.Millisecond), Vms: entries.done(), NodeId: req.NodeId}
-	for _, l := range req.Labels {
-		cmd.Labels = append(cmd.Labels, &logpb.Label{Key: l.Key, Value: l.Value})
-	}
+	cmd, whole := exchange.Registration(req)
 	t.propose("host/"+req.HostId, &logpb.Command{Body: &logpb.Command_HostRegister{HostRegister: cmd}}, func(_ fsm.Result, err error) {
 		s := t.state()
 		h := s.Host(fsm.HostID(req.HostId))
@@ -115,18 +104,18 @@ func (w *World) managerList() []*lifeboatv1.Manager {
 func (t *term) report(c *call, req *lifeboatv1.ReportRequest) {
 	arrived, wall := t.mono(), t.wall()
 	s := t.state()
-	h, err := known(s, req)
+	h, err := exchange.Known(s, req)
 	if err != nil {
 		c.answer(t.refusal(s, err))
 		return
 	}
 	x := t.contact(h.ID, h.Epoch)
 	if x.epoch != req.Epoch {
-		c.answer(t.refusal(s, &mustRegister{fmt.Sprintf("host %s has registered again", h.ID)}))
+		c.answer(t.refusal(s, &exchange.RegisterError{Reason: fmt.Sprintf("host %s has registered again", h.ID)}))
 		return
 	}
 	x.touch(req.Seq, arrived)
-	x.arrive(req.Seq, wall)
+	x.arrivals.Note(req.Seq, wall)
 	for _, p := range req.Probes {
 		t.deliver(h.ID, p)
 	}
@@ -151,12 +140,12 @@ func (t *term) park(c *call, x *contact, req *lifeboatv1.ReportRequest, wanted [
 	}
 	x.wake() // an agent waits for one answer
 	s := t.state()
-	h, err := known(s, req)
+	h, err := exchange.Known(s, req)
 	if err != nil {
 		c.answer(t.refusal(s, err))
 		return
 	}
-	if len(wanted) > 0 || len(x.probes) > 0 || assignmentIndex(s, h) > req.HaveAssignment {
+	if len(wanted) > 0 || len(x.probes) > 0 || exchange.AssignmentIndex(s, h) > req.HaveAssignment {
 		c.answer(t.answer(s, h, x, req, wanted))
 		return
 	}
@@ -167,7 +156,7 @@ func (t *term) park(c *call, x *contact, req *lifeboatv1.ReportRequest, wanted [
 			return
 		}
 		s := t.state()
-		h, err := known(s, req)
+		h, err := exchange.Known(s, req)
 		if err != nil {
 			c.answer(t.refusal(s, err))
 			return
@@ -207,28 +196,28 @@ func (t *term) absorb(x *contact, req *lifeboatv1.ReportRequest, wall int64, don
 			return
 		}
 		s := t.state()
-		h, err := known(s, req)
+		h, err := exchange.Known(s, req)
 		if err != nil || req.Seq <= x.seq {
 			end(nil, err)
 			return
 		}
 		change := func() {
-			d := diff(s, h, x, req, t.mono())
-			if d.changed() || len(d.wanted) > 0 {
+			d := exchange.Diff(s, h, &x.memory, req, t.mono())
+			if d.Changed() || len(d.Wanted) > 0 {
 				x.host.news = t.m.w.now
 			}
 			commit := func() {
-				if !d.partly {
+				if !d.Partly {
 					x.seq, x.absorbed = max(x.seq, req.Seq), max(x.absorbed, wall)
-					x.lookedAt(req.LookedAfterSeq)
+					x.arrivals.LookedAfter(req.LookedAfterSeq)
 				}
-				end(d.wanted, nil)
+				end(d.Wanted, nil)
 			}
-			if !d.changed() {
+			if !d.Changed() {
 				commit()
 				return
 			}
-			t.propose("", &logpb.Command{Body: &logpb.Command_HostReports{HostReports: &logpb.HostReports{Reports: []*logpb.HostReport{d.report}}}},
+			t.propose("", &logpb.Command{Body: &logpb.Command_HostReports{HostReports: &logpb.HostReports{Reports: []*logpb.HostReport{d.Report}}}},
 				func(_ fsm.Result, err error) {
 					var no *rejected
 					if err != nil && !errors.As(err, &no) {
@@ -238,7 +227,7 @@ func (t *term) absorb(x *contact, req *lifeboatv1.ReportRequest, wall int64, don
 					commit()
 				})
 		}
-		lease := leaseChange(s, h, req)
+		lease := exchange.LeaseChange(s, h, req)
 		if lease == nil {
 			change()
 			return
@@ -260,8 +249,8 @@ func (t *term) answer(s *fsm.State, h *fsm.Host, x *contact, req *lifeboatv1.Rep
 	r := &lifeboatv1.ReportResponse{LeaderId: t.m.name, LeaderAddr: t.m.name, Term: t.number, AckedSeq: x.seq,
 		WantSpecs: wanted, Probes: x.probes, BeatMs: s.Policy.Beat.Milliseconds()}
 	x.probes = nil
-	if assignmentIndex(s, h) > req.HaveAssignment {
-		r.Assignment = assignment(s, h)
+	if exchange.AssignmentIndex(s, h) > req.HaveAssignment {
+		r.Assignment = exchange.Assignment(s, h, func(v *fsm.VM) ([]byte, bool) { return v.Spec.Definition(), true })
 		r.Managers = t.m.w.managerList()
 	}
 	if h.Lease != nil && h.Lease.Armed && h.Status == fsm.Up {
@@ -275,12 +264,12 @@ func (t *term) answer(s *fsm.State, h *fsm.Host, x *contact, req *lifeboatv1.Rep
 // refusal turns the wish to register into an answer and everything else into an
 // error.
 func (t *term) refusal(s *fsm.State, err error) response {
-	var again *mustRegister
+	var again *exchange.RegisterError
 	if !errors.As(err, &again) {
 		return failure(err)
 	}
 	return response{msg: &lifeboatv1.ReportResponse{LeaderId: t.m.name, LeaderAddr: t.m.name, Term: t.number,
-		Register: true, Reason: again.reason, BeatMs: s.Policy.Beat.Milliseconds()}}
+		Register: true, Reason: again.Reason, BeatMs: s.Policy.Beat.Milliseconds()}}
 }
 
 func (t *term) putSpecs(c *call, req *lifeboatv1.PutSpecsRequest) {
@@ -293,11 +282,15 @@ func (t *term) putSpecs(c *call, req *lifeboatv1.PutSpecsRequest) {
 	cmd := &logpb.VMSpecs{Host: req.HostId, Epoch: req.Epoch}
 	x := t.contact(h.ID, h.Epoch)
 	for _, p := range req.Specs {
-		if x.readCopy(h, p) {
+		if x.memory.ReadCopy(h, p) {
 			t.again()
 			continue
 		}
-		cmd.Specs = append(cmd.Specs, specToLog(s, h, p))
+		spec := exchange.Spec(p)
+		if exchange.KeepsDefinition(s, h, p) {
+			spec.Definition = p.Definition // not sealed
+		}
+		cmd.Specs = append(cmd.Specs, spec)
 	}
 	t.propose("host/"+req.HostId, &logpb.Command{Body: &logpb.Command_VmSpecs{VmSpecs: cmd}}, func(_ fsm.Result, err error) {
 		c.answer(failure(err))

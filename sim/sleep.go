@@ -3,6 +3,7 @@ package sim
 import (
 	"time"
 
+	"lifeboat/exchange"
 	"lifeboat/fsm"
 	"lifeboat/hypervisor"
 )
@@ -96,7 +97,7 @@ func (t *term) maySleep(x *contact, h *host) bool {
 		return false
 	}
 	f := t.state().Host(x.id)
-	if f == nil || f.Epoch != x.epoch || f.Status != fsm.Up || f.HA != fsm.HAAvailable || len(f.Orders) > 0 || len(f.Copies) > 0 || wantsLease(t.state(), f) != (f.Lease != nil) {
+	if f == nil || f.Epoch != x.epoch || f.Status != fsm.Up || f.HA != fsm.HAAvailable || len(f.Orders) > 0 || len(f.Copies) > 0 || exchange.WantsLease(t.state(), f) != (f.Lease != nil) {
 		return false
 	}
 	for i := range h.queue {
@@ -132,16 +133,10 @@ func (x *contact) roused(s *fsm.State, f *fsm.Host) {
 func (x *contact) shift(d time.Duration) {
 	x.heard += d
 	x.absorbed += int64(d)
-	x.looked += int64(d)
-	for i := range x.arrivals {
-		x.arrivals[i].wall += int64(d)
-	}
+	x.arrivals.Shift(d)
+	x.memory.Shift(d)
 	for i := range x.marks {
 		x.marks[i].at += d
-	}
-	for id, r := range x.asked {
-		r.at += d
-		x.asked[id] = r
 	}
 }
 

@@ -258,7 +258,7 @@ func (t *term) soft() *ha.Soft {
 	}
 	for id, x := range t.hosts {
 		d := x.host.drift()
-		s.Hosts[id] = ha.Contact{Epoch: x.epoch, Heard: x.heard + d, Absorbed: x.absorbed + int64(d), Looked: x.looked + int64(d), Copies: x.copies, Check: x.check, Fence: x.fence}
+		s.Hosts[id] = ha.Contact{Epoch: x.epoch, Heard: x.heard + d, Absorbed: x.absorbed + int64(d), Looked: x.arrivals.Looked() + int64(d), Copies: x.memory.Copies(), Check: x.check, Fence: x.fence}
 	}
 	return s
 }

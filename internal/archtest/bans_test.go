@@ -18,7 +18,7 @@ type ban struct {
 }
 
 // pureCore is computed from its arguments alone.
-func pureCore() []string { return []string{"fsm", "ha/...", "agent/session"} }
+func pureCore() []string { return []string{"fsm", "ha/...", "agent/session", "exchange"} }
 
 func bans() []ban {
 	return []ban{

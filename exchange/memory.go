@@ -1,0 +1,140 @@
+package exchange
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/fsm"
+	"lifeboat/ha"
+)
+
+// Memory is what a leader remembers of the reports of one host in one epoch. The
+// zero value remembers nothing. One report of a host is compared at a time.
+type Memory struct {
+	absent map[fsm.VMID]int
+	asked  map[fsm.VMID]request
+	copies atomic.Pointer[map[fsm.VMID]copied] // the map is replaced, never changed
+}
+
+// request is a question for a VM's definition.
+type request struct {
+	at    time.Duration
+	whole bool // the VM was protected: its definition is kept
+}
+
+// copied is the definition of a VM that runs where nobody granted it (S6), as
+// far as it matters.
+type copied struct {
+	hash []byte
+	ha.Domain
+}
+
+const (
+	// askAgain is the pause before a definition is asked for again.
+	askAgain = 10 * time.Second
+	// MaxWanted definitions are asked for at a time.
+	MaxWanted = 16
+)
+
+// Shift makes what is remembered younger.
+func (x *Memory) Shift(d time.Duration) {
+	for id, r := range x.asked {
+		r.at += d
+		x.asked[id] = r
+	}
+}
+
+// want asks for a definition that the state has not, or has an older one of.
+func (x *Memory) want(v *fsm.VM, r *lifeboatv1.VMReport, d *Difference, now time.Duration) {
+	if len(r.SpecHash) != 32 || len(d.Wanted) >= MaxWanted {
+		return
+	}
+	known := v.Spec != nil && bytes.Equal(v.Spec.Hash[:], r.SpecHash)
+	if known && (!v.Protected() || v.Spec.Defines()) {
+		return
+	}
+	// A VM that is protected by now needs more than what was asked for before.
+	last, asked := x.asked[v.ID]
+	if asked && now-last.at < askAgain && (last.whole || !v.Protected()) {
+		return
+	}
+	if x.asked == nil {
+		x.asked = map[fsm.VMID]request{}
+	}
+	x.asked[v.ID] = request{at: now, whole: v.Protected()}
+	d.Wanted = append(d.Wanted, r.Id)
+}
+
+// wantCopy asks for the definition of a copy that is to be judged.
+func (x *Memory) wantCopy(h *fsm.Host, id fsm.VMID, r *lifeboatv1.VMReport, d *Difference, now time.Duration) {
+	c := h.Copy(id)
+	if c == nil || c.Apart || len(r.SpecHash) != 32 || len(d.Wanted) >= MaxWanted || bytes.Equal(x.read()[id].hash, r.SpecHash) {
+		return
+	}
+	if last, asked := x.asked[id]; asked && now-last.at < askAgain {
+		return
+	}
+	if x.asked == nil {
+		x.asked = map[fsm.VMID]request{}
+	}
+	x.asked[id] = request{at: now}
+	d.Wanted = append(d.Wanted, r.Id)
+}
+
+// copiesGone are the copies that a report does not list any more.
+func copiesGone(h *fsm.Host, vms []*lifeboatv1.VMReport) (ids []byte) {
+	for i := range h.Copies {
+		id := &h.Copies[i].VM
+		if _, listed := slices.BinarySearchFunc(vms, id[:], func(v *lifeboatv1.VMReport, id []byte) int { return bytes.Compare(v.GetId(), id) }); !listed {
+			ids = append(ids, id[:]...)
+		}
+	}
+	return ids
+}
+
+// ReadCopy takes the definition of a copy. It reports whether it is one. There is
+// one call at a time.
+func (x *Memory) ReadCopy(h *fsm.Host, p *lifeboatv1.VMSpec) bool {
+	if len(p.GetId()) != 16 || h.VM(fsm.VMID(p.Id)) != nil || h.Copy(fsm.VMID(p.Id)) == nil {
+		return false
+	}
+	if p.Problem != "" {
+		return true // asked for again
+	}
+	n := copied{hash: p.Hash, Domain: ha.Domain{Bound: len(p.Local) > 0}}
+	for _, d := range p.Disks {
+		n.Disks = append(n.Disks, fsm.Disk{Path: Text(d.Path), Storage: Text(d.Storage), ReadOnly: d.Readonly, Shareable: d.Shareable, Network: d.Network})
+	}
+	all := maps.Clone(x.read())
+	if all == nil {
+		all = map[fsm.VMID]copied{}
+	}
+	all[fsm.VMID(p.Id)] = n
+	x.copies.Store(&all)
+	return true
+}
+
+// read are the definitions of the copies there.
+func (x *Memory) read() map[fsm.VMID]copied {
+	if p := x.copies.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Copies are the definitions of the copies for ha.
+func (x *Memory) Copies() map[fsm.VMID]ha.Domain {
+	all := x.read()
+	if len(all) == 0 {
+		return nil
+	}
+	out := make(map[fsm.VMID]ha.Domain, len(all))
+	for id, c := range all {
+		out[id] = c.Domain
+	}
+	return out
+}
