@@ -27,6 +27,10 @@ fuzz: build ## random worlds and stories with fresh seeds, some minutes
 mutation: ## switch every safety rule off and see that the tests notice; half an hour
 	$(GO) run ./internal/mutation -tags $(TAGS) -o docs/mutations.md
 
+SEED := 0
+sim-fuzz: build ## random worlds for 60 s, from a seed that is printed; SEED=n for one's own
+	bin/lifeboat sim fuzz --for 60s --seed $(SEED)
+
 LAB_PKGS := ./internal/lab/... ./internal/labcluster/... ./hypervisor/... ./fence/...
 test-lab: ## real libvirt hosts with real guests, in namespaces; needs root and deploy/lab/install.sh
 	@mkdir -p bin

@@ -64,13 +64,16 @@ func (c *SimFuzzCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) erro
 		return cli.Usage("", "--hours is %v: a world needs time", c.Hours)
 	}
 	if z.next == 0 {
-		z.next = uint64(z.began.UnixNano()) % 1e9 * 1000
+		z.next = uint64(z.began.Unix()) * 1000 // so that two runs do not share worlds
 	}
 	switch {
 	case c.Runs <= 0 && c.For > 0:
 		z.left = 1 << 30
 	case c.Runs <= 0:
 		z.left = 1
+	}
+	if c.Seed == 0 {
+		fmt.Fprintf(env.Stderr, "seeds from %d\n", z.next)
 	}
 	if c.For > 0 {
 		z.ended = z.began.Add(c.For)
