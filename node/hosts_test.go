@@ -35,6 +35,12 @@ type testHost struct {
 	mu   sync.Mutex
 	on   bool
 	boot int
+	// Of the power controller: what it says of its machine, that it reads
+	// another machine's power, how long each answer takes, and who waits for one.
+	identity string
+	crossed  bool
+	delay    time.Duration
+	waiting  map[*time.Time]bool
 
 	stop context.CancelFunc
 	done chan error // nil = no agent runs
@@ -123,7 +129,7 @@ func (w *world) host(id string) *testHost {
 		HostID: id, Version: "test", Hypervisor: h.hv, Connect: agent.Connect(client),
 		StateDir: filepath.Join(dir, "state"), RunDir: filepath.Join(dir, "run"),
 		BootIDFile: filepath.Join(dir, "boot"), MachineIDFile: filepath.Join(dir, "machine"),
-		Watchdog: h.dog, Bound: 5 * time.Second, StopTimeout: 5 * time.Second,
+		Fences: fence.NewRegistry(w.bmcKind(id)), Watchdog: h.dog, Bound: 5 * time.Second, StopTimeout: 5 * time.Second,
 		Logger:          w.log.Named(id),
 		Clock:           func() session.Instant { return session.Instant(time.Since(begin) + time.Hour) },
 		Guests:          func() bool { return false },
@@ -249,20 +255,72 @@ func (b *bmc) Endpoint() fence.Endpoint { return fence.Endpoint{Driver: "bmc", A
 func (b *bmc) reach(ctx context.Context) error {
 	c, err := b.h.w.net.Dial(ctx, b.from, b.addr)
 	if err != nil {
-		return err
+		return fence.Because(fence.Unreachable, "%v", err)
 	}
-	return c.Close()
+	defer c.Close()
+	h, begun := b.h, time.Now()
+	h.mu.Lock()
+	delay := h.delay
+	if h.waiting == nil {
+		h.waiting = map[*time.Time]bool{}
+	}
+	h.waiting[&begun] = true
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.waiting, &begun)
+	}()
+	if !pause(ctx, delay) {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// slow makes each answer of the controller, but for who it is, take so long.
+func (h *testHost) slow(d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.delay = d
+}
+
+// sessions are since when people wait for the controller.
+func (h *testHost) sessions() []time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []time.Time
+	for at := range h.waiting {
+		out = append(out, *at)
+	}
+	return out
+}
+
+func (h *testHost) busy() int { return len(h.sessions()) }
+
+// setHardware gives the machine a system UUID, from the next start of its agent.
+func (h *testHost) setHardware(id string) {
+	h.cfg.HardwareIDFile = filepath.Join(h.w.dir, h.id, "hardware")
+	h.w.must(os.WriteFile(h.cfg.HardwareIDFile, []byte(id+"\n"), 0o600))
 }
 
 func (b *bmc) Identity(ctx context.Context) (string, error) {
-	return "serial-of-" + b.h.id, b.reach(ctx)
+	b.h.mu.Lock()
+	id := b.h.identity
+	b.h.mu.Unlock()
+	if id == "" {
+		id = "serial-of-" + b.h.id
+	}
+	return id, b.reach(ctx)
 }
 
 func (b *bmc) Power(ctx context.Context) (fence.PowerState, error) {
 	if err := b.reach(ctx); err != nil {
 		return fence.Unknown, err
 	}
-	if b.h.powered() {
+	b.h.mu.Lock()
+	crossed := b.h.crossed
+	b.h.mu.Unlock()
+	if b.h.powered() && !crossed {
 		return fence.On, nil
 	}
 	return fence.Off, nil

@@ -37,6 +37,9 @@ func Run(t *testing.T, newRig func(t *testing.T) Rig) {
 		{"wrong password", wrongPassword},
 		{"identity mismatch", mismatch},
 		{"cancel", cancelled},
+		{"executor", executor},
+		{"executor lies", executorLies},
+		{"executor hung", executorHung},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
