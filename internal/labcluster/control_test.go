@@ -93,8 +93,10 @@ func (s *story) splitBrain(older snapshot, n int, most time.Duration) snapshot {
 	for g := range older {
 		s.within(most-time.Since(began), g+" beats elsewhere too", func() bool {
 			for _, on := range s.Lab.Copies(g) {
-				if b, ok, err := s.Lab.LastBeat(on, g); on != n && err == nil && ok && b.At.After(began) {
-					newer[g] = seen{host: on, boot: b.Boot, incarnation: raised(older[g].incarnation)}
+				if b, ok, err := s.Lab.LastBeat(on, g); on != n && err == nil && ok && !strings.Contains(older[g].past, b.Boot) {
+					past, err := s.lastBoots(g)
+					s.must(err)
+					newer[g] = seen{host: on, boot: b.Boot, incarnation: raised(older[g].incarnation), past: past}
 					return true
 				}
 			}

@@ -79,6 +79,12 @@ func (c *Cluster) Round(ctx context.Context, out io.Writer, name string, victim 
 	if err != nil {
 		return Round{}, err
 	}
+	past := map[string]string{}
+	for _, guest := range lost {
+		if past[guest], err = c.lastBoots(guest); err != nil {
+			return Round{}, err
+		}
+	}
 	fmt.Fprintf(out, "\n%s (it runs %s)\n", strings.ToUpper(name[:1])+name[1:], strings.Join(lost, ", "))
 	fault := time.Now()
 	if err := c.Lab.PowerCut(ctx, victim); err != nil {
@@ -88,7 +94,7 @@ func (c *Cluster) Round(ctx context.Context, out io.Writer, name string, victim 
 	defer tell.stop()
 	r := Round{Name: name}
 	for _, guest := range lost {
-		m, err := c.waitMoved(ctx, guest, victim, fault)
+		m, err := c.waitMoved(ctx, guest, victim, fault, past[guest])
 		if err != nil {
 			return r, err
 		}
@@ -115,8 +121,23 @@ func (c *Cluster) Round(ctx context.Context, out io.Writer, name string, victim 
 	return r, nil
 }
 
-// waitMoved waits until a guest beats on another host than before.
-func (c *Cluster) waitMoved(ctx context.Context, guest string, from int, fault time.Time) (Move, error) {
+// lastBoots are the boots in which a guest has beaten last, on each host. A
+// console is written to before the guest's first heartbeat of a new boot.
+func (c *Cluster) lastBoots(guest string) (string, error) {
+	var boots []string
+	for n := 1; n <= c.opts.Lab.Hosts; n++ {
+		b, _, err := c.Lab.LastBeat(n, guest)
+		if err != nil {
+			return "", err
+		}
+		boots = append(boots, b.Boot)
+	}
+	return strings.Join(boots, " "), nil
+}
+
+// waitMoved waits until a guest beats on another host than before, in none of
+// its past boots.
+func (c *Cluster) waitMoved(ctx context.Context, guest string, from int, fault time.Time, past string) (Move, error) {
 	for {
 		hosts := c.Lab.Copies(guest)
 		if len(hosts) > 1 {
@@ -127,7 +148,7 @@ func (c *Cluster) waitMoved(ctx context.Context, guest string, from int, fault t
 			if err != nil {
 				return Move{}, err
 			}
-			if ok && b.At.After(fault) {
+			if ok && !strings.Contains(past, b.Boot) {
 				return Move{Guest: guest, To: host(hosts[0]), Down: b.At.Sub(fault)}, nil
 			}
 		}
