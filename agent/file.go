@@ -254,7 +254,7 @@ func hostPort(s string) bool {
 
 // locate makes relative paths relative to the file's directory.
 func (f *File) locate(dir string) {
-	for _, p := range []*string{&f.Cert, &f.Key, &f.CA, &f.StateDir, &f.RunDir, &f.BootIDFile, &f.MachineIDFile, &f.Watchdog.Device} {
+	for _, p := range []*string{&f.Cert, &f.Key, &f.CA, &f.StateDir, &f.RunDir, &f.BootIDFile, &f.MachineIDFile, &f.HardwareIDFile, &f.Watchdog.Device} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
