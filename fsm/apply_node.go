@@ -132,22 +132,3 @@ func (t *tx) alertUpdate(c *logpb.AlertUpdate) string {
 	}
 	return ""
 }
-
-func (t *tx) brake(c *logpb.Brake) string {
-	if c.On && c.Reason == "" {
-		return "the brake needs a reason"
-	}
-	was := t.s.Brake(c.Domain)
-	key := AlertKey{AlertBrake, c.Domain, "held"}
-	switch {
-	case c.On && was == "":
-		t.s.brakes.set(c.Domain, c.Reason)
-		t.event("BRAKE.ON", Critical, "brake "+c.Domain, "active fencing is held back: %s", c.Reason)
-		t.raise(key, Critical, "Active fencing is held back in %s: %s. Hosts proven dead by other means are recovered all the same. If the hosts really are dead, confirm each with `lifeboat host confirm-dead`.", c.Domain, c.Reason)
-	case !c.On && was != "":
-		t.s.brakes.delete(c.Domain)
-		t.event("BRAKE.OFF", Info, "brake "+c.Domain, "active fencing is allowed again: %s", c.Reason)
-		t.resolve(key, "%s", c.Reason)
-	}
-	return ""
-}

@@ -300,7 +300,7 @@ func (c *checker) cluster() {
 		c.past(e.Time, fmt.Sprintf("event %d", id))
 	}
 	for d, why := range s.Brakes() {
-		c.must(why != "", "S17", "the brake of %q is on without a reason", d)
+		c.must(why.Reason != "", "S17", "the brake of %q is on without a reason", d)
 	}
 	c.must(s.Policy != nil && s.Policy.validate() == nil, "policy", "the policy is not valid")
 	c.must(s.Time >= 0 && s.Time <= maxTime, "S21", "the time is %d", s.Time)

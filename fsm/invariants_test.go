@@ -89,7 +89,7 @@ func TestCheckFindsWhatIsBroken(t *testing.T) {
 		}},
 		"event never minted":     {"ids", func(s *State) { s.events.set(1<<40, &Event{ID: 1 << 40, Type: "X", Text: "x"}) }},
 		"node in no state":       {"nodes", func(s *State) { s.nodes.set("n1", &Node{ID: "n1"}) }},
-		"brake without a reason": {"S17", func(s *State) { s.brakes.set("rack a", "") }},
+		"brake without a reason": {"S17", func(s *State) { s.brakes.set("rack a", Brake{}) }},
 		"invalid policy":         {"policy", func(s *State) { p := *s.Policy; p.Takeover = 1; s.Policy = &p }},
 		"no generation":          {"S1", func(s *State) { s.Generation = 0 }},
 	} {

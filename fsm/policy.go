@@ -18,6 +18,7 @@ type Policy struct {
 	AcceptSoft       bool
 	BrakeMin         int
 	BrakePercent     int
+	BrakeExpiry      time.Duration
 	FenceTimeout     time.Duration
 	FenceRetry       time.Duration
 	FenceCheckEvery  time.Duration
@@ -149,6 +150,7 @@ func PolicySettings() []PolicySetting {
 		flag("accept_soft_watchdog", func(p *Policy) *bool { return &p.AcceptSoft }, "accept a lease without a watchdog as proof; a frozen host may then run a VM twice"),
 		num("brake_min", func(p *Policy) *int { return &p.BrakeMin }, 1, 100000, "hosts that may go silent together before active fencing is held back"),
 		num("brake_percent", func(p *Policy) *int { return &p.BrakePercent }, 0, 100, "the same as a share of the failure domain; the larger of both counts"),
+		dur("brake_expiry", func(p *Policy) *time.Duration { return &p.BrakeExpiry }, 0, 30*day, "how long the brake holds before it lets go of one host at a time, at most brake_min of them in this time; 0: it never does by itself"),
 		dur("fence_timeout", func(p *Policy) *time.Duration { return &p.FenceTimeout }, time.Second, time.Hour, "deadline of one fence attempt"),
 		dur("fence_retry", func(p *Policy) *time.Duration { return &p.FenceRetry }, time.Second, time.Hour, "pause after all levels have failed"),
 		dur("fence_check_every", func(p *Policy) *time.Duration { return &p.FenceCheckEvery }, 0, 30*day, "how often the fence levels of an Up host are tried without harm; 0 = never"),

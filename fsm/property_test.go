@@ -60,7 +60,7 @@ func contentsOf(s *State) contents {
 		c.Events = append(c.Events, e)
 	}
 	for d, r := range s.Brakes() {
-		c.Brakes = append(c.Brakes, d+r)
+		c.Brakes = append(c.Brakes, fmt.Sprint(d, r))
 	}
 	return c
 }

@@ -8,8 +8,8 @@ func metaRecord(s *State) *logpb.MetaRecord {
 	m := &logpb.MetaRecord{Schema: snapshotSchema, Index: s.Index, Term: s.Term, TimeUnixNs: s.Time, ClusterId: s.ClusterID,
 		Generation: s.Generation, FeatureLevel: s.Level, Armed: s.Armed, ArmedIndex: s.ArmedIndex, Seq: s.seq,
 		Policy: settingsToLog(s.Policy.Settings()), DigestIndex: s.Digest.Index, Digest: s.Digest.Sum}
-	for d, r := range s.brakes.all() {
-		m.Brakes = append(m.Brakes, &logpb.Brake{Domain: d, On: true, Reason: r})
+	for d, b := range s.brakes.all() {
+		m.Brakes = append(m.Brakes, &logpb.Brake{Domain: d, On: true, Reason: b.Reason, SinceUnixNs: b.Since})
 	}
 	return m
 }

@@ -30,7 +30,7 @@ type State struct {
 	alerts table[AlertID, *AlertRecord]
 	raised table[AlertKey, AlertID] // not resolved
 	events table[EventID, *Event]
-	brakes table[string, string] // failure domain → reason
+	brakes table[string, Brake] // by failure domain
 }
 
 // DigestAt is the rolling digest as of a Canary.
@@ -50,7 +50,7 @@ func newState() *State {
 		alerts: newTable[AlertID, *AlertRecord](less[AlertID]),
 		raised: newTable[AlertKey, AlertID](lessKey),
 		events: newTable[EventID, *Event](less[EventID]),
-		brakes: newTable[string, string](less[string]),
+		brakes: newTable[string, Brake](less[string]),
 	}
 }
 
@@ -145,10 +145,10 @@ func (s *State) EventsDown() iter.Seq2[EventID, *Event] { return s.events.down()
 
 // Brake returns why active fencing is held back in a failure domain; "" means
 // it is not.
-func (s *State) Brake(domain string) string { r, _ := s.brakes.get(domain); return r }
+func (s *State) Brake(domain string) string { b, _ := s.brakes.get(domain); return b.Reason }
 
 // Brakes walks the brakes that are on.
-func (s *State) Brakes() iter.Seq2[string, string] { return s.brakes.all() }
+func (s *State) Brakes() iter.Seq2[string, Brake] { return s.brakes.all() }
 
 func less[T cmp.Ordered](a, b T) bool { return a < b }
 

@@ -57,12 +57,13 @@ func (d *decision) brakes(closer []look) {
 	}
 	for name, was := range d.s.Brakes() {
 		if why[name] == "" && d.comingBack(name) && d.holdAll(byDomain[name]) {
-			why[name] = was
+			why[name] = was.Reason
 		}
 		if why[name] == "" {
 			d.do(&logpb.Command{Body: &logpb.Command_Brake{Brake: &logpb.Brake{Domain: name, Reason: "no host waits there any more that went silent together with too many"}}})
 		}
 	}
+	d.letGo(byDomain)
 	for _, name := range slices.Sorted(maps.Keys(why)) {
 		if d.s.Brake(name) == "" {
 			d.do(&logpb.Command{Body: &logpb.Command_Brake{Brake: &logpb.Brake{Domain: name, On: true, Reason: why[name]}}})

@@ -84,8 +84,8 @@ func (n *Node) readStatus(_ *term, _ context.Context, _ *lifeboatv1.StatusReques
 			time.Unix(0, s.Time).UTC().Format(time.RFC3339)))
 	}
 	r.Notes = append(r.Notes, n.unprovenPaths(s)...)
-	for domain, why := range s.Brakes() {
-		r.Notes = append(r.Notes, fmt.Sprintf("active fencing is held back in %s: %s", domain, why))
+	for domain, b := range s.Brakes() {
+		r.Notes = append(r.Notes, b.Sentence(domain, s.Policy))
 	}
 	return r, nil
 }
