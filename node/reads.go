@@ -113,6 +113,13 @@ func hostNotes(s *fsm.State, h *fsm.Host) []string {
 	if h.Inventory != nil && h.Inventory.LibvirtGuests {
 		out = append(out, fmt.Sprintf("host %s has libvirt-guests enabled, which could start VMs behind our back: none is placed there until `systemctl disable --now libvirt-guests`", h.ID))
 	}
+	if h.Inventory != nil {
+		for _, b := range h.Inventory.Beats {
+			if !b.Up {
+				out = append(out, fmt.Sprintf("host %s cannot write its heartbeat into %s: nobody would see there that it lives; look at that directory on the host", h.ID, b.Path))
+			}
+		}
+	}
 	if h.Lease != nil && h.Lease.Armed {
 		out = append(out, fmt.Sprintf("host %s runs under a self-fence lease: if no manager is reachable for %s, its protected VMs stop", h.ID, time.Duration(h.Lease.DurationNS)))
 	}
