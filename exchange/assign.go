@@ -65,7 +65,9 @@ func order(s *fsm.State, h *fsm.Host, o *fsm.Order, read Definition) *lifeboatv1
 		p.Definition, p.DefinitionHash = xml, sum[:]
 	case fsm.OrderStop:
 		p.Kind = lifeboatv1.OrderKind_ORDER_KIND_STOP
-		p.GraceMs = s.Policy.StopGrace.Milliseconds()
+		if w := s.Work(o.Work); w == nil || w.Type != fsm.WorkForceStop {
+			p.GraceMs = s.Policy.StopGrace.Milliseconds()
+		}
 	case fsm.OrderDestroy:
 		p.Kind = lifeboatv1.OrderKind_ORDER_KIND_DESTROY
 	case fsm.OrderResume:

@@ -159,7 +159,7 @@ func (t *tx) vmsGone(h *Host, cause Cause, reason Reason) *Host {
 			continue
 		}
 		v.Gone = v.Protected() || v.Incarnation != 0
-		if w := t.s.Work(v.Work); w != nil && w.Type == WorkStop {
+		if w := t.s.Work(v.Work); w != nil && w.Type.Stops() {
 			t.endWork(&v, w, Done, fmt.Sprintf("stopped: host %s is proven dead", h.ID))
 		}
 		if v.Protected() && v.Wanted && v.Error == "" && (wasOn || v.Work != 0) {

@@ -59,7 +59,7 @@ func (p *reporting) poweredOn(v *VM) {
 	if w := p.s.Work(v.Work); w != nil {
 		o := p.host.order(OrderDestroy, v.ID)
 		switch {
-		case w.Type == WorkStop || w.Step == Stopping:
+		case w.Type.Stops() || w.Step == Stopping:
 			return // being stopped or given up; still on
 		case w.Step == Fencing && (p.host.Status == Connecting || p.inFlight(p.host)):
 			return // the power may still be cut (S10)
@@ -135,7 +135,7 @@ func (p *reporting) staysOff(v *VM) {
 // offDuringWork: the owner says that the VM is off while work is open.
 func (p *reporting) offDuringWork(v *VM, w *Work, e *vmEntry) {
 	switch {
-	case w.Type == WorkStop:
+	case w.Type.Stops():
 		p.endWork(v, w, Done, fmt.Sprintf("stopped on host %s", p.host.ID))
 	case w.Step == Stopping || v.Gone:
 		// Off is not given up: the tombstone is awaited, or has come already.
@@ -195,7 +195,7 @@ func (p *reporting) missing(v *VM) (forget bool) {
 		if v.Protected() && v.Wanted && v.Error == "" {
 			p.openWork(v, WorkHA, Investigating, CauseMissing, p.host.ID, search)
 		}
-	case w.Type == WorkStop:
+	case w.Type.Stops():
 		v.Power, v.Reason, v.Since = PowerOff, ReasonOrdered, p.now
 		p.dropOrder(OrderStop, v.ID)
 		p.endWork(v, w, Done, fmt.Sprintf("stopped on host %s; its domain is gone", p.host.ID))

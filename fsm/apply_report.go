@@ -227,7 +227,7 @@ func (p *reporting) tombstoned(v *VM, e *vmEntry) {
 		if v.Protected() && v.Wanted && v.Error == "" {
 			p.openWork(v, WorkHA, Scheduled, CauseMissing, p.host.ID, given)
 		}
-	case w.Type == WorkStop:
+	case w.Type.Stops():
 		p.endWork(v, w, Done, "stopped")
 	case w.Step == Stopping || w.Step == Restarting || w.Step == Fencing:
 		p.schedule(v, p.host.ID, w.Cause, given)

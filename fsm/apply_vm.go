@@ -177,6 +177,8 @@ const (
 	VMStart = 1
 	VMStop  = 2
 	VMClear = 3
+	// VMForceStop does not ask the guest.
+	VMForceStop = 4
 )
 
 func (t *tx) vmControl(c *logpb.VMControl) string {
@@ -209,34 +211,49 @@ func (t *tx) vmControl(c *logpb.VMControl) string {
 			return fmt.Sprintf("the power state of VM %s is not known (%s)", v.Name, v.Power)
 		}
 		t.resolve(AlertKey{AlertVM, v.Name, "error"}, "started by %s", t.actor)
-	case VMStop:
-		w := t.s.Work(v.Work)
-		// One whose state is not known may run: it is told to stop as well.
-		tell := v.Power != PowerOff && !v.Gone && h.Status == Up
-		switch {
-		case w != nil && handedOut(h, &v, w):
-			return fmt.Sprintf("VM %s is being started or stopped (work %d); wait until that has ended", v.Name, w.ID)
-		case v.Power == PowerOn && h.Status != Up:
-			return fmt.Sprintf("host %s of VM %s is %s; it cannot be told", h.ID, v.Name, h.Status)
-		case !tell && w == nil && !v.Wanted:
-			return fmt.Sprintf("VM %s is not running", v.Name)
+	case VMStop, VMForceStop:
+		if no := t.stop(&v, h, c.Action == VMForceStop); no != "" {
+			return no
 		}
-		if w != nil {
-			t.endWork(&v, w, Cancelled, "stopped by "+t.actor)
-		}
-		v.Wanted, v.Error = false, ""
-		t.resolve(AlertKey{AlertVM, v.Name, "error"}, "stopped by %s", t.actor)
-		if tell {
-			w := t.openWork(&v, WorkStop, Stopping, CauseOperator, h.ID, "stop asked for by "+t.actor)
-			n := edit(t.s.Host(h.ID))
-			t.order(n, OrderStop, &v, v.Incarnation, w.ID)
-			t.setHost(n)
-		}
-		t.event("VM.STOP", Info, vmSubject(&v), "VM %s is wanted off by %s", v.Name, t.actor)
 	default:
 		return "a VM can be started, stopped or cleared"
 	}
 	t.assigned(h.ID)
 	t.storeVM(h.ID, &v)
+	return ""
+}
+
+// stop wants a VM off; v is being edited. One whose state is not known may run:
+// its host is told as well, at once or when it is heard again.
+func (t *tx) stop(v *VM, h *Host, force bool) (refused string) {
+	w := t.s.Work(v.Work)
+	harder := force && w != nil && (w.Type == WorkStop || w.Type == WorkCheckStop)
+	tell := v.Power != PowerOff && !v.Gone
+	switch {
+	case w != nil && handedOut(h, v, w) && !harder:
+		return fmt.Sprintf("VM %s is being started or stopped (work %d); wait until that has ended", v.Name, w.ID)
+	case !tell && w == nil && !v.Wanted:
+		return fmt.Sprintf("VM %s is not running", v.Name)
+	}
+	if w != nil {
+		t.endWork(v, w, Cancelled, "stopped by "+t.actor)
+	}
+	v.Wanted, v.Error = false, ""
+	t.resolve(AlertKey{AlertVM, v.Name, "error"}, "stopped by %s", t.actor)
+	if tell {
+		typ, why := WorkStop, "stop asked for by "+t.actor
+		switch {
+		case force:
+			typ, why = WorkForceStop, "stop without asking the guest, by "+t.actor
+		case h.Status != Up:
+			typ, why = WorkCheckStop, fmt.Sprintf("%s; host %s is %s and is told when it is heard again", why, h.ID, h.Status)
+		}
+		w := t.openWork(v, typ, Stopping, CauseOperator, h.ID, why)
+		n := edit(t.s.Host(h.ID))
+		n.Orders = slices.DeleteFunc(slices.Clone(n.Orders), func(o *Order) bool { return o.Kind == OrderStop && o.VM == v.ID })
+		t.order(n, OrderStop, v, v.Incarnation, w.ID)
+		t.setHost(n)
+	}
+	t.event("VM.STOP", Info, vmSubject(v), "VM %s is wanted off by %s", v.Name, t.actor)
 	return ""
 }

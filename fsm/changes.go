@@ -47,7 +47,7 @@ func (s *State) changesOwned(h *Host, v *VM, e *vmEntry) bool {
 		case w == nil:
 			return v.Power != PowerReportMissing && v.Power != PowerOff && !v.Gone
 		}
-		return w.Type == WorkStop || w.Step == Fencing && !v.Gone || w.Step == Investigating && v.Power != PowerReportMissing && v.Power != PowerOff
+		return w.Type.Stops() || w.Step == Fencing && !v.Gone || w.Step == Investigating && v.Power != PowerReportMissing && v.Power != PowerOff
 	}
 	if stale(v, w, e) {
 		return false
@@ -59,10 +59,10 @@ func (s *State) changesOwned(h *Host, v *VM, e *vmEntry) bool {
 	case PowerOn:
 		return v.Gone || v.Error != "" || v.Protected() && !v.Wanted && h.order(OrderStop, v.ID) == nil ||
 			h.order(OrderStart, v.ID) != nil ||
-			w != nil && w.Type != WorkStop && w.Step != Stopping && !(w.Step == Fencing && (h.Status == Connecting || h.inFlight(s.Time)))
+			w != nil && !w.Type.Stops() && w.Step != Stopping && !(w.Step == Fencing && (h.Status == Connecting || h.inFlight(s.Time)))
 	case PowerOff:
 		return h.order(OrderStop, v.ID) != nil || h.order(OrderStart, v.ID) != nil ||
-			w != nil && (w.Type == WorkStop || !v.Gone && (w.Step == Fencing || w.Step == Restarting || w.Step == Investigating && v.Reason != ReasonMigrated && !s.copied(v)))
+			w != nil && (w.Type.Stops() || !v.Gone && (w.Step == Fencing || w.Step == Restarting || w.Step == Investigating && v.Reason != ReasonMigrated && !s.copied(v)))
 	}
 	return false
 }

@@ -123,8 +123,18 @@ func (t *tx) fenceChecked(c *logpb.FenceChecked) string {
 	}
 	h := edit(old)
 	h.Fence = slices.Clone(old.Fence)
-	judged := false
-	for _, x := range c.Levels {
+	if !t.judge(h, c.Levels) {
+		return ""
+	}
+	t.setHost(h)
+	t.fencePath(h)
+	return ""
+}
+
+// judge records what checks found in the levels of a host that is being edited,
+// and reports whether any of them counts.
+func (t *tx) judge(h *Host, checks []*logpb.LevelCheck) (judged bool) {
+	for _, x := range checks {
 		if int(x.Level) >= len(h.Fence) {
 			continue
 		}
@@ -135,12 +145,7 @@ func (t *tx) fenceChecked(c *logpb.FenceChecked) string {
 		t.checked(h, int(x.Level), l, x)
 		judged = true
 	}
-	if !judged {
-		return ""
-	}
-	t.setHost(h)
-	t.fencePath(h)
-	return ""
+	return judged
 }
 
 func (t *tx) checked(h *Host, i int, l *FenceLevel, x *logpb.LevelCheck) {

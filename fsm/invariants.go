@@ -168,7 +168,7 @@ func (c *checker) orders(h *Host) {
 			c.must(owned && o.Incarnation == v.Incarnation, "S4", "host %s is told to stop %s, which it does not own at incarnation %s", h.ID, o.Name, o.Incarnation)
 			if owned {
 				w := c.s.Work(v.Work)
-				c.must(w != nil && w.Type == WorkStop, "S4", "host %s is told to stop %s without work that stops it", h.ID, o.Name)
+				c.must(w != nil && w.Type.Stops(), "S4", "host %s is told to stop %s without work that stops it", h.ID, o.Name)
 			}
 		case OrderDestroy:
 			c.must(o.Incarnation != 0, "S6", "host %s is told to destroy %s at no incarnation", h.ID, o.Name)
@@ -224,7 +224,7 @@ func (c *checker) vm(h *Host, v *VM) {
 		c.must(h.HA != HAFenced && !v.Gone, "work", "work %d waits for proof that host %s is dead, and it has it", w.ID, h.ID)
 	case Stopping:
 		kind := OrderDestroy
-		if w.Type == WorkStop {
+		if w.Type.Stops() {
 			kind = OrderStop
 		}
 		c.must(h.order(kind, v.ID) != nil, "S4", "work %d waits for host %s to give up %s, but it has no order", w.ID, h.ID, v.Name)

@@ -151,7 +151,7 @@ func workEvents() []happening {
 		ev("released", func(l *lab) proto.Message {
 			return &logpb.VMReleased{Vm: idBytes(1), Work: work(l), Reason: "nobody has it"}
 		}),
-		control("vm start", VMStart), control("vm stop", VMStop), control("vm clear", VMClear), control("vm nonsense", 9),
+		control("vm start", VMStart), control("vm stop", VMStop), control("vm stop --force", VMForceStop), control("vm clear", VMClear), control("vm nonsense", 9),
 		ev("protect", func(*lab) proto.Message {
 			return &logpb.VMProtect{Vm: idBytes(1), Protect: &logpb.Protection{On: true}}
 		}),

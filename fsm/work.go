@@ -4,17 +4,20 @@ package fsm
 type WorkType uint8
 
 const (
-	WorkHA WorkType = iota + 1
+	WorkHA WorkType = iota + 1 // the VM is to run again
 	WorkMigration
-	WorkStop
-	WorkCheckStop
-	WorkForceStop
+	WorkStop      // its guest is asked to shut down, and switched off when it does not
+	WorkCheckStop // its host cannot be told: it is off once the host has said so, or is proven dead
+	WorkForceStop // it is switched off at once
 	WorkDestroy
 )
 
 func (t WorkType) String() string {
 	return name(int(t), "", "HA", "Migration", "Stop", "CheckStop", "ForceStop", "Destroy")
 }
+
+// Stops reports whether the work is to switch a VM off.
+func (t WorkType) Stops() bool { return t == WorkStop || t == WorkCheckStop || t == WorkForceStop }
 
 // Step is how far an item of work has come.
 //

@@ -167,7 +167,7 @@ func (d *decision) stuck(v *fsm.VM, w *fsm.Work, owner *fsm.Host) {
 		return
 	}
 	bound := d.p.StopGrace + d.p.StartTimeout // of both, whatever it is at
-	if due := w.Updated + int64(bound); d.now.Wall < due {
+	if due := max(w.Updated, owner.Since) + int64(bound); d.now.Wall < due {
 		d.wakeAt(due)
 		return
 	}

@@ -59,9 +59,9 @@ func (t *term) controlVM(ctx context.Context, q *lifeboatv1.ControlVMRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	action := map[string]uint32{"start": fsm.VMStart, "stop": fsm.VMStop, "clear": fsm.VMClear}[q.Action]
+	action := map[string]uint32{"start": fsm.VMStart, "stop": fsm.VMStop, "force-stop": fsm.VMForceStop, "clear": fsm.VMClear}[q.Action]
 	if action == 0 {
-		return nil, refuse("%q is no action on a VM; it is start, stop or clear", q.Action)
+		return nil, refuse("%q is no action on a VM; it is start, stop, force-stop or clear", q.Action)
 	}
 	return t.write(ctx, &logpb.Command{Body: &logpb.Command_VmControl{VmControl: &logpb.VMControl{Vm: v.ID[:], Action: action}}},
 		fmt.Sprintf("%s of VM %s is under way; `lifeboat work list` shows it", q.Action, v.Name))

@@ -52,12 +52,17 @@ func (c *VMStartCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) erro
 
 // VMStopCmd is 'lifeboat vm stop'.
 type VMStopCmd struct {
-	VM string `arg:"" name:"vm" help:"Name or UUID of the VM."`
+	VM    string `arg:"" name:"vm" help:"Name or UUID of the VM."`
+	Force bool   `help:"Switch it off at once, without asking the guest to shut down."`
 }
 
 // Run wants a VM off.
 func (c *VMStopCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
-	return controlVM(ctx, env, g, c.VM, "stop", fmt.Sprintf("VM %s is wanted off", c.VM))
+	action := "stop"
+	if c.Force {
+		action = "force-stop"
+	}
+	return controlVM(ctx, env, g, c.VM, action, fmt.Sprintf("VM %s is wanted off", c.VM))
 }
 
 // VMClearCmd is 'lifeboat vm clear'.

@@ -3108,6 +3108,7 @@ type HostFenceLevels struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
 	Levels        []*FenceLevel          `protobuf:"bytes,2,rep,name=levels,proto3" json:"levels,omitempty"`
+	Checks        []*LevelCheck          `protobuf:"bytes,3,rep,name=checks,proto3" json:"checks,omitempty"` // what was found out when they were set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3152,6 +3153,13 @@ func (x *HostFenceLevels) GetHost() string {
 func (x *HostFenceLevels) GetLevels() []*FenceLevel {
 	if x != nil {
 		return x.Levels
+	}
+	return nil
+}
+
+func (x *HostFenceLevels) GetChecks() []*LevelCheck {
+	if x != nil {
+		return x.Checks
 	}
 	return nil
 }
@@ -3639,7 +3647,7 @@ func (x *VMProtect) GetProtect() *Protection {
 type VMControl struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vm            []byte                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
-	Action        uint32                 `protobuf:"varint,2,opt,name=action,proto3" json:"action,omitempty"` // 1 start 2 stop 3 clear
+	Action        uint32                 `protobuf:"varint,2,opt,name=action,proto3" json:"action,omitempty"` // 1 start 2 stop 3 clear 4 stop without asking the guest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6069,10 +6077,11 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\afailure\x18\x05 \x01(\tR\afailure\x12\x0e\n" +
 	"\x02by\x18\x06 \x01(\tR\x02by\x12 \n" +
 	"\flast_unix_ns\x18\a \x01(\x03R\n" +
-	"lastUnixNs\"W\n" +
+	"lastUnixNs\"\x89\x01\n" +
 	"\x0fHostFenceLevels\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x120\n" +
-	"\x06levels\x18\x02 \x03(\v2\x18.lifeboat.log.FenceLevelR\x06levels\"k\n" +
+	"\x06levels\x18\x02 \x03(\v2\x18.lifeboat.log.FenceLevelR\x06levels\x120\n" +
+	"\x06checks\x18\x03 \x03(\v2\x18.lifeboat.log.LevelCheckR\x06checks\"k\n" +
 	"\x05Brake\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x0e\n" +
 	"\x02on\x18\x02 \x01(\bR\x02on\x12\x16\n" +
@@ -6469,38 +6478,39 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	33, // 47: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
 	35, // 48: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
 	32, // 49: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	38, // 50: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	40, // 51: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	39, // 52: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	40, // 53: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	48, // 54: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	52, // 55: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	53, // 56: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	54, // 57: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	59, // 58: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	61, // 59: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	62, // 60: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	63, // 61: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	5,  // 62: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	37, // 63: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	12, // 64: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	11, // 65: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	30, // 66: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	32, // 67: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	19, // 68: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	56, // 69: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	26, // 70: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	57, // 71: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	58, // 72: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	55, // 73: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
-	39, // 74: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	40, // 75: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	60, // 76: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	77, // [77:77] is the sub-list for method output_type
-	77, // [77:77] is the sub-list for method input_type
-	77, // [77:77] is the sub-list for extension type_name
-	77, // [77:77] is the sub-list for extension extendee
-	0,  // [0:77] is the sub-list for field type_name
+	35, // 50: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
+	38, // 51: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	40, // 52: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	39, // 53: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	40, // 54: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	48, // 55: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	52, // 56: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	53, // 57: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	54, // 58: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	59, // 59: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	61, // 60: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	62, // 61: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	63, // 62: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	5,  // 63: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	37, // 64: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	12, // 65: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	11, // 66: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	30, // 67: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	32, // 68: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	19, // 69: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	56, // 70: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	26, // 71: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	57, // 72: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	58, // 73: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	55, // 74: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	39, // 75: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	40, // 76: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	60, // 77: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	78, // [78:78] is the sub-list for method output_type
+	78, // [78:78] is the sub-list for method input_type
+	78, // [78:78] is the sub-list for extension type_name
+	78, // [78:78] is the sub-list for extension extendee
+	0,  // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
