@@ -14,7 +14,6 @@ import (
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
 	"lifeboat/ha"
-	"lifeboat/transport"
 )
 
 // setFence replaces a host's fence levels. Every power controller is tried now,
@@ -55,23 +54,8 @@ func (t *term) setFence(ctx context.Context, q *lifeboatv1.SetFenceRequest) (*li
 		}
 		c.Levels = append(c.Levels, out)
 	}
-	r, err := t.write(ctx, &logpb.Command{Body: &logpb.Command_HostFenceLevels{HostFenceLevels: c}}, setText(&h, tests))
-	if err != nil || len(tests) == 0 {
-		return r, err
-	}
-	// What has just been found out is the first check.
-	if now := t.node.fsm.State().Host(h.ID); now != nil {
-		for i := range tests {
-			if x := &tests[i]; x.index < len(now.Fence) {
-				x.level.Check = now.Fence[x.index].Check
-			}
-		}
-	}
-	id, _ := transport.IdentityFromContext(ctx)
-	if _, err := t.commitTests(ctx, string(id.Kind)+"/"+id.Name, &h, tests); err != nil {
-		t.log.Debug("the first check of a host's fence levels could not be committed", "host", h.ID, "error", err)
-	}
-	return r, nil
+	c.Checks = checks(tests) // the first ones: what has just been found out
+	return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostFenceLevels{HostFenceLevels: c}}, setText(&h, tests))
 }
 
 func setText(h *fsm.Host, tests []tested) string {

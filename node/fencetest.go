@@ -118,21 +118,27 @@ func (t *term) readsOff(ctx context.Context, h *fsm.Host) (failure string, open 
 	return "the power reads off, and the host has fallen silent", true
 }
 
-// commitTests records what tests have found. What says nothing is left out.
+// commitTests records what tests have found.
 func (t *term) commitTests(ctx context.Context, actor string, h *fsm.Host, tests []tested) (fsm.Result, error) {
-	c := &logpb.FenceChecked{Host: string(h.ID)}
-	for _, x := range tests {
-		if !x.open {
-			c.Levels = append(c.Levels, &logpb.LevelCheck{Level: uint32(x.index), Driver: x.level.Driver, Address: x.level.Address,
-				Identity: x.level.Identity, Failure: x.failure, By: x.by, LastUnixNs: x.level.Check.Checked})
-		}
-	}
+	c := &logpb.FenceChecked{Host: string(h.ID), Levels: checks(tests)}
 	if len(c.Levels) == 0 || ctx.Err() != nil {
 		return fsm.Result{}, ctx.Err()
 	}
 	ctx, cancel := context.WithTimeout(ctx, absorbTimeout)
 	defer cancel()
 	return t.propose(ctx, actor, &logpb.Command{Body: &logpb.Command_FenceChecked{FenceChecked: c}})
+}
+
+// checks are tests as they are committed. What says nothing is left out.
+func checks(tests []tested) []*logpb.LevelCheck {
+	var out []*logpb.LevelCheck
+	for _, x := range tests {
+		if !x.open {
+			out = append(out, &logpb.LevelCheck{Level: uint32(x.index), Driver: x.level.Driver, Address: x.level.Address,
+				Identity: x.level.Identity, Failure: x.failure, By: x.by, LastUnixNs: x.level.Check.Checked})
+		}
+	}
+	return out
 }
 
 func (a *adminAPI) TestFence(ctx context.Context, req *connect.Request[lifeboatv1.TestFenceRequest]) (*connect.Response[lifeboatv1.TestFenceResponse], error) {
