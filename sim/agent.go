@@ -19,8 +19,8 @@ type agent struct {
 	proc   int // raised by every start and end of the process
 	wake   int
 	report int
-	ledger []byte
-	held   session.Held // survives the process, not the machine
+	ledger *session.Ledger // as it is on disk
+	held   session.Held    // survives the process, not the machine
 }
 
 // restartAfter is how soon systemd starts a crashed agent again.
@@ -39,7 +39,12 @@ func (a *agent) start(h *host) {
 	a.proc++
 	saved := session.Saved{Held: a.held}
 	if a.ledger != nil {
-		saved.Ledger, saved.LedgerErr = session.DecodeLedger(a.ledger)
+		// Through the bytes of the file: what does not survive them is lost.
+		b, err := session.EncodeLedger(*a.ledger)
+		if err == nil {
+			saved.Ledger, err = session.DecodeLedger(b)
+		}
+		saved.LedgerErr = err
 	}
 	cfg := session.Config{
 		HostID: h.name, MachineID: "machine-" + h.name, BootID: h.bootID(), Session: fmt.Sprintf("%s-%d", h.name, a.proc),
@@ -244,7 +249,7 @@ func (a *agent) hashes(h *host, x session.ReadHashes) {
 	got := map[hypervisor.UUID][32]byte{}
 	for _, id := range x.VMs {
 		if d := h.domains[id]; d != nil && h.libvirt {
-			got[id] = sha256.Sum256(d.xml)
+			got[id] = sha256.Sum256(d.definition())
 		}
 	}
 	a.beat(h, listTime, func(s *session.Session, now session.Instant) session.Out { return s.HashesRead(now, x.VMs, got) })
@@ -254,16 +259,13 @@ func (a *agent) hashes(h *host, x session.ReadHashes) {
 const writeTime = 2 * time.Millisecond
 
 func (a *agent) persist(h *host, x session.Persist) {
-	b, err := session.EncodeLedger(x.Ledger)
 	proc := a.proc
 	h.here(writeTime, func() {
 		if a.proc != proc {
 			return // it died before the file was in place
 		}
-		if err == nil {
-			a.ledger = b
-		}
-		a.answer(h, proc, func(s *session.Session, now session.Instant) session.Out { return s.Persisted(now, x.Version, err) })
+		a.ledger = &x.Ledger
+		a.answer(h, proc, func(s *session.Session, now session.Instant) session.Out { return s.Persisted(now, x.Version, nil) })
 	})
 }
 
@@ -325,7 +327,7 @@ func (a *agent) putSpecs(h *host, x session.PutSpecs) {
 		if d == nil || !h.libvirt {
 			continue
 		}
-		req.Specs = append(req.Specs, session.Spec(hypervisor.NewDefinition(id, d.xml, true), a.sess.Storages()))
+		req.Specs = append(req.Specs, h.specOf(d))
 	}
 	h.w.ask(h, x.To.Addr, x.Timeout, req, h.back(a.proc, func(s *session.Session, now session.Instant, r response) session.Out {
 		return s.SpecsPut(now, r.err)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"lifeboat/fsm"
+	"lifeboat/hypervisor"
 )
 
 // book counts what expectations are about.
@@ -80,11 +81,16 @@ func (b *book) newAlerts(w *World, s *fsm.State) {
 
 // faultOn notes a fault on a host, for the VMs there.
 func (w *World) faultOn(h *host) {
-	s := w.truth.State()
-	for _, g := range w.vms {
-		_, owner := s.VM(fsm.VMID(g.id))
-		if d := h.domains[g.id]; d != nil && d.live() || owner != nil && string(owner.ID) == h.name {
-			w.faultOnVM(g)
+	for _, id := range h.ids {
+		if d := h.domains[id]; d.live() {
+			w.faultOnVM(d.g)
+		}
+	}
+	if f := w.truth.State().Host(fsm.HostID(h.name)); f != nil {
+		for i := range f.VMs {
+			if g := w.byID[hypervisor.UUID(f.VMs[i].ID)]; g != nil {
+				w.faultOnVM(g)
+			}
 		}
 	}
 }

@@ -26,11 +26,39 @@ func (w *World) small() bool { return len(w.hosts)+len(w.vms) <= smallWorld }
 func (w *World) checkCommit(before, after *fsm.State, told bool) {
 	w.book.newAlerts(w, after)
 	minute := after.Time/int64(time.Minute) != before.Time/int64(time.Minute)
-	if minute || told && w.small() {
+	switch {
+	case w.small() && (minute || told):
 		if err := after.Check(); err != nil {
 			w.violate("3 (the state holds together)", nil, "%v", err)
 		}
+	case minute && !w.small():
+		w.inspected()
+		w.inspect(after)
+		for _, g := range w.vms {
+			if len(g.on) > 1 {
+				w.oneCopy(g)
+			}
+		}
 	}
+}
+
+// inspect checks a state of a large world while the world goes on: a state never
+// changes.
+func (w *World) inspect(s *fsm.State) {
+	found := make(chan error, 1)
+	w.inspection = found
+	go func() { found <- s.Check() }()
+}
+
+// inspected waits for what the last inspection has found.
+func (w *World) inspected() {
+	if w.inspection == nil {
+		return
+	}
+	if err := <-w.inspection; err != nil {
+		w.violate("3 (the state holds together)", nil, "a minute ago: %v", err)
+	}
+	w.inspection = nil
 }
 
 // granted is rule 2, when a start is ordered: nothing of the VM lives, but for
@@ -74,6 +102,7 @@ func (w *World) sawCopy(vm string) {
 // atTheEnd checks what must hold before `until`.
 func (w *World) atTheEnd() {
 	s := w.truth.State()
+	w.inspected()
 	if err := w.truth.Check(); err != nil {
 		w.violate("3 (the state holds together)", nil, "%v", err)
 	}
@@ -102,7 +131,7 @@ func (w *World) errorsWithoutAlert(s *fsm.State) (vms []string) {
 func (w *World) sameEverywhere() {
 	want := w.truth.State()
 	for _, m := range w.managers {
-		if s := m.machine.State(); m.up && s.Index == want.Index && s.Sum() != want.Sum() {
+		if s := m.state(); m.up && s.Index == want.Index && s.Sum() != want.Sum() {
 			w.violate("6 (equal states)", []string{m.name}, "the state of %s at index %d is another than that of the others", m.name, s.Index)
 		}
 	}
@@ -136,9 +165,12 @@ func (w *World) runs(s *fsm.State, g *guest) {
 	}
 }
 
-// led reports whether somebody leads.
+// led reports whether somebody leads, and may: when nobody has led for longer than
+// a clock may be ahead, an operator must accept the time first (S21).
 func (w *World) led() bool {
-	return slices.ContainsFunc(w.managers, func(m *manager) bool { return m.term != nil && m.works() && m.raft.leads })
+	return slices.ContainsFunc(w.managers, func(m *manager) bool {
+		return m.term != nil && m.works() && m.raft.leads && m.term.wall()-m.state().Time <= fsm.MaxClockStep
+	})
 }
 
 // cannotRun is the world's reason why a VM need not run; "" when there is none.

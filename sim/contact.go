@@ -2,7 +2,6 @@ package sim
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 
@@ -16,6 +15,8 @@ import (
 type contact struct {
 	id       fsm.HostID
 	host     *host
+	term     *term
+	fresh    bool // ha knows all of it
 	epoch    uint64
 	heard    time.Duration
 	absorbed int64
@@ -57,17 +58,40 @@ func (t *term) contact(id fsm.HostID, epoch uint64) *contact {
 		if x != nil {
 			x.wake()
 		}
-		x = &contact{id: id, host: t.m.w.byHost[string(id)], epoch: epoch}
+		x = &contact{term: t, fresh: true, id: id, host: t.m.w.byHost[string(id)], epoch: epoch}
+		if t.hosts[id] == nil {
+			i, _ := slices.BinarySearchFunc(t.order, id, func(o *contact, id fsm.HostID) int { return cmp.Compare(o.id, id) })
+			t.order = slices.Insert(t.order, i, x)
+		} else {
+			t.order[slices.Index(t.order, t.hosts[id])] = x
+		}
 		t.hosts[id] = x
+		x.changed()
 	}
 	return x
 }
 
-func (t *term) sorted() []*contact {
-	return slices.SortedFunc(maps.Values(t.hosts), func(a, b *contact) int { return cmp.Compare(a.id, b.id) })
+// changed: what the leader knows of the host is not what ha was told.
+func (x *contact) changed() {
+	if x.fresh {
+		x.fresh = false
+		x.term.news = append(x.term.news, x)
+	}
 }
 
+// drift is how long the host has slept by now; for one that sleeps, for ever: it
+// is heard for as long as it does.
+func (x *contact) drift() time.Duration {
+	if x.host.asleep && x.host.sleeper == x {
+		return forever
+	}
+	return 0
+}
+
+const forever = time.Duration(1) << 61
+
 func (x *contact) touch(seq uint64, at time.Duration) {
+	x.changed()
 	x.heard = max(x.heard, at)
 	x.marks = append(x.marks, mark{seq, at})
 	if len(x.marks) > maxMarks {
@@ -119,14 +143,28 @@ func (x *contact) turnOver() {
 // wakeNews answers every host that the state has news for.
 func (t *term) wakeNews() {
 	s := t.state()
-	for _, x := range t.sorted() {
-		if x.parked == nil {
-			continue
+	var wake []*contact
+	i := 0
+	for id, h := range s.Hosts() { // both are sorted
+		for i < len(t.order) && t.order[i].id < id {
+			wake = append(wake, t.order[i])
+			i++
 		}
-		h := s.Host(x.id)
-		x.roused(s, h)
-		if h == nil || h.Epoch != x.epoch || exchange.AssignmentIndex(s, h) > x.parked.have || !exchange.Reporting(h) {
-			x.wake()
+		if i == len(t.order) {
+			break
 		}
+		if x := t.order[i]; x.id == id {
+			i++
+			if x.parked == nil {
+				continue
+			}
+			x.roused(s, h)
+			if h.Epoch != x.epoch || exchange.AssignmentIndex(s, h) > x.parked.have || !exchange.Reporting(h) {
+				wake = append(wake, x)
+			}
+		}
+	}
+	for _, x := range append(wake, t.order[i:]...) {
+		x.wake()
 	}
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,7 +18,8 @@ type domain struct {
 	h      *host
 	state  hypervisor.State
 	reason hypervisor.Reason
-	xml    []byte
+	kind   *kind
+	xml    []byte // nil: as all of its kind
 	life   int    // raised whenever a process begins
 	inc    uint64 // that it was started at by order; 0: by somebody else
 	byHand bool   // `vm V copy`
@@ -46,6 +48,7 @@ func (d *domain) runs() bool {
 	return d.h.running() && d.state == hypervisor.StateRunning && !d.h.frozen
 }
 
+// define keeps a definition; nil: the guest's own.
 func (h *host) define(g *guest, xml []byte) *domain {
 	h.rouse()
 	h.news = h.w.now
@@ -55,13 +58,29 @@ func (h *host) define(g *guest, xml []byte) *domain {
 		h.domains[g.id] = d
 		i, _ := slices.BinarySearchFunc(h.ids, g.id, hypervisor.UUID.Compare)
 		h.ids = slices.Insert(h.ids, i, g.id)
+		i, _ = slices.BinarySearchFunc(g.on, h, byNature)
+		g.on = slices.Insert(g.on, i, h)
 	}
-	d.xml = xml
+	d.kind, d.xml = h.w.kindOf(g), nil
+	if xml != nil && !bytes.Equal(xml, d.definition()) {
+		d.xml = xml
+	}
 	return d
 }
 
+// definition is the text that its hypervisor keeps.
+func (d *domain) definition() []byte {
+	if d.xml != nil {
+		return d.xml
+	}
+	return d.kind.fill(d.g)
+}
+
+func byNature(a, b *host) int { return scenario.Natural(a.name, b.name) }
+
 func (h *host) undefine(d *domain) {
 	delete(h.domains, d.g.id)
+	d.g.on = slices.DeleteFunc(d.g.on, func(x *host) bool { return x == h })
 	if i, ok := slices.BinarySearchFunc(h.ids, d.g.id, hypervisor.UUID.Compare); ok {
 		h.ids = slices.Delete(h.ids, i, i+1)
 	}

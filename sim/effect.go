@@ -44,6 +44,7 @@ type probeWait struct {
 // once.
 func (t *term) investigate(e ha.Investigate) {
 	x := t.contact(e.Host, e.Epoch)
+	x.changed()
 	x.check = &ha.Investigation{Round: e.Round, Started: t.mono()}
 	h := t.state().Host(e.Host)
 	if h == nil || h.Epoch != e.Epoch {
@@ -60,12 +61,14 @@ func (t *term) investigate(e ha.Investigate) {
 		if left--; left == 0 {
 			n.Complete = true
 		}
+		x.changed()
 		x.check = &n
 		t.again()
 	}
 	if left == 0 {
 		n := *x.check
 		n.Complete = true
+		x.changed()
 		x.check = &n
 		t.again()
 	}
@@ -73,6 +76,7 @@ func (t *term) investigate(e ha.Investigate) {
 		t.askPeer(peer, h, e.Beats, e.For, func(f []ha.Finding) {
 			if n := *x.check; mine() {
 				n.Findings = append(append([]ha.Finding(nil), n.Findings...), f...)
+				x.changed()
 				x.check = &n
 			}
 		}, once(found))
@@ -197,6 +201,7 @@ type cut struct {
 
 func (t *term) fence(e ha.Fence) {
 	x := t.contact(e.Host, e.Epoch)
+	x.changed()
 	x.fence = &ha.FenceRun{Attempt: e.Attempt}
 	c := &cut{t: t, h: t.m.w.byHost[string(e.Host)], e: e, x: x, end: t.mono() + e.Timeout, firstOff: -1}
 	t.later(e.Timeout, func() { c.over("the power did not read off in time", nil) })
@@ -208,6 +213,7 @@ func (c *cut) over(failure string, proof *ha.Finding) {
 	if r := c.x.fence; r == nil || r.Attempt != c.e.Attempt || r.Ended > 0 {
 		return
 	}
+	c.x.changed()
 	c.x.fence = &ha.FenceRun{Attempt: c.e.Attempt, Ended: max(c.t.mono(), 1), Proof: proof, Failure: failure}
 	c.t.again()
 }

@@ -2,18 +2,17 @@ package sim
 
 import (
 	"encoding/binary"
-	"fmt"
 	"slices"
 	"time"
 
 	"lifeboat/fsm"
 	"lifeboat/hypervisor"
-	"lifeboat/hypervisor/domxml"
 	"lifeboat/sim/scenario"
 )
 
 // guest is a VM, wherever it runs.
 type guest struct {
+	w         *World
 	name      string
 	id        hypervisor.UUID
 	spec      scenario.VM
@@ -24,20 +23,21 @@ type guest struct {
 	hung      bool
 
 	starts   map[uint64]int // by incarnation
+	on       []*host        // where it is defined, in natural order
 	copySeen time.Duration  // when lifeboat first saw a copy made by hand; -1: not
 }
 
 const sharedDir = "/shared"
 
 func (w *World) addGuest(v scenario.VM) *guest {
-	g := &guest{name: v.Name, spec: v, faults: v.Faults, diskOn: v.Host, starts: map[uint64]int{}, copySeen: -1}
+	g := &guest{w: w, name: v.Name, spec: v, faults: v.Faults, diskOn: v.Host, copySeen: -1}
 	// In the order of names, so that what the product orders by UUID is too.
 	binary.BigEndian.PutUint64(g.id[8:], uint64(len(w.vms)+1))
 	g.id[0], g.id[6], g.id[8] = 0x5e, 0x40, 0x80
 	w.vms = append(w.vms, g)
 	w.byVM[g.name], w.byID[g.id] = g, g
 	h := w.byHost[v.Host]
-	h.define(g, g.definition())
+	h.define(g, nil)
 	return g
 }
 
@@ -49,23 +49,13 @@ func (g *guest) disk() string {
 }
 
 // definition is the VM's XML.
-func (g *guest) definition() []byte {
-	xml, err := domxml.Template{Type: "kvm", Name: g.name, UUID: g.id, VCPUs: g.spec.CPUs, MemoryBytes: g.spec.Memory,
-		Disk: g.disk(), Network: "default"}.Render()
-	if err != nil {
-		return nil // read as a definition that is broken
-	}
-	if g.version > 0 {
-		xml = fmt.Appendf(xml, "<!-- version %d -->\n", g.version)
-	}
-	return xml
-}
+func (g *guest) definition() []byte { return g.w.kindOf(g).fill(g) }
 
 // copies are the live ones.
 func (w *World) copies(g *guest) []*domain {
 	var out []*domain
-	for _, h := range w.hosts {
-		if d := h.domains[g.id]; d != nil && d.live() {
+	for _, h := range g.on {
+		if d := h.domains[g.id]; d.live() {
 			out = append(out, d)
 		}
 	}
@@ -93,6 +83,9 @@ const copyGrace = 10 * time.Second
 // started counts a start by order and checks that it is the only one of its
 // incarnation.
 func (w *World) started(d *domain) {
+	if d.g.starts == nil {
+		d.g.starts = map[uint64]int{}
+	}
 	d.g.starts[d.inc]++
 	w.book.starts[d.g.name]++
 	w.note([]string{d.g.name, d.h.name}, "%s runs on %s at incarnation %s", d.g.name, d.h.name, fsm.Incarnation(d.inc))

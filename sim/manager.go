@@ -35,6 +35,7 @@ type manager struct {
 
 	raft      raftNode
 	machine   *fsm.Machine
+	seen      *fsm.State // in a large world: as of the entry applied last
 	term      *term
 	listening *term // that has not begun: it takes the time of the others first
 }
@@ -93,6 +94,7 @@ func (m *manager) start() {
 	m.runs++
 	m.inbox, m.open = nil, map[*call]bool{}
 	m.machine = fsm.NewMachine()
+	m.seen = m.machine.State()
 	m.raft.begin(m)
 	if m.w.now > 0 {
 		m.w.note([]string{m.name}, "%s starts", m.name)

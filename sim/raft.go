@@ -36,6 +36,7 @@ type raftNode struct {
 	quorum      time.Duration // when the leader last heard a majority
 	patient     time.Duration // no vote is asked for before
 	lastContact time.Duration // as a follower, with a leader
+	soon        int           // run of the process in which replication is planned; 0: it is not
 	begun       int           // index of the term's first entry; the term serves when it is applied
 }
 
@@ -49,7 +50,7 @@ const (
 
 // begin is the start of a process: the log is there, nothing is applied.
 func (r *raftNode) begin(m *manager) {
-	r.applied, r.commit, r.leads, r.leader = 0, 0, false, nil
+	r.applied, r.commit, r.leads, r.leader, r.soon = 0, 0, false, nil, 0
 	r.heard = m.w.now
 	r.patience(m.w)
 }
@@ -177,8 +178,14 @@ func (m *manager) lead(term uint64, voters []*manager) {
 }
 
 func (m *manager) soonReplicate() {
+	r := &m.raft
+	if r.soon == m.runs {
+		return
+	}
+	r.soon = m.runs
 	m.later(appendTime, func() {
-		if m.raft.leads {
+		r.soon = 0
+		if r.leads {
 			m.replicate()
 		}
 	})
@@ -217,6 +224,10 @@ func (m *manager) replicate() {
 // apply brings the state machine up to what is committed.
 func (m *manager) apply() {
 	w, r := m.w, &m.raft
+	if w.shared {
+		m.applyShared()
+		return
+	}
 	for r.applied < r.commit && !w.done {
 		e := r.log[r.applied]
 		r.applied++

@@ -76,8 +76,8 @@ func (w *World) settle() bool {
 		ready func(*fsm.State) bool
 	}{
 		{"all managers and hosts are up", func() {}, w.allUp},
-		{"the policy and the fence levels are set", w.configure, w.leased},
-		{"the VMs are protected", w.protectAll, w.protected},
+		{"the policy and the fence levels are set", w.configure, func(s *fsm.State) bool { return w.shared || w.leased(s) }}, // all at once in a large world
+		{"the VMs are protected", w.protectAll, func(s *fsm.State) bool { return w.leased(s) && w.protected(s) }},
 	} {
 		part.begin()
 		for deadline := w.now + settleLimit; !part.ready(w.truth.State()); {

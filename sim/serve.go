@@ -83,6 +83,7 @@ func (t *term) register(c *call, req *lifeboatv1.RegisterRequest) {
 		}
 		x := t.contact(h.ID, h.Epoch)
 		x.touch(0, arrived)
+		x.changed()
 		if whole {
 			x.absorbed = max(x.absorbed, wall)
 		}
@@ -207,6 +208,7 @@ func (t *term) absorb(x *contact, req *lifeboatv1.ReportRequest, wall int64, don
 				x.host.news = t.m.w.now
 			}
 			commit := func() {
+				x.changed()
 				if !d.Partly {
 					x.seq, x.absorbed = max(x.seq, req.Seq), max(x.absorbed, wall)
 					x.arrivals.LookedAfter(req.LookedAfterSeq)
@@ -283,6 +285,7 @@ func (t *term) putSpecs(c *call, req *lifeboatv1.PutSpecsRequest) {
 	x := t.contact(h.ID, h.Epoch)
 	for _, p := range req.Specs {
 		if x.memory.ReadCopy(h, p) {
+			x.changed()
 			t.again()
 			continue
 		}

@@ -15,8 +15,19 @@ import (
 // other is as old as it was. Ten thousand hosts that only beat cost nothing.
 
 // sleepAfter is how long nothing must have happened: longer than every pause
-// after which somebody tries again.
-const sleepAfter = 11 * time.Second
+// after which somebody tries again. In a large world, in which no message is
+// lost but by a fault, some beats.
+const (
+	sleepAfter = 11 * time.Second
+	sleepSoon  = 3 * time.Second
+)
+
+func (w *World) sleepAfter() time.Duration {
+	if w.small() {
+		return sleepAfter
+	}
+	return sleepSoon
+}
 
 // clock is the time on the host: that of the world without the time it slept.
 func (h *host) clock() time.Duration {
@@ -87,7 +98,7 @@ const freshProof = 1500 * time.Millisecond
 // nothing to say.
 func (t *term) maySleep(x *contact, h *host) bool {
 	switch {
-	case h == nil || h.asleep || h.w.now-h.news < sleepAfter:
+	case h == nil || h.asleep || h.w.now-h.news < h.w.sleepAfter():
 		return false
 	case !h.running() || h.frozen || h.stopping || !h.network || !h.storage || !h.libvirt || !h.agent.runs || !h.w.talk(h, t.m):
 		return false
@@ -116,6 +127,7 @@ func (t *term) maySleep(x *contact, h *host) bool {
 // sleep stops the host's clock.
 func (t *term) sleep(x *contact, h *host) {
 	h.asleep, h.since, h.sleeper = true, h.w.now, x
+	x.changed()
 	s := t.state()
 	x.seen, x.policy = s.Host(x.id), s.Policy
 	h.w.agenda.fix(h)
@@ -124,13 +136,27 @@ func (t *term) sleep(x *contact, h *host) {
 // roused wakes a sleeping host when the state has changed about it: its next
 // report, though the same, may mean something else by now.
 func (x *contact) roused(s *fsm.State, f *fsm.Host) {
-	if x.host.asleep && (f != x.seen || s.Policy != x.policy) {
-		x.host.rouse()
+	if !x.host.asleep || f == x.seen && s.Policy == x.policy {
+		return
 	}
+	if s.Policy == x.policy && sameToAgent(f, x.seen) {
+		x.seen = f
+		return
+	}
+	x.host.rouse()
+}
+
+// sameToAgent reports whether a host's report, and what it is told, mean the same
+// by both: what else is noted of a host does not concern its agent.
+func sameToAgent(a, b *fsm.Host) bool {
+	return a != nil && b != nil && a.Epoch == b.Epoch && a.Status == b.Status && a.HA == b.HA && a.Assigned == b.Assigned && a.Lease == b.Lease &&
+		a.Inventory == b.Inventory && len(a.Orders) == 0 && len(b.Orders) == 0 && len(a.Copies) == 0 &&
+		len(a.VMs) == len(b.VMs) && (len(a.VMs) == 0 || &a.VMs[0] == &b.VMs[0])
 }
 
 // shift makes what is remembered of a host younger.
 func (x *contact) shift(d time.Duration) {
+	x.changed()
 	x.heard += d
 	x.absorbed += int64(d)
 	x.arrivals.Shift(d)
@@ -150,10 +176,8 @@ func (x *step) rouse() {
 		x.h.touch()
 	}
 	if x.g != nil {
-		for _, h := range x.hosts {
-			if h.domains[x.g.id] != nil {
-				h.touch()
-			}
+		for _, h := range x.g.on {
+			h.touch()
 		}
 	}
 }

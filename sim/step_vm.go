@@ -76,7 +76,7 @@ func (x *step) move() {
 	if d := to.domains[x.g.id]; d != nil && d.state.Active() {
 		return
 	}
-	in := to.define(x.g, from.xml)
+	in := to.define(x.g, from.definition())
 	in.life++
 	in.state, in.reason, in.inc = hypervisor.StatePaused, hypervisor.ReasonMigrating, 0
 	to.look(x.g.id)
@@ -102,7 +102,7 @@ func (x *step) copy() {
 	if d := x.h.domains[x.g.id]; d != nil && d.state.Active() {
 		return
 	}
-	d := x.h.define(x.g, x.g.definition())
+	d := x.h.define(x.g, nil)
 	d.life++
 	d.byHand, d.inc = true, 0
 	x.g.copySeen = -1
@@ -111,9 +111,9 @@ func (x *step) copy() {
 
 // redefine changes the definition wherever the VM is defined.
 func (x *step) redefine() {
-	for _, h := range x.hosts {
-		if d := h.domains[x.g.id]; d != nil && h.running() && d.live() {
-			d.xml = x.g.definition()
+	for _, h := range x.g.on {
+		if d := h.domains[x.g.id]; h.running() && d.live() {
+			d.kind, d.xml = x.kindOf(x.g), nil
 			h.look(x.g.id)
 		}
 	}
@@ -150,7 +150,7 @@ func (x *step) add() {
 		x.g = x.addGuest(scenario.DefaultVM(x.words[0], x.words[1]))
 	}
 	if len(x.copies(x.g)) == 0 && x.h.running() && x.h.libvirt {
-		d := x.h.define(x.g, x.g.definition())
+		d := x.h.define(x.g, nil)
 		d.life++
 		d.inc = 0
 		x.h.run(d, hypervisor.ReasonBooted)

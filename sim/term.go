@@ -22,6 +22,10 @@ type term struct {
 
 	since, proven time.Duration // see ha.Soft
 	hosts         map[fsm.HostID]*contact
+	order         []*contact                         // by id
+	view          map[fsm.HostID]ha.Contact          // hosts, for ha
+	news          []*contact                         // those of which the view is not what they are
+	looked        time.Duration                      // when decide last looked
 	waiting       map[uint64]func(fsm.Result, error) // proposals, by index
 	running       map[string]bool                    // effects
 	checks        map[fsm.HostID]ha.CheckRun
@@ -51,7 +55,7 @@ const (
 // serveTerm begins when everything earlier terms committed is applied.
 func (m *manager) serveTerm() {
 	t := &term{m: m, number: m.raft.term, start: m.w.now, began: m.clock(), proven: -1,
-		hosts: map[fsm.HostID]*contact{}, waiting: map[uint64]func(fsm.Result, error){}, running: map[string]bool{}, checks: map[fsm.HostID]ha.CheckRun{},
+		hosts: map[fsm.HostID]*contact{}, view: map[fsm.HostID]ha.Contact{}, waiting: map[uint64]func(fsm.Result, error){}, running: map[string]bool{}, checks: map[fsm.HostID]ha.CheckRun{},
 		probes: map[uint64]probeWait{}, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}}
 	m.listening = t
 	last, st := m.raft.lastContact, t.state()
@@ -119,7 +123,7 @@ func (m *manager) endTerm(string) {
 		t.waiting[i](fsm.Result{}, errUnknown)
 	}
 	t.waiting = nil
-	for _, x := range t.sorted() {
+	for _, x := range t.order {
 		x.wake()
 	}
 }
@@ -130,7 +134,7 @@ func (t *term) mono() time.Duration { return t.m.w.now - t.start }
 // into it.
 func (t *term) wall() int64 { return t.began + int64(t.mono()) }
 
-func (t *term) state() *fsm.State { return t.m.machine.State() }
+func (t *term) state() *fsm.State { return t.m.state() }
 
 // later does something in this term only.
 func (t *term) later(d time.Duration, do func()) {
@@ -244,21 +248,25 @@ func (t *term) again() {
 		return
 	}
 	t.poked = true
-	t.later(0, func() {
+	// A look at ten thousand hosts takes its time, and what changes meanwhile is
+	// seen with the next.
+	t.later(t.looked+t.m.w.thinks-t.mono(), func() {
 		t.poked = false
 		t.decide()
 	})
 }
 
 func (t *term) soft() *ha.Soft {
+	for _, x := range t.news {
+		d := x.drift()
+		x.fresh = true
+		t.view[x.id] = ha.Contact{Epoch: x.epoch, Heard: x.heard + d, Absorbed: x.absorbed + int64(d), Looked: x.arrivals.Looked() + int64(d), Copies: x.memory.Copies(), Check: x.check, Fence: x.fence}
+	}
+	t.news = t.news[:0]
 	s := &ha.Soft{Executor: fmt.Sprintf("%s in term %d", t.m.name, t.number), Node: fsm.NodeID(t.m.name), Since: t.since, Proven: t.proven, Checks: t.checks,
-		Hosts: make(map[fsm.HostID]ha.Contact, len(t.hosts))}
+		Hosts: t.view}
 	if t.m.on != nil {
 		s.Machine = fsm.HostID(t.m.on.name)
-	}
-	for id, x := range t.hosts {
-		d := x.host.drift()
-		s.Hosts[id] = ha.Contact{Epoch: x.epoch, Heard: x.heard + d, Absorbed: x.absorbed + int64(d), Looked: x.arrivals.Looked() + int64(d), Copies: x.memory.Copies(), Check: x.check, Fence: x.fence}
 	}
 	return s
 }
@@ -269,6 +277,7 @@ func (t *term) decide() {
 		return
 	}
 	t.listened()
+	t.looked = t.mono()
 	plan := ha.Decide(t.state(), t.soft(), ha.Now{Wall: t.wall(), Mono: t.mono()})
 	if plan.Transfer != "" {
 		t.fail("leadership must go to another node: "+plan.Transfer, false)

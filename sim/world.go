@@ -33,7 +33,12 @@ type World struct {
 	vms      []*guest // in natural order
 	byVM     map[string]*guest
 	byID     map[hypervisor.UUID]*guest
-	cuts     map[[2]string]bool // packets of the first do not reach the second
+	kinds    map[kindKey]*kind
+	shared   bool          // the managers share one state machine
+	thinks   time.Duration // how long a look of ha takes
+
+	inspection chan error         // what the check of a state finds that is under way
+	cuts       map[[2]string]bool // packets of the first do not reach the second
 
 	raft    raftLog
 	truth   *fsm.Machine // what is committed, whoever has applied it
@@ -60,7 +65,7 @@ const dawn = int64(1_767_225_600) * int64(time.Second)
 func newWorld(f *scenario.File, seed uint64) *World {
 	w := &World{
 		file: f, rng: rand.New(rand.NewPCG(seed, 0x73696d)),
-		byHost: map[string]*host{}, byName: map[string]*manager{}, byVM: map[string]*guest{}, byID: map[hypervisor.UUID]*guest{},
+		byHost: map[string]*host{}, byName: map[string]*manager{}, byVM: map[string]*guest{}, byID: map[hypervisor.UUID]*guest{}, kinds: map[kindKey]*kind{},
 		cuts: map[[2]string]bool{}, truth: fsm.NewMachine(),
 	}
 	w.book = newBook()
@@ -74,6 +79,9 @@ func newWorld(f *scenario.File, seed uint64) *World {
 	}
 	for _, v := range f.VMs {
 		w.addGuest(v)
+	}
+	if !w.small() {
+		w.shared, w.thinks = true, time.Duration(len(w.hosts))*5*time.Microsecond
 	}
 	return w
 }

@@ -234,9 +234,16 @@ func (p *parsing) hostsOf(n *node) {
 			p.f.Hosts = append(p.f.Hosts, h)
 		}
 	})
-	slices.SortFunc(p.f.Hosts, func(a, b Host) int { return Natural(a.Name, b.Name) })
+	sorted(p.f.Hosts, func(a, b Host) int { return Natural(a.Name, b.Name) })
 	if len(p.f.Hosts) == 0 && len(p.errs) == 0 {
 		p.fail(n.line, "a scenario needs at least one host")
+	}
+}
+
+// sorted brings a list into order; a numbered one is.
+func sorted[T any](list []T, by func(a, b T) int) {
+	if !slices.IsSortedFunc(list, by) {
+		slices.SortStableFunc(list, by)
 	}
 }
 
@@ -278,7 +285,7 @@ func (p *parsing) vmsOf(n *node) {
 		p.vms[name] = true
 		p.f.VMs = append(p.f.VMs, w)
 	})
-	slices.SortStableFunc(p.f.VMs, func(a, b VM) int { return Natural(a.Name, b.Name) })
+	sorted(p.f.VMs, func(a, b VM) int { return Natural(a.Name, b.Name) })
 }
 
 func (p *parsing) vmFields(v *VM) []field {
