@@ -17,6 +17,9 @@ type digester struct {
 	hashes map[string]uint64
 	buf    []byte
 	dirty  *tracked
+
+	policy    *Policy // whose hash is policySum
+	policySum uint64
 }
 
 type tracked struct {
@@ -151,9 +154,16 @@ func (d *digester) fold(s *State) uint64 {
 // metaHash covers what is replicated but not a record of its own. Index and
 // term are left out: a digest says what is true, not when it was asked.
 func (d *digester) metaHash(s *State) uint64 {
-	m := metaRecord(s)
+	m := bareMeta(s)
 	m.Index, m.Term, m.Digest, m.DigestIndex = 0, 0, 0, 0
-	return d.hash(&logpb.Record{Body: &logpb.Record_Meta{Meta: m}})
+	if d.policy != s.Policy { // it is replaced as a whole
+		b := d.buf[:0]
+		for _, x := range s.Policy.Settings() {
+			b = appendText(appendText(b, x.Key), x.Value)
+		}
+		d.policy, d.policySum, d.buf = s.Policy, xxhash.Sum64(b), b
+	}
+	return d.hash(&logpb.Record{Body: &logpb.Record_Meta{Meta: m}}) ^ d.policySum
 }
 
 // Sum computes the digest of s from scratch. It equals the rolling one of a

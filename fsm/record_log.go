@@ -5,9 +5,16 @@ import "lifeboat/fsm/logpb"
 // Records of a snapshot: the state's tables as messages of the log format.
 
 func metaRecord(s *State) *logpb.MetaRecord {
+	m := bareMeta(s)
+	m.Policy = settingsToLog(s.Policy.Settings())
+	return m
+}
+
+// bareMeta is the cluster-wide part without the policy, which rarely changes.
+func bareMeta(s *State) *logpb.MetaRecord {
 	m := &logpb.MetaRecord{Schema: snapshotSchema, Index: s.Index, Term: s.Term, TimeUnixNs: s.Time, ClusterId: s.ClusterID,
 		Generation: s.Generation, FeatureLevel: s.Level, Armed: s.Armed, ArmedIndex: s.ArmedIndex, Seq: s.seq,
-		Policy: settingsToLog(s.Policy.Settings()), DigestIndex: s.Digest.Index, Digest: s.Digest.Sum}
+		DigestIndex: s.Digest.Index, Digest: s.Digest.Sum}
 	for d, b := range s.brakes.all() {
 		m.Brakes = append(m.Brakes, &logpb.Brake{Domain: d, On: true, Reason: b.Reason, SinceUnixNs: b.Since})
 	}
