@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +32,9 @@ type SimFuzzCmd struct {
 	Shrink    int           `default:"300" help:"Runs that may be spent on making a failure small; 0 leaves it as it is."`
 	Out       string        `default:"." placeholder:"DIR" help:"Where the scenario of a failure goes."`
 }
+
+// gcPercent of a heap of a world or two, some 50 MB.
+const gcPercent = 800
 
 // fuzzing is one run of the command.
 type fuzzing struct {
@@ -88,6 +92,9 @@ func (c *SimFuzzCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) erro
 	for range min(at, z.left) {
 		running.Go(func() { z.work(work, stop) })
 	}
+	// Worlds are small and thrown away: collecting their garbage all the time
+	// would cost a third of the run.
+	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	over := make(chan struct{})
 	go func() { running.Wait(); close(over) }()
 	z.watch(over)
