@@ -15,6 +15,8 @@ func reading() []mutation {
 			"	v := fsm.Unknown\n	for", "	v := fsm.Dead\n	for", inHA},
 		{"S20", "one who sees it alive outweighs those who see it dead", "ha/soft.go",
 			"	case a == fsm.Alive || b == fsm.Alive:\n		return fsm.Alive\n", "", inHA},
+		{"S20", "a heartbeat that stands still is no sign of life", "agent/heartbeat/dir.go",
+			"next.counter == first.counter && next.boot == first.boot", "false", inHeartbeat},
 		{"S21", "Apply refuses a step of more than an hour", "fsm/machine.go",
 			"case s.Time != 0 && !accept && c.TimeUnixNs > s.Time && c.TimeUnixNs-s.Time > MaxClockStep:", "case false:", inFSM},
 		{"S21", "time does not go back", "fsm/machine.go",

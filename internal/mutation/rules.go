@@ -9,6 +9,8 @@ const (
 	inNode    = "./node"
 	inFence   = "./fence ./fence/redfish"
 	inHook    = "./agent/hook"
+
+	inHeartbeat = "./agent/heartbeat"
 )
 
 // excuse is why a rule has no mutation.
