@@ -261,14 +261,20 @@ func (t *tx) workUpdate(c *logpb.WorkUpdate) string {
 		}
 		return t.clear(&v, h)
 	case WorkNoTarget:
-		if w.Step != Scheduled {
+		if w.Step != Scheduled && w.Step != Investigating {
 			return ""
 		}
 		n := *w
 		if n.Reason != c.Reason {
 			t.event("WORK.WAIT", Warning, vmSubject(&v), "%s waits: %s", v.Name, c.Reason)
 		}
-		n.Reason, n.NotBefore = c.Reason, t.now+min(max(c.DelayNs, 0), maxDeadline)
+		n.Reason = c.Reason
+		if w.Step == Investigating {
+			t.putWork(&n)
+			n.Updated = w.Updated // a search counts from the loss
+			return ""
+		}
+		n.NotBefore = t.now + min(max(c.DelayNs, 0), maxDeadline)
 		t.putWork(&n)
 		return ""
 	case WorkWithdraw:

@@ -40,8 +40,13 @@ type checker struct {
 // must notes a violation unless ok.
 func (c *checker) must(ok bool, rule, format string, args ...any) {
 	if !ok {
-		c.errs = append(c.errs, fmt.Errorf("%s: %s", rule, fmt.Sprintf(format, args...)))
+		c.fail(rule, format, args...)
 	}
+}
+
+// fail notes a violation.
+func (c *checker) fail(rule, format string, args ...any) {
+	c.errs = append(c.errs, fmt.Errorf("%s: %s", rule, fmt.Sprintf(format, args...)))
 }
 
 // minted checks an id that came from the state's one counter.
@@ -189,45 +194,77 @@ func (c *checker) orders(h *Host) {
 // vm checks a VM in its owner's slice.
 func (c *checker) vm(h *Host, v *VM) {
 	owner, ok := c.s.owner.get(v.ID)
-	c.must(ok && owner == h.ID, "S2", "VM %s lies on host %s, its owner is %q", v.ID, h.ID, owner)
-	c.must(v.Power <= PowerReportMissing && v.Reason <= ReasonHostDead && v.ProtectedBy <= OptedOut, "vms", "VM %s has power %d, reason %d, protection %d", v.Name, v.Power, v.Reason, v.ProtectedBy)
-	c.must(v.Name != "", "vms", "VM %s has no name", v.ID)
-	c.past(v.Since, "since of VM "+v.Name)
-	c.must(!v.Protected() || v.Incarnation != 0, "S1", "VM %s is protected and has no incarnation", v.Name)
-	c.must(!v.Gone || v.Power != PowerOn, "S2", "VM %s is proven gone and on", v.Name)
-	c.must(!v.Gone || v.Incarnation != 0, "S2", "VM %s is proven gone and was never granted", v.Name)
-	c.must(v.Error == "" || v.Work == 0, "work", "VM %s is in error and has open work %d", v.Name, v.Work)
+	if !(ok && owner == h.ID) {
+		c.fail("S2", "VM %s lies on host %s, its owner is %q", v.ID, h.ID, owner)
+	}
+	if !(v.Power <= PowerReportMissing && v.Reason <= ReasonHostDead && v.ProtectedBy <= OptedOut) {
+		c.fail("vms", "VM %s has power %d, reason %d, protection %d", v.Name, v.Power, v.Reason, v.ProtectedBy)
+	}
+	if v.Name == "" {
+		c.fail("vms", "VM %s has no name", v.ID)
+	}
+	if v.Since > c.s.Time {
+		c.past(v.Since, "since of VM "+v.Name)
+	}
+	if !(!v.Protected() || v.Incarnation != 0) {
+		c.fail("S1", "VM %s is protected and has no incarnation", v.Name)
+	}
+	if !(!v.Gone || v.Power != PowerOn) {
+		c.fail("S2", "VM %s is proven gone and on", v.Name)
+	}
+	if !(!v.Gone || v.Incarnation != 0) {
+		c.fail("S2", "VM %s is proven gone and was never granted", v.Name)
+	}
+	if !(v.Error == "" || v.Work == 0) {
+		c.fail("work", "VM %s is in error and has open work %d", v.Name, v.Work)
+	}
 	if v.Protected() && v.Wanted && v.Error == "" {
-		c.must(v.Work != 0 || v.Power != PowerOff && !v.Gone, "work", "VM %s is wanted on and %s (gone: %v), and nobody does anything", v.Name, v.Power, v.Gone)
+		if !(v.Work != 0 || v.Power != PowerOff && !v.Gone) {
+			c.fail("work", "VM %s is wanted on and %s (gone: %v), and nobody does anything", v.Name, v.Power, v.Gone)
+		}
 		if h.Status == Down {
-			c.must(v.Work != 0, "work", "VM %s is on host %s, which is Down, and nobody does anything", v.Name, h.ID)
+			if !(v.Work != 0) {
+				c.fail("work", "VM %s is on host %s, which is Down, and nobody does anything", v.Name, h.ID)
+			}
 		}
 	}
 	if h.HA == HAFenced && v.Protected() {
 		w := c.s.Work(v.Work)
-		c.must(v.Gone || w != nil && w.Step == Investigating || v.LostSight(), "S2", "VM %s is on host %s, which is proven dead, and is not gone", v.Name, h.ID)
+		if !(v.Gone || w != nil && w.Step == Investigating || v.LostSight()) {
+			c.fail("S2", "VM %s is on host %s, which is proven dead, and is not gone", v.Name, h.ID)
+		}
 	}
 	if v.Work == 0 {
 		return
 	}
 	w := c.s.Work(v.Work)
-	c.must(w != nil && !w.Step.Ended() && w.VM == v.ID, "work", "VM %s points to work %d, which is not open for it", v.Name, v.Work)
+	if !(w != nil && !w.Step.Ended() && w.VM == v.ID) {
+		c.fail("work", "VM %s points to work %d, which is not open for it", v.Name, v.Work)
+	}
 	if w == nil {
 		return
 	}
 	switch w.Step {
 	case Restarting:
 		o := h.order(OrderStart, v.ID)
-		c.must(w.Target == h.ID && w.Incarnation == v.Incarnation && !v.Gone, "S2", "work %d restarts %s on host %s at incarnation %s; host %s owns it at %s (gone: %v)", w.ID, v.Name, w.Target, w.Incarnation, h.ID, v.Incarnation, v.Gone)
-		c.must(o != nil, "S4", "work %d restarts %s, but host %s has no order", w.ID, v.Name, h.ID)
+		if !(w.Target == h.ID && w.Incarnation == v.Incarnation && !v.Gone) {
+			c.fail("S2", "work %d restarts %s on host %s at incarnation %s; host %s owns it at %s (gone: %v)", w.ID, v.Name, w.Target, w.Incarnation, h.ID, v.Incarnation, v.Gone)
+		}
+		if !(o != nil) {
+			c.fail("S4", "work %d restarts %s, but host %s has no order", w.ID, v.Name, h.ID)
+		}
 	case Fencing:
-		c.must(h.HA != HAFenced && !v.Gone, "work", "work %d waits for proof that host %s is dead, and it has it", w.ID, h.ID)
+		if !(h.HA != HAFenced && !v.Gone) {
+			c.fail("work", "work %d waits for proof that host %s is dead, and it has it", w.ID, h.ID)
+		}
 	case Stopping:
 		kind := OrderDestroy
 		if w.Type.Stops() {
 			kind = OrderStop
 		}
-		c.must(h.order(kind, v.ID) != nil, "S4", "work %d waits for host %s to give up %s, but it has no order", w.ID, h.ID, v.Name)
+		if !(h.order(kind, v.ID) != nil) {
+			c.fail("S4", "work %d waits for host %s to give up %s, but it has no order", w.ID, h.ID, v.Name)
+		}
 	}
 }
 
@@ -237,6 +274,9 @@ func (c *checker) index() {
 		n += len(h.VMs)
 	}
 	c.must(n == c.s.CountVMs(), "S2", "%d VMs lie on hosts, %d have an owner", n, c.s.CountVMs())
+	if n == c.s.CountVMs() && len(c.errs) == 0 {
+		return // each VM on a host is owned by it: as many as there are are all
+	}
 	for id, hid := range c.s.owner.all() {
 		h := c.s.Host(hid)
 		c.must(h != nil && h.VM(id) != nil, "S2", "VM %s is owned by host %s, which does not have it", id, hid)

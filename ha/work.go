@@ -176,8 +176,9 @@ func (d *decision) stuck(v *fsm.VM, w *fsm.Work, owner *fsm.Host) {
 
 // reported is what the hosts have said as a whole.
 type reported struct {
-	by    int64 // unix ns: every host has reported since, or is proven dead
-	hosts int   // that have reported
+	by    int64       // unix ns: every host has reported since, or is proven dead
+	hosts int         // that have reported
+	mute  []*fsm.Host // those that will not by themselves
 }
 
 // everyone sums up the reports of all hosts that could run a VM.
@@ -194,6 +195,8 @@ func (d *decision) everyone() *reported {
 		by := int64(0)
 		if h.Status == fsm.Up && !unread(h) {
 			by = d.contact(h).Absorbed
+		} else {
+			r.mute = append(r.mute, h)
 		}
 		r.by = min(r.by, by)
 	}
@@ -217,11 +220,37 @@ func (d *decision) missing(v *fsm.VM, owner *fsm.Host, w *fsm.Work) {
 	r := d.everyone()
 	if r.hosts == 0 || r.by <= w.Updated+int64(settle) {
 		d.wake(d.now.Mono + d.p.Beat) // asked again when they have reported
+		if why := r.waitsFor(); why != "" && why != w.Reason && d.now.Wall >= w.Updated+int64(noTargetRetry) {
+			d.update(w, fsm.WorkNoTarget, why, 0)
+		}
 		return
 	}
 	d.do(&logpb.Command{Body: &logpb.Command_VmReleased{VmReleased: &logpb.VMReleased{Vm: v.ID[:], Work: uint64(w.ID),
 		Reason: fmt.Sprintf("all %d hosts have reported since and none has it; it was last on host %s", r.hosts, owner.ID)}}})
 }
+
+// waitsFor names the hosts that a search cannot end without; "" when all report.
+func (r *reported) waitsFor() string {
+	if len(r.mute) == 0 {
+		return ""
+	}
+	var names []string
+	for i, h := range r.mute {
+		if i == maxMute {
+			names = append(names, fmt.Sprintf("%d more", len(r.mute)-i))
+			break
+		}
+		what := h.Status.String()
+		if h.Status == fsm.Up {
+			what = "cannot read its domains"
+		}
+		names = append(names, fmt.Sprintf("%s (%s)", h.ID, what))
+	}
+	return fmt.Sprintf("every host is asked where it is; not yet known of %s: each must report, or be proven dead", strings.Join(names, ", "))
+}
+
+// maxMute hosts are named that a search waits for.
+const maxMute = 8
 
 // settle is how much later than the loss the arrival of a report must be: it
 // was polled before it was sent, and the loss may have been noted by another

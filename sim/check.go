@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"lifeboat/fsm"
@@ -185,6 +186,9 @@ func (w *World) cannotRun(s *fsm.State, g *guest, v *fsm.VM, owner *fsm.Host) st
 	if !v.Gone && h != nil && g.faults.Stop != 0 {
 		return "its host cannot stop it"
 	}
+	if why := w.searched(s, v); why != "" {
+		return why
+	}
 	if g.spec.Local {
 		if x := w.byHost[g.diskOn]; x == nil || !w.usable(s, x) {
 			return "its disk is on a host that is not there"
@@ -193,6 +197,25 @@ func (w *World) cannotRun(s *fsm.State, g *guest, v *fsm.VM, owner *fsm.Host) st
 	}
 	if !w.anyFor(s, g, nil) {
 		return "there is no room, or it has failed to start wherever there is"
+	}
+	return ""
+}
+
+// searched: a host that could have the VM neither reports nor can be proven dead,
+// and the work says which.
+func (w *World) searched(s *fsm.State, v *fsm.VM) string {
+	x := s.Work(v.Work)
+	if x == nil || x.Step != fsm.Investigating {
+		return ""
+	}
+	for _, f := range s.Hosts() {
+		h := w.byHost[string(f.ID)]
+		if h == nil || f.Status == fsm.Removed || f.Status == fsm.Up && h.libvirt || f.HA == fsm.HAFenced || w.usable(s, h) || w.provable(s, h, f) {
+			continue
+		}
+		if strings.Contains(x.Reason, " "+h.name+" (") || strings.Contains(x.Reason, " more:") {
+			return "it may be on host " + h.name
+		}
 	}
 	return ""
 }

@@ -90,6 +90,7 @@ func (w *World) settle() bool {
 			}
 		}
 	}
+	w.settled = true
 	w.run(w.now + settled)
 	w.zero = w.now
 	w.story.lines = nil
@@ -124,6 +125,9 @@ func (w *World) configure() {
 			}
 		})
 	}
+	if w.shared {
+		return
+	}
 	for _, h := range w.hosts {
 		w.setLevels(h)
 	}
@@ -151,6 +155,9 @@ func (w *World) leased(s *fsm.State) bool {
 }
 
 func (w *World) protectAll() {
+	if w.shared {
+		return
+	}
 	for _, g := range w.vms {
 		if g.spec.HA != "none" {
 			w.protect(g, "protect "+g.name, nil)
@@ -166,13 +173,35 @@ func (w *World) protect(g *guest, text string, done func(error)) {
 }
 
 func (w *World) protected(s *fsm.State) bool {
-	for _, g := range w.vms {
+	for _, g := range w.vms[w.ready:] { // one that was ready stays so
 		v, _ := s.VM(fsm.VMID(g.id))
 		if v == nil || g.spec.HA != "none" && (!v.Protected() || v.Wanted == g.spec.Off || v.Spec == nil || !v.Spec.Defines()) {
 			return false
 		}
+		w.ready++
 	}
 	return true
+}
+
+// adopt is what makes a host of a large world ready, in the moment in which it has
+// registered and as if all had been said and ordered then: definitions, levels,
+// protection. A hundred VMs of each of ten thousand hosts one after the other are
+// most of the work of an hour.
+func (t *term) adopt(h *host) {
+	w := t.m.w
+	w.setLevels(h)
+	specs := &logpb.VMSpecs{Host: h.name, Epoch: t.state().Host(fsm.HostID(h.name)).Epoch}
+	for _, id := range h.ids {
+		d := h.domains[id]
+		spec := h.specOf(d)
+		c := exchange.Spec(spec)
+		if d.g.spec.HA != "none" {
+			c.Definition = spec.Definition
+			w.protect(d.g, "protect "+d.g.name, nil)
+		}
+		specs.Specs = append(specs.Specs, c)
+	}
+	t.propose("host/"+h.name, &logpb.Command{Body: &logpb.Command_VmSpecs{VmSpecs: specs}}, ignore)
 }
 
 // operation is a command of an operator on its way to the leader.

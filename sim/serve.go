@@ -88,6 +88,9 @@ func (t *term) register(c *call, req *lifeboatv1.RegisterRequest) {
 			x.absorbed = max(x.absorbed, wall)
 		}
 		t.again()
+		if w := t.m.w; w.shared && !w.settled {
+			t.adopt(x.host)
+		}
 		c.answer(response{msg: &lifeboatv1.RegisterResponse{Epoch: h.Epoch, LeaderId: t.m.name, LeaderAddr: t.m.name,
 			Managers: t.m.w.managerList(), BeatMs: s.Policy.Beat.Milliseconds()}})
 	})

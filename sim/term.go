@@ -26,6 +26,8 @@ type term struct {
 	view          map[fsm.HostID]ha.Contact          // hosts, for ha
 	news          []*contact                         // those of which the view is not what they are
 	looked        time.Duration                      // when decide last looked
+	idle          bool                               // and found nothing to do or to wait for
+	proof         uint64                             // index of the newest canary
 	waiting       map[uint64]func(fsm.Result, error) // proposals, by index
 	running       map[string]bool                    // effects
 	checks        map[fsm.HostID]ha.CheckRun
@@ -158,6 +160,9 @@ func (t *term) applied(index uint64, r fsm.Result) {
 	if t.over {
 		return
 	}
+	if t.idle && index == t.proof {
+		return // a canary, and nothing waits for one
+	}
 	t.again()
 	if !t.newsSoon {
 		t.newsSoon = true
@@ -193,6 +198,7 @@ func (t *term) canary(seq uint64, last time.Duration) {
 		now := t.mono()
 		t.later(canaryEvery-(now-proposed), func() { t.canary(seq+1, now) })
 	})
+	t.proof = uint64(len(t.m.raft.log))
 	t.later(max(canaryStall-(proposed-last), canaryStall-2*canaryEvery), func() {
 		if !ended {
 			t.fail("nothing could be committed for "+canaryStall.String(), true)
@@ -284,6 +290,7 @@ func (t *term) decide() {
 		return
 	}
 	t.ensure(plan.Effects)
+	t.idle = t.m.w.shared && len(plan.Commands)+len(plan.Effects) == 0 && plan.Wake-t.mono() > longAway
 	if len(plan.Commands) == 0 {
 		t.wakeIn(max(plan.Wake-t.mono(), time.Millisecond))
 		return
@@ -334,6 +341,10 @@ func (t *term) wakeIn(d time.Duration) {
 		}
 	})
 }
+
+// longAway is when ha wants to be asked again in a large world in which nothing is
+// to be done.
+const longAway = time.Minute
 
 // hello is a manager's sign of life; it is committed only when it is news.
 func (t *term) hello(h hello, done func(error)) {

@@ -37,6 +37,8 @@ type World struct {
 	shared   bool          // the managers share one state machine
 	thinks   time.Duration // how long a look of ha takes
 
+	ready      int // VMs that the settling world need not be asked for again
+	settled    bool
 	inspection chan error         // what the check of a state finds that is under way
 	cuts       map[[2]string]bool // packets of the first do not reach the second
 
@@ -81,7 +83,7 @@ func newWorld(f *scenario.File, seed uint64) *World {
 		w.addGuest(v)
 	}
 	if !w.small() {
-		w.shared, w.thinks = true, time.Duration(len(w.hosts))*5*time.Microsecond
+		w.shared, w.thinks = true, time.Duration(len(w.hosts))*10*time.Microsecond
 	}
 	return w
 }

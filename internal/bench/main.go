@@ -51,6 +51,7 @@ func run(ctx context.Context) error {
 		{"commits through three nodes", b.commits},
 		{"reports without news", b.unchanged},
 		{"a state of 10,000 hosts with 100 protected VMs each", b.fleet},
+		{"a virtual hour of 10,000 hosts with 100 VMs each", b.simulator},
 	} {
 		fmt.Printf("  %s ...\n", part.name)
 		if err := part.measure(ctx); err != nil {
