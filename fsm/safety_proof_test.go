@@ -129,6 +129,49 @@ func TestS10HeldWhileAFenceMayBeInFlight(t *testing.T) {
 			t.Fatalf("%s", essence(l.state()))
 		}
 	})
+	// Another leader tries again at once; what the first one sent may still happen.
+	again := func(t *testing.T) *lab {
+		l := flight(t)
+		a := l.attempt("h1", 2)
+		a.DeadlineNs = int64(2 * time.Second)
+		l.ok(a)
+		l.wait(time.Second)
+		return l
+	}
+	letGo := func(t *testing.T, l *lab) {
+		t.Helper()
+		l.wait(9 * time.Second)
+		if l.ok(seen(l)); l.host("h1").Status != Up {
+			t.Fatalf("held for ever\n%s", essence(l.state()))
+		}
+	}
+	t.Run("while the attempt before the last may be", func(t *testing.T) {
+		l := again(t)
+		l.ok(&logpb.FenceResult{Host: "h1", Epoch: 1, Attempt: 2, Failure: "no answer"})
+		l.register("h1", "b1", on)
+		held(t, l)
+		letGo(t, l)
+	})
+	t.Run("while the attempt before the last three may be", func(t *testing.T) {
+		l := again(t)
+		for n := range uint32(3) {
+			l.ok(&logpb.FenceResult{Host: "h1", Epoch: 1, Attempt: 2 + n, Failure: "no answer"})
+			a := l.attempt("h1", 3+n)
+			a.DeadlineNs = int64(time.Second)
+			l.ok(a)
+		}
+		l.register("h1", "b1", on)
+		held(t, l)
+		letGo(t, l)
+	})
+	t.Run("while the attempt before the one that succeeded may be", func(t *testing.T) {
+		l := again(t)
+		l.ok(l.fenced("h1", ProofPower))
+		if l.register("h1", "b2"); l.host("h1").Status != Connecting {
+			t.Fatalf("let go\n%s", essence(l.state()))
+		}
+		letGo(t, l)
+	})
 	t.Run("through an attempt without a deadline", func(t *testing.T) {
 		l := fleet(t, 2, 1)
 		l.ok(l.hostDown("h1"))
