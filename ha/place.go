@@ -14,7 +14,7 @@ import (
 type placer struct {
 	d     *decision
 	rooms []room // in natural order of their names
-	at    map[fsm.HostID]int
+	at    map[fsm.HostID]*counted
 	left  int                     // starts the cluster may still begin
 	kinds map[*fsm.Shape][]string // what each room lacks of what VMs of this shape need
 }
@@ -36,10 +36,17 @@ func (d *decision) placer() *placer {
 	if d.room != nil {
 		return d.room
 	}
-	n := d.s.CountHosts()
-	p := &placer{d: d, left: d.p.StartsPerCluster, rooms: make([]room, 0, n), at: make(map[fsm.HostID]int, n), kinds: map[*fsm.Shape][]string{}}
+	memo := d.soft.Memo
+	if memo == nil {
+		memo = &Memo{}
+	}
+	memo.know(d.s)
+	memo.holds = true
+	p := &placer{d: d, left: d.p.StartsPerCluster, rooms: make([]room, d.s.CountHosts()), at: memo.hosts, kinds: map[*fsm.Shape][]string{}}
 	for _, h := range d.s.Hosts() {
-		r := room{h: h, no: d.takesNothing(h), closed: d.takesNoOther(h)}
+		at := p.at[h.ID]
+		r := &p.rooms[at.rank]
+		*r = room{h: h, no: d.takesNothing(h), closed: d.takesNoOther(h)}
 		if h.Status == fsm.Up { // else what it was told to start starts elsewhere or not at all
 			for _, o := range h.Orders {
 				switch o.Kind {
@@ -52,35 +59,13 @@ func (d *decision) placer() *placer {
 			}
 		}
 		if r.no == "" {
-			r.measure()
+			at.count(h)
+			r.vms, r.total = at.vms, h.Inventory.MemoryBytes
+			r.free = r.total - min(at.used, r.total)
 		}
-		p.rooms = append(p.rooms, r)
-	}
-	byName := func(a, b room) int { return natural(string(a.h.ID), string(b.h.ID)) }
-	if !slices.IsSortedFunc(p.rooms, byName) {
-		slices.SortFunc(p.rooms, byName)
-	}
-	for i := range p.rooms {
-		p.at[p.rooms[i].h.ID] = i
 	}
 	d.room = p
 	return p
-}
-
-// measure counts what is used.
-func (r *room) measure() {
-	used := uint64(0)
-	for i := range r.h.VMs {
-		v := &r.h.VMs[i]
-		if v.Occupies() {
-			r.vms++
-			if v.Spec != nil {
-				used += v.Spec.MemoryBytes
-			}
-		}
-	}
-	r.total = r.h.Inventory.MemoryBytes
-	r.free = r.total - min(used, r.total)
 }
 
 // takesNothing says why no VM is started on a host.
@@ -139,7 +124,7 @@ func (p *placer) find(j job) (best *room, why string, full bool) {
 		return nil, "its definition has never been read", false
 	}
 	lacks := p.lacking(j.vm.Spec)
-	home := &p.rooms[p.at[j.owner.ID]]
+	home := &p.rooms[p.at[j.owner.ID].rank]
 	fit := 0
 	for i := range p.rooms {
 		r := &p.rooms[i]
@@ -147,6 +132,8 @@ func (p *placer) find(j job) (best *room, why string, full bool) {
 		case p.refuses(r, j, lacks[i]) != "":
 		case r.starts >= p.d.p.StartsPerHost:
 			full = true
+		case p.left <= 0:
+			return nil, "the cluster's budget of starts is spent", true
 		default:
 			if fit++; best == nil || p.prefers(r, best, home, j) {
 				best = r
@@ -162,8 +149,6 @@ func (p *placer) find(j job) (best *room, why string, full bool) {
 			}
 		}
 		return nil, no.String(), full
-	case p.left <= 0:
-		return nil, "the cluster's budget of starts is spent", true
 	case best == home:
 		return best, "restarted in place", false
 	}

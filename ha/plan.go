@@ -75,8 +75,8 @@ type look struct {
 	c Contact
 }
 
-// Decide says what is to be done about the state. It changes neither s nor
-// soft.
+// Decide says what is to be done about the state. It changes neither s nor soft,
+// but for its memo.
 func Decide(s *fsm.State, soft *Soft, now Now) Plan {
 	d := &decision{s: s, p: s.Policy, soft: soft, now: now, plan: Plan{Wake: never}}
 	closer := d.survey()
@@ -87,6 +87,9 @@ func Decide(s *fsm.State, soft *Soft, now Now) Plan {
 	d.work()
 	d.storage()
 	d.copies()
+	if d.room == nil {
+		soft.Memo.forget()
+	}
 	return d.plan
 }
 

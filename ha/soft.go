@@ -30,6 +30,8 @@ type Soft struct {
 	// proposed; negative when none has (S14).
 	Proven time.Duration
 	Hosts  map[fsm.HostID]Contact
+	// Memo is for Decide to remember what it has counted; nil: it counts anew.
+	Memo *Memo
 	// Node is the one that leads.
 	Node fsm.NodeID
 	// Checks are those of fence levels in this term.

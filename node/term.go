@@ -36,6 +36,7 @@ type term struct {
 
 	effects sync.WaitGroup
 	running map[string]bool // effects started in this term; decide's own
+	memo    ha.Memo         // decide's own
 }
 
 const (
@@ -260,6 +261,7 @@ func (t *term) soft() *ha.Soft {
 	soft := t.contacts.soft()
 	soft.Executor = fmt.Sprintf("%s in term %d", t.node.cfg.ID, t.number)
 	soft.Machine = fsm.HostID(t.node.cfg.Host)
+	soft.Memo = &t.memo
 	soft.Node = fsm.NodeID(t.node.cfg.ID)
 	soft.Checks = t.checks.copy()
 	return soft

@@ -22,10 +22,11 @@ type term struct {
 
 	since, proven time.Duration // see ha.Soft
 	hosts         map[fsm.HostID]*contact
-	order         []*contact                         // by id
-	view          map[fsm.HostID]ha.Contact          // hosts, for ha
-	news          []*contact                         // those of which the view is not what they are
-	looked        time.Duration                      // when decide last looked
+	order         []*contact                // by id
+	view          map[fsm.HostID]ha.Contact // hosts, for ha
+	news          []*contact                // those of which the view is not what they are
+	looked        time.Duration             // when decide last looked
+	memo          ha.Memo
 	idle          bool                               // and found nothing to do or to wait for
 	proof         uint64                             // index of the newest canary
 	waiting       map[uint64]func(fsm.Result, error) // proposals, by index
@@ -270,7 +271,7 @@ func (t *term) soft() *ha.Soft {
 	}
 	t.news = t.news[:0]
 	s := &ha.Soft{Executor: fmt.Sprintf("%s in term %d", t.m.name, t.number), Node: fsm.NodeID(t.m.name), Since: t.since, Proven: t.proven, Checks: t.checks,
-		Hosts: t.view}
+		Hosts: t.view, Memo: &t.memo}
 	if t.m.on != nil {
 		s.Machine = fsm.HostID(t.m.on.name)
 	}
@@ -329,6 +330,7 @@ func (t *term) wakeIn(d time.Duration) {
 	if d > time.Hour {
 		return
 	}
+	d = max(d, t.looked+t.m.w.thinks-t.mono())
 	// The tick shows that the process is not frozen meanwhile.
 	t.later(min(d, gapAfter/2), func() {
 		switch {
