@@ -90,16 +90,13 @@ func (t *tx) fenceAttempt(c *logpb.FenceAttempt) string {
 	if int(c.Level) >= len(h.Fence) {
 		return fmt.Sprintf("host %s has no fence level %d", h.ID, c.Level)
 	}
-	until := t.now + t.deadline(c.DeadlineNs)
 	if h.Attempt != nil && c.Attempt <= h.Attempt.Number {
 		return "" // late or repeated
 	}
-	if h.Attempt != nil && h.Attempt.Open {
-		// A new leader does not wait for what an old one may have sent: cutting
-		// power twice harms nobody. But the host is held back until both ended.
-		until = max(until, h.Attempt.Until)
-	}
-	h.Attempt = &Attempt{Level: c.Level, Number: c.Attempt, Executor: c.Executor, Until: until, Open: true, Via: c.Via}
+	// A new leader does not wait for what an old one may have sent: cutting power
+	// twice harms nobody. But the host is held back until both have ended.
+	h.Attempt = &Attempt{Level: c.Level, Number: c.Attempt, Executor: c.Executor, Until: t.now + t.deadline(c.DeadlineNs), Open: true,
+		Earlier: h.Attempt.End(), Via: c.Via}
 	t.setHost(h)
 	t.event("HOST.FENCE.ATTEMPT", Warning, hostSubject(h.ID), "attempt %d to fence host %s by %s%s (deadline %s)", c.Attempt, h.ID, h.Fence[c.Level].Driver, h.Attempt.Through(), time.Duration(c.DeadlineNs))
 	return ""
@@ -173,8 +170,13 @@ func (t *tx) hostFenced(c *logpb.HostFenced) string {
 	}
 	h.Proof = &Proof{Kind: kind, By: c.Proof.By, Detail: c.Proof.Detail, Time: t.now, Index: t.index}
 	h.Lease = nil
-	if kind == ProofPower || !t.inFlight(h) {
-		h.Attempt = nil // another proof does not call back what was sent (S10)
+	if kind == ProofPower && h.Attempt != nil {
+		a := *h.Attempt
+		a.Open = false // its end; another proof does not call back what was sent (S10)
+		h.Attempt = &a
+	}
+	if !t.inFlight(h) {
+		h.Attempt = nil
 	}
 	t.hostState(h, Down, HAFenced, h.Reason)
 	t.event("HOST.FENCED", Critical, hostSubject(h.ID), "host %s is proven dead by %s (%s): %s", h.ID, kind, c.Proof.By, c.Proof.Detail)

@@ -243,7 +243,7 @@ func (t *tx) hostSeen(c *logpb.HostSeen) string {
 		}
 	case Connecting:
 		if t.inFlight(h) {
-			return fmt.Sprintf("a fence attempt on host %s may still be in flight until %s", h.ID, time.Unix(0, h.Attempt.Until).UTC().Format(time.TimeOnly))
+			return fmt.Sprintf("a fence attempt on host %s may still be in flight until %s", h.ID, time.Unix(0, h.Attempt.End()).UTC().Format(time.TimeOnly))
 		}
 	default:
 		return ""

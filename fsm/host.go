@@ -180,7 +180,10 @@ type Attempt struct {
 	Executor string
 	Until    int64 // unix ns; after this it has ended, whatever it did
 	Open     bool
-	Via      []string // who may carry it out, in turn (ViaLeader and so on); none = the leader
+	// Earlier is when the last of the attempts that this one took over has ended,
+	// unix ns: another leader made them, and nobody hears how they end.
+	Earlier int64
+	Via     []string // who may carry it out, in turn (ViaLeader and so on); none = the leader
 }
 
 // OrderKind is what an order tells the agent to do.
@@ -300,7 +303,18 @@ func (h *Host) MemoryUsed() uint64 {
 // inFlight reports whether the power of a host may still be cut behind our
 // back, whatever became of the host since (S10).
 func (h *Host) inFlight(now int64) bool {
-	return h.Attempt != nil && h.Attempt.Open && now < h.Attempt.Until
+	return now < h.Attempt.End()
+}
+
+// End is when nothing can be in flight any more, unix ns; 0 when nothing is.
+func (a *Attempt) End() int64 {
+	switch {
+	case a == nil:
+		return 0
+	case a.Open:
+		return max(a.Until, a.Earlier)
+	}
+	return a.Earlier
 }
 
 // owesStart reports whether an order to start stands: the VM may run here

@@ -49,7 +49,7 @@ func hostRecord(h *Host) *logpb.Record {
 		p.Evidence = append(p.Evidence, &logpb.Evidence{Source: e.Source, Verdict: uint32(e.Verdict), Detail: e.Detail, TimeUnixNs: e.Time, Index: e.Index})
 	}
 	if a := h.Attempt; a != nil {
-		p.Attempt = &logpb.AttemptRecord{Level: a.Level, Number: a.Number, Executor: a.Executor, UntilUnixNs: a.Until, Open: a.Open, Via: a.Via}
+		p.Attempt = &logpb.AttemptRecord{Level: a.Level, Number: a.Number, Executor: a.Executor, UntilUnixNs: a.Until, Open: a.Open, EarlierUnixNs: a.Earlier, Via: a.Via}
 	}
 	for _, o := range h.Orders {
 		p.Orders = append(p.Orders, &logpb.OrderRecord{Id: uint64(o.ID), Kind: uint32(o.Kind), Vm: o.VM[:], Name: o.Name,
@@ -79,7 +79,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 		h.Evidence = append(h.Evidence, Evidence{Source: e.Source, Verdict: Verdict(e.Verdict), Detail: e.Detail, Time: e.TimeUnixNs, Index: e.Index})
 	}
 	if a := p.Attempt; a != nil {
-		h.Attempt = &Attempt{Level: a.Level, Number: a.Number, Executor: a.Executor, Until: a.UntilUnixNs, Open: a.Open, Via: a.Via}
+		h.Attempt = &Attempt{Level: a.Level, Number: a.Number, Executor: a.Executor, Until: a.UntilUnixNs, Open: a.Open, Earlier: a.EarlierUnixNs, Via: a.Via}
 	}
 	for _, o := range p.Orders {
 		id, _ := vmID(o.Vm)

@@ -77,8 +77,8 @@ func (d *decision) connecting(h *fsm.Host, c Contact) {
 		d.check(h, c) // gone again
 	case !d.reports(c):
 		d.wake(d.listening())
-	case h.Attempt != nil && h.Attempt.Open && d.now.Wall < h.Attempt.Until:
-		d.wakeAt(h.Attempt.Until)
+	case d.now.Wall < h.Attempt.End():
+		d.wakeAt(h.Attempt.End())
 		d.wake(c.Heard + d.p.SuspectAfter())
 	default:
 		d.do(seen(h))

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
@@ -66,21 +67,33 @@ func safeWhen(s *fsm.State, h *fsm.Host) string {
 	case !s.Armed:
 		return "nothing happens until HA is armed (`lifeboat ha arm`)"
 	case h.Status == fsm.Connecting:
-		return fmt.Sprintf("it is back; it is Up when the fence attempt in flight has ended, at %s at the latest", clock(h.Attempt.Until))
+		return fmt.Sprintf("it is back; it is Up when the fence attempt in flight has ended, at %s at the latest", clock(h.Attempt.End()))
 	case h.HA == fsm.HADegraded:
 		return fmt.Sprintf("it is not proven dead; if it is, run `lifeboat host confirm-dead %s`", h.ID)
 	case h.HA == fsm.HASuspect || h.HA == fsm.HAChecking:
 		return "evidence is being gathered"
 	case h.HA != fsm.HAFencing:
 		return ""
-	case h.Attempt != nil && h.Attempt.Open:
-		return fmt.Sprintf("fence attempt %d by %s runs until %s", h.Attempt.Number, levelName(h, h.Attempt.Level), clock(h.Attempt.Until))
-	case h.Lease != nil && h.Lease.Armed && s.Policy.ProvesDeath(h.Lease.Watchdog):
-		return fmt.Sprintf("its self-fence lease proves it dead %s after its last contact", s.Policy.Takeover)
-	case h.FenceFailure != "":
-		return fmt.Sprintf("the last fence attempt failed (%s); the next follows; or run `lifeboat host confirm-dead %s`", h.FenceFailure, h.ID)
 	}
-	return fmt.Sprintf("nothing here can prove it dead; if it is, run `lifeboat host confirm-dead %s`", h.ID)
+	var ways []string
+	switch {
+	case h.Attempt != nil && h.Attempt.Open:
+		ways = append(ways, fmt.Sprintf("fence attempt %d by %s runs until %s", h.Attempt.Number, levelName(h, h.Attempt.Level), clock(h.Attempt.Until)))
+	case h.FenceFailure != "":
+		ways = append(ways, fmt.Sprintf("the last fence attempt failed (%s), the next follows", h.FenceFailure))
+	}
+	if h.Lease != nil && h.Lease.Armed && s.Policy.ProvesDeath(h.Lease.Watchdog) {
+		if at := h.Silent + int64(s.Policy.Takeover); at > s.Time {
+			ways = append(ways, fmt.Sprintf("lease expires %s, then safe", clock(at)))
+		} else { // S15
+			ways = append(ways, fmt.Sprintf("lease is waited for anew, %s from when this leader began, then safe", s.Policy.Takeover))
+		}
+	}
+	confirm := fmt.Sprintf("if it is dead, run `lifeboat host confirm-dead %s`", h.ID)
+	if len(ways) == 0 {
+		return "nothing here can prove it dead; " + confirm
+	}
+	return strings.Join(append(ways, confirm), "; ")
 }
 
 func levelName(h *fsm.Host, level uint32) string {

@@ -4956,6 +4956,7 @@ type AttemptRecord struct {
 	UntilUnixNs   int64                  `protobuf:"varint,4,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
 	Open          bool                   `protobuf:"varint,5,opt,name=open,proto3" json:"open,omitempty"`
 	Via           []string               `protobuf:"bytes,6,rep,name=via,proto3" json:"via,omitempty"`
+	EarlierUnixNs int64                  `protobuf:"varint,7,opt,name=earlier_unix_ns,json=earlierUnixNs,proto3" json:"earlier_unix_ns,omitempty"` // when the attempts that it took over have ended
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5030,6 +5031,13 @@ func (x *AttemptRecord) GetVia() []string {
 		return x.Via
 	}
 	return nil
+}
+
+func (x *AttemptRecord) GetEarlierUnixNs() int64 {
+	if x != nil {
+		return x.EarlierUnixNs
+	}
+	return 0
 }
 
 type OrderRecord struct {
@@ -6257,14 +6265,15 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x12\"\n" +
 	"\rsince_unix_ns\x18\x02 \x01(\x03R\vsinceUnixNs\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12\x14\n" +
-	"\x05apart\x18\x04 \x01(\bR\x05apart\"\xa3\x01\n" +
+	"\x05apart\x18\x04 \x01(\bR\x05apart\"\xcb\x01\n" +
 	"\rAttemptRecord\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\rR\x05level\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\rR\x06number\x12\x1a\n" +
 	"\bexecutor\x18\x03 \x01(\tR\bexecutor\x12\"\n" +
 	"\runtil_unix_ns\x18\x04 \x01(\x03R\vuntilUnixNs\x12\x12\n" +
 	"\x04open\x18\x05 \x01(\bR\x04open\x12\x10\n" +
-	"\x03via\x18\x06 \x03(\tR\x03via\"\xba\x01\n" +
+	"\x03via\x18\x06 \x03(\tR\x03via\x12&\n" +
+	"\x0fearlier_unix_ns\x18\a \x01(\x03R\rearlierUnixNs\"\xba\x01\n" +
 	"\vOrderRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x0e\n" +
