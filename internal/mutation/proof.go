@@ -3,8 +3,8 @@ package main
 // proof is what proves a death, and when it may be sought: S9 to S17.
 func proof() []mutation {
 	return []mutation{
-		{"S9", "off is read twice, a second apart", "fence/fence.go",
-			"case r.At.Sub(firstOff.At) >= MinGap:", "case true:", inFence},
+		{"S9", "off is read twice, a second apart", "fence/proof.go",
+			"		if last.At.Sub(p.Readings[i].At) >= MinGap {", "		if true {", inFence},
 		{"S9", "the controller is that of the host", "fence/fence.go",
 			"case !SameIdentity(got, a.want.Identity):", "case false:", inFence},
 		{"S9", "what was ordered is read back", "fence/fence.go",
@@ -18,7 +18,7 @@ func proof() []mutation {
 		{"S10", "a host that is back is held while a fence may be in flight", "fsm/apply_host.go",
 			"	if t.inFlight(h) {\n		t.hold(h)\n		t.event(", "	if false {\n		t.hold(h)\n		t.event(", inFSM},
 		{"S10", "it is held until the last of several attempts has ended", "fsm/apply_fence.go",
-			"until = max(until, h.Attempt.Until)", "_ = until", inFSM},
+			"		Earlier: h.Attempt.End(), Via: c.Via}", "		Via: c.Via}", inFSM},
 		{"S10", "proof is refused where none is sought", "fsm/apply_fence.go",
 			"	if h.HA != HAFencing {\n		return fmt.Sprintf(\"host %s is not waiting for proof", "	if false {\n		return fmt.Sprintf(\"host %s is not waiting for proof", inFSM},
 		{"S10", "a leader hands over before it fences its own machine", "ha/fence.go",
@@ -26,7 +26,7 @@ func proof() []mutation {
 		{"S10", "an attempt that nobody wants any more is called off", "node/effects.go",
 			"			callOff(errCalledOff)\n", "", inNode},
 		{"S10", "a proxy begins nothing after the deadline", "agent/session/fence.go",
-			"case !known || until <= s.now:", "case false:", inSession},
+			"case !known || until <= s.now:", "case !known:", inSession},
 		{"S10", "a proxy ends with the term that asked", "agent/session/fence.go",
 			"		if f.term < term {\n", "		if false {\n", inSession},
 		{"S11", "a second machine with the same host id is refused", "fsm/apply_host.go",
