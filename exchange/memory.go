@@ -85,19 +85,37 @@ func (x *Memory) wantCopy(h *fsm.Host, id fsm.VMID, r *lifeboatv1.VMReport, d *D
 	d.Wanted = append(d.Wanted, r.Id)
 }
 
+// forgetCopies drops the definitions of copies that are gone, or that have another
+// one by now: a copy is not judged by the disks of an earlier one (S6).
+func (x *Memory) forgetCopies(h *fsm.Host, vms []*lifeboatv1.VMReport) {
+	if len(x.read()) == 0 {
+		return
+	}
+	x.change(func(all map[fsm.VMID]copied) {
+		maps.DeleteFunc(all, func(id fsm.VMID, c copied) bool {
+			at, listed := find(vms, id)
+			return h.Copy(id) == nil || !listed || !bytes.Equal(vms[at].GetSpecHash(), c.hash)
+		})
+	})
+}
+
+func find(vms []*lifeboatv1.VMReport, id fsm.VMID) (int, bool) {
+	return slices.BinarySearchFunc(vms, id[:], func(v *lifeboatv1.VMReport, id []byte) int { return bytes.Compare(v.GetId(), id) })
+}
+
 // copiesGone are the copies that a report does not list any more.
 func copiesGone(h *fsm.Host, vms []*lifeboatv1.VMReport) (ids []byte) {
 	for i := range h.Copies {
 		id := &h.Copies[i].VM
-		if _, listed := slices.BinarySearchFunc(vms, id[:], func(v *lifeboatv1.VMReport, id []byte) int { return bytes.Compare(v.GetId(), id) }); !listed {
+		if _, listed := find(vms, *id); !listed {
 			ids = append(ids, id[:]...)
 		}
 	}
 	return ids
 }
 
-// ReadCopy takes the definition of a copy. It reports whether it is one. There is
-// one call at a time.
+// ReadCopy takes the definition of a copy. It reports whether it is one. It may be
+// called while a report is compared.
 func (x *Memory) ReadCopy(h *fsm.Host, p *lifeboatv1.VMSpec) bool {
 	if len(p.GetId()) != 16 || h.VM(fsm.VMID(p.Id)) != nil || h.Copy(fsm.VMID(p.Id)) == nil {
 		return false
@@ -109,13 +127,20 @@ func (x *Memory) ReadCopy(h *fsm.Host, p *lifeboatv1.VMSpec) bool {
 	for _, d := range p.Disks {
 		n.Disks = append(n.Disks, fsm.Disk{Path: Text(d.Path), Storage: Text(d.Storage), ReadOnly: d.Readonly, Shareable: d.Shareable, Network: d.Network})
 	}
-	all := maps.Clone(x.read())
-	if all == nil {
-		all = map[fsm.VMID]copied{}
-	}
-	all[fsm.VMID(p.Id)] = n
-	x.copies.Store(&all)
+	x.change(func(all map[fsm.VMID]copied) { all[fsm.VMID(p.Id)] = n })
 	return true
+}
+
+// change replaces the definitions of the copies by changed ones.
+func (x *Memory) change(edit func(map[fsm.VMID]copied)) {
+	for {
+		old, all := x.copies.Load(), map[fsm.VMID]copied{}
+		maps.Copy(all, x.read())
+		edit(all)
+		if x.copies.CompareAndSwap(old, &all) {
+			return
+		}
+	}
 }
 
 // read are the definitions of the copies there.

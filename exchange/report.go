@@ -80,6 +80,7 @@ func (d *Difference) Changed() bool {
 // that goes on as long as the memory lives.
 func Diff(s *fsm.State, h *fsm.Host, x *Memory, req *lifeboatv1.ReportRequest, now time.Duration) *Difference {
 	d := &Difference{Report: &logpb.HostReport{Host: string(h.ID), Epoch: h.Epoch, Seq: req.Seq}}
+	x.forgetCopies(h, req.Vms)
 	var entries entryWriter
 	next := 0 // h.VMs and the report are sorted: merge
 	for _, r := range req.Vms {
