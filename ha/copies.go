@@ -1,6 +1,8 @@
 package ha
 
 import (
+	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,7 +63,7 @@ func (d *decision) judge(v *fsm.VM, h *fsm.Host, action uint32, why string) {
 // be written by several is none.
 func shared(a, b Domain) (disk string, apart bool) {
 	at := map[string]bool{} // where a writes → others may, too
-	unknown := false
+	unknown := mayBeOne(a, b) || mayBeOne(b, a)
 	for _, x := range a.Disks {
 		switch w, known := whereabouts(x, a.Bound); {
 		case x.ReadOnly:
@@ -84,12 +86,28 @@ func shared(a, b Domain) (disk string, apart bool) {
 	return "", !unknown
 }
 
+// mayBeOne reports whether a file of a on no storage that is known has the name of
+// a disk of b. Its host may have mounted a storage that nobody has declared.
+func mayBeOne(a, b Domain) bool {
+	for _, x := range a.Disks {
+		if x.ReadOnly || x.Network || x.Storage != "" {
+			continue
+		}
+		if slices.ContainsFunc(b.Disks, func(y fsm.Disk) bool { return !y.ReadOnly && path.Base(y.Path) == path.Base(x.Path) }) {
+			return true
+		}
+	}
+	return false
+}
+
 // whereabouts says which bytes a disk is, however its host has mounted them; ""
 // when they are its host's own.
 func whereabouts(x fsm.Disk, bound bool) (at string, known bool) {
 	switch {
 	case x.Network:
-		return x.Path, true
+		// What other protocols call a disk is a name at a server that is not known
+		// here, or nothing at all.
+		return x.Path, strings.HasPrefix(x.Path, "rbd:") || strings.HasPrefix(x.Path, "iscsi:")
 	case x.Storage == "":
 		return "", bound
 	}

@@ -15,7 +15,7 @@ import (
 func TestS6CopiesAreJudged(t *testing.T) {
 	const seen = dawn + int64(time.Minute)
 	nfs := func(path string) fsm.Disk { return fsm.Disk{Path: path, Storage: "nas:/vms@/nfs"} }
-	mine := []*logpb.Disk{{Path: "/nfs/root", Storage: "nas:/vms@/nfs"}, {Path: "/nfs/cd", Storage: "nas:/vms@/nfs", Readonly: true}, {Path: "/nfs/quorum", Storage: "nas:/vms@/nfs", Shareable: true}}
+	mine := []*logpb.Disk{{Path: "/nfs/root", Storage: "nas:/vms@/nfs"}, {Path: "/nfs/cd", Storage: "nas:/vms@/nfs", Readonly: true}, {Path: "/nfs/quorum", Storage: "nas:/vms@/nfs", Shareable: true}, {Path: "rbd:pool/root", Network: true}}
 	late := seen + int64(3*time.Second)
 	same := &ha.Domain{Disks: []fsm.Disk{nfs("/nfs/root")}}
 	for name, tc := range map[string]struct {
@@ -36,9 +36,12 @@ func TestS6CopiesAreJudged(t *testing.T) {
 		"a disk that one takes to be": {late, late, &ha.Domain{Disks: []fsm.Disk{nfs("/nfs/quorum")}}, false, fsm.CopyDestroy},
 		"read only there":             {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "/nfs/root", Storage: "nas:/vms@/nfs", ReadOnly: true}}}, false, fsm.CopyApart},
 		"on a storage nobody knows":   {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "/nfs/root"}}}, false, 0},
-		"on a disk of its host":       {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "/nfs/root"}}, Bound: true}, false, fsm.CopyApart},
+		"on a disk of its host":       {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "/var/images/disk"}}, Bound: true}, false, fsm.CopyApart},
+		"perhaps of its host":         {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "/mnt/vms/root"}}, Bound: true}, false, 0},
 		"one of several is the same":  {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "/var/swap"}, nfs("/nfs/root")}}, false, fsm.CopyDestroy},
 		"another server's same path":  {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "/nfs/root", Storage: "nas2:/vms@/nfs"}}}, false, fsm.CopyApart},
+		"a disk of some server":       {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "nbd:root", Network: true}}}, false, 0},
+		"the same network disk":       {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "rbd:pool/root", Network: true}}}, false, fsm.CopyDestroy},
 		"a network disk":              {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "rbd:pool/x", Network: true}}}, false, fsm.CopyApart},
 	} {
 		t.Run(name, func(t *testing.T) {
