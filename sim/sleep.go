@@ -19,7 +19,7 @@ import (
 // lost but by a fault, some beats.
 const (
 	sleepAfter = 11 * time.Second
-	sleepSoon  = 3 * time.Second
+	sleepSoon  = 2 * time.Second
 )
 
 func (w *World) sleepAfter() time.Duration {

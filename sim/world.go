@@ -83,7 +83,7 @@ func newWorld(f *scenario.File, seed uint64) *World {
 		w.addGuest(v)
 	}
 	if !w.small() {
-		w.shared, w.thinks = true, time.Duration(len(w.hosts))*10*time.Microsecond
+		w.shared, w.thinks = true, time.Duration(len(w.hosts))*25*time.Microsecond
 	}
 	return w
 }
