@@ -75,7 +75,7 @@ func (t *tx) hostFenceLevels(c *logpb.HostFenceLevels) string {
 			return fmt.Sprintf("fence level %d (%s): %s", i+1, l.Driver, no)
 		}
 	}
-	t.judge(h, c.Checks)
+	t.judge(h, c.Checks, true)
 	if h.Lease != nil && !h.HasLevel(DriverLease) {
 		h.Lease = nil
 	}

@@ -123,7 +123,7 @@ func (t *tx) fenceChecked(c *logpb.FenceChecked) string {
 	}
 	h := edit(old)
 	h.Fence = slices.Clone(old.Fence)
-	if !t.judge(h, c.Levels) {
+	if !t.judge(h, c.Levels, false) {
 		return ""
 	}
 	t.setHost(h)
@@ -132,14 +132,15 @@ func (t *tx) fenceChecked(c *logpb.FenceChecked) string {
 }
 
 // judge records what checks found in the levels of a host that is being edited,
-// and reports whether any of them counts.
-func (t *tx) judge(h *Host, checks []*logpb.LevelCheck) (judged bool) {
+// and reports whether any of them counts. fresh: they were made of these levels
+// just now, and overtake what was known of the same ones.
+func (t *tx) judge(h *Host, checks []*logpb.LevelCheck, fresh bool) (judged bool) {
 	for _, x := range checks {
 		if int(x.Level) >= len(h.Fence) {
 			continue
 		}
 		l := &h.Fence[x.Level]
-		if !l.Active() || l.Driver != x.Driver || l.Address != x.Address || l.Identity != x.Identity || l.Check.Checked != x.LastUnixNs {
+		if !l.Active() || l.Driver != x.Driver || l.Address != x.Address || l.Identity != x.Identity || !fresh && l.Check.Checked != x.LastUnixNs {
 			continue
 		}
 		t.checked(h, int(x.Level), l, x)

@@ -55,6 +55,22 @@ func TestFencePathAlert(t *testing.T) {
 	}
 }
 
+// What is found out when levels are set counts, although the same level was
+// checked before.
+func TestFenceSetAgainIsACheck(t *testing.T) {
+	l := fleet(t, 2, 1)
+	for range 3 {
+		l.check(0, "no answer")
+	}
+	f := l.host("h1").Fence[0]
+	l.wait(time.Minute)
+	l.ok(&logpb.HostFenceLevels{Host: "h1", Levels: fenceToLog(l.host("h1").Fence),
+		Checks: []*logpb.LevelCheck{{Driver: f.Driver, Address: f.Address, Identity: f.Identity, By: "leader"}}})
+	if c := l.host("h1").Fence[0].Check; c.Failure != "" || c.Proven != l.now || l.pathAlert() != nil {
+		t.Errorf("%+v, alert %v", c, l.pathAlert())
+	}
+}
+
 func (l *lab) hours(n int) {
 	for range 2 * n {
 		l.wait(30 * time.Minute)
