@@ -73,10 +73,17 @@ func (p *reporting) foreign(e *vmEntry) {
 	case claimCopy:
 		p.duplicate(v, owner, e)
 	default:
-		if e.power == PowerOff || e.power == PowerReportMissing {
+		if madeRoom(e.power, e.reason) {
 			p.copyGone(v, "it does not run on host %s any more", p.host.ID)
 		}
 	}
+}
+
+// madeRoom reports whether what ran on a host under a VM's UUID does not run there
+// any more: it is off, or the VM itself is just coming in, which may not be taken
+// for the other machine that was there before (S18).
+func madeRoom(p Power, r Reason) bool {
+	return p == PowerOff || p == PowerReportMissing || p == PowerOn && r == ReasonMigratingIn
 }
 
 // known reports whether an entry is about a domain and not only about what an

@@ -22,7 +22,7 @@ func (s *State) Changes(h *Host, id VMID, p Power, r Reason, inc, refused, faile
 	case claimCopy:
 		return !told || differs(h.Copy(id), inc) || v.Protected() && inc != 0 && inc < v.Incarnation
 	}
-	return (told || h.Copy(id) != nil) && (p == PowerOff || p == PowerReportMissing)
+	return (told || h.Copy(id) != nil) && madeRoom(p, r)
 }
 
 // differs reports whether a copy is not known, or another.

@@ -140,6 +140,18 @@ func TestS6CopyIsGone(t *testing.T) {
 		},
 		"rebooted": func(l *lab) { l.register("h2", "b2") },
 		"fenced":   func(l *lab) { l.ok(l.suspect("h2")); l.ok(l.hostDown("h2")); l.ok(l.fenced("h2", ProofPower)) },
+		"a migration comes in": func(l *lab) {
+			l.report("h2", said{vm: 1, power: PowerOn, reason: ReasonMigratingIn})
+		},
+		"another machine gave way to a migration": func(l *lab) {
+			l.ok(l.copy(1, "h2", CopyApart))
+			l.report("h2", said{vm: 1, power: PowerOn, reason: ReasonMigratingIn})
+			l.report("h1", said{vm: 1, power: PowerOff, reason: ReasonMigrated, inc: inc(1)})
+			l.report("h2", byHand(1))
+			if l.owner(1) != "h2" {
+				l.t.Errorf("it runs on h2, and %s owns it", l.owner(1))
+			}
+		},
 		"adopted": func(l *lab) {
 			l.report("h1", said{vm: 1, power: PowerOff, reason: ReasonMigrated, inc: inc(1)})
 			l.report("h2", byHand(1))
