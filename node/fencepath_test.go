@@ -15,6 +15,7 @@ import (
 	"lifeboat/fence"
 	"lifeboat/fence/wire"
 	"lifeboat/fsm"
+	"lifeboat/ha"
 	"lifeboat/transport/memnet"
 )
 
@@ -177,6 +178,17 @@ func TestFencePathsAreCheckedByThemselves(t *testing.T) {
 		w.within(3*time.Minute, "no alert", func() bool { return alert() == nil })
 		if !h.powered() {
 			t.Error("a check has cut the power")
+		}
+	})
+}
+
+// Levels may be taken away between the decision to check them and the check.
+func TestFenceCheckOfALevelThatIsGone(t *testing.T) {
+	run(t, 1, func(w *world) {
+		w.fleet(1, 0, "bmc")
+		w.leader().n.term.Load().checkFence(context.Background(), ha.Check{Host: "h1", Round: 9, Levels: []ha.Level{{Index: 0}, {Index: 1}}})
+		if c := w.hosts["h1"].check(); c.Proven == 0 {
+			t.Errorf("%+v", c)
 		}
 	})
 }

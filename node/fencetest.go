@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -66,8 +67,10 @@ type tested struct {
 	open bool
 }
 
-// testLevels tries levels of a host, all at once, without any order to it.
+// testLevels tries levels of a host, all at once, without any order to it. Those
+// that it has no more are left out.
 func (t *term) testLevels(ctx context.Context, h *fsm.Host, levels []ha.Level) []tested {
+	levels = slices.DeleteFunc(slices.Clone(levels), func(l ha.Level) bool { return l.Index >= len(h.Fence) })
 	out := make([]tested, len(levels))
 	var all sync.WaitGroup
 	for i, l := range levels {
