@@ -123,7 +123,7 @@ func (t *tx) protect(v *VM, host HostID, by ProtectedBy, p *logpb.Protection) {
 	if v.Incarnation == 0 {
 		v.Incarnation = NewIncarnation(t.s.Generation, 1) // adopted where it is
 	}
-	before := by == ByOperator && was != Unprotected && v.Wanted
+	before := by == ByOperator && was != Unprotected && v.Wanted && !(v.Power == PowerOff && offByHand(v, v.Reason)) // S18
 	v.Wanted = v.Power == PowerOn || before
 	t.assigned(host)
 	t.event("VM.PROTECT", Info, vmSubject(v), "VM %s on host %s is protected (by %s)", v.Name, host, by)
