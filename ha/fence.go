@@ -144,8 +144,7 @@ func (d *decision) timeout(h *fsm.Host, level uint32) time.Duration {
 // the second time (S6). A host without one is left alone: cutting its power
 // would help nobody.
 func (d *decision) affected(h *fsm.Host) bool {
-	return slices.ContainsFunc(h.Copies, func(c fsm.Copy) bool { return !c.Apart }) ||
-		slices.ContainsFunc(h.Orders, func(o *fsm.Order) bool { return o.Kind == fsm.OrderDestroy }) || slices.ContainsFunc(h.VMs, func(v fsm.VM) bool {
+	return slices.ContainsFunc(h.Copies, func(c fsm.Copy) bool { return !c.Apart }) || slices.ContainsFunc(h.VMs, func(v fsm.VM) bool {
 		w := d.s.Work(v.Work)
 		return w != nil && w.Step == fsm.Fencing
 	})

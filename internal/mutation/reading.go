@@ -18,7 +18,7 @@ func reading() []mutation {
 		{"S20", "a heartbeat that stands still is no sign of life", "agent/heartbeat/dir.go",
 			"next.counter == first.counter && next.boot == first.boot", "false", inHeartbeat},
 		{"S21", "Apply refuses a step of more than an hour", "fsm/machine.go",
-			"case s.Time != 0 && !accept && c.TimeUnixNs > s.Time && c.TimeUnixNs-s.Time > MaxClockStep:", "case false:", inFSM},
+			"case s.Time != 0 && !accept && c.TimeUnixNs > s.Time && c.TimeUnixNs-s.Time > MaxClockStep:", "case accept && s.Time < 0:", inFSM},
 		{"S21", "time does not go back", "fsm/machine.go",
 			"s.Time = max(s.Time, c.TimeUnixNs)", "s.Time = c.TimeUnixNs", inFSM},
 		{"S21", "a node with a wrong clock does not lead", "node/members.go",
