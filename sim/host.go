@@ -192,6 +192,11 @@ func (h *host) thaw() {
 	backlog := h.backlog
 	h.backlog = nil
 	boot := h.boot
+	for _, m := range h.w.managers {
+		if m.on == h {
+			m.resume()
+		}
+	}
 	for i, do := range backlog {
 		if h.boot != boot {
 			return

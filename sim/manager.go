@@ -128,6 +128,14 @@ func (m *manager) thaw() {
 		return
 	}
 	m.frozen = false
+	m.resume()
+}
+
+// resume does what has come in while the process or its machine was frozen.
+func (m *manager) resume() {
+	if !m.works() {
+		return
+	}
 	inbox := m.inbox
 	m.inbox = nil
 	for _, do := range inbox {

@@ -265,8 +265,11 @@ func (t *term) again() {
 
 func (t *term) soft() *ha.Soft {
 	for _, x := range t.news {
-		d := x.drift()
 		x.fresh = true
+		if t.hosts[x.id] != x {
+			continue // of an earlier epoch
+		}
+		d := x.drift()
 		t.view[x.id] = ha.Contact{Epoch: x.epoch, Heard: x.heard + d, Absorbed: x.absorbed + int64(d), Looked: x.arrivals.Looked() + int64(d), Copies: x.memory.Copies(), Check: x.check, Fence: x.fence}
 	}
 	t.news = t.news[:0]
@@ -327,9 +330,6 @@ func (t *term) wakeCalmly(d time.Duration) {
 func (t *term) wakeIn(d time.Duration) {
 	t.wake++
 	n := t.wake
-	if d > time.Hour {
-		return
-	}
 	d = max(d, t.looked+t.m.w.thinks-t.mono())
 	// The tick shows that the process is not frozen meanwhile.
 	t.later(min(d, gapAfter/2), func() {
