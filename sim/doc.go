@@ -3,8 +3,8 @@
 // (agent/session) on every host, in a world of machines, power controllers,
 // storage, networks and guests that breaks as the scenario says.
 //
-// Everything is one queue of events on one virtual clock: no goroutine, no wall
-// clock, no order of maps. The same scenario and seed give the same run. The
+// Everything is events on one virtual clock: no goroutine (but for the check of a
+// large state, which never changes), no wall clock, no order of maps. The same scenario and seed give the same run. The
 // seed changes timing and jitter, never a tie.
 //
 // What is simulated and not the product's own code: Raft (an ideal one: elections
