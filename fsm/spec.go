@@ -63,11 +63,11 @@ func (s *Spec) Definition() []byte {
 // Defines reports whether the definition is stored.
 func (s *Spec) Defines() bool { return s.paths != 0 }
 
-// What a disk's path has of its own, after its length, whose lowest bits say:
+// What a disk's path has of its own begins with a number whose lowest two bits
+// are one of these, or zero: then its other bits are the length of a text.
 const (
-	ownText  = iota
-	ownUUID  // a UUID, as 16 bytes
-	lastUUID // the one of the disk before; nothing follows
+	ownUUID  = 1 // a UUID follows, as 16 bytes
+	lastUUID = 2 // the one of the disk before; nothing follows
 )
 
 // Disks lists the VM's disks.
@@ -120,7 +120,7 @@ func pack(definition []byte, disks []*logpb.Disk) (packed string, paths uint32) 
 			b = append(append(b, ownUUID), id[:]...)
 			last = own
 		default:
-			b = append(binary.AppendUvarint(b, uint64(len(own))<<2|ownText), own...)
+			b = append(binary.AppendUvarint(b, uint64(len(own))<<2), own...)
 		}
 	}
 	var all strings.Builder

@@ -48,9 +48,6 @@ func (g *guest) disk() string {
 	return sharedDir + "/" + g.name + ".img"
 }
 
-// definition is the VM's XML.
-func (g *guest) definition() []byte { return g.w.kindOf(g).fill(g) }
-
 // copies are the live ones.
 func (w *World) copies(g *guest) []*domain {
 	var out []*domain
