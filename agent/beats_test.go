@@ -20,6 +20,11 @@ func TestHeartbeatsAreReadWhereBothWereTold(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	go func() { defer close(done); writer.Write(ctx, "h2", "boot2", 1) }()
 	defer func() { stop(); <-done }()
+	for begun := time.NewTicker(time.Millisecond); !writer.State().Up; <-begun.C {
+		if t.Context().Err() != nil {
+			t.Fatal("nothing is written")
+		}
+	}
 
 	a := &agent{beats: []*heartbeat.Dir{heartbeat.New(shared)}}
 	look, enough := context.WithTimeout(t.Context(), 2*heartbeat.Every)
