@@ -242,6 +242,9 @@ func (s *Session) Registered(now Instant, seq uint64, r *lifeboatv1.RegisterResp
 	s.inv.told, s.inv.offered = s.inv.registered, nil
 	c.changed, c.next = true, now
 	clear(s.lease.sent)
+	for _, id := range s.ids {
+		s.vms[id].cameSeq = 0 // told again in this epoch
+	}
 	s.lease.withdrawn, s.lease.acked = 0, false
 	s.note(Info, "registered", "epoch", r.Epoch, "leader", r.LeaderId, "manager", c.target.Addr)
 	return s.step()
@@ -269,6 +272,11 @@ func (s *Session) report() {
 	c.changed = false
 	c.lastSent = s.now
 	c.next = s.now.Add(c.beat)
+	for _, id := range s.ids {
+		if v := s.vms[id]; v.came && v.cameSeq == 0 {
+			v.cameSeq = c.seq
+		}
+	}
 	l := &s.lease
 	l.sent[c.seq] = s.now
 	delete(l.sent, c.seq-sentKept)
@@ -344,6 +352,7 @@ func (s *Session) Answered(now Instant, seq uint64, r *lifeboatv1.ReportResponse
 	s.fences(seq, r)
 	s.assign(r.Assignment)
 	s.inventoryAcked(min(r.AckedSeq, seq))
+	s.arrivalsAcked(min(r.AckedSeq, seq))
 	if l := &s.lease; l.withdrawn != 0 && r.AckedSeq >= l.withdrawn && seq >= l.withdrawn {
 		l.acked = true
 	}
@@ -351,6 +360,16 @@ func (s *Session) Answered(now Instant, seq uint64, r *lifeboatv1.ReportResponse
 	s.wantSpecs(r.WantSpecs)
 	s.probe(r.Probes)
 	return s.step()
+}
+
+// arrivalsAcked: what came by migration up to a report is known to the managers,
+// and what they make of it is in the assignment of the same answer.
+func (s *Session) arrivalsAcked(seq uint64) {
+	for _, id := range s.ids {
+		if v := s.vms[id]; v.cameSeq != 0 && v.cameSeq <= seq {
+			v.came = false
+		}
+	}
 }
 
 func (s *Session) reregister() {

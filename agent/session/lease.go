@@ -267,12 +267,16 @@ func leaseDuration(ms int64) time.Duration {
 	return time.Duration(min(max(ms, 0), int64(24*time.Hour/time.Millisecond))) * time.Millisecond
 }
 
-// mustFence: the lease is over and the VM is protected and not known to have
-// stopped since.
+// mustFence: the lease is over and the VM is protected, or may be, and is not
+// known to have stopped since.
 func (s *Session) mustFence(v *vm) bool {
 	l := &s.lease
-	return l.expired && l.armed && s.ledger.HAArmed && l.watchdog != wdDisarming && s.ledger.protects(v.id) && !s.stoppedSinceExpiry(v)
+	return l.expired && l.armed && s.ledger.HAArmed && l.watchdog != wdDisarming && (s.ledger.protects(v.id) || v.unheard()) && !s.stoppedSinceExpiry(v)
 }
+
+// unheard: it comes or has come by migration, and the managers may still take
+// it to be where it was: with this host's lease they count on its end as well.
+func (v *vm) unheard() bool { return v.came || v.incoming() }
 
 func (s *Session) stoppedSinceExpiry(v *vm) bool {
 	return v.seen && !v.dom.Active() && v.obsTick >= s.lease.expiredTick && v.obsTick >= v.opEnd && s.poll.failures == 0
@@ -303,6 +307,11 @@ func (s *Session) fenced() bool {
 	}
 	if s.poll.failures > 0 || s.poll.okTick == 0 || s.poll.okTick < s.lease.expiredTick {
 		return false
+	}
+	for _, id := range s.ids {
+		if s.vms[id].unheard() {
+			return false
+		}
 	}
 	for _, p := range s.ledger.Protected {
 		v := s.vms[p.ID]

@@ -19,6 +19,7 @@ type pollState struct {
 	failures int  // in a row
 	failure  string
 	tried    bool   // one ended, well or not
+	looked   bool   // a good one has ended before the one that is taken in
 	okTick   uint64 // input in which the last good one was begun; 0: none yet
 }
 
@@ -70,6 +71,7 @@ func (s *Session) Polled(now Instant, id uint64, domains []hypervisor.Domain, er
 		s.conn.changed = true
 	}
 	p.failures, p.failure = 0, ""
+	p.looked = p.okTick != 0
 	p.okTick = p.tick
 	listed := make(map[hypervisor.UUID]bool, len(domains))
 	for _, d := range domains {
@@ -116,7 +118,9 @@ func (s *Session) observe(v *vm, d hypervisor.Domain, listed bool) {
 	if listed && (!v.listed || v.name != d.Name) {
 		v.hashDue = s.now
 	}
+	was := v.ran()
 	v.dom, v.listed, v.seen = d, listed, true
+	s.arrives(v, was)
 	v.obsTick, v.obsAt, v.obsSeq, v.held = s.poll.tick, s.poll.at, s.poll.answered, v.stamp
 	v.started = false
 	if d.Name != "" {
@@ -143,6 +147,17 @@ func (s *Session) lived(v *vm, e Entry) Entry {
 		e.Phase, e.Fenced, e.Stopping = PhaseEnded, false, false
 	}
 	return e
+}
+
+// arrives notes a domain that somebody has migrated here: was says whether it ran
+// here before. Whether it is protected is not known until the managers have it.
+func (s *Session) arrives(v *vm, was bool) {
+	switch {
+	case !v.ran():
+		v.came = false
+	case !was && v.dom.Reason == hypervisor.ReasonMigrated && s.poll.looked:
+		v.came, v.cameSeq = true, 0
+	}
 }
 
 // inactive: verified to use no disk.

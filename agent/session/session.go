@@ -118,7 +118,9 @@ type vm struct {
 	held    uint64  // incarnation held on disk when it was begun (S5)
 	stamp   uint64  // the same, of the poll that is under way
 
-	wasActive bool // seen active by this process
+	wasActive bool   // seen active by this process
+	came      bool   // by migration, seen by this process, and not known to the managers yet
+	cameSeq   uint64 // the first report that says so; 0: none yet
 
 	started bool // by us, and not seen by a poll since
 
