@@ -4,7 +4,7 @@ package main
 func proof() []mutation {
 	return []mutation{
 		{"S9", "off is read twice, a second apart", "fence/proof.go",
-			"		if last.At.Sub(p.Readings[i].At) >= MinGap {", "		if true {", inFence},
+			"		if last.At.Sub(p.Readings[i].At) >= MinGap {", "		if !last.At.IsZero() {", inFence},
 		{"S9", "the controller is that of the host", "fence/fence.go",
 			"case !SameIdentity(got, a.want.Identity):", "case false:", inFence},
 		{"S9", "what was ordered is read back", "fence/fence.go",
