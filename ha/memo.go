@@ -40,7 +40,7 @@ func (m *Memo) know(s *fsm.State) {
 	for id := range s.Hosts() {
 		ids = append(ids, id)
 	}
-	byName := func(a, b fsm.HostID) int { return natural(string(a), string(b)) }
+	byName := func(a, b fsm.HostID) int { return Natural(string(a), string(b)) }
 	if !slices.IsSortedFunc(ids, byName) {
 		slices.SortFunc(ids, byName)
 	}

@@ -354,8 +354,8 @@ func (no refusals) String() string {
 	return strings.Join(out, "; ")
 }
 
-// natural compares names as people do: h2 before h10.
-func natural(a, b string) int {
+// Natural compares names as people do: h2 before h10.
+func Natural(a, b string) int {
 	x, y := a, b
 	for x != "" && y != "" {
 		n, m := digits(x), digits(y)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lifeboat/agent/session"
+	"lifeboat/ha"
 	"lifeboat/hypervisor"
 	"lifeboat/sim/scenario"
 )
@@ -76,7 +77,7 @@ func (d *domain) definition() []byte {
 	return d.kind.fill(d.g)
 }
 
-func byNature(a, b *host) int { return scenario.Natural(a.name, b.name) }
+func byNature(a, b *host) int { return ha.Natural(a.name, b.name) }
 
 func (h *host) undefine(d *domain) {
 	delete(h.domains, d.g.id)

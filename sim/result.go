@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lifeboat/fsm"
+	"lifeboat/ha"
 	"lifeboat/hypervisor"
 	"lifeboat/sim/scenario"
 )
@@ -64,8 +65,8 @@ func (w *World) expectations(r *Result) {
 	}
 	if e.Fenced != nil {
 		want, got := slices.Clone(e.Fenced.Names), slices.Clone(w.book.fenced)
-		slices.SortFunc(want, scenario.Natural)
-		slices.SortFunc(got, scenario.Natural)
+		slices.SortFunc(want, ha.Natural)
+		slices.SortFunc(got, ha.Natural)
 		if !slices.Equal(want, got) {
 			r.fail(w, e.Fenced.Line, "fenced", names(want), names(got), append(want, got...)...)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
+	"lifeboat/ha"
 	"lifeboat/hypervisor"
 	"lifeboat/sim/scenario"
 )
@@ -229,7 +230,7 @@ func (x *step) hostAdd() {
 	}
 	h := x.addHost(scenario.DefaultHost(x.words[0]))
 	x.byHost[h.name] = h
-	slices.SortFunc(x.hosts, func(a, b *host) int { return scenario.Natural(a.name, b.name) })
+	slices.SortFunc(x.hosts, func(a, b *host) int { return ha.Natural(a.name, b.name) })
 	h.powerOn(true)
 	x.levelsOnceKnown(h)
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"lifeboat/fsm"
+
+	"lifeboat/ha"
 )
 
 // maxThings bounds how many hosts, VMs and managers a file may name.
@@ -136,7 +138,7 @@ func (p *parsing) known(line int, what, name string, all map[string]bool) bool {
 	for n := range all {
 		names = append(names, n)
 	}
-	slices.SortFunc(names, Natural)
+	slices.SortFunc(names, ha.Natural)
 	if len(names) > 12 {
 		names = append(names[:12], "...")
 	}
@@ -234,7 +236,7 @@ func (p *parsing) hostsOf(n *node) {
 			p.f.Hosts = append(p.f.Hosts, h)
 		}
 	})
-	sorted(p.f.Hosts, func(a, b Host) int { return Natural(a.Name, b.Name) })
+	sorted(p.f.Hosts, func(a, b Host) int { return ha.Natural(a.Name, b.Name) })
 	if len(p.f.Hosts) == 0 && len(p.errs) == 0 {
 		p.fail(n.line, "a scenario needs at least one host")
 	}
@@ -285,7 +287,7 @@ func (p *parsing) vmsOf(n *node) {
 		p.vms[name] = true
 		p.f.VMs = append(p.f.VMs, w)
 	})
-	sorted(p.f.VMs, func(a, b VM) int { return Natural(a.Name, b.Name) })
+	sorted(p.f.VMs, func(a, b VM) int { return ha.Natural(a.Name, b.Name) })
 }
 
 func (p *parsing) vmFields(v *VM) []field {
