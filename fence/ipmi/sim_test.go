@@ -2,6 +2,7 @@ package ipmi
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -10,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"lifeboat/fence"
 	"lifeboat/fence/fencetest"
@@ -50,7 +50,7 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	needLab(t)
 	m := fencetest.NewMachine(t)
-	r := &rig{Machine: m, port: freePort(t)}
+	r := &rig{Machine: m}
 	file := func(name, text string, mode os.FileMode) string {
 		path := filepath.Join(m.Dir, name)
 		if err := os.WriteFile(path, []byte(text), mode); err != nil {
@@ -68,7 +68,13 @@ case "$1 $2" in
 esac
 exit 0
 `, 0o700)
-	lan := file("lan.conf", fmt.Sprintf(`name "bmc"
+	emu := file("sim.emu", "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02\nmc_enable 0x20\n", 0o600)
+	t.Cleanup(func() { r.stop() })
+	// A port that was free a moment ago may have become the source port of
+	// another test's ipmitool; then the simulator is deaf, or ends at once.
+	for range 3 {
+		r.port = freePort(t)
+		lan := file("lan.conf", fmt.Sprintf(`name "bmc"
 set_working_mc 0x20
 startlan 1
   addr 127.0.0.1 %s
@@ -83,29 +89,41 @@ chassis_control "%s"
 startnow false
 user 2 true "admin" "%s" admin 10 none md2 md5 straight
 `, r.port, strings.ReplaceAll(guid, "-", ""), chassis, password), 0o600)
-	emu := file("sim.emu", "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02\nmc_enable 0x20\n", 0o600)
+		if r.start(t, lan, emu) {
+			return r
+		}
+		r.stop()
+	}
+	said, err := os.ReadFile(filepath.Join(m.Dir, "ipmi_sim.log"))
+	t.Fatalf("ipmi_sim answered on none of three ports; it said %q (%v)", said, err)
+	return nil
+}
 
-	r.sim = exec.Command("ipmi_sim", "-n", "-c", lan, "-f", emu, "-s", filepath.Join(m.Dir, "state"))
-	output, err := os.Create(filepath.Join(m.Dir, "ipmi_sim.log"))
+// start runs the simulator and reports whether it answers.
+func (r *rig) start(t *testing.T, lan, emu string) bool {
+	t.Helper()
+	output, err := os.Create(filepath.Join(r.Dir, "ipmi_sim.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = output.Close() }()
+	r.sim = exec.Command("ipmi_sim", "-n", "-c", lan, "-f", emu, "-s", filepath.Join(r.Dir, "state"))
 	r.sim.Stdout, r.sim.Stderr = output, output
 	r.sim.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its script may be asleep
 	if err := r.sim.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.stop() })
 	d, err := open(r.Target())
 	if err != nil {
 		t.Fatal(err)
 	}
-	fencetest.Eventually(t, "ipmi_sim answers", 15*time.Second, func() bool {
-		_, err := d.Power(t.Context())
-		return err == nil
-	})
-	return r
+	for range 2 { // each waits for about 6 s for an answer
+		if _, err = d.Power(t.Context()); err == nil {
+			return true
+		}
+	}
+	t.Logf("ipmi_sim on port %s does not answer: %v", r.port, err)
+	return false
 }
 
 func (r *rig) stop() {
@@ -116,14 +134,20 @@ func (r *rig) stop() {
 	}
 }
 
+// freePort is a UDP port of loopback that nobody has, from below the range of
+// which the kernel gives source ports.
 func freePort(t *testing.T) string {
 	t.Helper()
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 20000 + rand.IntN(12000)
+		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+		if err == nil {
+			_ = c.Close()
+			return strconv.Itoa(port)
+		}
 	}
-	defer func() { _ = c.Close() }()
-	return strconv.Itoa(c.LocalAddr().(*net.UDPAddr).Port)
+	t.Fatal("no UDP port of 127.0.0.1 is free between 20000 and 32000")
+	return ""
 }
 
 func (r *rig) Kind() fence.Kind { return Kind() }
