@@ -81,9 +81,10 @@ func (w *World) addHost(s scenario.Host) *host {
 	return h
 }
 
-func (h *host) names() []string { return []string{h.name} }
-func (h *host) running() bool   { return h.state == machineRunning }
-func (h *host) wire() bool      { return h.running() && h.network }
+func (h *host) id() string    { return h.name }
+func (h *host) box() string   { return h.name }
+func (h *host) running() bool { return h.state == machineRunning }
+func (h *host) wire() bool    { return h.running() && h.network }
 
 func (h *host) note(format string, args ...any) {
 	h.w.note([]string{h.name}, "%s", fmt.Sprintf(format, args...))

@@ -40,11 +40,13 @@ type manager struct {
 	listening *term // that has not begun: it takes the time of the others first
 }
 
-func (m *manager) names() []string {
+func (m *manager) id() string { return m.name }
+
+func (m *manager) box() string {
 	if m.on != nil {
-		return []string{m.name, m.on.name}
+		return m.on.name
 	}
-	return []string{m.name}
+	return m.name
 }
 
 func (m *manager) wire() bool { return m.wired && (m.on == nil || m.on.wire()) }

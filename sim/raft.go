@@ -232,14 +232,19 @@ func (m *manager) apply() {
 		e := r.log[r.applied]
 		r.applied++
 		index := uint64(r.applied)
-		w.commit(index, e)
+		first := w.commit(index, e)
 		if e.data == nil {
 			if m.raft.leads && r.applied == r.begun {
 				m.serveTerm()
 			}
 			continue
 		}
+		before := m.machine.State()
 		res := m.machine.Apply([]fsm.Entry{{Index: index, Term: e.term, Data: e.data}})[0]
+		if first {
+			w.truth = m.machine
+			w.checkCommit(before, w.truth.State(), w.tell())
+		}
 		w.compare(m, index)
 		if m.term != nil {
 			m.term.applied(index, res)
@@ -247,22 +252,18 @@ func (m *manager) apply() {
 	}
 }
 
-// commit applies an entry to the truth, the first time somebody applies it.
-func (w *World) commit(index uint64, e entry) {
+// commit notes an entry that somebody applies, and reports whether nobody has
+// before.
+func (w *World) commit(index uint64, e entry) (first bool) {
 	n := uint64(len(w.raft.entries))
 	if index <= n {
 		if old := w.raft.entries[index-1]; old.term != e.term {
 			w.violate("6 (one log)", nil, "entry %d is of term %d on one node and of term %d on another", index, old.term, e.term)
 		}
-		return
+		return false
 	}
 	w.raft.entries = append(w.raft.entries, e)
-	if e.data == nil {
-		return
-	}
-	before := w.truth.State()
-	w.truth.Apply([]fsm.Entry{{Index: index, Term: e.term, Data: e.data}})
-	w.checkCommit(before, w.truth.State(), w.tell())
+	return true
 }
 
 // compare is rule 6: equal states at equal indexes.

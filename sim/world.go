@@ -43,7 +43,7 @@ type World struct {
 	cuts       map[[2]string]bool // packets of the first do not reach the second
 
 	raft    raftLog
-	truth   *fsm.Machine // what is committed, whoever has applied it
+	truth   *fsm.Machine // of whoever has applied the most
 	book    book
 	story   story
 	broken  []Violation
@@ -151,8 +151,9 @@ func (w *World) violate(rule string, about []string, format string, args ...any)
 
 // endpoint is a host or manager as the network sees it.
 type endpoint interface {
-	names() []string // its own, and that of the machine it shares
-	wire() bool      // its machine is powered and its network works
+	id() string  // its own name
+	box() string // the name of its machine, which a manager may share with a host
+	wire() bool  // its machine is powered and its network works
 }
 
 // reaches reports whether a's packets get to b.
@@ -161,13 +162,13 @@ func (w *World) reaches(a, b endpoint) bool {
 		return same(a, b) && machineUp(a)
 	}
 	if same(a, b) {
-		return !w.cuts[[2]string{a.names()[0], b.names()[0]}]
+		return !w.cuts[[2]string{a.id(), b.id()}]
 	}
 	if len(w.cuts) == 0 {
 		return true
 	}
-	for _, x := range a.names() {
-		for _, y := range b.names() {
+	for _, x := range [2]string{a.id(), a.box()} {
+		for _, y := range [2]string{b.id(), b.box()} {
 			if w.cuts[[2]string{x, y}] {
 				return false
 			}
@@ -177,10 +178,7 @@ func (w *World) reaches(a, b endpoint) bool {
 }
 
 // same: both are on one machine; what they say to each other needs no network.
-func same(a, b endpoint) bool {
-	x, y := a.names(), b.names()
-	return x[len(x)-1] == y[len(y)-1]
-}
+func same(a, b endpoint) bool { return a.box() == b.box() }
 
 func machineUp(e endpoint) bool {
 	switch e := e.(type) {
