@@ -67,9 +67,8 @@ func shared(a, b Domain) (disk string, apart bool) {
 	for _, x := range a.Disks {
 		switch w, known := whereabouts(x, a.Bound); {
 		case x.ReadOnly:
-		case !known:
-			unknown = true
 		default:
+			unknown = unknown || !known
 			at[w] = x.Shareable
 		}
 	}
@@ -79,18 +78,25 @@ func shared(a, b Domain) (disk string, apart bool) {
 			continue
 		}
 		unknown = unknown || !known
-		if others, same := at[w]; known && w != "" && same && !(others && y.Shareable) {
+		if others, same := at[w]; w != "" && same && !(others && y.Shareable) {
 			return y.Path + " (" + w + ")", false
 		}
 	}
 	return "", !unknown
 }
 
-// mayBeOne reports whether a file of a on no storage that is known has the name of
-// a disk of b. Its host may have mounted a storage that nobody has declared.
+// mayBeOne reports whether a disk of a may be one of b by another name. The host of
+// a file on no storage that is known may have mounted one that nobody has declared.
 func mayBeOne(a, b Domain) bool {
 	for _, x := range a.Disks {
-		if x.ReadOnly || x.Network || x.Storage != "" {
+		if x.ReadOnly || !x.Network && x.Storage != "" {
+			continue
+		}
+		if x.Network {
+			n := netDiskOf(x)
+			if slices.ContainsFunc(b.Disks, func(y fsm.Disk) bool { return !y.ReadOnly && n.mayBe(y) }) {
+				return true
+			}
 			continue
 		}
 		if slices.ContainsFunc(b.Disks, func(y fsm.Disk) bool { return !y.ReadOnly && path.Base(y.Path) == path.Base(x.Path) }) {
@@ -101,13 +107,16 @@ func mayBeOne(a, b Domain) bool {
 }
 
 // whereabouts says which bytes a disk is, however its host has mounted them; ""
-// when they are its host's own.
+// when they are its host's own, or cannot be compared. known: what is elsewhere is
+// another disk.
 func whereabouts(x fsm.Disk, bound bool) (at string, known bool) {
 	switch {
 	case x.Network:
-		// What other protocols call a disk is a name at a server that is not known
-		// here, or nothing at all.
-		return x.Path, strings.HasPrefix(x.Path, "rbd:") || strings.HasPrefix(x.Path, "iscsi:")
+		n := netDiskOf(x)
+		if n.servers != "" {
+			at = x.Path
+		}
+		return at, n.named()
 	case x.Storage == "":
 		return "", bound
 	}

@@ -15,7 +15,7 @@ import (
 func TestS6CopiesAreJudged(t *testing.T) {
 	const seen = dawn + int64(time.Minute)
 	nfs := func(path string) fsm.Disk { return fsm.Disk{Path: path, Storage: "nas:/vms@/nfs"} }
-	mine := []*logpb.Disk{{Path: "/nfs/root", Storage: "nas:/vms@/nfs"}, {Path: "/nfs/cd", Storage: "nas:/vms@/nfs", Readonly: true}, {Path: "/nfs/quorum", Storage: "nas:/vms@/nfs", Shareable: true}, {Path: "rbd:pool/root", Network: true}}
+	mine := []*logpb.Disk{{Path: "/nfs/root", Storage: "nas:/vms@/nfs"}, {Path: "/nfs/cd", Storage: "nas:/vms@/nfs", Readonly: true}, {Path: "/nfs/quorum", Storage: "nas:/vms@/nfs", Shareable: true}, {Path: "rbd://mon/pool/root", Network: true}}
 	late := seen + int64(3*time.Second)
 	same := &ha.Domain{Disks: []fsm.Disk{nfs("/nfs/root")}}
 	for name, tc := range map[string]struct {
@@ -40,9 +40,10 @@ func TestS6CopiesAreJudged(t *testing.T) {
 		"perhaps of its host":         {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "/mnt/vms/root"}}, Bound: true}, false, 0},
 		"one of several is the same":  {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "/var/swap"}, nfs("/nfs/root")}}, false, fsm.CopyDestroy},
 		"another server's same path":  {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "/nfs/root", Storage: "nas2:/vms@/nfs"}}}, false, fsm.CopyApart},
-		"a disk of some server":       {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "nbd:root", Network: true}}}, false, 0},
-		"the same network disk":       {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "rbd:pool/root", Network: true}}}, false, fsm.CopyDestroy},
-		"a network disk":              {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "rbd:pool/x", Network: true}}}, false, fsm.CopyApart},
+		"a disk of some server":       {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "nbd://s/root", Network: true}}}, false, 0},
+		"the same network disk":       {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "rbd://mon/pool/root", Network: true}}}, false, fsm.CopyDestroy},
+		"one of another cluster":      {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "rbd://other/pool/root", Network: true}}}, false, 0},
+		"a network disk":              {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "rbd://mon/pool/x", Network: true}}}, false, fsm.CopyApart},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, index := fsm.NewMachine(), uint64(0)

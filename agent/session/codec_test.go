@@ -125,7 +125,7 @@ func TestSpecOfDisks(t *testing.T) {
 <disk type='file' device='disk'><source file='/mnt/vms/a.qcow2'/><target dev='vda'/></disk>
 <disk type='file' device='disk'><source file='/mnt/vms/deep/b.qcow2'/><target dev='vdb'/></disk>
 <disk type='volume' device='disk'><source pool='rbd' volume='c'/><target dev='vdc'/></disk>
-<disk type='network' device='disk'><source protocol='rbd' name='pool/d'><host name='mon'/></source><target dev='vdd'/></disk>
+<disk type='network' device='disk'><source protocol='rbd' name='pool/d'><host name='mon2' port='6789'/><host name='mon1'/></source><target dev='vdd'/></disk>
 <disk type='file' device='cdrom'><source file='/iso/x.iso' startupPolicy='optional'/><target dev='sda'/></disk>
 <interface type='bridge'><source bridge='br0'/></interface>
 </devices></domain>`
@@ -141,7 +141,7 @@ func TestSpecOfDisks(t *testing.T) {
 	}
 	want := []string{
 		"/var/lib/libvirt/qemu/nvram/a.fd on ", "/mnt/vms/a.qcow2 on nfs:/vms@/mnt/vms",
-		"/mnt/vms/deep/b.qcow2 on nfs:/deep@/mnt/vms/deep", "rbd/c on ceph/vms#rbd", "rbd:pool/d on ",
+		"/mnt/vms/deep/b.qcow2 on nfs:/deep@/mnt/vms/deep", "rbd/c on ceph/vms#rbd", "rbd://mon1,mon2:6789/pool/d on ",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("disks\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -149,7 +149,7 @@ func wireDisk(d domxml.Disk, storages []hypervisor.Storage) *lifeboatv1.Disk {
 	w := &lifeboatv1.Disk{Path: d.Path, Readonly: d.ReadOnly, Shareable: d.Shareable}
 	switch d.Kind {
 	case domxml.SourceNetwork:
-		w.Network, w.Path = true, d.Protocol+":"+d.Path
+		w.Network, w.Path = true, d.URL()
 	case domxml.SourceVolume:
 		w.Path, w.Storage = d.Pool+"/"+d.Path, storageOfPool(storages, d.Pool)
 	default:

@@ -1,6 +1,10 @@
 package domxml
 
-import "lifeboat/hypervisor"
+import (
+	"strings"
+
+	"lifeboat/hypervisor"
+)
 
 // MaxSize is the longest definition that is read, in bytes.
 const MaxSize = 256 << 10
@@ -45,11 +49,21 @@ type Disk struct {
 	Path     string
 	Pool     string // SourceVolume only
 	Protocol string // SourceNetwork only, e.g. "rbd"
+	// Servers are the hosts that serve it, with their ports as far as they are
+	// given, sorted. Only of SourceNetwork; empty when the definition names none
+	// that mean the same on every host.
+	Servers  []string
 	ReadOnly bool
 	// Shareable: the definition says that several domains may write it.
 	Shareable bool
 	// Optional: the domain starts without it when it is missing.
 	Optional bool
+}
+
+// URL names the disk of SourceNetwork and who serves it: rbd://mon1,mon2/pool/image.
+// Without servers it begins with rbd:///.
+func (d Disk) URL() string {
+	return d.Protocol + "://" + strings.Join(d.Servers, ",") + "/" + strings.TrimPrefix(d.Path, "/")
 }
 
 // Network is one connection of a network card that the host must have.

@@ -8,7 +8,9 @@ import (
 	"io"
 	"math"
 	"math/bits"
+	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -225,11 +227,9 @@ func (n *Needs) addSource(d Disk, kind string, s *source) bool {
 		d.Pool, d.Path = s.Pool, s.Volume
 	case SourceNetwork:
 		d.Protocol, d.Path = s.Protocol, s.Name
-		for _, h := range s.Hosts {
-			if h.Transport == "unix" || isLoopback(h.Name) {
-				n.local("its disk %s is served by this host itself (%s)", d.Target, s.Protocol)
-				break
-			}
+		var own bool
+		if d.Servers, own = s.servers(); own {
+			n.local("its disk %s is served by this host itself (%s)", d.Target, s.Protocol)
 		}
 		n.Disks = append(n.Disks, d) // some protocols have no name
 		return true
@@ -242,6 +242,25 @@ func (n *Needs) addSource(d Disk, kind string, s *source) bool {
 	}
 	n.Disks = append(n.Disks, d)
 	return true
+}
+
+// servers are those of a network source. own: one of them is this host itself,
+// by a name that means another on every host; then there are none.
+func (s *source) servers() (list []string, own bool) {
+	for _, h := range s.Hosts {
+		name := strings.ToLower(strings.TrimSpace(h.Name))
+		switch {
+		case h.Transport == "unix" || isLoopback(name):
+			return nil, true
+		case name == "":
+			continue
+		case h.Port != "":
+			name = net.JoinHostPort(name, h.Port)
+		}
+		list = append(list, name)
+	}
+	slices.Sort(list)
+	return slices.Compact(list), false
 }
 
 func isLoopback(host string) bool {

@@ -72,7 +72,7 @@ func TestParseFull(t *testing.T) {
 			{Kind: SourceFile, Device: "disk", Target: "vda", Path: "/srv/vms/db.qcow2"},
 			{Kind: SourceFile, Device: "backing", Target: "vda", Path: "/srv/base.qcow2", ReadOnly: true},
 			{Kind: SourceBlock, Device: "disk", Target: "vdb", Path: "/dev/mapper/lun1", Shareable: true},
-			{Kind: SourceNetwork, Device: "disk", Target: "vdc", Path: "pool/image", Protocol: "rbd"},
+			{Kind: SourceNetwork, Device: "disk", Target: "vdc", Path: "pool/image", Protocol: "rbd", Servers: []string{"mon1:6789"}},
 			{Kind: SourceNetwork, Device: "disk", Target: "vdd", Protocol: "nbd"},
 			{Kind: SourceVolume, Device: "disk", Target: "vde", Path: "v1", Pool: "default"},
 			{Kind: SourceFile, Device: "cdrom", Target: "sdb", Path: "/root/i.iso", ReadOnly: true, Optional: true},
@@ -91,6 +91,23 @@ func TestParseFull(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Two clusters may both have pool/image.
+func TestNetworkDisksNameTheirServers(t *testing.T) {
+	for in, want := range map[string]string{
+		`protocol='rbd' name='p/i'><host name='B'/><host name='a' port='6789'/><host name='b'/>`: "rbd://a:6789,b/p/i",
+		`protocol='rbd' name='p/i'>`: "rbd:///p/i",
+		`protocol='iscsi' name='iqn.x:y/1'><host name='fd00::1' port='3260'/>`: "iscsi://[fd00::1]:3260/iqn.x:y/1",
+		`protocol='nbd' name='root'><host name='localhost'/>`:                  "nbd:///root",
+		`protocol='nbd'><host transport='unix' socket='/run/nbd'/>`:            "nbd:///",
+		`protocol='nbd'><host name='s' port='10809'/>`:                         "nbd://s:10809/",
+	} {
+		n, err := Parse([]byte(`<domain><name>a</name><memory>1</memory><devices><disk type='network'><source ` + in + `</source></disk></devices></domain>`))
+		if err != nil || len(n.Disks) != 1 || n.Disks[0].URL() != want {
+			t.Errorf("%s: got %v, %v, want %s", in, n.Disks, err, want)
+		}
 	}
 }
 

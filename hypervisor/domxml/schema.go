@@ -124,6 +124,7 @@ type source struct {
 	StartupPolicy string `xml:"startupPolicy,attr"`
 	Hosts         []struct {
 		Name      string `xml:"name,attr"`
+		Port      string `xml:"port,attr"`
 		Transport string `xml:"transport,attr"`
 	} `xml:"host"`
 }
