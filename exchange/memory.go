@@ -103,11 +103,12 @@ func find(vms []*lifeboatv1.VMReport, id fsm.VMID) (int, bool) {
 	return slices.BinarySearchFunc(vms, id[:], func(v *lifeboatv1.VMReport, id []byte) int { return bytes.Compare(v.GetId(), id) })
 }
 
-// copiesGone are the copies that a report does not list any more.
+// copiesGone are the copies that a report does not list any more, or lists as
+// absent: an agent goes on listing what it has ever held.
 func copiesGone(h *fsm.Host, vms []*lifeboatv1.VMReport) (ids []byte) {
 	for i := range h.Copies {
 		id := &h.Copies[i].VM
-		if _, listed := find(vms, *id); !listed {
+		if at, listed := find(vms, *id); !listed || vms[at].GetPower() == lifeboatv1.PowerState_POWER_STATE_ABSENT {
 			ids = append(ids, id[:]...)
 		}
 	}

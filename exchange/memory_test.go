@@ -37,3 +37,21 @@ func TestS6CopyIsNotJudgedByAnEarlierOne(t *testing.T) {
 		})
 	}
 }
+
+// S6: a copy whose host lists it as absent is gone: an agent goes on listing what
+// it has ever held.
+func TestS6CopyThatIsListedAsAbsentIsGone(t *testing.T) {
+	id := fsm.VMID{1}
+	twice := &fsm.Host{ID: "h2", Epoch: 1, Copies: []fsm.Copy{{VM: id}}}
+	for power, gone := range map[lifeboatv1.PowerState]bool{
+		lifeboatv1.PowerState_POWER_STATE_ABSENT:   true,
+		lifeboatv1.PowerState_POWER_STATE_ON:       false,
+		lifeboatv1.PowerState_POWER_STATE_UNKNOWN:  false, // it may run
+		lifeboatv1.PowerState_POWER_STATE_STARTING: false,
+	} {
+		d := Diff(fsm.NewMachine().State(), twice, &Memory{}, &lifeboatv1.ReportRequest{Vms: []*lifeboatv1.VMReport{{Id: id[:], Power: power}}}, time.Hour)
+		if got := bytes.Equal(d.Report.Missing, id[:]); got != gone {
+			t.Errorf("%s: gone: %v", power, got)
+		}
+	}
+}
