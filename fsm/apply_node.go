@@ -19,19 +19,22 @@ func (t *tx) clusterInit(c *logpb.ClusterInit) string {
 }
 
 // nodeHello marks a management node Up. A new run id of a node that was never
-// seen to stop is both: it left and it joined.
+// seen to stop is both: it left and it joined. One of an older run changes nothing.
 func (t *tx) nodeHello(c *logpb.NodeHello) string {
 	if c.Id == "" {
 		return "a management node without an id cannot join"
 	}
 	id := NodeID(c.Id)
 	old := t.s.Node(id)
+	if no := old.Outdated(c.RunId, c.StartedUnixNs); no != "" {
+		return no
+	}
 	if old != nil && old.State == NodeUp && old.RunID != c.RunId {
 		t.nodeDown(old, "restarted before it was missed", Warning)
 		old = t.s.Node(id)
 	}
 	n := &Node{ID: id, Addr: c.Addr, HTTPAddr: c.HttpAddr, RunID: c.RunId, Version: c.Version,
-		Level: c.FeatureLevel, Machine: HostID(c.Machine), State: NodeUp, Since: t.now, Index: t.index}
+		Level: c.FeatureLevel, Machine: HostID(c.Machine), Started: c.StartedUnixNs, State: NodeUp, Since: t.now, Index: t.index}
 	if old != nil && old.State == NodeUp {
 		n.Since, n.Index = old.Since, old.Index
 	} else {
@@ -52,6 +55,11 @@ func (t *tx) nodeDownCommand(c *logpb.NodeDown) string {
 		sev = Warning
 	}
 	t.nodeDown(n, c.Reason, sev)
+	if c.Left {
+		gone := *t.s.Node(n.ID)
+		gone.Left = true
+		t.s.nodes.set(gone.ID, &gone)
+	}
 	return ""
 }
 

@@ -1,5 +1,7 @@
 package fsm
 
+import "fmt"
+
 // NodeState is the state of a management node. Names are CloudStack's.
 type NodeState uint8
 
@@ -29,10 +31,27 @@ type Node struct {
 	Version  string
 	Level    uint32
 	Machine  HostID // host that shares this machine, if any
+	Started  int64  // unix ns by the node's clock: when this run began; 0 = not said
 	State    NodeState
 	Reason   string
+	Left     bool   // this run was stopped: it says nothing any more
 	Since    int64  // unix ns of the last change of state
 	Index    uint64 // log index of that change
+}
+
+// Outdated says why a hello of a run is not about what is now; "" = it is. It came
+// late: a newer run is Up, or this one has been stopped. Once the newer one is
+// Down an older is taken for what it says, or a node whose clock was set back
+// before a restart would never be Up again.
+func (n *Node) Outdated(run string, started int64) string {
+	switch {
+	case n == nil:
+	case run == n.RunID && n.Left:
+		return fmt.Sprintf("this run of management node %s has been stopped", n.ID)
+	case run != n.RunID && n.State == NodeUp && started != 0 && started < n.Started:
+		return fmt.Sprintf("a newer run of management node %s is Up; if it is not, this one is taken after node_down_after", n.ID)
+	}
+	return ""
 }
 
 // name picks the i-th of names; used by the String methods of this package.

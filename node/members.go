@@ -42,6 +42,10 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 	if !m.t.node.isMember(id) {
 		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is not a member of this cluster", id))
 	}
+	n := m.t.node.fsm.State().Node(id)
+	if no := n.Outdated(req.RunId, req.StartedUnixNs); no != "" {
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New(no))
+	}
 	m.note(id, req.TimeUnixNs)
 	ctx, cancel := context.WithTimeout(ctx, absorbTimeout)
 	defer cancel()
@@ -50,12 +54,11 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 			Id: req.Id, RunId: req.RunId, Reason: "it was stopped", Left: true}}})
 		return err
 	}
-	n := m.t.node.fsm.State().Node(id)
 	if n != nil && n.State != fsm.NodeDown && n.RunID == req.RunId && n.Addr == req.Addr && n.Version == req.Version {
 		return nil
 	}
 	_, err := m.t.propose(ctx, "node/"+req.Id, &logpb.Command{Body: &logpb.Command_NodeHello{NodeHello: &logpb.NodeHello{
-		Id: req.Id, Addr: req.Addr, HttpAddr: req.HttpAddr, RunId: req.RunId, Version: req.Version, FeatureLevel: req.FeatureLevel, Machine: req.Machine}}})
+		Id: req.Id, Addr: req.Addr, HttpAddr: req.HttpAddr, RunId: req.RunId, Version: req.Version, FeatureLevel: req.FeatureLevel, Machine: req.Machine, StartedUnixNs: req.StartedUnixNs}}})
 	return err
 }
 

@@ -198,3 +198,23 @@ func (n *testNode) handOver() {
 		return err
 	}))
 }
+
+// A hello of an earlier run that comes late does not make that run the one that is
+// Up, and is no sign of life of the newer one.
+func TestLateHello(t *testing.T) {
+	run(t, 3, func(w *world) {
+		w.allUp()
+		n := follower(w)
+		old := w.state().Node(fsm.NodeID(n.id))
+		n.halt()
+		n.n = nil
+		n.start()
+		w.within(3*time.Second, n.id+" is Up again", w.nodeIs(n.id, fsm.NodeUp))
+		now, m := w.state().Node(fsm.NodeID(n.id)), w.leader().n.term.Load().members
+		quiet := m.quiet(fsm.NodeID(n.id))
+		err := m.hello(t.Context(), &lifeboatv1.HelloRequest{Id: n.id, Addr: old.Addr, RunId: old.RunID, Version: old.Version, StartedUnixNs: old.Started, TimeUnixNs: time.Now().UnixNano()})
+		if err == nil || w.state().Node(fsm.NodeID(n.id)) != now || m.quiet(fsm.NodeID(n.id)) < quiet {
+			t.Errorf("it was taken: %v; the node was %+v and is %+v", err, now, w.state().Node(fsm.NodeID(n.id)))
+		}
+	})
+}

@@ -59,6 +59,7 @@ type Node struct {
 	deps    Deps
 	log     hclog.Logger
 	runID   string
+	started int64 // unix ns, when this run began
 	fsm     *raftfsm.FSM
 	raft    *raft.Raft
 	sealer  *sealer
@@ -100,6 +101,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 	}
 
 	n := &Node{cfg: cfg, deps: deps, log: log, runID: newID(), fsm: raftfsm.New(), sealer: seals, greeting: make(chan struct{}, 1)}
+	n.started = n.clock().UnixNano()
 	n.metrics = newMetrics(n)
 	raw, err := n.listen(ctx)
 	if err != nil {

@@ -684,6 +684,7 @@ type NodeHello struct {
 	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
 	FeatureLevel  uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
 	Machine       string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`
+	StartedUnixNs int64                  `protobuf:"varint,8,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"` // when this run began, by the node's clock; 0 = not said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -765,6 +766,13 @@ func (x *NodeHello) GetMachine() string {
 		return x.Machine
 	}
 	return ""
+}
+
+func (x *NodeHello) GetStartedUnixNs() int64 {
+	if x != nil {
+		return x.StartedUnixNs
+	}
+	return 0
 }
 
 type NodeDown struct {
@@ -4468,6 +4476,8 @@ type NodeRecord struct {
 	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
 	SinceUnixNs   int64                  `protobuf:"varint,10,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
 	Index         uint64                 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"`
+	StartedUnixNs int64                  `protobuf:"varint,12,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`
+	Left          bool                   `protobuf:"varint,13,opt,name=left,proto3" json:"left,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4577,6 +4587,20 @@ func (x *NodeRecord) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *NodeRecord) GetStartedUnixNs() int64 {
+	if x != nil {
+		return x.StartedUnixNs
+	}
+	return 0
+}
+
+func (x *NodeRecord) GetLeft() bool {
+	if x != nil {
+		return x.Left
+	}
+	return false
 }
 
 type HostRecord struct {
@@ -5880,7 +5904,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\vClusterInit\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12#\n" +
-	"\rfeature_level\x18\x02 \x01(\rR\ffeatureLevel\"\xbc\x01\n" +
+	"\rfeature_level\x18\x02 \x01(\rR\ffeatureLevel\"\xe4\x01\n" +
 	"\tNodeHello\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -5888,7 +5912,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06run_id\x18\x04 \x01(\tR\x05runId\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x12#\n" +
 	"\rfeature_level\x18\x06 \x01(\rR\ffeatureLevel\x12\x18\n" +
-	"\amachine\x18\a \x01(\tR\amachine\"]\n" +
+	"\amachine\x18\a \x01(\tR\amachine\x12&\n" +
+	"\x0fstarted_unix_ns\x18\b \x01(\x03R\rstartedUnixNs\"]\n" +
 	"\bNodeDown\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x16\n" +
@@ -6204,7 +6229,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06digest\x18\f \x01(\x04R\x06digest\x12\x1f\n" +
 	"\varmed_index\x18\r \x01(\x04R\n" +
 	"armedIndex\x12\x10\n" +
-	"\x03seq\x18\x0e \x01(\x04R\x03seq\"\xa5\x02\n" +
+	"\x03seq\x18\x0e \x01(\x04R\x03seq\"\xe1\x02\n" +
 	"\n" +
 	"NodeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -6218,7 +6243,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12\"\n" +
 	"\rsince_unix_ns\x18\n" +
 	" \x01(\x03R\vsinceUnixNs\x12\x14\n" +
-	"\x05index\x18\v \x01(\x04R\x05index\"\x88\t\n" +
+	"\x05index\x18\v \x01(\x04R\x05index\x12&\n" +
+	"\x0fstarted_unix_ns\x18\f \x01(\x03R\rstartedUnixNs\x12\x12\n" +
+	"\x04left\x18\r \x01(\bR\x04left\"\x88\t\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +

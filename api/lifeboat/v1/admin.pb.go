@@ -376,6 +376,7 @@ type HelloRequest struct {
 	Machine       string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`  // the host id that shares this machine, if any
 	Leaving       bool                   `protobuf:"varint,8,opt,name=leaving,proto3" json:"leaving,omitempty"` // a clean stop
 	TimeUnixNs    int64                  `protobuf:"varint,9,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
+	StartedUnixNs int64                  `protobuf:"varint,10,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"` // when this run began
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -469,6 +470,13 @@ func (x *HelloRequest) GetLeaving() bool {
 func (x *HelloRequest) GetTimeUnixNs() int64 {
 	if x != nil {
 		return x.TimeUnixNs
+	}
+	return 0
+}
+
+func (x *HelloRequest) GetStartedUnixNs() int64 {
+	if x != nil {
+		return x.StartedUnixNs
 	}
 	return 0
 }
@@ -3699,7 +3707,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x02by\x18\x04 \x01(\tR\x02by\x12\x16\n" +
 	"\x06proven\x18\x05 \x01(\bR\x06proven\x12\x12\n" +
 	"\x04text\x18\x06 \x01(\tR\x04text\x12\x16\n" +
-	"\x06action\x18\a \x01(\tR\x06action\"\xfb\x01\n" +
+	"\x06action\x18\a \x01(\tR\x06action\"\xa3\x02\n" +
 	"\fHelloRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -3710,7 +3718,9 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\amachine\x18\a \x01(\tR\amachine\x12\x18\n" +
 	"\aleaving\x18\b \x01(\bR\aleaving\x12 \n" +
 	"\ftime_unix_ns\x18\t \x01(\x03R\n" +
-	"timeUnixNs\"\x0f\n" +
+	"timeUnixNs\x12&\n" +
+	"\x0fstarted_unix_ns\x18\n" +
+	" \x01(\x03R\rstartedUnixNs\"\x0f\n" +
 	"\rHelloResponse\"%\n" +
 	"\rStatusRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\"\xf6\x04\n" +
