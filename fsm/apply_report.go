@@ -182,6 +182,8 @@ func (p *reporting) owned(i int, e *vmEntry) {
 	if e.name != "" && e.name != v.Name {
 		p.renameAlerts(v.Name, e.name)
 		v.Name = e.name
+		p.put(i, v)
+		p.flush() // or work that ends with this entry would look for alerts of the old name
 	}
 	p.tombstoned(v, e)
 	p.failed(v, e)

@@ -83,3 +83,24 @@ func TestForceStopWaitsForAStart(t *testing.T) {
 	l.ok(l.place(1, "h2"))
 	l.rejected(l.control(1, VMForceStop))
 }
+
+// What hangs has another name when it ends: nobody is to look for an alert of
+// the old one, or of the new one, for ever.
+func TestStuckAlertEndsWithARename(t *testing.T) {
+	l := fleet(t, 2, 1)
+	l.report("h1", booted(1))
+	l.ok(l.control(1, VMStop))
+	l.ok(&logpb.WorkUpdate{Work: uint64(l.vm(1).Work), Action: WorkStuck, Reason: "nothing is heard of it"})
+	if !l.state().Stuck(l.vm(1)) {
+		t.Fatal("no alert")
+	}
+	r := l.reportOf("h1", said{vm: 1, power: PowerOff, reason: ReasonOrdered, inc: inc(1)})
+	r.Reports[0].Vms.Details[0].Name = "web1"
+	l.ok(r)
+	if v := l.vm(1); v.Name != "web1" || v.Work != 0 {
+		t.Fatalf("%+v", v)
+	}
+	for k := range l.state().raised.all() {
+		t.Errorf("%v is still open", k)
+	}
+}
