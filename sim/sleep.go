@@ -104,7 +104,7 @@ func (t *term) maySleep(x *contact, h *host) bool {
 		return false
 	case t.over || !t.m.works() || !t.m.raft.leads || t.m.disk != diskOK || t.mono()-t.proven > freshProof:
 		return false
-	case x.busy || len(x.queue) > 0 || len(x.probes) > 0 || x.check != nil || x.fence != nil:
+	case x.busy || len(x.queue) > 0 || len(x.probes) > 0 || x.fence != nil:
 		return false
 	}
 	f := t.state().Host(x.id)
@@ -166,13 +166,27 @@ func (x *contact) shift(d time.Duration) {
 	}
 }
 
-// rouse wakes whom a step is about: in a small world everybody.
+// glance wakes all hosts for some beats: what is done to one may be seen by
+// others. Where something comes of it they stay awake.
+func (w *World) glance() {
+	for _, h := range w.hosts {
+		if h.asleep {
+			h.rouse()
+			h.news = w.now - w.sleepAfter() + sleepSoon
+		}
+	}
+}
+
+// rouse wakes whom a step is about; in a small world all others take a look.
 func (x *step) rouse() {
-	switch {
-	case x.m != nil || x.h == nil && x.g == nil || x.small():
+	if x.m != nil || x.h == nil && x.g == nil {
 		x.rouseAll()
 		return
-	case x.h != nil:
+	}
+	if x.small() {
+		x.glance()
+	}
+	if x.h != nil {
 		x.h.touch()
 	}
 	if x.g != nil {

@@ -15,7 +15,7 @@ func (s *Session) assign(a *lifeboatv1.Assignment) {
 	}
 	s.assigned = a
 	s.conn.changed = true // have_assignment
-	s.owned = make(map[hypervisor.UUID]*lifeboatv1.AssignedVM, len(a.Vms))
+	s.clearAssigned()
 	var protected []Protected
 	for _, x := range a.Vms {
 		id, ok := uuidOf(x.Id)
@@ -23,17 +23,16 @@ func (s *Session) assign(a *lifeboatv1.Assignment) {
 			s.note(Warn, "an assignment names a VM that is none", "id", x.Id)
 			continue
 		}
-		s.owned[id] = x
-		s.look(id)
+		s.look(id).owned = x
 		if x.Protected {
 			protected = append(protected, Protected{ID: id, Incarnation: x.Incarnation, Wanted: x.Wanted})
 		}
 	}
-	s.orders = s.sortOrders(a.Orders)
-	for id, o := range s.orders {
+	s.sortOrders(a.Orders)
+	for _, v := range s.list {
 		// A VM about to be started here fences with the others (S16).
-		if o.start != nil && a.Armed && s.owned[id] == nil {
-			protected = append(protected, Protected{ID: id, Incarnation: o.start.Incarnation, Wanted: true})
+		if o := v.orders; o.start != nil && a.Armed && v.owned == nil {
+			protected = append(protected, Protected{ID: v.id, Incarnation: o.start.Incarnation, Wanted: true})
 		}
 	}
 	slices.SortFunc(protected, func(a, b Protected) int { return a.ID.Compare(b.ID) })
@@ -44,16 +43,14 @@ func (s *Session) assign(a *lifeboatv1.Assignment) {
 }
 
 // sortOrders keeps what is valid in this epoch and boot (S4).
-func (s *Session) sortOrders(list []*lifeboatv1.Order) map[hypervisor.UUID]orders {
-	m := make(map[hypervisor.UUID]orders, len(list))
+func (s *Session) sortOrders(list []*lifeboatv1.Order) {
 	for _, o := range list {
 		id, ok := uuidOf(o.Vm)
 		if !ok {
 			s.note(Warn, "an order names a VM that is none", "order", o.Id)
 			continue
 		}
-		s.look(id)
-		x := m[id]
+		x := &s.look(id).orders
 		valid := o.Epoch == s.epoch && s.epoch != 0 && o.BootId == s.cfg.BootID
 		if !valid {
 			s.note(Debug, "an order is not for this epoch and boot", "order", o.Id, "vm", o.Name, "epoch", o.Epoch, "boot", o.BootId)
@@ -72,17 +69,23 @@ func (s *Session) sortOrders(list []*lifeboatv1.Order) map[hypervisor.UUID]order
 		case o.Kind == lifeboatv1.OrderKind_ORDER_KIND_RESUME:
 			x.resume = newest(x.resume, o)
 		}
-		m[id] = x
 	}
-	return m
+}
+
+func (s *Session) clearAssigned() {
+	for _, v := range s.list {
+		v.owned, v.orders = nil, orders{}
+	}
 }
 
 // look begins to know a VM that a manager has named; nothing happens to it
 // before a poll has looked for it.
-func (s *Session) look(id hypervisor.UUID) {
-	if !s.vm(id).seen {
+func (s *Session) look(id hypervisor.UUID) *vm {
+	v := s.vm(id)
+	if !v.seen {
 		s.poll.want = true
 	}
+	return v
 }
 
 // newest of two orders of one kind for one VM: the higher incarnation.
@@ -98,8 +101,7 @@ func newest(a, b *lifeboatv1.Order) *lifeboatv1.Order {
 func (s *Session) unassign() {
 	s.epoch = 0
 	s.assigned = nil
-	s.orders = nil
-	s.owned = nil
+	s.clearAssigned()
 }
 
 func uuidOf(b []byte) (hypervisor.UUID, bool) {

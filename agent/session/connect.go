@@ -242,8 +242,8 @@ func (s *Session) Registered(now Instant, seq uint64, r *lifeboatv1.RegisterResp
 	s.inv.told, s.inv.offered = s.inv.registered, nil
 	c.changed, c.next = true, now
 	clear(s.lease.sent)
-	for _, id := range s.ids {
-		s.vms[id].cameSeq = 0 // told again in this epoch
+	for _, v := range s.list {
+		v.cameSeq = 0 // told again in this epoch
 	}
 	s.lease.withdrawn, s.lease.acked = 0, false
 	s.note(Info, "registered", "epoch", r.Epoch, "leader", r.LeaderId, "manager", c.target.Addr)
@@ -272,8 +272,8 @@ func (s *Session) report() {
 	c.changed = false
 	c.lastSent = s.now
 	c.next = s.now.Add(c.beat)
-	for _, id := range s.ids {
-		if v := s.vms[id]; v.came && v.cameSeq == 0 {
+	for _, v := range s.list {
+		if v.came && v.cameSeq == 0 {
 			v.cameSeq = c.seq
 		}
 	}
@@ -365,8 +365,8 @@ func (s *Session) Answered(now Instant, seq uint64, r *lifeboatv1.ReportResponse
 // arrivalsAcked: what came by migration up to a report is known to the managers,
 // and what they make of it is in the assignment of the same answer.
 func (s *Session) arrivalsAcked(seq uint64) {
-	for _, id := range s.ids {
-		if v := s.vms[id]; v.cameSeq != 0 && v.cameSeq <= seq {
+	for _, v := range s.list {
+		if v.cameSeq != 0 && v.cameSeq <= seq {
 			v.came = false
 		}
 	}

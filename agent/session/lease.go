@@ -308,8 +308,8 @@ func (s *Session) fenced() bool {
 	if s.poll.failures > 0 || s.poll.okTick == 0 || s.poll.okTick < s.lease.expiredTick {
 		return false
 	}
-	for _, id := range s.ids {
-		if s.vms[id].unheard() {
+	for _, v := range s.list {
+		if v.unheard() {
 			return false
 		}
 	}

@@ -11,8 +11,8 @@ import (
 // only then the watchdog is let go. VMs are not touched.
 
 func (s *Session) readyToLeave() bool {
-	for _, id := range s.ids {
-		if s.vms[id].op == opStart {
+	for _, v := range s.list {
+		if v.op == opStart {
 			return false
 		}
 	}

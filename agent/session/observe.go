@@ -42,8 +42,8 @@ func (s *Session) stepPoll() {
 	p.next = s.now.Add(s.cfg.PollEvery)
 	// S5: what the agent holds now is what the poll is evidence about. An
 	// incarnation whose start begins while the poll is under way is another.
-	for _, id := range s.ids {
-		s.vms[id].stamp = s.heldOnDisk(id)
+	for _, v := range s.list {
+		v.stamp = s.heldOnDisk(v.id)
 	}
 	s.do(Poll{ID: p.id, Timeout: pollTimeout})
 }
@@ -80,8 +80,8 @@ func (s *Session) Polled(now Instant, id uint64, domains []hypervisor.Domain, er
 			s.observe(s.vm(d.UUID), d, true)
 		}
 	}
-	for i := 0; i < len(s.ids); {
-		v := s.vms[s.ids[i]]
+	for i := 0; i < len(s.list); {
+		v := s.list[i]
 		if !listed[v.id] {
 			s.observe(v, hypervisor.Domain{UUID: v.id, Name: v.name, State: hypervisor.StateAbsent}, false)
 			if s.forgettable(v) {
@@ -98,11 +98,8 @@ func (s *Session) Polled(now Instant, id uint64, domains []hypervisor.Domain, er
 // forgettable: an unprotected domain that is gone.
 func (s *Session) forgettable(v *vm) bool {
 	_, known := s.ledger.VMs[v.id]
-	_, owned := s.owned[v.id]
-	return !known && !owned && !s.ledger.protects(v.id) && v.op == opNone && v.orders(s) == orders{}
+	return !known && v.owned == nil && !s.ledger.protects(v.id) && v.op == opNone && v.orders == orders{}
 }
-
-func (v *vm) orders(s *Session) orders { return s.orders[v.id] }
 
 // observe takes over what a poll says about one VM. A poll during which an
 // operation on the VM was under way says nothing: it may have looked before or
@@ -284,12 +281,11 @@ func (s *Session) activePower(v *vm) (lifeboatv1.PowerState, lifeboatv1.PowerRea
 
 // vmReports is the full list of a report: every domain, and every VM held.
 func (s *Session) vmReports() []*lifeboatv1.VMReport {
-	list := make([]*lifeboatv1.VMReport, 0, len(s.ids))
-	for _, id := range s.ids {
-		v := s.vms[id]
-		disk := s.saved.VMs[id]
+	list := make([]*lifeboatv1.VMReport, 0, len(s.list))
+	for _, v := range s.list {
+		disk := s.saved.VMs[v.id]
 		r := &lifeboatv1.VMReport{
-			Id:          id[:],
+			Id:          v.id[:],
 			Name:        v.name,
 			Incarnation: v.held,
 			SpecHash:    v.hash,
@@ -317,15 +313,15 @@ func (s *Session) vmReports() []*lifeboatv1.VMReport {
 // of what was granted before (S6).
 func (s *Session) ungranted(v *vm, disk Entry) bool {
 	return v.seen && v.dom.Active() && v.op == opNone && disk.Phase != PhaseStarting && v.held <= disk.barred() &&
-		s.assigned != nil && s.owned[v.id] == nil && v.orders(s) == orders{}
+		s.assigned != nil && v.owned == nil && v.orders == orders{}
 }
 
 // lookedAfter is the newest report that had been answered when the oldest of the
 // looks began that a report tells of.
 func (s *Session) lookedAfter() uint64 {
 	seq := s.conn.answered
-	for _, id := range s.ids {
-		if v := s.vms[id]; v.seen {
+	for _, v := range s.list {
+		if v.seen {
 			seq = min(seq, v.obsSeq)
 		}
 	}

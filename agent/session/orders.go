@@ -17,8 +17,7 @@ var (
 )
 
 func (s *Session) stepVMs() {
-	for _, id := range s.ids {
-		v := s.vms[id]
+	for _, v := range s.list {
 		s.checkAccepted(v)
 		if v.op == opNone && s.due(v.retry) {
 			s.stepVM(v)
@@ -48,7 +47,7 @@ func (s *Session) stepVM(v *vm) {
 // destroyed carries out an order to destroy (S4, S6). It reports whether there
 // is one that is not done, which everything else about the VM must wait for.
 func (s *Session) destroyed(v *vm) bool {
-	o := v.orders(s).destroy
+	o := v.orders.destroy
 	if o == nil {
 		return false
 	}
@@ -82,7 +81,7 @@ func (s *Session) destroyed(v *vm) bool {
 // accept writes down the incarnation of an order to start, if it is to be
 // obeyed (S3). The start itself waits until that is on disk.
 func (s *Session) accept(v *vm) bool {
-	o := v.orders(s).start
+	o := v.orders.start
 	if o == nil || !v.seen || s.ledgerErr != nil || s.saveErr != "" {
 		return false
 	}
@@ -123,10 +122,10 @@ func (s *Session) checkAccepted(v *vm) {
 		return
 	}
 	err := s.mayStart()
-	if cur := v.orders(s).start; err == nil && (cur == nil || cur.Id != v.start.Id || cur.Incarnation != v.start.Incarnation) {
+	if cur := v.orders.start; err == nil && (cur == nil || cur.Id != v.start.Id || cur.Incarnation != v.start.Incarnation) {
 		err = ErrWithdrawn
 	}
-	if o := v.orders(s).destroy; err == nil && o != nil && o.Incarnation >= v.start.Incarnation {
+	if o := v.orders.destroy; err == nil && o != nil && o.Incarnation >= v.start.Incarnation {
 		err = ErrWithdrawn
 	}
 	if err != nil {
@@ -167,8 +166,8 @@ func (s *Session) mayStart() error {
 // adopt takes over the incarnation that the state has given to a VM here. One
 // with an order to start it is not adopted but started.
 func (s *Session) adopt(v *vm) {
-	a := s.owned[v.id]
-	if a == nil || !v.seen || v.orders(s).startSeen || s.ledgerErr != nil {
+	a := v.owned
+	if a == nil || !v.seen || v.orders.startSeen || s.ledgerErr != nil {
 		return
 	}
 	e := s.ledger.VMs[v.id]
@@ -187,7 +186,7 @@ func (s *Session) adopt(v *vm) {
 
 // stopOrdered asks the guest to shut down and pulls the plug at the deadline.
 func (s *Session) stopOrdered(v *vm) bool {
-	o, e := v.orders(s).stop, s.ledger.VMs[v.id]
+	o, e := v.orders.stop, s.ledger.VMs[v.id]
 	if o == nil || o.Incarnation != e.Incarnation || e.Phase != PhaseRunning {
 		if o == nil && e.Stopping && e.Phase == PhaseRunning {
 			e.Stopping = false
@@ -220,7 +219,7 @@ func (s *Session) stopOrdered(v *vm) bool {
 }
 
 func (s *Session) resumeOrdered(v *vm) bool {
-	o, e := v.orders(s).resume, s.ledger.VMs[v.id]
+	o, e := v.orders.resume, s.ledger.VMs[v.id]
 	if o == nil || o.Incarnation != e.Incarnation || e.Phase != PhaseRunning || s.mayStart() != nil {
 		return false
 	}
@@ -237,7 +236,7 @@ func (s *Session) resumeOrdered(v *vm) bool {
 
 // keepFromAutostart: libvirt must not start what the managers decide about (S8).
 func (s *Session) keepFromAutostart(v *vm) {
-	a := s.owned[v.id]
+	a := v.owned
 	if a == nil || !a.Protected || !s.assigned.Armed || !v.dom.Autostart || !v.listed {
 		return
 	}

@@ -14,7 +14,7 @@ func (s *Session) Confirm(now Instant, id hypervisor.UUID, incarnation, order ui
 	if err := s.confirm(id, incarnation); err != nil {
 		return err
 	}
-	if s.orders[id].start.Id != order {
+	if s.vms[id].orders.start.Id != order {
 		return ErrWithdrawn
 	}
 	return nil
@@ -25,7 +25,11 @@ func (s *Session) confirm(id hypervisor.UUID, incarnation uint64) error {
 	if err := s.mayStart(); err != nil {
 		return err
 	}
-	e, o := s.ledger.VMs[id], s.orders[id]
+	v := s.vms[id]
+	if v == nil {
+		return ErrWithdrawn
+	}
+	e, o := s.ledger.VMs[id], v.orders
 	switch {
 	case e.Incarnation != incarnation || e.Phase != PhaseStarting || incarnation <= e.barred():
 		return ErrWithdrawn

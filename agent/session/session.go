@@ -81,8 +81,8 @@ type Session struct {
 	ledgerErr error  // damaged: read only
 	saveErr   string // last write failed
 
-	vms map[hypervisor.UUID]*vm
-	ids []hypervisor.UUID // sorted keys of vms
+	vms  map[hypervisor.UUID]*vm
+	list []*vm // the same, by id
 
 	poll  pollState
 	beats []*lifeboatv1.Storage // never changed in place
@@ -93,8 +93,6 @@ type Session struct {
 
 	epoch    uint64 // 0: not registered
 	assigned *lifeboatv1.Assignment
-	orders   map[hypervisor.UUID]orders
-	owned    map[hypervisor.UUID]*lifeboatv1.AssignedVM
 
 	hostStopping bool
 	leaving      bool
@@ -107,6 +105,10 @@ type Session struct {
 type vm struct {
 	id   hypervisor.UUID
 	name string
+
+	// Of the assignment.
+	owned  *lifeboatv1.AssignedVM // nil: it is not this host's
+	orders orders
 
 	// Of the last poll that says something about it: see observe.
 	dom     hypervisor.Domain // StateAbsent when it was not listed
@@ -339,17 +341,21 @@ func (s *Session) vm(id hypervisor.UUID) *vm {
 	if v == nil {
 		v = &vm{id: id, hashDue: s.now, dom: hypervisor.Domain{UUID: id, State: hypervisor.StateAbsent}}
 		s.vms[id] = v
-		i, _ := slices.BinarySearchFunc(s.ids, id, hypervisor.UUID.Compare)
-		s.ids = slices.Insert(s.ids, i, id)
+		i, _ := s.find(id)
+		s.list = slices.Insert(s.list, i, v)
 	}
 	return v
 }
 
 func (s *Session) forget(id hypervisor.UUID) {
 	delete(s.vms, id)
-	if i, ok := slices.BinarySearchFunc(s.ids, id, hypervisor.UUID.Compare); ok {
-		s.ids = slices.Delete(s.ids, i, i+1)
+	if i, ok := s.find(id); ok {
+		s.list = slices.Delete(s.list, i, i+1)
 	}
+}
+
+func (s *Session) find(id hypervisor.UUID) (i int, ok bool) {
+	return slices.BinarySearchFunc(s.list, id, func(v *vm, id hypervisor.UUID) int { return v.id.Compare(id) })
 }
 
 // set changes the ledger's entry for a VM.

@@ -23,10 +23,9 @@ func (s *Session) stepSpecs() {
 	p := &s.specs
 	if !p.hashing {
 		var batch []hypervisor.UUID
-		for _, id := range s.ids {
-			v := s.vms[id]
+		for _, v := range s.list {
 			if v.listed && v.op == opNone && len(batch) < hashBatch && s.due(v.hashDue) {
-				batch = append(batch, id)
+				batch = append(batch, v.id)
 			}
 		}
 		if len(batch) > 0 {
