@@ -17,6 +17,11 @@ type Copy struct {
 	// Apart: it shares no writable disk with the owner's. It is another machine
 	// with the same UUID, and none of our business (S6).
 	Apart bool
+	// Told is since when its host is told to destroy it, unix ns; 0: it is not.
+	Told int64
+	// Name and Hash, of its definition, are those of the domain that was told apart.
+	// Another one on the same host is judged anew.
+	Name, Hash string
 }
 
 // Copy returns the copy of a VM that runs on the host; nil when none is known.

@@ -62,7 +62,7 @@ func (p *reporting) foreign(e *vmEntry) {
 			p.dropOrder(OrderDestroy, e.id)
 			p.event("VM.REMOVED", Info, vmSubject(v), "host %s has removed its old copy of %s (incarnation %s)", p.host.ID, v.Name, o.Incarnation)
 			p.copyGone(v, "host %s has removed it", p.host.ID)
-		} else if p.risen == p.host.ID {
+		} else {
 			p.undead(v, owner, e)
 		}
 		return

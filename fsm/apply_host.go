@@ -68,8 +68,12 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 	switch {
 	case rebooted:
 		// A new boot id: whatever ran before this boot is gone (S9).
+		h.Risen = 0
 		h = t.bootProof(h, old)
 	case old != nil:
+		if old.HA == HAFenced {
+			h.Risen = t.s.seq
+		}
 		h.Orders = retarget(h.Orders, h.Epoch, h.BootID)
 	}
 	if t.inFlight(h) {
@@ -77,9 +81,6 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 		t.event("HOST.CONNECT", Warning, hostSubject(h.ID), "host %s is back in epoch %d; it is held in Connecting until the fence attempt ends", h.ID, h.Epoch)
 	} else {
 		t.hostUp(h, old)
-	}
-	if old != nil && old.HA == HAFenced && !rebooted {
-		t.risen = h.ID
 	}
 	rep := &logpb.HostReport{Host: c.Id, Epoch: h.Epoch, Vms: c.Vms}
 	if r := t.report(rep); r != "" {

@@ -13,7 +13,7 @@ func (s *State) Changes(h *Host, id VMID, p Power, r Reason, inc, refused, faile
 		return known(p, inc)
 	}
 	if o := h.order(OrderDestroy, id); o != nil {
-		return refused >= o.Incarnation
+		return refused >= o.Incarnation || h.undead(v, &vmEntry{id: id, power: p, reason: r, inc: inc})
 	}
 	told := s.OpenAlert(copyAlert(v, h.ID)) != nil
 	switch s.claim(v, owner, h, p, r, inc) {

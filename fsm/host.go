@@ -248,7 +248,14 @@ type Host struct {
 	Orders   []*Order
 	Assigned uint64 // index of the last change an agent must be told
 	Copies   []Copy // of VMs that other hosts own, by VM
-	VMs      []VM
+	// Risen is the newest id that was minted when the host came back, in the same
+	// boot, from a death that had been proven; 0: it did not. What it had been told
+	// to destroy by then may have run twice (S6).
+	Risen uint64
+	// Evicted: it is Down although it reports, because it does not destroy a second
+	// copy. It may register again when that has ended (S6).
+	Evicted bool
+	VMs     []VM
 	// Stalled: a VM here may be paused on an I/O error (S18). It follows from
 	// VMs and spares the leader to look at all of them.
 	Stalled bool

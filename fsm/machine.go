@@ -107,7 +107,6 @@ type tx struct {
 	now   int64
 	index uint64
 	actor string
-	risen HostID // registers now, was proven dead, and has not booted since
 }
 
 // void says why an entry as a whole does not count; "" when it does.

@@ -39,7 +39,7 @@ func hostRecord(h *Host) *logpb.Record {
 		WatchdogBoundNs: h.BoundNS, NodeId: string(h.Node), Epoch: h.Epoch, Seq: h.Seq, Status: uint32(h.Status),
 		Resource: uint32(h.Resource), Ha: uint32(h.HA), Reason: h.Reason, SinceUnixNs: h.Since, SilentUnixNs: h.Silent,
 		Fence: fenceToLog(h.Fence), FenceFailure: h.FenceFailure, Proof: proofToLog(h.Proof), DownUnixNs: h.DownAt,
-		DownIndex: h.DownIndex, Assigned: h.Assigned, HardwareId: h.HardwareID}
+		DownIndex: h.DownIndex, Assigned: h.Assigned, HardwareId: h.HardwareID, Risen: h.Risen, Evicted: h.Evicted}
 	for _, l := range h.Labels {
 		p.Labels = append(p.Labels, &logpb.Label{Key: l.Key, Value: l.Value})
 	}
@@ -57,7 +57,8 @@ func hostRecord(h *Host) *logpb.Record {
 			Incarnation: uint64(o.Incarnation), Epoch: o.Epoch, BootId: o.BootID, Work: uint64(o.Work)})
 	}
 	for _, c := range h.Copies {
-		p.Copies = append(p.Copies, &logpb.CopyRecord{Vm: c.VM[:], SinceUnixNs: c.Since, Incarnation: uint64(c.Incarnation), Apart: c.Apart})
+		p.Copies = append(p.Copies, &logpb.CopyRecord{Vm: c.VM[:], SinceUnixNs: c.Since, Incarnation: uint64(c.Incarnation), Apart: c.Apart,
+			ToldUnixNs: c.Told, Name: c.Name, Hash: []byte(c.Hash)})
 	}
 	for i := range h.VMs {
 		v := &h.VMs[i]
@@ -72,7 +73,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 		Watchdog: Watchdog(p.Watchdog), BoundNS: p.WatchdogBoundNs, Node: NodeID(p.NodeId), Epoch: p.Epoch, Seq: p.Seq,
 		Status: Status(p.Status), Resource: Resource(p.Resource), HA: HAState(p.Ha), Reason: p.Reason, Since: p.SinceUnixNs,
 		Silent: p.SilentUnixNs, Fence: fenceFromLog(p.Fence), FenceFailure: p.FenceFailure, Proof: proofFromLog(p.Proof),
-		DownAt: p.DownUnixNs, DownIndex: p.DownIndex, Assigned: p.Assigned, HardwareID: p.HardwareId}
+		DownAt: p.DownUnixNs, DownIndex: p.DownIndex, Assigned: p.Assigned, HardwareID: p.HardwareId, Risen: p.Risen, Evicted: p.Evicted}
 	if l := p.Lease; l != nil {
 		h.Lease = &Lease{Armed: l.Armed, BootID: l.BootId, DurationNS: l.DurationNs, Watchdog: Watchdog(l.Watchdog), BoundNS: l.BoundNs}
 	}
@@ -89,7 +90,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 	}
 	for _, c := range p.Copies {
 		id, _ := vmID(c.Vm)
-		h.Copies = append(h.Copies, Copy{id, c.SinceUnixNs, Incarnation(c.Incarnation), c.Apart})
+		h.Copies = append(h.Copies, Copy{id, c.SinceUnixNs, Incarnation(c.Incarnation), c.Apart, c.ToldUnixNs, c.Name, string(c.Hash)})
 	}
 	for _, v := range p.Vms {
 		h.VMs = append(h.VMs, *vmFromLog(x, v))

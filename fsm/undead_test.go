@@ -56,3 +56,84 @@ func TestS6HostThatKeptItsWord(t *testing.T) {
 		})
 	}
 }
+
+// S6: a host that was not dead may not list all it runs when it registers, or
+// not know of a VM yet whether it runs. It has run twice all the same.
+func TestS6HostThatWasNotDeadAndDidNotSayAllAtOnce(t *testing.T) {
+	old := said{vm: 1, power: PowerOn, reason: ReasonBooted, inc: inc(1)}
+	for name, first := range map[string][]said{
+		"not listed": nil,
+		"unknown":    {{vm: 1, inc: inc(1)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := fleet(t, 2, 1)
+			l.report("h1", booted(1))
+			l.ok(l.hostDown("h1"))
+			l.ok(l.fenced("h1", ProofOperator, "h2"))
+			l.report("h2", said{vm: 1, power: PowerOn, reason: ReasonBooted, inc: l.vm(1).Incarnation})
+			l.register("h1", "b1", first...)
+			l.register("h1", "b1", first...) // its agent was started again
+			alert := copyAlert(l.vm(1), "h1")
+			if l.state().OpenAlert(alert) != nil {
+				t.Fatal("it was not seen to run")
+			}
+			if !l.state().Changes(l.host("h1"), testVM(1), old.power, old.reason, old.inc, 0, 0) {
+				t.Fatal("it is no news")
+			}
+			l.report("h1", old)
+			if a := l.state().OpenAlert(alert); a == nil || !strings.Contains(a.Text, "was taken to be dead and was not") {
+				t.Fatalf("alert %+v", a)
+			}
+			if l.state().Changes(l.host("h1"), testVM(1), old.power, old.reason, old.inc, 0, 0) {
+				t.Fatal("it is news in every report")
+			}
+			l.report("h1", said{vm: 1, power: PowerOff, refused: inc(1)})
+			if l.state().OpenAlert(alert) != nil {
+				t.Error("the alert does not end")
+			}
+		})
+	}
+}
+
+// What a host is told to destroy after its return has other causes, and one that
+// has booted since is another story.
+func TestS6HostThatWasNotDeadIsNotBlamedForAllTimes(t *testing.T) {
+	back := func(t *testing.T) *lab {
+		l := fleet(t, 2, 2)
+		l.report("h1", booted(1), booted(2))
+		l.ok(l.hostDown("h1"))
+		l.ok(l.fenced("h1", ProofOperator, "h2"))
+		return l
+	}
+	t.Run("it has booted", func(t *testing.T) {
+		l := back(t)
+		l.register("h1", "b1")
+		l.register("h1", "b2")
+		l.report("h1", booted(1))
+		if l.state().OpenAlert(copyAlert(l.vm(1), "h1")) != nil {
+			t.Error("it is said to have run twice")
+		}
+	})
+	t.Run("it was told later", func(t *testing.T) {
+		l := back(t)
+		l.ok(l.place(2, "h2"))
+		l.report("h2", said{vm: 2, power: PowerOn, reason: ReasonBooted, inc: l.vm(2).Incarnation})
+		l.register("h1", "b1", said{vm: 2, power: PowerOff, refused: inc(1)})
+		l.report("h2", said{vm: 2, power: PowerOff, reason: ReasonMigrated, inc: l.vm(2).Incarnation})
+		l.report("h1", said{vm: 2, power: PowerOn, reason: ReasonBooted})
+		if l.owner(2) != "h1" {
+			t.Fatal("not adopted")
+		}
+		first := l.vm(2).Incarnation
+		l.report("h1", said{vm: 2, power: PowerOff, reason: ReasonMigrated, inc: first})
+		l.report("h2", said{vm: 2, power: PowerOff, refused: first - 1})
+		l.report("h2", said{vm: 2, power: PowerOn, reason: ReasonBooted})
+		if l.owner(2) != "h2" || l.host("h1").order(OrderDestroy, testVM(2)) == nil {
+			t.Fatalf("owner %s", l.owner(2))
+		}
+		l.report("h1", said{vm: 2, power: PowerOn, reason: ReasonBooted, inc: first})
+		if a := l.state().OpenAlert(copyAlert(l.vm(2), "h1")); a != nil {
+			t.Errorf("a death is blamed: %s", a.Text)
+		}
+	})
+}

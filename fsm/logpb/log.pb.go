@@ -3178,6 +3178,8 @@ type Brake struct {
 	On            bool                   `protobuf:"varint,2,opt,name=on,proto3" json:"on,omitempty"`
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	SinceUnixNs   int64                  `protobuf:"varint,4,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"` // set by Apply
+	LetGo         string                 `protobuf:"bytes,5,opt,name=let_go,json=letGo,proto3" json:"let_go,omitempty"`                      // of this host, by a brake that is on and has expired
+	Gone          []string               `protobuf:"bytes,6,rep,name=gone,proto3" json:"gone,omitempty"`                                     // in a snapshot: the hosts that it has let go of
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3238,6 +3240,20 @@ func (x *Brake) GetSinceUnixNs() int64 {
 		return x.SinceUnixNs
 	}
 	return 0
+}
+
+func (x *Brake) GetLetGo() string {
+	if x != nil {
+		return x.LetGo
+	}
+	return ""
+}
+
+func (x *Brake) GetGone() []string {
+	if x != nil {
+		return x.Gone
+	}
+	return nil
 }
 
 type Disk struct {
@@ -3843,8 +3859,10 @@ type VMCopy struct {
 	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // of the owner's; another one is not judged
 	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`                // where the copy runs
 	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`             // of that host
-	Action        uint32                 `protobuf:"varint,5,opt,name=action,proto3" json:"action,omitempty"`           // 1 destroy: both run, on one disk 2 apart: they share no writable disk
+	Action        uint32                 `protobuf:"varint,5,opt,name=action,proto3" json:"action,omitempty"`           // 1 destroy: both run, on one disk 2 apart: they share no writable disk 3 fence its host: it does not destroy it
 	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	Name          string                 `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"` // what was told apart: that domain's name
+	Hash          []byte                 `protobuf:"bytes,8,opt,name=hash,proto3" json:"hash,omitempty"` // and the hash of its definition
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3919,6 +3937,20 @@ func (x *VMCopy) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *VMCopy) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VMCopy) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
 }
 
 type Place struct {
@@ -4638,6 +4670,8 @@ type HostRecord struct {
 	FenceFailure    string                 `protobuf:"bytes,32,opt,name=fence_failure,json=fenceFailure,proto3" json:"fence_failure,omitempty"`
 	HardwareId      string                 `protobuf:"bytes,45,opt,name=hardware_id,json=hardwareId,proto3" json:"hardware_id,omitempty"`
 	Copies          []*CopyRecord          `protobuf:"bytes,40,rep,name=copies,proto3" json:"copies,omitempty"`
+	Risen           uint64                 `protobuf:"varint,46,opt,name=risen,proto3" json:"risen,omitempty"`     // newest id when it came back from a death it had not died; 0 = it did not
+	Evicted         bool                   `protobuf:"varint,47,opt,name=evicted,proto3" json:"evicted,omitempty"` // Down because it does not destroy a second copy
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -4903,13 +4937,30 @@ func (x *HostRecord) GetCopies() []*CopyRecord {
 	return nil
 }
 
+func (x *HostRecord) GetRisen() uint64 {
+	if x != nil {
+		return x.Risen
+	}
+	return 0
+}
+
+func (x *HostRecord) GetEvicted() bool {
+	if x != nil {
+		return x.Evicted
+	}
+	return false
+}
+
 // CopyRecord is a running copy of a VM on a host that does not own it.
 type CopyRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vm            []byte                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
 	SinceUnixNs   int64                  `protobuf:"varint,2,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
-	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // that its agent holds; 0 = none
-	Apart         bool                   `protobuf:"varint,4,opt,name=apart,proto3" json:"apart,omitempty"`             // shares no writable disk with the owner's
+	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`                   // that its agent holds; 0 = none
+	Apart         bool                   `protobuf:"varint,4,opt,name=apart,proto3" json:"apart,omitempty"`                               // shares no writable disk with the owner's
+	ToldUnixNs    int64                  `protobuf:"varint,5,opt,name=told_unix_ns,json=toldUnixNs,proto3" json:"told_unix_ns,omitempty"` // since when its host is told to destroy it; 0 = it is not
+	Name          string                 `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`                                  // of the domain that was told apart
+	Hash          []byte                 `protobuf:"bytes,7,opt,name=hash,proto3" json:"hash,omitempty"`                                  // of its definition
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4970,6 +5021,27 @@ func (x *CopyRecord) GetApart() bool {
 		return x.Apart
 	}
 	return false
+}
+
+func (x *CopyRecord) GetToldUnixNs() int64 {
+	if x != nil {
+		return x.ToldUnixNs
+	}
+	return 0
+}
+
+func (x *CopyRecord) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CopyRecord) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
 }
 
 type AttemptRecord struct {
@@ -6114,12 +6186,14 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x0fHostFenceLevels\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x120\n" +
 	"\x06levels\x18\x02 \x03(\v2\x18.lifeboat.log.FenceLevelR\x06levels\x120\n" +
-	"\x06checks\x18\x03 \x03(\v2\x18.lifeboat.log.LevelCheckR\x06checks\"k\n" +
+	"\x06checks\x18\x03 \x03(\v2\x18.lifeboat.log.LevelCheckR\x06checks\"\x96\x01\n" +
 	"\x05Brake\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x0e\n" +
 	"\x02on\x18\x02 \x01(\bR\x02on\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\"\n" +
-	"\rsince_unix_ns\x18\x04 \x01(\x03R\vsinceUnixNs\"\x88\x01\n" +
+	"\rsince_unix_ns\x18\x04 \x01(\x03R\vsinceUnixNs\x12\x15\n" +
+	"\x06let_go\x18\x05 \x01(\tR\x05letGo\x12\x12\n" +
+	"\x04gone\x18\x06 \x03(\tR\x04gone\"\x88\x01\n" +
 	"\x04Disk\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\astorage\x18\x02 \x01(\tR\astorage\x12\x1a\n" +
@@ -6173,14 +6247,16 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x16\n" +
 	"\x06action\x18\x03 \x01(\rR\x06action\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x94\x01\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xbc\x01\n" +
 	"\x06VMCopy\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x12\n" +
 	"\x04host\x18\x03 \x01(\tR\x04host\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06action\x18\x05 \x01(\rR\x06action\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"D\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04name\x18\a \x01(\tR\x04name\x12\x12\n" +
+	"\x04hash\x18\b \x01(\fR\x04hash\"D\n" +
 	"\x05Place\x12;\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x1b.lifeboat.log.WorkPlacementR\n" +
@@ -6245,7 +6321,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	" \x01(\x03R\vsinceUnixNs\x12\x14\n" +
 	"\x05index\x18\v \x01(\x04R\x05index\x12&\n" +
 	"\x0fstarted_unix_ns\x18\f \x01(\x03R\rstartedUnixNs\x12\x12\n" +
-	"\x04left\x18\r \x01(\bR\x04left\"\x88\t\n" +
+	"\x04left\x18\r \x01(\bR\x04left\"\xb8\t\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -6286,13 +6362,19 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\rfence_failure\x18  \x01(\tR\ffenceFailure\x12\x1f\n" +
 	"\vhardware_id\x18- \x01(\tR\n" +
 	"hardwareId\x120\n" +
-	"\x06copies\x18( \x03(\v2\x18.lifeboat.log.CopyRecordR\x06copies\"x\n" +
+	"\x06copies\x18( \x03(\v2\x18.lifeboat.log.CopyRecordR\x06copies\x12\x14\n" +
+	"\x05risen\x18. \x01(\x04R\x05risen\x12\x18\n" +
+	"\aevicted\x18/ \x01(\bR\aevicted\"\xc2\x01\n" +
 	"\n" +
 	"CopyRecord\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x12\"\n" +
 	"\rsince_unix_ns\x18\x02 \x01(\x03R\vsinceUnixNs\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12\x14\n" +
-	"\x05apart\x18\x04 \x01(\bR\x05apart\"\xcb\x01\n" +
+	"\x05apart\x18\x04 \x01(\bR\x05apart\x12 \n" +
+	"\ftold_unix_ns\x18\x05 \x01(\x03R\n" +
+	"toldUnixNs\x12\x12\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\x12\x12\n" +
+	"\x04hash\x18\a \x01(\fR\x04hash\"\xcb\x01\n" +
 	"\rAttemptRecord\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\rR\x05level\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\rR\x06number\x12\x1a\n" +
