@@ -16,7 +16,7 @@ func bareMeta(s *State) *logpb.MetaRecord {
 		Generation: s.Generation, FeatureLevel: s.Level, Armed: s.Armed, ArmedIndex: s.ArmedIndex, Seq: s.seq,
 		DigestIndex: s.Digest.Index, Digest: s.Digest.Sum}
 	for d, b := range s.brakes.all() {
-		m.Brakes = append(m.Brakes, &logpb.Brake{Domain: d, On: true, Reason: b.Reason, SinceUnixNs: b.Since})
+		m.Brakes = append(m.Brakes, &logpb.Brake{Domain: d, On: true, Reason: b.Reason, SinceUnixNs: b.Since, Gone: names(b.LetGo)})
 	}
 	return m
 }
