@@ -233,7 +233,11 @@ func (s *State) loadMeta(m *logpb.MetaRecord) error {
 	s.Level, s.Armed, s.ArmedIndex, s.seq = m.FeatureLevel, m.Armed, m.ArmedIndex, m.Seq
 	s.Digest = DigestAt{Index: m.DigestIndex, Sum: m.Digest}
 	for _, b := range m.Brakes {
-		s.brakes.set(b.Domain, Brake{b.Reason, b.SinceUnixNs})
+		was := Brake{Reason: b.Reason, Since: b.SinceUnixNs}
+		for _, id := range b.Gone {
+			was.LetGo = append(was.LetGo, HostID(id))
+		}
+		s.brakes.set(b.Domain, was)
 	}
 	return nil
 }

@@ -63,7 +63,7 @@ func (d *decision) brakes(closer []look) {
 			d.do(&logpb.Command{Body: &logpb.Command_Brake{Brake: &logpb.Brake{Domain: name, Reason: "no host waits there any more that went silent together with too many"}}})
 		}
 	}
-	d.letGo(byDomain)
+	d.letGo(byDomain, why)
 	for _, name := range slices.Sorted(maps.Keys(why)) {
 		if d.s.Brake(name) == "" {
 			d.do(&logpb.Command{Body: &logpb.Command_Brake{Brake: &logpb.Brake{Domain: name, On: true, Reason: why[name]}}})

@@ -2,48 +2,71 @@ package ha
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
 )
 
-// letGo takes hosts from the brake that has lasted for brake_expiry: one at a
-// time, and in each further expiry no more than may always fall silent together.
-// A host must have been held that long in each of its failure domains.
-func (d *decision) letGo(byDomain map[string][]fallen) {
+// letGo takes hosts from the brakes that have lasted for brake_expiry: one at a
+// time in each failure domain, and in each further expiry no more than may always
+// fall silent together. Each brake that holds a host must let go of it, which is
+// committed first and counts from then on: what becomes of the fence may never be
+// known. A host that was seen dead is not held anyway, and takes nobody's turn.
+func (d *decision) letGo(byDomain map[string][]fallen, why map[string]string) {
 	if d.p.BrakeExpiry == 0 || len(d.held) == 0 {
 		return
 	}
-	free := map[fsm.HostID]bool{}
+	on := map[string]fsm.Brake{}
+	waiting := map[fsm.HostID]*fsm.Host{}
 	for name, b := range d.s.Brakes() {
+		on[name] = b
 		periods := (d.now.Wall - b.Since) / int64(d.p.BrakeExpiry)
 		d.wakeAt(b.Since + (periods+1)*int64(d.p.BrakeExpiry))
-		if periods < 1 {
-			continue
-		}
-		left := periods * int64(d.p.BrakeMin)
-		var waiting []*fsm.Host
 		for _, f := range byDomain[name] {
-			switch {
-			case f.dead:
-				if f.h.Proof != nil && f.h.Proof.Kind == fsm.ProofPower && f.h.Proof.Time >= b.Until(d.p) {
-					left--
-				}
-			case d.held[f.h.ID] && f.h.HA == fsm.HAFencing && d.expired(f.h):
-				waiting = append(waiting, f.h)
+			if !f.dead && d.held[f.h.ID] && f.h.HA == fsm.HAFencing && !seenDead(f.h) {
+				waiting[f.h.ID] = f.h
 			}
 		}
-		if left <= 0 || len(waiting) == 0 || slices.ContainsFunc(byDomain[name], func(f fallen) bool { return free[f.h.ID] }) {
+	}
+	busy := map[string]bool{} // domains in which it is another host's turn
+	for _, h := range slices.SortedFunc(maps.Values(waiting), turn) {
+		var holds, still []string
+		may := true
+		for _, name := range domains(h) {
+			b, is := on[name]
+			if !is {
+				may = may && why[name] == "" // it is put on just now
+				continue
+			}
+			holds = append(holds, name)
+			may = may && !busy[name]
+			if !slices.Contains(b.LetGo, h.ID) {
+				still = append(still, name)
+				may = may && int64(len(b.LetGo)) < b.Allows(d.p, d.now.Wall)
+			}
+		}
+		if !may {
 			continue
 		}
-		// The one that is being fenced; else the one with the fewest attempts, so
-		// that one whose controller is dead does not keep the others waiting.
-		one := slices.MinFunc(waiting, func(a, b *fsm.Host) int {
-			return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Silent, b.Silent), cmp.Compare(a.ID, b.ID))
-		})
-		free[one.ID] = true
-		delete(d.held, one.ID)
+		for _, name := range holds {
+			busy[name] = true
+		}
+		for _, name := range still {
+			d.do(&logpb.Command{Body: &logpb.Command_Brake{Brake: &logpb.Brake{Domain: name, LetGo: string(h.ID)}}})
+		}
+		if len(still) == 0 {
+			delete(d.held, h.ID)
+		}
 	}
+}
+
+// turn says whose turn it is before another's: the one that is being fenced; else
+// the one with the fewest attempts, so that one whose controller is dead does not
+// keep the others waiting.
+func turn(a, b *fsm.Host) int {
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Silent, b.Silent), cmp.Compare(a.ID, b.ID))
 }
 
 func rank(h *fsm.Host) int {
@@ -55,14 +78,4 @@ func rank(h *fsm.Host) int {
 	default:
 		return int(a.Number)
 	}
-}
-
-// expired reports whether every brake that holds a host has lasted long enough.
-func (d *decision) expired(h *fsm.Host) bool {
-	for name, b := range d.s.Brakes() {
-		if slices.Contains(domains(h), name) && d.now.Wall < b.Until(d.p) {
-			return false
-		}
-	}
-	return true
 }

@@ -71,9 +71,43 @@ func TestS17ExpiredBrakeGoesAroundDeadControllers(t *testing.T) {
 	w := braked(t, "5m")
 	w.boxes["a1"].bmc, w.boxes["a2"].bmc = "errors", "errors"
 	w.advance(9 * time.Minute)
+	if n := w.ofRack(fencedBy); n != 1 {
+		w.fatal("%d hosts were fenced in the first expiry, want the one of 3 whose controller works", n)
+	}
+	w.advance(5 * time.Minute)
 	if n := w.ofRack(fencedBy); n != 3 {
 		w.fatal("%d hosts were fenced, want the 3 whose controllers work", n)
 	}
+}
+
+// S17: what an expiry lets go of counts when it is let go of: a controller may cut
+// the power and never say so.
+func TestS17BrakeExpiryCountsWhatItLetsGo(t *testing.T) {
+	w := braked(t, "5m")
+	for _, b := range w.boxes {
+		b.bmc = "errors"
+	}
+	tried := func(h *fsm.Host) bool { return h.Attempt != nil }
+	w.never(9*time.Minute+30*time.Second, "a fourth host whose power may be cut in the first expiry", func() bool { return w.ofRack(tried) > 3 })
+	if n := w.ofRack(tried); n != 3 {
+		w.fatal("it let go of %d hosts in the first expiry, want 3", n)
+	}
+	w.advance(5 * time.Minute)
+	if n := w.ofRack(tried); n != 5 {
+		w.fatal("it let go of %d hosts in two expiries, want all 5", n)
+	}
+}
+
+// S17: a host whose silence is explained, because its power was read as off, is not
+// held, so it takes nobody's turn.
+func TestS17BrakeExpiryDoesNotCountWhatWasSeenDead(t *testing.T) {
+	w := braked(t, "5m")
+	w.advance(5*time.Minute - 2*time.Second)
+	w.must(time.Minute, "the expiry", func() bool { return w.ofRack(beingFenced) > 0 })
+	for _, id := range []fsm.HostID{"a3", "a4", "a5"} {
+		w.boxes[id].die()
+	}
+	w.must(2*time.Minute, "a fence of all", func() bool { return w.ofRack(fencedBy) == 5 })
 }
 
 // S9, S17: an operator's word ends the wait of one host under the brake, and of
