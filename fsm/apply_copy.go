@@ -96,10 +96,21 @@ func (s *State) Rival(h *Host, c *Copy) bool {
 		v.Protected() && v.runsHere() && v.Work == 0 && h.order(OrderDestroy, c.VM) == nil
 }
 
+// Stubborn reports whether a host goes on running a copy that it is told to
+// destroy, while the owner's VM runs. The leader has it fenced when that has
+// lasted for too long, and both write to one disk (S6).
+func (s *State) Stubborn(h *Host, c *Copy) bool {
+	v, owner := s.VM(c.VM)
+	return v != nil && owner.ID != h.ID && owner.Status == Up && h.Status == Up && !c.Apart && c.Told != 0 && c.Incarnation < v.Incarnation &&
+		v.Protected() && v.runsHere() && v.Work == 0 && h.order(OrderDestroy, c.VM) != nil
+}
+
 // Actions of VMCopy.
 const (
 	CopyDestroy = 1
 	CopyApart   = 2
+	// CopyFence: its host does not destroy it.
+	CopyFence = 3
 )
 
 // vmCopy is the leader's word about a copy that nobody was granted (S6): owner
@@ -118,11 +129,18 @@ func (t *tx) vmCopy(c *logpb.VMCopy) string {
 		return "HA is disarmed" // S22
 	}
 	k := h.Copy(id)
-	if k == nil || v.Incarnation != Incarnation(c.Incarnation) || !t.s.Rival(h, k) {
+	judged := t.s.Rival
+	if c.Action == CopyFence {
+		judged = t.s.Stubborn
+	}
+	if k == nil || v.Incarnation != Incarnation(c.Incarnation) || !judged(h, k) {
 		return "" // late
 	}
 	switch c.Action {
+	case CopyFence:
+		return t.evict(h, v, owner, k, c.Reason)
 	case CopyDestroy:
+		t.told(h, id)
 		t.order(h, OrderDestroy, v, v.Incarnation-1, 0)
 		t.setHost(h)
 		t.event("VM.DUPLICATE", Critical, vmSubject(v), "host %s is told to destroy its copy of %s: host %s owns it at incarnation %s; %s", h.ID, v.Name, owner.ID, v.Incarnation, c.Reason)
@@ -138,7 +156,7 @@ func (t *tx) vmCopy(c *logpb.VMCopy) string {
 		t.raise(sameUUIDAlert(v, h.ID), Warning, "A domain on host %s has the UUID of VM %s, which host %s owns; %s. It is left alone, and %s cannot start on host %s meanwhile. Give it a UUID of its own.",
 			h.ID, v.Name, owner.ID, c.Reason, v.Name, h.ID)
 	default:
-		return "a copy can be destroyed or told apart"
+		return "a copy can be destroyed, told apart, or fenced with its host"
 	}
 	return ""
 }

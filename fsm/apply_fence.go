@@ -178,6 +178,7 @@ func (t *tx) hostFenced(c *logpb.HostFenced) string {
 	if !t.inFlight(h) {
 		h.Attempt = nil
 	}
+	h.Evicted = false
 	t.hostState(h, Down, HAFenced, h.Reason)
 	t.event("HOST.FENCED", Critical, hostSubject(h.ID), "host %s is proven dead by %s (%s): %s", h.ID, kind, c.Proof.By, c.Proof.Detail)
 	t.resolve(AlertKey{AlertFence, string(h.ID), "failed"}, "host %s is proven dead by %s", h.ID, kind)

@@ -157,6 +157,7 @@ func (p *reporting) duplicate(v *VM, owner *Host, e *vmEntry) {
 		v.Name, owner.ID, v.Incarnation, p.host.ID, e.inc)
 	if v.Protected() && e.inc != 0 && e.inc < v.Incarnation {
 		p.order(p.host, OrderDestroy, v, e.inc, 0)
+		p.told(p.host, v.ID)
 		p.event("VM.DUPLICATE", Critical, vmSubject(v), "host %s is told to destroy its copy of %s: incarnation %s is older than %s", p.host.ID, v.Name, e.inc, v.Incarnation)
 	}
 }

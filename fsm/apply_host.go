@@ -54,6 +54,12 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 		}
 	}
 	rebooted := old != nil && old.Status != Removed && old.BootID != c.BootId
+	if h.Evicted && !rebooted {
+		if no := old.kept(c.Vms); no != "" {
+			return no
+		}
+	}
+	h.Evicted = false
 	h.MachineID, h.BootID, h.Session, h.Version, h.Level = c.MachineId, c.BootId, c.Session, c.Version, c.FeatureLevel
 	h.ProbeAddrs = c.ProbeAddrs
 	h.Inventory = inventoryFromLog(c.Inventory)

@@ -53,7 +53,7 @@ func (t *tx) hostRemove(h *Host) string {
 		t.resolveAll(AlertVM, v.Name, fmt.Sprintf("host %s was removed", h.ID))
 		t.s.owner.delete(v.ID)
 	}
-	h.VMs, h.Orders, h.Copies, h.Evidence, h.Lease, h.FenceFailure, h.Risen = nil, nil, nil, nil, nil, "", 0
+	h.VMs, h.Orders, h.Copies, h.Evidence, h.Lease, h.FenceFailure, h.Risen, h.Evicted = nil, nil, nil, nil, nil, "", 0, false
 	t.hostState(h, Removed, HADisabled, "removed by "+t.actor)
 	t.setHost(h)
 	t.event("HOST.REMOVE", Warning, hostSubject(h.ID), "host %s was removed", h.ID)

@@ -102,6 +102,7 @@ func (t *tx) arm(c *logpb.Arm) string {
 	}
 	t.s.Armed, t.s.ArmedIndex = c.Armed, t.index
 	if c.Armed {
+		t.toldAnew()
 		t.event("HA.ARM", Info, "cluster", "HA was armed")
 		return ""
 	}

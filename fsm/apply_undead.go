@@ -10,7 +10,7 @@ func (p *reporting) undead(v *VM, owner *Host, e *vmEntry) {
 	if !p.host.undead(v, e) {
 		return
 	}
-	p.host.setCopy(Copy{VM: v.ID, Since: p.now, Incarnation: e.inc})
+	p.host.setCopy(Copy{VM: v.ID, Since: p.now, Incarnation: e.inc, Told: p.now})
 	p.event("VM.DUPLICATE", Critical, vmSubject(v), "host %s is told to destroy its copy of %s: incarnation %s is older than %s, and the host had not died", p.host.ID, v.Name, e.inc, v.Incarnation)
 	p.raise(copyAlert(v, p.host.ID), Critical, "VM %s ran twice: host %s was taken to be dead and was not, so host %s started it at incarnation %s. The older copy on host %s (incarnation %s) is being destroyed. Check the VM's file systems, and find out why the proof was wrong (`lifeboat explain host %s`).",
 		v.Name, p.host.ID, owner.ID, v.Incarnation, p.host.ID, e.inc, p.host.ID)

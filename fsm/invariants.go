@@ -125,6 +125,7 @@ func (c *checker) hostState(h *Host) {
 	case Removed:
 		c.must(len(h.VMs) == 0 && len(h.Orders) == 0, "hosts", "removed host %s owns %d VMs and has %d orders", h.ID, len(h.VMs), len(h.Orders))
 	}
+	c.must(!h.Evicted || h.Status == Down && h.HA == HAFencing, "S6", "host %s is evicted and %s (%s)", h.ID, h.Status, h.HA)
 	for _, e := range h.Evidence {
 		c.must(e.Verdict <= Dead, "S20", "evidence of %s about host %s says %d", e.Source, h.ID, e.Verdict)
 	}

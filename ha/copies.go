@@ -25,8 +25,11 @@ func (d *decision) copies() {
 	}
 	for _, h := range d.copied {
 		for i := range h.Copies {
-			if c := &h.Copies[i]; d.s.Rival(h, c) {
+			switch c := &h.Copies[i]; {
+			case d.s.Rival(h, c):
 				d.rival(h, c)
+			case d.s.Stubborn(h, c):
+				d.stubborn(h, c)
 			}
 		}
 	}
@@ -34,23 +37,30 @@ func (d *decision) copies() {
 
 func (d *decision) rival(h *fsm.Host, c *fsm.Copy) {
 	v, owner := d.s.VM(c.VM)
-	mine, other := d.contact(owner), d.contact(h)
-	if since := c.Since + int64(copySettle); mine.Looked < since || other.Looked < since || !d.reports(mine) || !d.reports(other) {
-		d.wake(d.now.Mono + d.p.Beat) // asked again when they have looked
-		return
-	}
-	copied, read := other.Copies[c.VM]
-	if !read || v.Spec == nil || v.Spec.Problem != "" {
-		d.wake(d.now.Mono + d.p.Beat)
-		return
-	}
-	disk, apart := shared(Domain{Disks: v.Spec.Disks(), Bound: len(v.Spec.Local) > 0}, copied)
+	disk, apart, known := d.compare(v, owner, h, c.Since+int64(copySettle))
 	switch {
+	case !known:
+		d.wake(d.now.Mono + d.p.Beat)
 	case disk != "":
 		d.judge(v, h, fsm.CopyDestroy, "both write to "+disk)
 	case apart:
 		d.judge(v, h, fsm.CopyApart, "they share no writable disk")
 	}
+}
+
+// compare holds the disks of a VM against those of its copy on h; not known before
+// both hosts have looked at what runs there since.
+func (d *decision) compare(v *fsm.VM, owner, h *fsm.Host, since int64) (disk string, apart, known bool) {
+	mine, other := d.contact(owner), d.contact(h)
+	if mine.Looked < since || other.Looked < since || !d.reports(mine) || !d.reports(other) {
+		return "", false, false
+	}
+	copied, read := other.Copies[v.ID]
+	if !read || v.Spec == nil || v.Spec.Problem != "" {
+		return "", false, false
+	}
+	disk, apart = shared(Domain{Disks: v.Spec.Disks(), Bound: len(v.Spec.Local) > 0}, copied)
+	return disk, apart, true
 }
 
 func (d *decision) judge(v *fsm.VM, h *fsm.Host, action uint32, why string) {

@@ -67,6 +67,7 @@ type decision struct {
 
 	stalled []*fsm.Host // see storage
 	copied  []*fsm.Host // see copies
+	evicted bool        // see stubborn
 }
 
 // look is a host that needs a closer look.

@@ -166,13 +166,17 @@ func (d *decision) stuck(v *fsm.VM, w *fsm.Work, owner *fsm.Host) {
 	if owner.Status != fsm.Up || d.s.Stuck(v) {
 		return
 	}
-	bound := d.p.StopGrace + d.p.StartTimeout // of both, whatever it is at
+	bound := d.letsGo()
 	if due := max(w.Updated, owner.Since) + int64(bound); d.now.Wall < due {
 		d.wakeAt(due)
 		return
 	}
 	d.update(w, fsm.WorkStuck, fmt.Sprintf("host %s has been told to stop it or to give it up, and has not said within %s that it has", owner.ID, bound), 0)
 }
+
+// letsGo is how long a host may take to stop a VM or to give it up, whatever it
+// is at.
+func (d *decision) letsGo() time.Duration { return d.p.StopGrace + d.p.StartTimeout }
 
 // reported is what the hosts have said as a whole.
 type reported struct {
