@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"lifeboat/exchange"
@@ -51,9 +52,15 @@ const (
 	settled = 5 * time.Second
 )
 
-// settle lets the world begin: all is up, the VMs run, are protected and their
-// definitions known, the leases are armed. Then the scenario's clock starts.
-func (w *World) settle() bool {
+// stage is one of the things that must be in place before a scenario begins.
+type stage struct {
+	what  string
+	begin func()
+	ready func(*fsm.State) bool
+}
+
+// powerOn boots all hosts, with what runs there.
+func (w *World) powerOn() {
 	for _, h := range w.hosts {
 		h.powerOn(true)
 		for _, id := range h.ids {
@@ -63,6 +70,14 @@ func (w *World) settle() bool {
 			}
 		}
 	}
+}
+
+// settle lets the world begin: all is up, the VMs run, are protected and their
+// definitions known, the leases are armed. Then the scenario's clock starts.
+func (w *World) settle() bool {
+	if !w.shared {
+		w.powerOn()
+	}
 	for _, m := range w.managers {
 		if !m.up {
 			m.start()
@@ -70,22 +85,26 @@ func (w *World) settle() bool {
 	}
 	w.managers[0].lead(1, w.managers[1:])
 	w.after(raftTick, w.raftTicks)
-	for _, part := range []struct {
-		what  string
-		begin func()
-		ready func(*fsm.State) bool
-	}{
+	stages := []stage{
 		{"all managers and hosts are up", func() {}, w.allUp},
-		{"the policy and the fence levels are set", w.configure, func(s *fsm.State) bool { return w.shared || w.leased(s) }}, // all at once in a large world
+		{"the policy and the fence levels are set", func() { w.setPolicy(); w.setAllLevels() }, w.leased},
 		{"the VMs are protected", w.protectAll, func(s *fsm.State) bool { return w.leased(s) && w.protected(s) }},
-	} {
-		part.begin()
-		for deadline := w.now + settleLimit; !part.ready(w.truth.State()); {
+	}
+	if w.shared { // see adopt
+		stages = []stage{
+			{"the policy is set", w.setPolicy, func(*fsm.State) bool { return w.policySet }},
+			{"all managers and hosts are up", w.powerOn, w.allUp},
+			{"the VMs are protected", func() {}, func(s *fsm.State) bool { return w.leased(s) && w.protected(s) }},
+		}
+	}
+	for _, stage := range stages {
+		stage.begin()
+		for deadline := w.now + settleLimit; !stage.ready(w.truth.State()); {
 			if w.run(w.now + settleStep); w.done {
 				return false
 			}
 			if w.now > deadline {
-				w.violate("set-up", nil, "within %s it did not come about that %s", settleLimit, part.what)
+				w.violate("set-up", nil, "within %s it did not come about that %s", settleLimit, stage.what)
 				return false
 			}
 		}
@@ -113,21 +132,34 @@ func (w *World) allUp(s *fsm.State) bool {
 	return up == len(w.managers) && s.CountHosts() == len(w.hosts) && s.CountVMs() == len(w.vms)
 }
 
-func (w *World) configure() {
-	if len(w.file.Settings) > 0 {
-		set := &logpb.PolicySet{}
-		for _, x := range w.file.Settings {
-			set.Settings = append(set.Settings, &logpb.Setting{Key: x.Key, Value: x.Value})
-		}
-		w.operate("settings", &logpb.Command{Body: &logpb.Command_PolicySet{PolicySet: set}}, func(err error) {
-			if err != nil {
-				w.violate("set-up", nil, "the settings are refused: %v", err)
-			}
-		})
+func (w *World) setPolicy() {
+	set := &logpb.PolicySet{}
+	for _, x := range w.file.Settings {
+		set.Settings = append(set.Settings, &logpb.Setting{Key: x.Key, Value: x.Value})
 	}
-	if w.shared {
+	if w.ordinary() {
+		set.Settings = append(set.Settings, &logpb.Setting{Key: "protect_default", Value: "true"})
+	}
+	if w.policySet = len(set.Settings) == 0; w.policySet {
 		return
 	}
+	w.operate("settings", &logpb.Command{Body: &logpb.Command_PolicySet{PolicySet: set}}, func(err error) {
+		if w.policySet = true; err != nil {
+			w.violate("set-up", nil, "the settings are refused: %v", err)
+		}
+	})
+}
+
+// ordinary: no VM of this large world has a policy of its own, so that all can be
+// protected by default.
+func (w *World) ordinary() bool {
+	usual := scenario.DefaultVM("", "")
+	return w.shared && !slices.ContainsFunc(w.vms, func(g *guest) bool {
+		return g.spec.HA != usual.HA || g.spec.Priority != usual.Priority || g.spec.MaxRestart != usual.MaxRestart || g.spec.MaxRelocate != usual.MaxRelocate
+	})
+}
+
+func (w *World) setAllLevels() {
 	for _, h := range w.hosts {
 		w.setLevels(h)
 	}
@@ -155,9 +187,6 @@ func (w *World) leased(s *fsm.State) bool {
 }
 
 func (w *World) protectAll() {
-	if w.shared {
-		return
-	}
 	for _, g := range w.vms {
 		if g.spec.HA != "none" {
 			w.protect(g, "protect "+g.name, nil)
@@ -190,6 +219,7 @@ func (w *World) protected(s *fsm.State) bool {
 func (t *term) adopt(h *host) {
 	w := t.m.w
 	w.setLevels(h)
+	protected := w.truth.State().Policy.ProtectDefault
 	specs := &logpb.VMSpecs{Host: h.name, Epoch: t.state().Host(fsm.HostID(h.name)).Epoch}
 	for _, id := range h.ids {
 		d := h.domains[id]
@@ -197,6 +227,8 @@ func (t *term) adopt(h *host) {
 		c := exchange.Spec(spec)
 		if d.g.spec.HA != "none" {
 			c.Definition = spec.Definition
+		}
+		if d.g.spec.HA != "none" && !protected {
 			w.protect(d.g, "protect "+d.g.name, nil)
 		}
 		specs.Specs = append(specs.Specs, c)

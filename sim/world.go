@@ -37,6 +37,7 @@ type World struct {
 	shared   bool          // the managers share one state machine
 	thinks   time.Duration // how long a look of ha takes
 
+	policySet  bool
 	ready      int // VMs that the settling world need not be asked for again
 	settled    bool
 	inspection chan error         // what the check of a state finds that is under way
