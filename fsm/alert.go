@@ -1,5 +1,7 @@
 package fsm
 
+import "cmp"
+
 // Types of alerts; together with subject and cause they are an alert's key.
 const (
 	AlertHost  = "HOST"
@@ -32,13 +34,18 @@ const (
 func (s Severity) String() string { return name(int(s), "", "info", "warning", "critical") }
 
 // AlertKey is the identity of an alert: a second raise of an open key counts,
-// it never inserts, and never suppresses another subject.
+// it never inserts, and never suppresses another subject. The subject is an id; a
+// VM's is its UUID, since names may change and need not be unique.
 type AlertKey struct{ Type, Subject, Cause string }
+
+// VMAlert is the key of an alert about a VM.
+func VMAlert(v *VM, cause string) AlertKey { return AlertKey{AlertVM, v.ID.String(), cause} }
 
 // AlertRecord is one alert.
 type AlertRecord struct {
 	ID         AlertID
 	Key        AlertKey
+	Name       string // of the subject, for people; a VM's last one
 	State      AlertState
 	Severity   Severity
 	Text       string
@@ -47,6 +54,21 @@ type AlertRecord struct {
 	Last       int64
 	Resolved   int64
 	Resolution string
+}
+
+// About is the name of what the alert is about.
+func (a *AlertRecord) About() string { return cmp.Or(a.Name, a.Key.Subject) }
+
+// called is the name of a key's subject.
+func (s *State) called(k AlertKey) string {
+	if k.Type == AlertVM {
+		if id, err := ParseVMID(k.Subject); err == nil {
+			if v, _ := s.VM(id); v != nil {
+				return v.Name
+			}
+		}
+	}
+	return k.Subject
 }
 
 // Event is one line of the audit: every transition, decision and operator's

@@ -60,7 +60,7 @@ func (h *Host) dropCopy(vm VMID) {
 
 // sameUUIDAlert is the key of "another machine with v's UUID runs on host h".
 func sameUUIDAlert(v *VM, h HostID) AlertKey {
-	return AlertKey{AlertVM, v.Name, sameUUIDOn + string(h)}
+	return VMAlert(v, sameUUIDOn+string(h))
 }
 
 const sameUUIDOn = "same UUID on "

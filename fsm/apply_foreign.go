@@ -124,7 +124,7 @@ func (p *reporting) adopt(old *VM, from *Host, e *vmEntry) {
 		}
 		if v.Error != "" {
 			v.Error = ""
-			p.resolve(AlertKey{AlertVM, v.Name, "error"}, "it runs on host %s", p.host.ID)
+			p.resolve(VMAlert(&v, "error"), "it runs on host %s", p.host.ID)
 		}
 	}
 	p.copyGone(&v, "it is adopted there")

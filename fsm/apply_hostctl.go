@@ -50,7 +50,7 @@ func (t *tx) hostRemove(h *Host) string {
 		if w := t.s.Work(v.Work); w != nil {
 			t.endWork(&v, w, Cancelled, fmt.Sprintf("host %s was removed", h.ID))
 		}
-		t.resolveAll(AlertVM, v.Name, fmt.Sprintf("host %s was removed", h.ID))
+		t.resolveAll(AlertVM, v.ID.String(), fmt.Sprintf("host %s was removed", h.ID))
 		t.s.owner.delete(v.ID)
 	}
 	h.VMs, h.Orders, h.Copies, h.Evidence, h.Lease, h.FenceFailure, h.Risen, h.Evicted = nil, nil, nil, nil, nil, "", 0, false

@@ -130,7 +130,7 @@ func (t *tx) alertUpdate(c *logpb.AlertUpdate) string {
 		n := *a
 		n.State = AlertAcknowledged
 		t.s.alerts.set(n.ID, &n)
-		t.event("ALERT.ACKNOWLEDGE", Info, subjectOf(a.Key), "acknowledged: %s", a.Text)
+		t.event("ALERT.ACKNOWLEDGE", Info, subjectOf(a.Key, a.About()), "acknowledged: %s", a.Text)
 	case 2:
 		if a.State == AlertResolved {
 			return ""

@@ -74,13 +74,13 @@ func (p *reporting) poweredOn(v *VM) {
 		}
 	}
 	if v.Reason == ReasonIOError && v.Protected() {
-		p.raise(AlertKey{AlertVM, v.Name, "I/O error"}, Critical, "VM %s on host %s is paused on an I/O error: it cannot reach its storage.", v.Name, p.host.ID)
+		p.raiseVM(v, "I/O error", Critical, "VM %s on host %s is paused on an I/O error: it cannot reach its storage.", v.Name, p.host.ID)
 	} else {
-		p.resolve(AlertKey{AlertVM, v.Name, "I/O error"}, "it runs again")
+		p.resolve(VMAlert(v, "I/O error"), "it runs again")
 	}
 	if v.Error != "" {
 		v.Error = "" // or its next crash would be nobody's business
-		p.resolve(AlertKey{AlertVM, v.Name, "error"}, "it runs on host %s", p.host.ID)
+		p.resolve(VMAlert(v, "error"), "it runs on host %s", p.host.ID)
 	}
 	if v.Protected() && !v.Wanted && p.host.order(OrderStop, v.ID) == nil {
 		v.Wanted = true
@@ -96,7 +96,7 @@ func offByHand(v *VM, r Reason) bool {
 
 func (p *reporting) poweredOff(v *VM, e *vmEntry, was Power) {
 	p.dropOrder(OrderStop, v.ID)
-	p.resolve(AlertKey{AlertVM, v.Name, "I/O error"}, "it is off")
+	p.resolve(VMAlert(v, "I/O error"), "it is off")
 	if w := p.s.Work(v.Work); w != nil {
 		p.dropOrder(OrderStart, v.ID)
 		p.offDuringWork(v, w, e)
@@ -171,7 +171,7 @@ func (p *reporting) offDuringWork(v *VM, w *Work, e *vmEntry) {
 func (p *reporting) missing(v *VM) (forget bool) {
 	if v.ProtectedBy == Unprotected && v.Incarnation == 0 {
 		// Never ours: its domain is gone, and so is it.
-		p.resolveAll(AlertVM, v.Name, "the domain is gone")
+		p.resolveAll(AlertVM, v.ID.String(), "the domain is gone")
 		p.s.owner.delete(v.ID)
 		return true
 	}

@@ -180,10 +180,10 @@ func (p *reporting) owned(i int, e *vmEntry) {
 	p.edited = *old
 	v := &p.edited
 	if e.name != "" && e.name != v.Name {
-		p.renameAlerts(v.Name, e.name)
+		p.renameAlerts(v, e.name)
 		v.Name = e.name
 		p.put(i, v)
-		p.flush() // or work that ends with this entry would look for alerts of the old name
+		p.flush() // what ends with this entry speaks of it by its new name
 	}
 	p.tombstoned(v, e)
 	p.failed(v, e)

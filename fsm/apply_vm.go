@@ -76,12 +76,12 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 		v := *old
 		v.Spec = specFromLog(t.s.shapes, x, t.now)
 		if v.Spec.Problem != "" {
-			t.raise(AlertKey{AlertVM, v.Name, "definition"}, Warning, "The definition of VM %s on host %s could not be read: %s. It cannot be started elsewhere until it can.", v.Name, h.ID, v.Spec.Problem)
+			t.raiseVM(&v, "definition", Warning, "The definition of VM %s on host %s could not be read: %s. It cannot be started elsewhere until it can.", v.Name, h.ID, v.Spec.Problem)
 			if old.Spec != nil && old.Spec.Defines() {
 				v.Spec = old.Spec.broken(t.s.shapes, v.Spec.Problem, v.Spec.Hash)
 			}
 		} else {
-			t.resolve(AlertKey{AlertVM, v.Name, "definition"}, "it can be read again")
+			t.resolve(VMAlert(&v, "definition"), "it can be read again")
 		}
 		if v.ProtectedBy == Unprotected || v.ProtectedBy == ByDefault {
 			switch {
@@ -141,7 +141,7 @@ func (t *tx) unprotect(v *VM, host HostID, to ProtectedBy) {
 	}
 	t.assigned(host)
 	t.event("VM.UNPROTECT", Info, vmSubject(v), "VM %s on host %s is no longer protected", v.Name, host)
-	t.resolve(AlertKey{AlertVM, v.Name, "error"}, "no longer protected")
+	t.resolve(VMAlert(v, "error"), "no longer protected")
 }
 
 func (t *tx) vmProtect(c *logpb.VMProtect) string {
@@ -210,7 +210,7 @@ func (t *tx) vmControl(c *logpb.VMControl) string {
 		default:
 			return fmt.Sprintf("the power state of VM %s is not known (%s)", v.Name, v.Power)
 		}
-		t.resolve(AlertKey{AlertVM, v.Name, "error"}, "started by %s", t.actor)
+		t.resolve(VMAlert(&v, "error"), "started by %s", t.actor)
 	case VMStop, VMForceStop:
 		if no := t.stop(&v, h, c.Action == VMForceStop); no != "" {
 			return no
@@ -239,7 +239,7 @@ func (t *tx) stop(v *VM, h *Host, force bool) (refused string) {
 		t.endWork(v, w, Cancelled, "stopped by "+t.actor)
 	}
 	v.Wanted, v.Error = false, ""
-	t.resolve(AlertKey{AlertVM, v.Name, "error"}, "stopped by %s", t.actor)
+	t.resolve(VMAlert(v, "error"), "stopped by %s", t.actor)
 	if tell {
 		typ, why := WorkStop, "stop asked for by "+t.actor
 		switch {

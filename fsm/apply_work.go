@@ -19,7 +19,7 @@ func (t *tx) openWork(v *VM, typ WorkType, step Step, cause Cause, from HostID, 
 	t.putWork(w)
 	t.event("WORK.OPEN", Info, vmSubject(v), "%s work %d for %s: %s, %s", typ, w.ID, v.Name, cause, reason)
 	if typ == WorkHA && cause != CauseOperator {
-		t.raise(AlertKey{AlertVM, v.Name, "lost"}, Critical, "VM %s on host %s was lost (%s). It is being restarted.", v.Name, from, cause)
+		t.raiseVM(v, "lost", Critical, "VM %s on host %s was lost (%s). It is being restarted.", v.Name, from, cause)
 	}
 	t.trimWork()
 	return w
@@ -35,7 +35,7 @@ func (t *tx) putWork(w *Work) {
 
 // stuckAlert is about a host that does not say that it has stopped a VM or
 // given it up.
-func stuckAlert(v *VM) AlertKey { return AlertKey{AlertVM, v.Name, "stopping"} }
+func stuckAlert(v *VM) AlertKey { return VMAlert(v, "stopping") }
 
 // Stuck reports whether an alert says that a host does not let go of a VM.
 func (s *State) Stuck(v *VM) bool { return s.OpenAlert(stuckAlert(v)) != nil }
@@ -108,15 +108,15 @@ func (t *tx) endWork(v *VM, w *Work, step Step, outcome string) {
 	case Error:
 		v.Error = outcome
 		t.event("WORK.ERROR", Critical, vmSubject(v), "work %d for %s failed: %s", n.ID, v.Name, outcome)
-		t.raise(AlertKey{AlertVM, v.Name, "error"}, Critical, "VM %s could not be started: %s. Mend the cause, then run `lifeboat vm clear %s`.", v.Name, outcome, v.Name)
+		t.raiseVM(v, "error", Critical, "VM %s could not be started: %s. Mend the cause, then run `lifeboat vm clear %s`.", v.Name, outcome, v.Name)
 	case Cancelled:
 		t.event("WORK.CANCEL", Warning, vmSubject(v), "work %d for %s was cancelled: %s", n.ID, v.Name, outcome)
 	default:
 		t.event("WORK.DONE", Info, vmSubject(v), "work %d for %s is done: %s", n.ID, v.Name, outcome)
 	}
-	t.resolve(AlertKey{AlertVM, v.Name, "lost"}, "%s", outcome)
+	t.resolve(VMAlert(v, "lost"), "%s", outcome)
 	if step == Done {
-		t.resolve(AlertKey{AlertVM, v.Name, "error"}, "%s", outcome)
+		t.resolve(VMAlert(v, "error"), "%s", outcome)
 	}
 }
 
@@ -342,7 +342,7 @@ func (t *tx) clear(v *VM, h *Host) string {
 		return fmt.Sprintf("VM %s is not in error", v.Name)
 	}
 	v.Error = ""
-	t.resolve(AlertKey{AlertVM, v.Name, "error"}, "cleared by %s", t.actor)
+	t.resolve(VMAlert(v, "error"), "cleared by %s", t.actor)
 	t.bringBack(v, h, "cleared by "+t.actor)
 	t.storeVM(h.ID, v)
 	return ""

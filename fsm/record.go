@@ -24,19 +24,28 @@ func (t *tx) event(typ string, level Severity, subject, format string, args ...a
 
 // raise opens an alert, or counts on the open one of the same key.
 func (t *tx) raise(key AlertKey, sev Severity, format string, args ...any) {
+	t.raiseAs(key, t.s.called(key), sev, format, args...)
+}
+
+// raiseVM is raise about a VM, which need not be in the state yet.
+func (t *tx) raiseVM(v *VM, cause string, sev Severity, format string, args ...any) {
+	t.raiseAs(VMAlert(v, cause), v.Name, sev, format, args...)
+}
+
+func (t *tx) raiseAs(key AlertKey, name string, sev Severity, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if a := t.s.OpenAlert(key); a != nil {
 		n := *a
 		n.Count++
-		n.Last, n.Text, n.Severity = t.now, text, max(n.Severity, sev)
+		n.Name, n.Last, n.Text, n.Severity = name, t.now, text, max(n.Severity, sev)
 		t.s.alerts.set(n.ID, &n)
 		return
 	}
 	id := AlertID(t.mint())
-	t.s.alerts.set(id, &AlertRecord{ID: id, Key: key, State: AlertOpen, Severity: sev, Text: text,
+	t.s.alerts.set(id, &AlertRecord{ID: id, Key: key, Name: name, State: AlertOpen, Severity: sev, Text: text,
 		Count: 1, First: t.now, Last: t.now})
 	t.s.raised.set(key, id)
-	t.event("ALERT.GENERATE", sev, subjectOf(key), "%s", text)
+	t.event("ALERT.GENERATE", sev, subjectOf(key, name), "%s", text)
 	t.trimAlerts()
 }
 
@@ -50,7 +59,7 @@ func (t *tx) resolve(key AlertKey, format string, args ...any) {
 	n.State, n.Resolved, n.Resolution = AlertResolved, t.now, fmt.Sprintf(format, args...)
 	t.s.alerts.set(n.ID, &n)
 	t.s.raised.delete(key)
-	t.event("ALERT.RESOLVE", Info, subjectOf(key), "%s: %s", key.Cause, n.Resolution)
+	t.event("ALERT.RESOLVE", Info, subjectOf(key, n.About()), "%s: %s", key.Cause, n.Resolution)
 }
 
 // resolveAll closes every open alert about a subject.
@@ -74,7 +83,7 @@ func (t *tx) openAbout(typ, subject string) []AlertKey {
 
 // copyAlert is the key of "a second copy of v runs on host h".
 func copyAlert(v *VM, h HostID) AlertKey {
-	return AlertKey{AlertVM, v.Name, duplicateOn + string(h)}
+	return VMAlert(v, duplicateOn+string(h))
 }
 
 const duplicateOn = "duplicate on "
@@ -82,8 +91,8 @@ const duplicateOn = "duplicate on "
 // copied reports whether a copy of v is known to run, or to have run a moment
 // ago, on a host that does not own it.
 func (s *State) copied(v *VM) bool {
-	for k := range s.raised.from(AlertKey{AlertVM, v.Name, duplicateOn}) {
-		return k.Type == AlertVM && k.Subject == v.Name && strings.HasPrefix(k.Cause, duplicateOn)
+	for k := range s.raised.from(VMAlert(v, duplicateOn)) {
+		return k.Type == AlertVM && k.Subject == v.ID.String() && strings.HasPrefix(k.Cause, duplicateOn)
 	}
 	return false
 }
@@ -101,12 +110,12 @@ func (t *tx) resolveCopies(h HostID, why string) {
 	}
 }
 
-// renameAlerts lets the open alerts about a VM follow its name.
-func (t *tx) renameAlerts(from, to string) {
-	for _, k := range t.openAbout(AlertVM, from) {
+// renameAlerts lets what the open alerts about a VM say follow its name.
+func (t *tx) renameAlerts(v *VM, to string) {
+	for _, k := range t.openAbout(AlertVM, v.ID.String()) {
 		a := *t.s.OpenAlert(k)
-		t.resolve(k, "VM %s is called %s now", from, to)
-		t.raise(AlertKey{AlertVM, to, k.Cause}, a.Severity, "%s", a.Text)
+		a.Name, a.Text = to, strings.NewReplacer("VM "+v.Name+" ", "VM "+to+" ", " "+v.Name+"`", " "+to+"`").Replace(a.Text)
+		t.s.alerts.set(a.ID, &a)
 	}
 }
 
@@ -129,16 +138,16 @@ func (t *tx) trimAlerts() {
 	}
 }
 
-func subjectOf(k AlertKey) string {
+func subjectOf(k AlertKey, name string) string {
 	switch k.Type {
 	case AlertHost, AlertFence:
-		return "host " + k.Subject
+		return "host " + name
 	case AlertVM:
-		return "vm " + k.Subject
+		return "vm " + name
 	case AlertNode:
-		return "node " + k.Subject
+		return "node " + name
 	}
-	return k.Subject
+	return name
 }
 
 func hostSubject(id HostID) string { return "host " + string(id) }

@@ -160,13 +160,13 @@ func workFromLog(p *logpb.WorkRecord) *Work {
 func alertRecord(a *AlertRecord) *logpb.Record {
 	return &logpb.Record{Body: &logpb.Record_Alert{Alert: &logpb.AlertRecord{Id: uint64(a.ID), Type: a.Key.Type, Subject: a.Key.Subject,
 		Cause: a.Key.Cause, State: uint32(a.State), Severity: uint32(a.Severity), Text: a.Text, Count: a.Count, FirstUnixNs: a.First,
-		LastUnixNs: a.Last, ResolvedUnixNs: a.Resolved, Resolution: a.Resolution}}}
+		LastUnixNs: a.Last, ResolvedUnixNs: a.Resolved, Resolution: a.Resolution, Name: a.Name}}}
 }
 
 func alertFromLog(p *logpb.AlertRecord) *AlertRecord {
 	return &AlertRecord{ID: AlertID(p.Id), Key: AlertKey{p.Type, p.Subject, p.Cause}, State: AlertState(p.State),
 		Severity: Severity(p.Severity), Text: p.Text, Count: p.Count, First: p.FirstUnixNs, Last: p.LastUnixNs,
-		Resolved: p.ResolvedUnixNs, Resolution: p.Resolution}
+		Resolved: p.ResolvedUnixNs, Resolution: p.Resolution, Name: p.Name}
 }
 
 func eventRecord(e *Event) *logpb.Record {

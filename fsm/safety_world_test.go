@@ -44,7 +44,7 @@ func TestS18PowerReasons(t *testing.T) {
 	for reason, alert := range map[Reason]bool{ReasonUserPaused: false, ReasonIOError: true, ReasonCrashed: false} {
 		l := fleet(t, 2, 1)
 		l.report("h1", said{vm: 1, power: PowerOn, reason: reason, inc: inc(1)})
-		if a := l.state().OpenAlert(AlertKey{AlertVM, "vm1", "I/O error"}); (a != nil) != alert || l.vm(1).Work != 0 {
+		if a := l.state().OpenAlert(VMAlert(l.vm(1), "I/O error")); (a != nil) != alert || l.vm(1).Work != 0 {
 			t.Errorf("on (%s): alert %v, step %s", reason, a, l.step(1))
 		}
 	}

@@ -228,13 +228,14 @@ func (n *Node) readWork(_ *term, _ context.Context, q *lifeboatv1.ListWorkReques
 func (n *Node) readAlerts(_ *term, _ context.Context, q *lifeboatv1.ListAlertsRequest) (*lifeboatv1.ListAlertsResponse, error) {
 	s := n.fsm.State()
 	r := &lifeboatv1.ListAlertsResponse{Index: s.Index}
+	names := ambiguous(s)
 	for _, a := range s.Alerts() {
 		switch {
 		case !q.All && a.State == fsm.AlertResolved:
 		case q.Type != "" && !strings.EqualFold(q.Type, a.Key.Type):
-		case q.Subject != "" && q.Subject != a.Key.Subject:
+		case q.Subject != "" && q.Subject != a.Key.Subject && q.Subject != a.About():
 		default:
-			r.Alerts = append(r.Alerts, alertView(a))
+			r.Alerts = append(r.Alerts, alertView(a, names))
 		}
 	}
 	slices.Reverse(r.Alerts)

@@ -142,9 +142,42 @@ func workView(w *fsm.Work) *lifeboatv1.WorkView {
 	}
 }
 
-func alertView(a *fsm.AlertRecord) *lifeboatv1.AlertView {
+// ambiguous are the names of the VMs with alerts that are of more than one VM.
+func ambiguous(s *fsm.State) map[string]bool {
+	first := map[string]fsm.VMID{}
+	for _, a := range s.Alerts() {
+		if id, err := fsm.ParseVMID(a.Key.Subject); err == nil && a.Key.Type == fsm.AlertVM {
+			first[a.About()] = id
+		}
+	}
+	many := map[string]bool{}
+	if len(first) == 0 {
+		return many
+	}
+	for _, a := range s.Alerts() {
+		if id, err := fsm.ParseVMID(a.Key.Subject); err == nil && a.Key.Type == fsm.AlertVM && id != first[a.About()] {
+			many[a.About()] = true
+		}
+	}
+	for _, h := range s.Hosts() {
+		for i := range h.VMs {
+			if id, has := first[h.VMs[i].Name]; has && id != h.VMs[i].ID {
+				many[h.VMs[i].Name] = true
+			}
+		}
+	}
+	return many
+}
+
+// alertView shows a VM's name, with the begin of its UUID where the name alone
+// would not say which VM is meant.
+func alertView(a *fsm.AlertRecord, ambiguous map[string]bool) *lifeboatv1.AlertView {
+	subject := a.About()
+	if a.Key.Type == fsm.AlertVM && ambiguous[subject] {
+		subject += " (" + a.Key.Subject[:min(8, len(a.Key.Subject))] + ")"
+	}
 	return &lifeboatv1.AlertView{
-		Id: uint64(a.ID), Type: a.Key.Type, Subject: a.Key.Subject, Cause: a.Key.Cause, State: a.State.String(), Severity: a.Severity.String(),
+		Id: uint64(a.ID), Type: a.Key.Type, Subject: subject, Cause: a.Key.Cause, State: a.State.String(), Severity: a.Severity.String(),
 		Text: a.Text, Count: a.Count, FirstUnixNs: a.First, LastUnixNs: a.Last, ResolvedUnixNs: a.Resolved, Resolution: a.Resolution,
 	}
 }

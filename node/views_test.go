@@ -38,3 +38,17 @@ func TestSafeWhen(t *testing.T) {
 		}
 	}
 }
+
+// An alert about a VM says its name, and which VM of that name where there are two.
+func TestAlertSubjects(t *testing.T) {
+	a := &fsm.AlertRecord{Key: fsm.AlertKey{Type: fsm.AlertVM, Subject: "8d2c6f0e-1f5b-4c0e-9a54-0d3f2b1c7e60", Cause: "lost"}, Name: "web"}
+	if got := alertView(a, nil).Subject; got != "web" {
+		t.Errorf("subject %q", got)
+	}
+	if got := alertView(a, map[string]bool{"web": true}).Subject; got != "web (8d2c6f0e)" {
+		t.Errorf("subject %q of a name that two have", got)
+	}
+	if got := alertView(&fsm.AlertRecord{Key: fsm.AlertKey{Type: fsm.AlertHost, Subject: "h1"}}, map[string]bool{"h1": true}).Subject; got != "h1" {
+		t.Errorf("subject %q of a host", got)
+	}
+}

@@ -71,9 +71,9 @@ func (b *book) newAlerts(w *World, s *fsm.State) {
 			break
 		}
 		newest = max(newest, id)
-		b.alerts[a.Key.Type+"/"+a.Key.Subject]++
+		b.alerts[a.Key.Type+"/"+a.About()]++
 		if a.Key.Type == fsm.AlertVM && strings.HasPrefix(a.Key.Cause, "duplicate") {
-			w.sawCopy(a.Key.Subject)
+			w.sawCopy(a.About())
 		}
 	}
 	b.lastAlert = newest

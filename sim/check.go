@@ -120,7 +120,7 @@ func (w *World) errorsWithoutAlert(s *fsm.State) (vms []string) {
 	for _, h := range s.Hosts() {
 		for i := range h.VMs {
 			v := &h.VMs[i]
-			if v.Error != "" && s.OpenAlert(fsm.AlertKey{Type: fsm.AlertVM, Subject: v.Name, Cause: "error"}) == nil {
+			if v.Error != "" && s.OpenAlert(fsm.VMAlert(v, "error")) == nil {
 				vms = append(vms, v.Name)
 			}
 		}

@@ -5646,6 +5646,7 @@ type AlertRecord struct {
 	LastUnixNs     int64                  `protobuf:"varint,10,opt,name=last_unix_ns,json=lastUnixNs,proto3" json:"last_unix_ns,omitempty"`
 	ResolvedUnixNs int64                  `protobuf:"varint,11,opt,name=resolved_unix_ns,json=resolvedUnixNs,proto3" json:"resolved_unix_ns,omitempty"`
 	Resolution     string                 `protobuf:"bytes,12,opt,name=resolution,proto3" json:"resolution,omitempty"`
+	Name           string                 `protobuf:"bytes,13,opt,name=name,proto3" json:"name,omitempty"` // of the subject, for people
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -5760,6 +5761,13 @@ func (x *AlertRecord) GetResolvedUnixNs() int64 {
 func (x *AlertRecord) GetResolution() string {
 	if x != nil {
 		return x.Resolution
+	}
+	return ""
+}
+
+func (x *AlertRecord) GetName() string {
+	if x != nil {
+		return x.Name
 	}
 	return ""
 }
@@ -6434,7 +6442,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\rupdated_index\x18\x14 \x01(\x04R\fupdatedIndex\"1\n" +
 	"\x05Tried\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"\xcd\x02\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\xe1\x02\n" +
 	"\vAlertRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
@@ -6451,7 +6459,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x10resolved_unix_ns\x18\v \x01(\x03R\x0eresolvedUnixNs\x12\x1e\n" +
 	"\n" +
 	"resolution\x18\f \x01(\tR\n" +
-	"resolution\"\xc3\x01\n" +
+	"resolution\x12\x12\n" +
+	"\x04name\x18\r \x01(\tR\x04name\"\xc3\x01\n" +
 	"\vEventRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12 \n" +
