@@ -16,7 +16,7 @@ import (
 func large(b *testing.B, hosts, vms int) (*fsm.Machine, *ha.Soft) {
 	b.Helper()
 	m := fsm.NewMachine()
-	soft := &ha.Soft{Executor: "n1 in term 1", Hosts: map[fsm.HostID]ha.Contact{}}
+	soft := &ha.Soft{Executor: "n1 in term 1"}
 	var entries []fsm.Entry
 	put := func(c *logpb.Command) {
 		c.TimeUnixNs = dawn
@@ -44,7 +44,7 @@ func large(b *testing.B, hosts, vms int) (*fsm.Machine, *ha.Soft) {
 			Inventory: x.inventory(), Labels: []*logpb.Label{{Key: "rack", Value: x.rack}}, Watchdog: 1, Vms: x.entries(nil)}}})
 		put(&logpb.Command{Body: &logpb.Command_HostFenceLevels{HostFenceLevels: x.fenceLevels()}})
 		put(&logpb.Command{Body: &logpb.Command_VmSpecs{VmSpecs: &logpb.VMSpecs{Host: id, Epoch: 1, Specs: specs}}})
-		soft.Hosts[fsm.HostID(id)] = ha.Contact{Epoch: 1, Heard: time.Hour, Absorbed: dawn}
+		soft.Hosts.Set(fsm.HostID(id), ha.Contact{Epoch: 1, Heard: time.Hour, Absorbed: dawn})
 	}
 	for _, r := range m.Apply(entries) {
 		if r.Rejected != "" {
@@ -81,9 +81,9 @@ func BenchmarkDecidePlacements(b *testing.B) {
 		}
 	}
 	put(1, &logpb.Command{Body: &logpb.Command_HostDown{HostDown: &logpb.HostDown{Host: string(id), Epoch: 1, Reason: "silent"}}})
-	soft.Hosts[id] = ha.Contact{Epoch: 1, Heard: time.Minute}
+	soft.Hosts.Set(id, ha.Contact{Epoch: 1, Heard: time.Minute})
 	put(2, ha.Decide(m.State(), soft, now).Commands[0]) // the attempt
-	soft.Hosts[id] = ha.Contact{Epoch: 1, Heard: time.Minute, Fence: &ha.FenceRun{Attempt: 1, Ended: now.Mono, Proof: &ha.Finding{Source: "ipmi"}}}
+	soft.Hosts.Set(id, ha.Contact{Epoch: 1, Heard: time.Minute, Fence: &ha.FenceRun{Attempt: 1, Ended: now.Mono, Proof: &ha.Finding{Source: "ipmi"}}})
 	b.ReportAllocs()
 	for b.Loop() {
 		p := ha.Decide(m.State(), soft, now)

@@ -128,12 +128,12 @@ func (b *box) watch() {
 }
 
 func (b *box) contact(f func(*ha.Contact)) {
-	c := b.w.soft.Hosts[b.id]
+	c := b.w.soft.Hosts.Of(b.id)
 	if c.Epoch != b.epoch {
 		c = ha.Contact{Epoch: b.epoch, Knocked: c.Knocked}
 	}
 	f(&c)
-	b.w.soft.Hosts[b.id] = c
+	b.w.soft.Hosts.Set(b.id, c)
 }
 
 func (b *box) beat() {
@@ -163,9 +163,9 @@ func (b *box) run() string { return fmt.Sprintf("s%d", b.session) }
 
 func (b *box) register() {
 	w := b.w
-	c := w.soft.Hosts[b.id]
+	c := w.soft.Hosts.Of(b.id)
 	c.Knocked = w.mono()
-	w.soft.Hosts[b.id] = c
+	w.soft.Hosts.Set(b.id, c)
 	r := &logpb.HostRegister{Id: string(b.id), MachineId: "machine of " + string(b.id), BootId: fmt.Sprint(b.boot), Session: b.run(), Version: "1",
 		ProbeAddrs: []string{"10.0.0.1"}, Inventory: b.inventory(), Watchdog: uint32(b.watchdog), WatchdogBoundNs: int64(5 * time.Second), Vms: b.entries(nil)}
 	if b.rack != "" {
@@ -398,7 +398,7 @@ func (w *world) check(e ha.Check) {
 }
 
 func (w *world) soften(id fsm.HostID, epoch uint64, f func(*ha.Contact)) {
-	c := w.soft.Hosts[id]
+	c := w.soft.Hosts.Of(id)
 	if c.Epoch != epoch {
 		if c.Epoch > epoch {
 			return
@@ -406,7 +406,7 @@ func (w *world) soften(id fsm.HostID, epoch uint64, f func(*ha.Contact)) {
 		c = ha.Contact{Epoch: epoch, Knocked: c.Knocked}
 	}
 	f(&c)
-	w.soft.Hosts[id] = c
+	w.soft.Hosts.Set(id, c)
 }
 
 // investigate: peers answer after 100 ms, power controllers after 200 ms, dead
@@ -495,4 +495,11 @@ func (w *world) fence(e ha.Fence) {
 		})
 		end(2500*time.Millisecond, "")
 	}
+}
+
+func contacts(of map[fsm.HostID]ha.Contact) (c ha.Contacts) {
+	for id, x := range of {
+		c.Set(id, x)
+	}
+	return c
 }

@@ -72,14 +72,14 @@ func TestS6CopiesAreJudged(t *testing.T) {
 				apply(&logpb.Command{Body: &logpb.Command_Arm{Arm: &logpb.Arm{}}})
 			}
 			now := ha.Now{Wall: late + int64(time.Second), Mono: time.Minute}
-			soft := &ha.Soft{Hosts: map[fsm.HostID]ha.Contact{
+			soft := &ha.Soft{Hosts: contacts(map[fsm.HostID]ha.Contact{
 				"h1": {Epoch: 1, Heard: now.Mono, Absorbed: now.Wall, Looked: tc.owner},
 				"h2": {Epoch: 1, Heard: now.Mono, Absorbed: now.Wall, Looked: tc.other},
-			}}
+			})}
 			if tc.copied != nil {
-				c := soft.Hosts["h2"]
+				c := soft.Hosts.Of("h2")
 				c.Copies = map[fsm.VMID]ha.Domain{vmID(1): *tc.copied}
-				soft.Hosts["h2"] = c
+				soft.Hosts.Set("h2", c)
 			}
 			var got uint32
 			for _, c := range ha.Decide(m.State(), soft, now).Commands {

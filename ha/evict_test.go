@@ -74,10 +74,10 @@ func TestS6HostThatDoesNotDestroyItsCopyIsFenced(t *testing.T) {
 				Levels: []*logpb.FenceLevel{{Driver: x.level, Address: "bmc-h2"}}}}})
 			soft := func(mine, other int64, disk fsm.Disk) *ha.Soft {
 				at := time.Minute
-				return &ha.Soft{Executor: "n1", Proven: x.proven, Hosts: map[fsm.HostID]ha.Contact{
+				return &ha.Soft{Executor: "n1", Proven: x.proven, Hosts: contacts(map[fsm.HostID]ha.Contact{
 					"h1": {Epoch: 1, Heard: at, Absorbed: wall, Looked: mine},
 					"h2": {Epoch: 1, Heard: at, Absorbed: wall, Looked: other, Copies: map[fsm.VMID]ha.Domain{vmID(1): {Disks: []fsm.Disk{disk}}}},
-				}}
+				})}
 			}
 			now := func() ha.Now { return ha.Now{Wall: wall, Mono: time.Minute} }
 			judged := func(soft *ha.Soft, action uint32) (found bool) {

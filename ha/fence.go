@@ -172,7 +172,7 @@ func (d *decision) leaseEnd(h *fsm.Host, c Contact) (time.Duration, bool) {
 	if h.Lease == nil || !h.Lease.Armed || !d.p.ProvesDeath(h.Lease.Watchdog) {
 		return 0, false
 	}
-	if x := d.soft.Hosts[h.ID]; x.Epoch != 0 && x.Epoch != h.Epoch {
+	if x := d.soft.Hosts.Of(h.ID); x.Epoch != 0 && x.Epoch != h.Epoch {
 		return 0, false // what was heard is about another epoch: no bound at all
 	}
 	// What was heard bounds what was renewed. A term that begins counts as a

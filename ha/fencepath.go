@@ -2,6 +2,7 @@ package ha
 
 import (
 	"hash/fnv"
+	"math"
 	"strings"
 	"time"
 
@@ -38,31 +39,35 @@ const (
 	checkAgain = time.Minute
 )
 
-// fenceCheck has the active levels of a host that is Up tried every now and then
-// (S25): a path that is first used when the host dies is found broken then.
-func (d *decision) fenceCheck(h *fsm.Host) {
-	every := d.p.FenceCheckEvery
-	if every == 0 || len(h.Fence) == 0 {
-		return
-	}
+// checkDue is when (unix ns) the active levels of a host that is Up are to be tried
+// again; 0: now, because one of them never was.
+func checkDue(p *fsm.Policy, h *fsm.Host) int64 {
 	oldest, active := int64(0), false
 	for i := range h.Fence {
 		if l := &h.Fence[i]; l.Active() && (!active || l.Check.Checked < oldest) {
 			oldest, active = l.Check.Checked, true
 		}
 	}
-	if !active {
-		return
+	switch every := p.FenceCheckEvery; {
+	case every == 0 || !active:
+		return math.MaxInt64
+	case oldest == 0:
+		return 0
+	default:
+		return oldest + int64(every-spread(h.ID, every))
 	}
+}
+
+// fenceCheck has the active levels of a host that is Up tried every now and then
+// (S25): a path that is first used when the host dies is found broken then. It is
+// due.
+func (d *decision) fenceCheck(h *fsm.Host) {
 	run, known := d.soft.Checks[h.ID]
-	switch due := oldest + int64(every-spread(h.ID, every)); {
+	switch {
 	case known && run.Ended == 0:
 		return
 	case known && d.now.Mono < run.Ended+checkAgain:
 		d.wake(run.Ended + checkAgain)
-		return
-	case oldest > 0 && d.now.Wall < due:
-		d.wakeAt(due)
 		return
 	case d.checking() >= maxChecks:
 		return // the end of one of them wakes us

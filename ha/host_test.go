@@ -29,7 +29,7 @@ func TestSilentHostIsFencedAndItsVMsStartElsewhere(t *testing.T) {
 func TestSuspectAfterThreeBeats(t *testing.T) {
 	w := newWorld(t, newBox("h1", 1), newBox("h2"))
 	b := w.boxes["h1"]
-	heard := w.soft.Hosts["h1"].Heard
+	heard := w.soft.Hosts.Of("h1").Heard
 	b.cut()
 	w.must(10*time.Second, "suspicion", func() bool { return w.host("h1").Status == fsm.Alert })
 	if quiet := w.mono() - heard; quiet != 3*time.Second {
@@ -107,7 +107,7 @@ func TestHeardAgainWhileSuspect(t *testing.T) {
 	w.must(10*time.Second, "suspicion", func() bool { return w.host("h1").Status == fsm.Alert })
 	at := w.mono()
 	w.must(10*time.Second, "Down", func() bool { return w.host("h1").Status == fsm.Down })
-	if i := w.soft.Hosts["h1"].Check; i.Started < at {
+	if i := w.soft.Hosts.Of("h1").Check; i.Started < at {
 		w.fatal("Down by what was found %s before the suspicion", at-i.Started)
 	}
 }
@@ -139,7 +139,7 @@ func TestS15InheritedSuspectIsNotDownByTheLeadersDeafness(t *testing.T) {
 	}
 	w.elect("n2")
 	w.advance(500 * time.Millisecond)
-	if c := w.soft.Hosts["h1"].Check; c == nil {
+	if c := w.soft.Hosts.Of("h1").Check; c == nil {
 		w.fatal("the new leader does not ask")
 	}
 	w.never(2*time.Second, "Down", func() bool { return w.host("h1").Status == fsm.Down })
@@ -213,9 +213,9 @@ func TestS14AttemptIsNotBegunLate(t *testing.T) {
 	if w.host("h1").Attempt == nil {
 		w.fatal("no attempt")
 	}
-	c := w.soft.Hosts["h1"]
+	c := w.soft.Hosts.Of("h1")
 	c.Fence = nil
-	w.soft.Hosts["h1"] = c
+	w.soft.Hosts.Set("h1", c)
 	w.queue = nil // nothing of it happens, and nobody beats
 	w.now = w.host("h1").Attempt.Until
 	w.soft.Since, w.soft.Proven = w.mono(), w.mono()

@@ -6,12 +6,45 @@ import (
 	"lifeboat/fsm"
 )
 
-// Memo is what Decide has counted before: the room on hosts that have not changed
-// since. It saves a look at every VM of a large cluster, and never changes an
-// answer. The zero value remembers nothing. It serves one call at a time.
+// Memo is what Decide has seen before of hosts that have not changed since: how
+// they stand, and the room they have. It saves a look at every host and every VM of
+// a large cluster, and never changes an answer. The zero value remembers nothing. It serves one call at a time.
 type Memo struct {
 	hosts map[fsm.HostID]*counted
 	holds bool // states of hosts
+
+	policy *fsm.Policy
+	order  []standing // of all hosts, in the order of the state
+}
+
+// standing is what a survey needs of a host as of h.
+type standing struct {
+	h        *fsm.Host
+	epoch    uint64
+	checkDue int64 // unix ns: before that its fence levels need no check
+	up       bool
+	copies   bool
+	stalled  bool
+}
+
+// standing says how hosts stand; it is asked for one after the other, in the
+// order of the state.
+func (m *Memo) standing(s *fsm.State) func(*fsm.Host) *standing {
+	if m == nil {
+		m = &Memo{}
+	}
+	if n := s.CountHosts(); m.policy != s.Policy || len(m.order) != n {
+		m.policy, m.order = s.Policy, make([]standing, n)
+	}
+	i := -1
+	return func(h *fsm.Host) *standing {
+		i++
+		at := &m.order[i]
+		if at.h != h {
+			*at = standing{h: h, epoch: h.Epoch, up: h.Status == fsm.Up, copies: len(h.Copies) > 0, stalled: h.Stalled, checkDue: checkDue(s.Policy, h)}
+		}
+		return at
+	}
 }
 
 // counted is what was counted on a host as of h.

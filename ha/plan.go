@@ -95,24 +95,34 @@ func Decide(s *fsm.State, soft *Soft, now Now) Plan {
 }
 
 // survey finds the hosts that need a closer look: all but those that report.
-// In a healthy cluster it is all there is to do.
+// In a healthy cluster it is all there is to do, so it reads of a host only what
+// has changed.
 func (d *decision) survey() []look {
 	var closer []look
 	after := d.p.SuspectAfter()
-	for _, h := range d.s.Hosts() {
-		c := d.contact(h)
-		if h.Status == fsm.Up && !d.silent(c) {
-			d.wake(max(c.Heard, d.soft.Since) + after)
-			d.fenceCheck(h)
-			if len(h.Copies) > 0 {
-				d.copied = append(d.copied, h)
-			}
-			if h.Stalled {
-				d.stalled = append(d.stalled, h)
-			}
+	of, known := d.soft.Hosts.along(), d.soft.Memo.standing(d.s)
+	for id, h := range d.s.Hosts() {
+		at := known(h)
+		c := of(id)
+		if c.Epoch != at.epoch {
+			c = Contact{Epoch: at.epoch, Heard: c.Knocked}
+		}
+		if !at.up || d.silent(c) {
+			closer = append(closer, look{h, c})
 			continue
 		}
-		closer = append(closer, look{h, c})
+		d.wake(max(c.Heard, d.soft.Since) + after)
+		if d.now.Wall < at.checkDue {
+			d.wakeAt(at.checkDue)
+		} else {
+			d.fenceCheck(h)
+		}
+		if at.copies {
+			d.copied = append(d.copied, h)
+		}
+		if at.stalled {
+			d.stalled = append(d.stalled, h)
+		}
 	}
 	return closer
 }
@@ -131,7 +141,7 @@ func (d *decision) wakeAt(wall int64) {
 // contact is what was heard of a host in its current epoch. Of one that began
 // just now nothing is known but when the host asked for it.
 func (d *decision) contact(h *fsm.Host) Contact {
-	c := d.soft.Hosts[h.ID]
+	c := d.soft.Hosts.Of(h.ID)
 	if c.Epoch != h.Epoch {
 		return Contact{Epoch: h.Epoch, Heard: c.Knocked}
 	}

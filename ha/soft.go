@@ -29,7 +29,7 @@ type Soft struct {
 	// Proven is when the newest canary of this term that has committed was
 	// proposed; negative when none has (S14).
 	Proven time.Duration
-	Hosts  map[fsm.HostID]Contact
+	Hosts  Contacts
 	// Memo is for Decide to remember what it has counted; nil: it counts anew.
 	Memo *Memo
 	// Node is the one that leads.
@@ -66,6 +66,11 @@ type Domain struct {
 	// Bound: some of what it needs is only on its host, so that a file on no
 	// storage that is known as shared is of that host.
 	Bound bool
+	// Name and Hash, of its definition, tell it from another one.
+	Name, Hash string
+	// Work is the newest work of the VM since the opening of which the definition was
+	// read again and found the same.
+	Work fsm.WorkID
 }
 
 // Investigation is one round of asking around about a silent host.

@@ -90,7 +90,7 @@ func (w *world) mono() time.Duration { return time.Duration(w.now - w.began) }
 func (w *world) elect(name string) {
 	w.term++
 	w.leader, w.began, w.frozen = name, w.now, false
-	w.soft = ha.Soft{Executor: fmt.Sprintf("%s in term %d", name, w.term), Machine: w.machine, Proven: -1, Hosts: map[fsm.HostID]ha.Contact{}}
+	w.soft = ha.Soft{Executor: fmt.Sprintf("%s in term %d", name, w.term), Machine: w.machine, Proven: -1}
 	w.running = map[string]bool{}
 	w.note("%s leads", name)
 }
@@ -262,8 +262,8 @@ func samePlan(a, b ha.Plan) bool {
 func copySoft(s *ha.Soft) *ha.Soft {
 	n := *s
 	n.Checks = maps.Clone(s.Checks)
-	n.Hosts = map[fsm.HostID]ha.Contact{}
-	for id, c := range s.Hosts {
+	n.Hosts = ha.Contacts{}
+	for id, c := range s.Hosts.All() {
 		if c.Check != nil {
 			i := *c.Check
 			i.Findings = slices.Clone(i.Findings)
@@ -273,7 +273,7 @@ func copySoft(s *ha.Soft) *ha.Soft {
 			f := *c.Fence
 			c.Fence = &f
 		}
-		n.Hosts[id] = c
+		n.Hosts.Set(id, c)
 	}
 	return &n
 }

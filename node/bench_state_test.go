@@ -175,9 +175,9 @@ func BenchmarkFleet(b *testing.B) {
 	b.Run("report-100", func(b *testing.B) { report(b, benchVMs, [2]fsm.Power{fsm.PowerUnknown, fsm.PowerOn}) })
 	b.Run("decide", func(b *testing.B) {
 		s := l.machine.State()
-		soft := &ha.Soft{Executor: "n1 in term 1", Proven: time.Second, Hosts: map[fsm.HostID]ha.Contact{}}
+		soft := &ha.Soft{Executor: "n1 in term 1", Proven: time.Second}
 		for id, h := range s.Hosts() {
-			soft.Hosts[id] = ha.Contact{Epoch: h.Epoch, Heard: time.Second, Absorbed: s.Time}
+			soft.Hosts.Set(id, ha.Contact{Epoch: h.Epoch, Heard: time.Second, Absorbed: s.Time})
 		}
 		for b.Loop() {
 			if p := ha.Decide(s, soft, ha.Now{Wall: s.Time, Mono: 2 * time.Second}); len(p.Commands) > 0 {

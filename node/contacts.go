@@ -18,6 +18,7 @@ type contacts struct {
 	since  time.Duration // without a gap since
 	proven time.Duration // proposal of the newest committed canary; -1 = none
 	hosts  map[fsm.HostID]*contact
+	order  []fsm.HostID // of hosts and knocked, sorted
 	// knocked is when a host last asked to register: decide may see its new
 	// epoch before the answer to that has been noted.
 	knocked map[fsm.HostID]time.Duration
@@ -76,8 +77,15 @@ func (c *contacts) ofLocked(id fsm.HostID, epoch uint64) *contact {
 		}
 		x = &contact{turn: make(chan struct{}, 1), epoch: epoch}
 		c.hosts[id] = x
+		c.enlist(id)
 	}
 	return x
+}
+
+func (c *contacts) enlist(id fsm.HostID) {
+	if i, ok := slices.BinarySearch(c.order, id); !ok {
+		c.order = slices.Insert(c.order, i, id)
+	}
 }
 
 // knock notes that a host asks to register.
@@ -85,6 +93,7 @@ func (c *contacts) knock(id fsm.HostID, at time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.knocked[id] = max(at, 1)
+	c.enlist(id)
 }
 
 // touch notes that a request arrived.
@@ -135,23 +144,21 @@ func (c *contacts) gap(now time.Duration) {
 func (c *contacts) soft() *ha.Soft {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := &ha.Soft{Since: c.since, Proven: c.proven, Hosts: make(map[fsm.HostID]ha.Contact, len(c.hosts))}
-	for id, x := range c.hosts {
-		h := ha.Contact{Epoch: x.epoch, Heard: x.heard, Absorbed: x.absorbed, Looked: x.arrivals.Looked(), Copies: x.memory.Copies()}
-		if x.check != nil {
-			i := *x.check
-			h.Check = &i // findings are replaced, never changed
+	s := &ha.Soft{Since: c.since, Proven: c.proven}
+	for _, id := range c.order {
+		h := ha.Contact{Knocked: c.knocked[id]}
+		if x := c.hosts[id]; x != nil {
+			h.Epoch, h.Heard, h.Absorbed, h.Looked, h.Copies = x.epoch, x.heard, x.absorbed, x.arrivals.Looked(), x.memory.Copies()
+			if x.check != nil {
+				i := *x.check
+				h.Check = &i // findings are replaced, never changed
+			}
+			if x.fence != nil {
+				f := *x.fence
+				h.Fence = &f
+			}
 		}
-		if x.fence != nil {
-			f := *x.fence
-			h.Fence = &f
-		}
-		s.Hosts[id] = h
-	}
-	for id, at := range c.knocked {
-		h := s.Hosts[id]
-		h.Knocked = at
-		s.Hosts[id] = h
+		s.Hosts.Set(id, h)
 	}
 	return s
 }

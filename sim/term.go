@@ -22,10 +22,10 @@ type term struct {
 
 	since, proven time.Duration // see ha.Soft
 	hosts         map[fsm.HostID]*contact
-	order         []*contact                // by id
-	view          map[fsm.HostID]ha.Contact // hosts, for ha
-	news          []*contact                // those of which the view is not what they are
-	looked        time.Duration             // when decide last looked
+	order         []*contact    // by id
+	view          ha.Contacts   // hosts, for ha
+	news          []*contact    // those of which the view is not what they are
+	looked        time.Duration // when decide last looked
 	memo          ha.Memo
 	idle          bool                               // and found nothing to do or to wait for
 	proof         uint64                             // index of the newest canary
@@ -58,7 +58,7 @@ const (
 // serveTerm begins when everything earlier terms committed is applied.
 func (m *manager) serveTerm() {
 	t := &term{m: m, number: m.raft.term, start: m.w.now, began: m.clock(), proven: -1,
-		hosts: map[fsm.HostID]*contact{}, view: map[fsm.HostID]ha.Contact{}, waiting: map[uint64]func(fsm.Result, error){}, running: map[string]bool{}, checks: map[fsm.HostID]ha.CheckRun{},
+		hosts: map[fsm.HostID]*contact{}, waiting: map[uint64]func(fsm.Result, error){}, running: map[string]bool{}, checks: map[fsm.HostID]ha.CheckRun{},
 		probes: map[uint64]probeWait{}, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}}
 	m.listening = t
 	last, st := m.raft.lastContact, t.state()
@@ -270,7 +270,7 @@ func (t *term) soft() *ha.Soft {
 			continue // of an earlier epoch
 		}
 		d := x.drift()
-		t.view[x.id] = ha.Contact{Epoch: x.epoch, Heard: x.heard + d, Absorbed: x.absorbed + int64(d), Looked: x.arrivals.Looked() + int64(d), Copies: x.memory.Copies(), Check: x.check, Fence: x.fence}
+		t.view.Set(x.id, ha.Contact{Epoch: x.epoch, Heard: x.heard + d, Absorbed: x.absorbed + int64(d), Looked: x.arrivals.Looked() + int64(d), Copies: x.memory.Copies(), Check: x.check, Fence: x.fence})
 	}
 	t.news = t.news[:0]
 	s := &ha.Soft{Executor: fmt.Sprintf("%s in term %d", t.m.name, t.number), Node: fsm.NodeID(t.m.name), Since: t.since, Proven: t.proven, Checks: t.checks,
