@@ -24,12 +24,17 @@ type Memory struct {
 type request struct {
 	at    time.Duration
 	whole bool // the VM was protected: its definition is kept
+	// Of another machine with a VM's UUID: for which work of the VM, and how often it
+	// had been read before.
+	work  fsm.WorkID
+	reads int
 }
 
 // copied is the definition of a VM that runs where nobody granted it (S6), as
 // far as it matters.
 type copied struct {
-	hash []byte
+	hash  []byte
+	reads int
 	ha.Domain
 }
 
@@ -69,19 +74,42 @@ func (x *Memory) want(v *fsm.VM, r *lifeboatv1.VMReport, d *Difference, now time
 	d.Wanted = append(d.Wanted, r.Id)
 }
 
-// wantCopy asks for the definition of a copy that is to be judged.
-func (x *Memory) wantCopy(h *fsm.Host, id fsm.VMID, r *lifeboatv1.VMReport, d *Difference, now time.Duration) {
+// wantCopy asks for the definition of a copy that is to be judged, and of one that
+// was told apart when the VM is to be started: it may have come in its place.
+func (x *Memory) wantCopy(s *fsm.State, h *fsm.Host, id fsm.VMID, r *lifeboatv1.VMReport, d *Difference, now time.Duration) {
 	c := h.Copy(id)
-	if c == nil || c.Apart || len(r.SpecHash) != 32 || len(d.Wanted) >= MaxWanted || bytes.Equal(x.read()[id].hash, r.SpecHash) {
+	if c == nil || len(r.SpecHash) != 32 {
 		return
 	}
-	if last, asked := x.asked[id]; asked && now-last.at < askAgain {
+	known := x.read()[id]
+	last, asked := x.asked[id]
+	var work fsm.WorkID
+	if c.Apart {
+		if v, _ := s.VM(id); v != nil {
+			work = v.Work
+		}
+		switch {
+		case known.Work == work:
+			return
+		case last.work == work && known.reads > last.reads:
+			x.change(func(all map[fsm.VMID]copied) {
+				if c := all[id]; c.reads == known.reads {
+					c.Work = work
+					all[id] = c
+				}
+			})
+			return
+		}
+	} else if bytes.Equal(known.hash, r.SpecHash) {
+		return
+	}
+	if asked && now-last.at < askAgain && last.work == work || len(d.Wanted) >= MaxWanted {
 		return
 	}
 	if x.asked == nil {
 		x.asked = map[fsm.VMID]request{}
 	}
-	x.asked[id] = request{at: now}
+	x.asked[id] = request{at: now, work: work, reads: known.reads}
 	d.Wanted = append(d.Wanted, r.Id)
 }
 
@@ -94,7 +122,8 @@ func (x *Memory) forgetCopies(h *fsm.Host, vms []*lifeboatv1.VMReport) {
 	x.change(func(all map[fsm.VMID]copied) {
 		maps.DeleteFunc(all, func(id fsm.VMID, c copied) bool {
 			at, listed := find(vms, id)
-			return h.Copy(id) == nil || !listed || !bytes.Equal(vms[at].GetSpecHash(), c.hash)
+			k := h.Copy(id)
+			return k == nil || !listed || !k.Apart && !bytes.Equal(vms[at].GetSpecHash(), c.hash)
 		})
 	})
 }
@@ -115,6 +144,17 @@ func copiesGone(h *fsm.Host, vms []*lifeboatv1.VMReport) (ids []byte) {
 	return ids
 }
 
+// replaced reports whether a domain is another one than the one that was told apart
+// from the VM: by its name, by its definition as reported, or as read since. It may
+// be the VM itself, and is judged anew (S6).
+func (x *Memory) replaced(c *fsm.Copy, r *lifeboatv1.VMReport) bool {
+	if c == nil || !c.Apart || r.GetPower() != lifeboatv1.PowerState_POWER_STATE_ON {
+		return false
+	}
+	name, hash, read := Text(r.GetName()), r.GetSpecHash(), x.read()[c.VM].hash
+	return name != "" && c.Name != "" && name != c.Name || len(hash) == 32 && string(hash) != c.Hash || len(read) == 32 && string(read) != c.Hash
+}
+
 // ReadCopy takes the definition of a copy. It reports whether it is one. It may be
 // called while a report is compared.
 func (x *Memory) ReadCopy(h *fsm.Host, p *lifeboatv1.VMSpec) bool {
@@ -124,11 +164,15 @@ func (x *Memory) ReadCopy(h *fsm.Host, p *lifeboatv1.VMSpec) bool {
 	if p.Problem != "" {
 		return true // asked for again
 	}
-	n := copied{hash: p.Hash, Domain: ha.Domain{Bound: len(p.Local) > 0}}
+	n := copied{hash: p.Hash, Domain: ha.Domain{Bound: len(p.Local) > 0, Name: Text(p.Name), Hash: string(p.Hash)}}
 	for _, d := range p.Disks {
 		n.Disks = append(n.Disks, fsm.Disk{Path: Text(d.Path), Storage: Text(d.Storage), ReadOnly: d.Readonly, Shareable: d.Shareable, Network: d.Network})
 	}
-	x.change(func(all map[fsm.VMID]copied) { all[fsm.VMID(p.Id)] = n })
+	x.change(func(all map[fsm.VMID]copied) {
+		old := all[fsm.VMID(p.Id)]
+		n.reads, n.Work = old.reads+1, old.Work
+		all[fsm.VMID(p.Id)] = n
+	})
 	return true
 }
 

@@ -91,6 +91,7 @@ func Diff(s *fsm.State, h *fsm.Host, x *Memory, req *lifeboatv1.ReportRequest, n
 		}
 		said := read(r)
 		var own *fsm.VM
+		replaced := false
 		if next < len(h.VMs) && h.VMs[next].ID == id {
 			own = &h.VMs[next]
 			next++
@@ -101,15 +102,19 @@ func Diff(s *fsm.State, h *fsm.Host, x *Memory, req *lifeboatv1.ReportRequest, n
 			}
 			x.want(own, r, d, now)
 		} else if len(h.Copies) > 0 {
-			x.wantCopy(h, id, r, d, now)
+			x.wantCopy(s, h, id, r, d, now)
+			replaced = x.replaced(h.Copy(id), r)
 		}
 		renamed := own != nil && r.Name != "" && r.Name != own.Name
-		if renamed || s.Changes(h, id, said.power, said.reason, fsm.Incarnation(r.Incarnation), fsm.Incarnation(said.refused), fsm.Incarnation(said.failed)) {
+		if renamed || replaced || s.Changes(h, id, said.power, said.reason, fsm.Incarnation(r.Incarnation), fsm.Incarnation(said.refused), fsm.Incarnation(said.failed)) {
 			if entries.full() {
 				d.Partly = true
 				continue
 			}
 			entries.add(r, said, own == nil || renamed)
+			if replaced {
+				d.Report.Missing = append(d.Report.Missing, r.Id...)
+			}
 		}
 	}
 	for ; next < len(h.VMs); next++ {

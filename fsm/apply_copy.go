@@ -72,6 +72,20 @@ func (p *reporting) copyGone(v *VM, format string, args ...any) {
 	p.resolve(sameUUIDAlert(v, p.host.ID), format, args...)
 }
 
+// copiesEnded ends the copies that the host reported and that are not there any
+// more. What runs there now under the UUID of one is an entry of the same report.
+// The others that are missing are VMs of the host.
+func (p *reporting) copiesEnded(ids []byte) (others []VMID) {
+	for ; len(ids) >= 16; ids = ids[16:] {
+		if id := VMID(ids[:16]); p.host.VM(id) != nil {
+			others = append(others, id)
+		} else {
+			p.absentCopy(id)
+		}
+	}
+	return others
+}
+
 // absentCopy: a copy that the host reported is not there any more.
 func (p *reporting) absentCopy(id VMID) {
 	if v, _ := p.s.VM(id); v != nil && p.host.Copy(id) != nil && p.host.order(OrderDestroy, id) == nil {
@@ -148,7 +162,7 @@ func (t *tx) vmCopy(c *logpb.VMCopy) string {
 			v.Name, owner.ID, v.Incarnation, h.ID, c.Reason, h.ID)
 	case CopyApart:
 		n := *k
-		n.Apart = true
+		n.Apart, n.Name, n.Hash = true, c.Name, string(c.Hash)
 		h.setCopy(n)
 		t.setHost(h)
 		t.event("VM.DUPLICATE", Warning, vmSubject(v), "the domain on host %s with the UUID of %s is left alone: %s", h.ID, v.Name, c.Reason)

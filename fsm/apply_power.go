@@ -219,7 +219,6 @@ func (p *reporting) missing(v *VM) (forget bool) {
 func (p *reporting) absent(id VMID) {
 	i, ok := p.host.find(id)
 	if !ok {
-		p.absentCopy(id)
 		return
 	}
 	old := &p.host.VMs[i]

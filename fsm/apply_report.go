@@ -52,11 +52,12 @@ func (t *tx) report(r *logpb.HostReport) string {
 		h.Inventory = inventoryFromLog(r.Inventory)
 	}
 	p := reporting{tx: t, host: h}
+	missing := p.copiesEnded(r.Missing)
 	if r.Vms != nil {
 		p.entries(r.Vms)
 	}
-	for ids := r.Missing; len(ids) >= 16; ids = ids[16:] {
-		p.absent(VMID(ids[:16]))
+	for _, id := range missing {
+		p.absent(id)
 	}
 	p.flush()
 	if r.Inventory != nil {

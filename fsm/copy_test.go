@@ -167,3 +167,51 @@ func TestS6CopyIsGone(t *testing.T) {
 		})
 	}
 }
+
+// S6, S18: where another machine with its UUID was, the VM itself may run by now.
+// That copy is judged anew, in the very report that tells of it: or the search for
+// the VM would find that it runs nowhere.
+func TestS6AnotherMachineGaveWayBetweenTwoLooks(t *testing.T) {
+	apart := func(t *testing.T) *lab {
+		l := twice(t)
+		c := l.copy(1, "h2", CopyApart)
+		c.Name, c.Hash = "other", []byte("its hash")
+		l.ok(c)
+		if k := l.host("h2").Copy(testVM(1)); k.Name != "other" || k.Hash != "its hash" {
+			t.Fatalf("%+v", k)
+		}
+		return l
+	}
+	replaced := func(l *lab) {
+		r := l.reportOf("h2", byHand(1))
+		r.Reports[0].Missing = idBytes(1)
+		l.ok(r)
+		if l.state().OpenAlert(sameUUIDAlert(l.vm(1), "h2")) != nil {
+			l.t.Error("the other machine is still told of")
+		}
+	}
+	t.Run("the VM has left its owner", func(t *testing.T) {
+		l := apart(t)
+		l.report("h1", said{vm: 1, power: PowerOff, reason: ReasonMigrated, inc: inc(1)})
+		replaced(l)
+		if v := l.vm(1); l.owner(1) != "h2" || v.Power != PowerOn || v.Work != 0 {
+			t.Errorf("%s has it, %+v", l.owner(1), v)
+		}
+	})
+	t.Run("the owner is proven dead", func(t *testing.T) {
+		l := apart(t)
+		l.kill("h1")
+		replaced(l)
+		if v := l.vm(1); l.owner(1) != "h2" || v.Power != PowerOn || v.Work != 0 {
+			t.Errorf("%s has it, %+v", l.owner(1), v)
+		}
+	})
+	t.Run("it runs on its owner", func(t *testing.T) {
+		l := apart(t)
+		l.wait(time.Minute)
+		replaced(l)
+		if k := l.host("h2").Copy(testVM(1)); k == nil || k.Apart || k.Since != l.now || l.state().OpenAlert(copyAlert(l.vm(1), "h2")) == nil {
+			t.Errorf("%+v", k)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -64,8 +65,29 @@ func (d *decision) compare(v *fsm.VM, owner, h *fsm.Host, since int64) (disk str
 }
 
 func (d *decision) judge(v *fsm.VM, h *fsm.Host, action uint32, why string) {
-	d.do(&logpb.Command{Body: &logpb.Command_VmCopy{VmCopy: &logpb.VMCopy{Vm: v.ID[:], Incarnation: uint64(v.Incarnation),
-		Host: string(h.ID), Epoch: h.Epoch, Action: action, Reason: why}}})
+	c := &logpb.VMCopy{Vm: v.ID[:], Incarnation: uint64(v.Incarnation), Host: string(h.ID), Epoch: h.Epoch, Action: action, Reason: why}
+	if x := d.contact(h).Copies[v.ID]; action == fsm.CopyApart {
+		c.Name, c.Hash = x.Name, []byte(x.Hash) // one with another definition is another one
+	}
+	d.do(&logpb.Command{Body: &logpb.Command_VmCopy{VmCopy: c}})
+}
+
+// unsure names a host that runs another machine with a VM's UUID, as far as is
+// known: it is asked whether it still is that one, for the VM may have come there
+// since in its place. Nobody starts the VM before it has answered (S6, S18).
+func (d *decision) unsure(v *fsm.VM, w *fsm.Work) (fsm.HostID, bool) {
+	for _, h := range d.copied {
+		if c := h.Copy(v.ID); c != nil && c.Apart && !unread(h) && d.contact(h).Copies[v.ID].Work != w.ID {
+			d.wake(d.now.Mono + d.p.Beat)
+			return h.ID, true
+		}
+	}
+	return "", false
+}
+
+// another is what a VM waits for that unsure speaks of.
+func another(h fsm.HostID) string {
+	return fmt.Sprintf("host %s runs another machine with its UUID, and is asked whether it still is that one", h)
 }
 
 // shared names a disk that two domains on two hosts both write to. apart: there

@@ -62,6 +62,9 @@ func (d *decision) work() {
 	var place []*logpb.WorkPlacement
 	for _, j := range byPriority(d.jobs) {
 		if j.fenced != nil {
+			if _, wait := d.unsure(j.vm, j.work); wait {
+				continue
+			}
 			if t, why, _ := d.placer().place(j); t != nil {
 				j.fenced.Placements = append(j.fenced.Placements, &logpb.Placement{Vm: j.vm.ID[:], Target: string(t.ID), Why: why})
 			}
@@ -84,6 +87,10 @@ func (d *decision) start(j job) *logpb.WorkPlacement {
 	}
 	if !j.gone && removing(j.owner, j.vm) {
 		d.wait(j, fmt.Sprintf("%shost %s is still removing it", noTarget, j.owner.ID))
+		return nil
+	}
+	if h, wait := d.unsure(j.vm, j.work); wait {
+		d.wait(j, noTarget+another(h))
 		return nil
 	}
 	t, why, full := d.placer().place(j)
@@ -225,6 +232,12 @@ func (d *decision) missing(v *fsm.VM, owner *fsm.Host, w *fsm.Work) {
 	if r.hosts == 0 || r.by <= w.Updated+int64(settle) {
 		d.wake(d.now.Mono + d.p.Beat) // asked again when they have reported
 		if why := r.waitsFor(); why != "" && why != w.Reason && d.now.Wall >= w.Updated+int64(noTargetRetry) {
+			d.update(w, fsm.WorkNoTarget, why, 0)
+		}
+		return
+	}
+	if h, wait := d.unsure(v, w); wait {
+		if why := another(h); why != w.Reason {
 			d.update(w, fsm.WorkNoTarget, why, 0)
 		}
 		return
