@@ -79,7 +79,7 @@ func (a *agent) readHashes(ctx context.Context, vms []hypervisor.UUID) input {
 	hashes := make(map[hypervisor.UUID][32]byte, len(vms))
 	for _, id := range vms {
 		if def, err := a.hv.Definition(ctx, id); err == nil {
-			hashes[id] = def.Hash
+			hashes[id] = session.SpecHash(def)
 		} else if ctx.Err() != nil {
 			break
 		}

@@ -166,7 +166,9 @@ func (x *Memory) ReadCopy(h *fsm.Host, p *lifeboatv1.VMSpec) bool {
 	}
 	n := copied{hash: p.Hash, Domain: ha.Domain{Bound: len(p.Local) > 0, Name: Text(p.Name), Hash: string(p.Hash)}}
 	for _, d := range p.Disks {
-		n.Disks = append(n.Disks, fsm.Disk{Path: Text(d.Path), Storage: Text(d.Storage), ReadOnly: d.Readonly, Shareable: d.Shareable, Network: d.Network})
+		if only := uint8(d.Only & 3); only != fsm.DiskDefined {
+			n.Disks = append(n.Disks, fsm.Disk{Path: Text(d.Path), Storage: Text(d.Storage), ReadOnly: d.Readonly, Shareable: d.Shareable, Network: d.Network, Only: only, Backing: d.Backing})
+		}
 	}
 	x.change(func(all map[fsm.VMID]copied) {
 		old := all[fsm.VMID(p.Id)]

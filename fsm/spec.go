@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
@@ -43,7 +44,16 @@ type Disk struct {
 	ReadOnly  bool
 	Shareable bool
 	Network   bool
+	Only      uint8 // DiskDefined or DiskOpen; 0 = both, or the VM does not run
+	Backing   bool  // what is not overwritten yet is read from it
 }
+
+// Where a disk of a running VM is only: somebody has edited its definition, or taken
+// a snapshot, since it was started.
+const (
+	DiskDefined uint8 = 1 // it will be opened by the next start
+	DiskOpen    uint8 = 2 // it is open, and the next start does not open it
+)
 
 // diskShape is a disk whose path lacks what other VMs' disks do not share.
 type diskShape struct {
@@ -70,8 +80,17 @@ const (
 	lastUUID = 2 // the one of the disk before; nothing follows
 )
 
-// Disks lists the VM's disks.
-func (s *Spec) Disks() []Disk {
+// Disks lists the disks of the VM's definition: what a start needs.
+func (s *Spec) Disks() []Disk { return s.but(DiskOpen) }
+
+// Open lists the disks that the VM has open while it runs.
+func (s *Spec) Open() []Disk { return s.but(DiskDefined) }
+
+func (s *Spec) but(only uint8) []Disk {
+	return slices.DeleteFunc(s.allDisks(), func(d Disk) bool { return d.Only == only })
+}
+
+func (s *Spec) allDisks() []Disk {
 	if len(s.disks) == 0 {
 		return nil
 	}
@@ -205,7 +224,7 @@ func (x *shapes) shape(p *logpb.Spec) *Shape {
 		add(begin)
 		add(end)
 		add(d.Storage)
-		k = append(k, bit(d.Readonly)|bit(d.Shareable)<<1|bit(d.Network)<<2)
+		k = append(k, bit(d.Readonly)|bit(d.Shareable)<<1|bit(d.Network)<<2|byte(d.Only&3)<<3|bit(d.Backing)<<5)
 	}
 	x.key = k
 	if s := x.known[string(k)]; s != nil {
@@ -215,7 +234,8 @@ func (x *shapes) shape(p *logpb.Spec) *Shape {
 		Networks: p.Networks, Local: p.Local, Problem: p.Problem, sum: xxhash.Sum64(k)}
 	for _, d := range p.Disks {
 		begin, _, end := splitPath(d.Path)
-		s.disks = append(s.disks, diskShape{Disk{Path: strings.Clone(begin), Storage: d.Storage, ReadOnly: d.Readonly, Shareable: d.Shareable, Network: d.Network}, strings.Clone(end)})
+		s.disks = append(s.disks, diskShape{Disk{Path: strings.Clone(begin), Storage: d.Storage, ReadOnly: d.Readonly, Shareable: d.Shareable, Network: d.Network,
+			Only: uint8(d.Only & 3), Backing: d.Backing}, strings.Clone(end)})
 	}
 	if len(x.known) >= manyShapes {
 		clear(x.known)
@@ -244,8 +264,9 @@ func specToLog(s *Spec) *logpb.Spec {
 	}
 	p := &logpb.Spec{Cpus: s.CPUs, MemoryBytes: s.MemoryBytes, Machine: s.Machine, Arch: s.Arch, CpuModel: s.CPUModel,
 		Networks: s.Networks, Local: s.Local, Definition: s.Definition(), Problem: s.Problem, Hash: s.Hash[:]}
-	for _, d := range s.Disks() {
-		p.Disks = append(p.Disks, &logpb.Disk{Path: d.Path, Storage: d.Storage, Readonly: d.ReadOnly, Shareable: d.Shareable, Network: d.Network})
+	for _, d := range s.allDisks() {
+		p.Disks = append(p.Disks, &logpb.Disk{Path: d.Path, Storage: d.Storage, Readonly: d.ReadOnly, Shareable: d.Shareable, Network: d.Network,
+			Only: uint32(d.Only), Backing: d.Backing})
 	}
 	return p
 }

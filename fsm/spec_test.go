@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -40,5 +41,25 @@ func TestSpecKeepsDefinitionAndPaths(t *testing.T) {
 	}
 	if of(id) != of(other) {
 		t.Error("VMs that differ in their ids alone do not share a shape")
+	}
+}
+
+// What a start needs and what a running VM has open may differ; both are kept, also
+// by a snapshot.
+func TestS6OpenDisks(t *testing.T) {
+	p := &logpb.Spec{Disks: []*logpb.Disk{{Path: "/vms/a"}, {Path: "/vms/new", Only: uint32(DiskDefined)}, {Path: "/vms/old", Only: uint32(DiskOpen)}, {Path: "/vms/base", Readonly: true, Backing: true, Only: uint32(DiskOpen)}}}
+	for range 2 {
+		s := specFromLog(newShapes(), p, 1)
+		var defined, open []string
+		for _, d := range s.Disks() {
+			defined = append(defined, d.Path)
+		}
+		for _, d := range s.Open() {
+			open = append(open, d.Path)
+		}
+		if !slices.Equal(defined, []string{"/vms/a", "/vms/new"}) || !slices.Equal(open, []string{"/vms/a", "/vms/old", "/vms/base"}) || !s.Open()[2].Backing {
+			t.Errorf("defined %q, open %q", defined, open)
+		}
+		p = specToLog(s)
 	}
 }

@@ -60,7 +60,7 @@ func (d *decision) compare(v *fsm.VM, owner, h *fsm.Host, since int64) (disk str
 	if !read || v.Spec == nil || v.Spec.Problem != "" {
 		return "", false, false
 	}
-	disk, apart = shared(Domain{Disks: v.Spec.Disks(), Bound: len(v.Spec.Local) > 0}, copied)
+	disk, apart = shared(Domain{Disks: v.Spec.Open(), Bound: len(v.Spec.Local) > 0}, copied)
 	return disk, apart, true
 }
 
@@ -121,6 +121,9 @@ func shared(a, b Domain) (disk string, apart bool) {
 // a file on no storage that is known may have mounted one that nobody has declared.
 func mayBeOne(a, b Domain) bool {
 	for _, x := range a.Disks {
+		if !x.ReadOnly && under(x, a, b) {
+			return true
+		}
 		if x.ReadOnly || !x.Network && x.Storage != "" {
 			continue
 		}
@@ -136,6 +139,17 @@ func mayBeOne(a, b Domain) bool {
 		}
 	}
 	return false
+}
+
+// under reports whether b may read, below a disk of its own, what a writes to a disk:
+// a snapshot was taken of one of them. It is no other machine, and which of the two
+// is right nobody can tell.
+func under(x fsm.Disk, a, b Domain) bool {
+	at, _ := whereabouts(x, a.Bound)
+	return slices.ContainsFunc(b.Disks, func(y fsm.Disk) bool {
+		w, known := whereabouts(y, b.Bound)
+		return y.Backing && (w != "" && w == at || (at == "" || !known) && path.Base(y.Path) == path.Base(x.Path))
+	})
 }
 
 // whereabouts says which bytes a disk is, however its host has mounted them; ""

@@ -40,6 +40,10 @@ func TestS6SharedDisks(t *testing.T) {
 		{"a file that may be the owner's", nfs("a"), own("/mnt/a"), false, false},
 		{"the same, the other way round", own("/mnt/a"), nfs("a"), false, false},
 		{"a file of another name", nfs("a"), own("/mnt/b"), false, true},
+		{"a snapshot of the owner's", Domain{Disks: []fsm.Disk{{Path: "/nfs/a.snap", Storage: "nas:/vms@/nfs"}, {Path: "/nfs/a", Storage: "nas:/vms@/nfs", ReadOnly: true, Backing: true}}}, nfs("a"), false, false},
+		{"a snapshot of the copy's", nfs("a"), Domain{Disks: []fsm.Disk{{Path: "/mnt/a.snap", Storage: "nas:/vms@/mnt"}, {Path: "/mnt/a", Storage: "nas:/vms@/mnt", ReadOnly: true, Backing: true}}}, false, false},
+		{"one image below both", Domain{Disks: []fsm.Disk{{Path: "/nfs/a", Storage: "nas:/vms@/nfs"}, {Path: "/nfs/base", Storage: "nas:/vms@/nfs", ReadOnly: true, Backing: true}}},
+			Domain{Disks: []fsm.Disk{{Path: "/nfs/b", Storage: "nas:/vms@/nfs"}, {Path: "/nfs/base", Storage: "nas:/vms@/nfs", ReadOnly: true, Backing: true}}}, false, true},
 		{"no known storage", nfs("a"), Domain{Disks: []fsm.Disk{{Path: "/mnt/b"}}}, false, false},
 	} {
 		disk, apart := shared(c.a, c.b)

@@ -22,7 +22,8 @@ type Hypervisor interface {
 
 	// Definition returns the byte-exact XML from which the domain can be
 	// started again: the inactive definition of a persistent domain, the
-	// migratable one of a transient domain, both with their secrets (S23).
+	// migratable one of a transient domain, both with their secrets (S23). With it
+	// comes what an active domain runs with.
 	// An unknown domain is ErrNotFound.
 	Definition(ctx context.Context, id UUID) (Definition, error)
 
@@ -71,8 +72,12 @@ type Adjuster interface {
 
 // Definition is what a domain was or can be started from.
 type Definition struct {
-	UUID       UUID
-	XML        []byte   // exactly as the hypervisor returned it; may hold secrets
+	UUID UUID
+	XML  []byte // exactly as the hypervisor returned it; may hold secrets
+	// Running is what an active domain really runs with, which somebody's edit or a
+	// snapshot may have made another than XML; nil: it is not active. It holds no
+	// secrets, and is not part of Hash.
+	Running    []byte
 	Hash       [32]byte // SHA-256 of XML
 	Persistent bool     // false: the domain exists only while it runs
 }

@@ -112,7 +112,7 @@ func (s *Session) observe(v *vm, d hypervisor.Domain, listed bool) {
 	if !v.seen || v.dom != d || v.held != v.stamp || v.listed != listed {
 		s.conn.changed = true
 	}
-	if listed && (!v.listed || v.name != d.Name) {
+	if listed && (!v.listed || v.name != d.Name || v.dom.Active() != d.Active()) {
 		v.hashDue = s.now
 	}
 	was := v.ran()

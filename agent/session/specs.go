@@ -94,11 +94,12 @@ func (s *Session) Storages() []hypervisor.Storage { return s.inv.now }
 // Spec reads out of a definition what the managers must know. A definition
 // that cannot be read becomes a spec that says so.
 func Spec(def hypervisor.Definition, storages []hypervisor.Storage) *lifeboatv1.VMSpec {
-	spec := &lifeboatv1.VMSpec{Id: def.UUID[:], Hash: def.Hash[:], Definition: def.XML}
+	hash := SpecHash(def)
+	spec := &lifeboatv1.VMSpec{Id: def.UUID[:], Hash: hash[:], Definition: def.XML}
 	needs, err := domxml.Parse(def.XML)
 	if err != nil {
 		return &lifeboatv1.VMSpec{
-			Id: def.UUID[:], Hash: def.Hash[:], Name: needs.Name,
+			Id: def.UUID[:], Hash: hash[:], Name: needs.Name,
 			Problem: fmt.Sprintf("its definition cannot be read: %v", err),
 		}
 	}
@@ -126,6 +127,7 @@ func Spec(def hypervisor.Definition, storages []hypervisor.Storage) *lifeboatv1.
 			spec.Local = append(spec.Local, "its disk "+d.Path+" is on no storage that this host is known to share")
 		}
 	}
+	spec.Disks = append(spec.Disks, markOpen(spec.Disks, def, storages)...)
 	for _, n := range needs.Networks {
 		spec.Networks = append(spec.Networks, networkID(n.Kind, n.Name))
 	}
@@ -145,7 +147,7 @@ func wireDisk(d domxml.Disk, storages []hypervisor.Storage) *lifeboatv1.Disk {
 	if d.Optional {
 		return nil // it starts without
 	}
-	w := &lifeboatv1.Disk{Path: d.Path, Readonly: d.ReadOnly, Shareable: d.Shareable}
+	w := &lifeboatv1.Disk{Path: d.Path, Readonly: d.ReadOnly, Shareable: d.Shareable, Backing: d.Device == "backing"}
 	switch d.Kind {
 	case domxml.SourceNetwork:
 		w.Network, w.Path = true, d.URL()

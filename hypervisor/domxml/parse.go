@@ -206,6 +206,9 @@ func (n *Needs) addDisk(k disk) {
 	if !n.addSource(d, k.Type, k.Source) {
 		return
 	}
+	if m := k.Mirror; m != nil && m.Source != nil {
+		n.addSource(Disk{Device: "mirror", Target: d.Target}, m.Type, m.Source)
+	}
 	for b := k.BackingStore; b != nil && b.Source != nil; b = b.BackingStore {
 		n.addSource(Disk{Device: "backing", Target: d.Target, ReadOnly: true}, b.Type, b.Source)
 	}
@@ -244,6 +247,27 @@ func (n *Needs) addSource(d Disk, kind string, s *source) bool {
 	return true
 }
 
+// defaultPort is what libvirt adds to the definition of a domain that it starts.
+func defaultPort(protocol string) string {
+	switch protocol {
+	case "nbd":
+		return "10809"
+	case "iscsi":
+		return "3260"
+	case "gluster":
+		return "24007"
+	case "sheepdog":
+		return "7000"
+	case "ssh":
+		return "22"
+	case "http":
+		return "80"
+	case "https":
+		return "443"
+	}
+	return ""
+}
+
 // servers are those of a network source. own: one of them is this host itself,
 // by a name that means another on every host; then there are none.
 func (s *source) servers() (list []string, own bool) {
@@ -254,7 +278,7 @@ func (s *source) servers() (list []string, own bool) {
 			return nil, true
 		case name == "":
 			continue
-		case h.Port != "":
+		case h.Port != "" && h.Port != defaultPort(s.Protocol):
 			name = net.JoinHostPort(name, h.Port)
 		}
 		list = append(list, name)

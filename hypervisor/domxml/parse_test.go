@@ -99,10 +99,11 @@ func TestNetworkDisksNameTheirServers(t *testing.T) {
 	for in, want := range map[string]string{
 		`protocol='rbd' name='p/i'><host name='B'/><host name='a' port='6789'/><host name='b'/>`: "rbd://a:6789,b/p/i",
 		`protocol='rbd' name='p/i'>`: "rbd:///p/i",
-		`protocol='iscsi' name='iqn.x:y/1'><host name='fd00::1' port='3260'/>`: "iscsi://[fd00::1]:3260/iqn.x:y/1",
+		`protocol='iscsi' name='iqn.x:y/1'><host name='fd00::1' port='3261'/>`: "iscsi://[fd00::1]:3261/iqn.x:y/1",
+		`protocol='iscsi' name='iqn.x:y/1'><host name='s' port='3260'/>`:       "iscsi://s/iqn.x:y/1",
 		`protocol='nbd' name='root'><host name='localhost'/>`:                  "nbd:///root",
 		`protocol='nbd'><host transport='unix' socket='/run/nbd'/>`:            "nbd:///",
-		`protocol='nbd'><host name='s' port='10809'/>`:                         "nbd://s:10809/",
+		`protocol='nbd'><host name='s' port='10809'/>`:                         "nbd://s/",
 	} {
 		n, err := Parse([]byte(`<domain><name>a</name><memory>1</memory><devices><disk type='network'><source ` + in + `</source></disk></devices></domain>`))
 		if err != nil || len(n.Disks) != 1 || n.Disks[0].URL() != want {

@@ -100,6 +100,7 @@ type disk struct {
 	Device       string    `xml:"device,attr"`
 	Source       *source   `xml:"source"`
 	BackingStore *backing  `xml:"backingStore"`
+	Mirror       *backing  `xml:"mirror"` // what a running copy job writes as well
 	ReadOnly     *struct{} `xml:"readonly"`
 	Shareable    *struct{} `xml:"shareable"`
 	Target       struct {

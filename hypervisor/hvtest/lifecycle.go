@@ -228,6 +228,27 @@ func testDefinition(b *bench) {
 	}
 }
 
+// What a domain runs with is told apart from what it would be started from next.
+func testEdited(b *bench) {
+	b.need("define by hand", b.Define != nil)
+	req := b.start("edited")
+	first, err := b.Hypervisor.Definition(b.Context(), req.UUID)
+	b.ok("definition", err)
+	b.ok("edit", b.Define(bytes.Replace(first.XML, []byte("</name>"), []byte("</name><title>edited</title>"), 1)))
+	title := []byte("<title>edited</title>")
+	def, err := b.Hypervisor.Definition(b.Context(), req.UUID)
+	b.ok("definition", err)
+	if !bytes.Contains(def.XML, title) || def.Hash == first.Hash || len(def.Running) == 0 || bytes.Contains(def.Running, title) {
+		b.Errorf("after an edit it would be started from\n%s\nand runs with\n%s", def.XML, def.Running)
+	}
+	b.ok("destroy", b.Hypervisor.Stop(b.Context(), req.UUID, hypervisor.StopDestroy))
+	off, err := b.Hypervisor.Definition(b.Context(), req.UUID)
+	b.ok("definition", err)
+	if off.Hash != def.Hash || off.Running != nil {
+		b.Errorf("off, it would be started from\n%s\nand runs with\n%s", off.XML, off.Running)
+	}
+}
+
 func testTransient(b *bench) {
 	req := b.request("transient")
 	req.Transient = true

@@ -66,6 +66,7 @@ func suite() []test {
 		{"S4RemoveIsATombstone", testRemove},
 		{"S8RemoveClearsAutostart", testRemoveAutostart},
 		{"S23DefinitionRoundTrip", testDefinition},
+		{"EditedWhileItRuns", testEdited},
 		{"TransientVanishes", testTransient},
 		{"TransientRemoved", testTransientRemoved},
 		{"PausedAndResumed", testPaused},

@@ -36,7 +36,19 @@ func (d *Driver) definition(ctx context.Context, id hypervisor.UUID) (hypervisor
 	if err != nil {
 		return hypervisor.Definition{}, err
 	}
-	return hypervisor.NewDefinition(id, []byte(xml), persistent), nil
+	def := hypervisor.NewDefinition(id, []byte(xml), persistent)
+	active, err := l.active(ctx, id)
+	if err == nil && active {
+		// Of a domain that has stopped since it is the inactive one again, which is no
+		// other than what it last ran with, or is to run with next.
+		var running string
+		running, err = read(ctx, l, func(lv *golibvirt.Libvirt) (string, error) { return lv.DomainGetXMLDesc(dom, 0) })
+		def.Running = []byte(running)
+	}
+	if err != nil {
+		return hypervisor.Definition{}, err
+	}
+	return def, nil
 }
 
 // Start implements hypervisor.Hypervisor.

@@ -172,7 +172,32 @@ func (h *Host) behind(id hypervisor.UUID, do func(*vm)) error {
 	return nil
 }
 
-// Define defines a domain by hand, without starting it.
+// Snapshot makes an active domain write to another file from now on, whose backing
+// file the one before is, as virsh snapshot-create-as --disk-only does. What it is
+// started from next stays as it is.
+func (h *Host) Snapshot(id hypervisor.UUID, file, overlay string) error {
+	var err error
+	if berr := h.behind(id, func(v *vm) {
+		live := bytes.Replace(v.xml, []byte("<source file='"+file+"'/>"),
+			[]byte("<source file='"+overlay+"'/><backingStore type='file'><source file='"+file+"'/></backingStore>"), 1)
+		var n domxml.Needs
+		if n, err = domxml.Parse(live); err != nil {
+			return
+		}
+		if v.next == nil {
+			v.next = v.xml
+		}
+		h.closeDisks(v)
+		v.needs, v.xml = n, live
+		err = h.openDisks(v)
+	}); berr != nil {
+		return berr
+	}
+	return err
+}
+
+// Define defines a domain by hand, without starting it. One that is active runs on
+// as it is; the definition is for its next start.
 func (h *Host) Define(xml []byte, autostart bool) error {
 	n, err := domxml.Parse(xml)
 	if err != nil {
@@ -180,6 +205,11 @@ func (h *Host) Define(xml []byte, autostart bool) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if v := h.domains[n.UUID]; v != nil && v.state.Active() && v.persistent {
+		v.next, v.autostart = bytes.Clone(xml), autostart
+		h.changed(v)
+		return nil
+	}
 	if err := h.define(n, xml); err != nil {
 		return fmt.Errorf("define %s on %s: %w", n.Name, h.name, err)
 	}

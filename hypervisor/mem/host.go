@@ -84,6 +84,7 @@ type Host struct {
 type vm struct {
 	needs       domxml.Needs
 	xml         []byte // what it runs from, or would
+	next        []byte // what it would be started from next, edited while it runs; nil: xml
 	persistent  bool
 	autostart   bool
 	managedSave bool
@@ -234,6 +235,11 @@ func (h *Host) end(v *vm, r hypervisor.Reason) {
 	h.closeDisks(v)
 	h.journal(v, Stopped, r, r.String())
 	v.ran = false
+	if v.next != nil {
+		if n, err := domxml.Parse(v.next); err == nil {
+			defer func() { v.needs, v.xml, v.next = n, v.next, nil }()
+		}
+	}
 	if !v.persistent {
 		delete(h.domains, v.needs.UUID)
 		d := v.domain()

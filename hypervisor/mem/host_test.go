@@ -1,6 +1,7 @@
 package mem_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -264,4 +265,31 @@ func TestMigration(t *testing.T) {
 			t.Errorf("conflicts %+v", c)
 		}
 	})
+}
+
+// A snapshot changes what a domain writes to, not what it is started from next.
+func TestSnapshot(t *testing.T) {
+	shared := mem.NewStorage(mem.StorageOptions{Name: "vms", Dir: "/srv/vms", Shared: true})
+	h, other := mem.NewHost(mem.Options{Name: "h1", Storages: []*mem.Storage{shared}}), mem.NewHost(mem.Options{Name: "h2", Storages: []*mem.Storage{shared}})
+	id := hypervisor.UUID{15: 1}
+	xml := []byte("<domain type='kvm'><name>a</name><uuid>" + id.String() + "</uuid><memory>1024</memory><devices><disk type='file' device='disk'><source file='/srv/vms/a'/><target dev='vda'/></disk></devices></domain>")
+	for _, h := range []*mem.Host{h, other} {
+		t.Cleanup(func() { _ = h.Close() })
+		if err := h.Start(t.Context(), hypervisor.StartRequest{UUID: id, XML: xml}); err != nil {
+			t.Fatal(err)
+		}
+		if h == other {
+			break
+		}
+		if err := h.Snapshot(id, "/srv/vms/a", "/srv/vms/a.snap"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c := shared.Conflicts(); len(c) != 0 {
+		t.Errorf("the snapshot writes to the file below: %v", c)
+	}
+	def, err := h.Definition(t.Context(), id)
+	if err != nil || string(def.XML) != string(xml) || !bytes.Contains(def.Running, []byte("/srv/vms/a.snap")) {
+		t.Errorf("it is started from\n%s\nand runs with\n%s\n%v", def.XML, def.Running, err)
+	}
 }

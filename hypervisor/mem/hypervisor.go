@@ -75,6 +75,12 @@ func (h *Host) Definition(ctx context.Context, id hypervisor.UUID) (hypervisor.D
 		v, err := h.find(id)
 		if err == nil {
 			d = hypervisor.NewDefinition(id, bytes.Clone(v.xml), v.persistent)
+			if v.next != nil {
+				d = hypervisor.NewDefinition(id, bytes.Clone(v.next), v.persistent)
+			}
+			if v.state.Active() {
+				d.Running = bytes.Clone(v.xml)
+			}
 		}
 		return err
 	})

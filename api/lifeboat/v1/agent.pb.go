@@ -2162,6 +2162,8 @@ type Disk struct {
 	Readonly      bool                   `protobuf:"varint,3,opt,name=readonly,proto3" json:"readonly,omitempty"`
 	Shareable     bool                   `protobuf:"varint,4,opt,name=shareable,proto3" json:"shareable,omitempty"`
 	Network       bool                   `protobuf:"varint,5,opt,name=network,proto3" json:"network,omitempty"`
+	Only          uint32                 `protobuf:"varint,6,opt,name=only,proto3" json:"only,omitempty"`       // 1 in the definition, 2 in what runs; 0 in both, or it does not run
+	Backing       bool                   `protobuf:"varint,7,opt,name=backing,proto3" json:"backing,omitempty"` // what is not overwritten yet is read from it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2227,6 +2229,20 @@ func (x *Disk) GetShareable() bool {
 func (x *Disk) GetNetwork() bool {
 	if x != nil {
 		return x.Network
+	}
+	return false
+}
+
+func (x *Disk) GetOnly() uint32 {
+	if x != nil {
+		return x.Only
+	}
+	return 0
+}
+
+func (x *Disk) GetBacking() bool {
+	if x != nil {
+		return x.Backing
 	}
 	return false
 }
@@ -2843,13 +2859,15 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12\x14\n" +
 	"\x05stage\x18\n" +
 	" \x01(\tR\x05stage\x12\x12\n" +
-	"\x04term\x18\v \x01(\x04R\x04term\"\x88\x01\n" +
+	"\x04term\x18\v \x01(\x04R\x04term\"\xb6\x01\n" +
 	"\x04Disk\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\astorage\x18\x02 \x01(\tR\astorage\x12\x1a\n" +
 	"\breadonly\x18\x03 \x01(\bR\breadonly\x12\x1c\n" +
 	"\tshareable\x18\x04 \x01(\bR\tshareable\x12\x18\n" +
-	"\anetwork\x18\x05 \x01(\bR\anetwork\"\x8a\x03\n" +
+	"\anetwork\x18\x05 \x01(\bR\anetwork\x12\x12\n" +
+	"\x04only\x18\x06 \x01(\rR\x04only\x12\x18\n" +
+	"\abacking\x18\a \x01(\bR\abacking\"\x8a\x03\n" +
 	"\x06VMSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
