@@ -2,7 +2,6 @@ package ha
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 
 	"lifeboat/fsm"
@@ -19,19 +18,20 @@ func (d *decision) letGo(byDomain map[string][]fallen, why map[string]string) {
 		return
 	}
 	on := map[string]fsm.Brake{}
-	waiting := map[fsm.HostID]*fsm.Host{}
+	var waiting []*fsm.Host // one that two brakes hold is there twice
 	for name, b := range d.s.Brakes() {
 		on[name] = b
 		periods := (d.now.Wall - b.Since) / int64(d.p.BrakeExpiry)
 		d.wakeAt(b.Since + (periods+1)*int64(d.p.BrakeExpiry))
 		for _, f := range byDomain[name] {
 			if !f.dead && d.held[f.h.ID] && f.h.HA == fsm.HAFencing && !seenDead(f.h) {
-				waiting[f.h.ID] = f.h
+				waiting = append(waiting, f.h)
 			}
 		}
 	}
+	slices.SortFunc(waiting, turn)
 	busy := map[string]bool{} // domains in which it is another host's turn
-	for _, h := range slices.SortedFunc(maps.Values(waiting), turn) {
+	for _, h := range slices.Compact(waiting) {
 		var holds, still []string
 		may := true
 		for _, name := range domains(h) {

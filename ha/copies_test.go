@@ -15,7 +15,8 @@ import (
 func TestS6CopiesAreJudged(t *testing.T) {
 	const seen = dawn + int64(time.Minute)
 	nfs := func(path string) fsm.Disk { return fsm.Disk{Path: path, Storage: "nas:/vms@/nfs"} }
-	mine := []*logpb.Disk{{Path: "/nfs/root", Storage: "nas:/vms@/nfs"}, {Path: "/nfs/cd", Storage: "nas:/vms@/nfs", Readonly: true}, {Path: "/nfs/quorum", Storage: "nas:/vms@/nfs", Shareable: true}, {Path: "rbd://mon/pool/root", Network: true}}
+	mine := []*logpb.Disk{{Path: "/nfs/root", Storage: "nas:/vms@/nfs"}, {Path: "/nfs/cd", Storage: "nas:/vms@/nfs", Readonly: true}, {Path: "/nfs/quorum", Storage: "nas:/vms@/nfs", Shareable: true}, {Path: "rbd://mon/pool/root", Network: true},
+		{Path: "/nfs/next", Storage: "nas:/vms@/nfs", Only: uint32(fsm.DiskDefined)}, {Path: "/nfs/live", Storage: "nas:/vms@/nfs", Only: uint32(fsm.DiskOpen)}}
 	late := seen + int64(3*time.Second)
 	same := &ha.Domain{Disks: []fsm.Disk{nfs("/nfs/root")}}
 	for name, tc := range map[string]struct {
@@ -43,6 +44,8 @@ func TestS6CopiesAreJudged(t *testing.T) {
 		"a disk of some server":       {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "nbd://s/root", Network: true}}}, false, 0},
 		"the same network disk":       {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "rbd://mon/pool/root", Network: true}}}, false, fsm.CopyDestroy},
 		"one of another cluster":      {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "rbd://other/pool/root", Network: true}}}, false, 0},
+		"only in what runs next":      {late, late, &ha.Domain{Disks: []fsm.Disk{nfs("/nfs/next")}}, false, fsm.CopyApart},
+		"only in what runs":           {late, late, &ha.Domain{Disks: []fsm.Disk{nfs("/nfs/live")}}, false, fsm.CopyDestroy},
 		"a network disk":              {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "rbd://mon/pool/x", Network: true}}}, false, fsm.CopyApart},
 	} {
 		t.Run(name, func(t *testing.T) {
