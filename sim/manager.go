@@ -24,8 +24,9 @@ type manager struct {
 	on   *host // whose machine it shares; nil: one of its own
 
 	up     bool
-	runs   int  // of the process
-	wired  bool // its network works
+	runs   int   // of the process
+	began  int64 // the latest of them, by its clock then, unix ns
+	wired  bool  // its network works
 	frozen bool
 	left   bool // stopped for good
 	disk   diskState
@@ -94,6 +95,7 @@ func (m *manager) start() {
 	}
 	m.up, m.frozen, m.left = true, false, false
 	m.runs++
+	m.began = m.clock()
 	m.inbox, m.open = nil, map[*call]bool{}
 	m.machine = fsm.NewMachine()
 	m.seen = m.machine.State()
@@ -160,6 +162,7 @@ type hello struct {
 	run     string
 	leaving bool
 	clock   int64
+	began   int64 // this run, by the same clock
 }
 
 // keepAlive says hello every second.
@@ -179,7 +182,7 @@ func (m *manager) keepAlive(wait time.Duration) {
 }
 
 func (m *manager) sayHello(leaving bool, told func(ok bool)) {
-	h := hello{m, m.runID(), leaving, m.clock()}
+	h := hello{m, m.runID(), leaving, m.clock(), m.began}
 	if m.term != nil {
 		m.term.hello(h, func(err error) { told(err == nil) })
 		return

@@ -350,8 +350,12 @@ const longAway = time.Minute
 
 // hello is a manager's sign of life; it is committed only when it is news.
 func (t *term) hello(h hello, done func(error)) {
-	t.noteClock(h)
 	id := fsm.NodeID(h.from.name)
+	if no := t.state().Node(id).Outdated(h.run, h.began); no != "" {
+		done(&rejected{no})
+		return
+	}
+	t.noteClock(h)
 	end := func(_ fsm.Result, err error) { done(err) }
 	if h.leaving {
 		t.propose("node/"+h.from.name, &logpb.Command{Body: &logpb.Command_NodeDown{NodeDown: &logpb.NodeDown{
@@ -367,7 +371,7 @@ func (t *term) hello(h hello, done func(error)) {
 		machine = h.from.on.name
 	}
 	t.propose("node/"+h.from.name, &logpb.Command{Body: &logpb.Command_NodeHello{NodeHello: &logpb.NodeHello{
-		Id: h.from.name, Addr: h.from.name, RunId: h.run, Version: "sim", FeatureLevel: 1, Machine: machine}}}, end)
+		Id: h.from.name, Addr: h.from.name, RunId: h.run, StartedUnixNs: h.began, Version: "sim", FeatureLevel: 1, Machine: machine}}}, end)
 }
 
 func (t *term) noteClock(h hello) {
