@@ -224,8 +224,9 @@ func (d *decision) peers(about fsm.HostID) []fsm.HostID { return d.following(abo
 func (d *decision) following(about fsm.HostID, n int) []fsm.HostID {
 	if d.living == nil {
 		d.living = []fsm.HostID{}
+		contact := d.each()
 		for id, h := range d.s.Hosts() {
-			if h.Status == fsm.Up && d.reports(d.contact(h)) {
+			if c := contact(h); h.Status == fsm.Up && d.reports(c) {
 				d.living = append(d.living, id)
 			}
 		}

@@ -43,10 +43,11 @@ func (d *decision) placer() *placer {
 	memo.know(d.s)
 	memo.holds = true
 	p := &placer{d: d, left: d.p.StartsPerCluster, rooms: make([]room, d.s.CountHosts()), at: memo.hosts, kinds: map[*fsm.Shape][]string{}}
+	contact := d.each()
 	for _, h := range d.s.Hosts() {
 		at := p.at[h.ID]
 		r := &p.rooms[at.rank]
-		*r = room{h: h, no: d.takesNothing(h), closed: d.takesNoOther(h)}
+		*r = room{h: h, no: d.takesNothing(h, contact(h)), closed: d.takesNoOther(h)}
 		if h.Status == fsm.Up { // else what it was told to start starts elsewhere or not at all
 			for _, o := range h.Orders {
 				switch o.Kind {
@@ -69,8 +70,7 @@ func (d *decision) placer() *placer {
 }
 
 // takesNothing says why no VM is started on a host.
-func (d *decision) takesNothing(h *fsm.Host) string {
-	c := d.contact(h)
+func (d *decision) takesNothing(h *fsm.Host, c Contact) string {
 	switch {
 	case h.Status != fsm.Up:
 		return "it is " + h.Status.String()

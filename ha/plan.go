@@ -103,10 +103,7 @@ func (d *decision) survey() []look {
 	of, known := d.soft.Hosts.along(), d.soft.Memo.standing(d.s)
 	for id, h := range d.s.Hosts() {
 		at := known(h)
-		c := of(id)
-		if c.Epoch != at.epoch {
-			c = Contact{Epoch: at.epoch, Heard: c.Knocked}
-		}
+		c := of(id).in(at.epoch)
 		if !at.up || d.silent(c) {
 			closer = append(closer, look{h, c})
 			continue
@@ -141,9 +138,19 @@ func (d *decision) wakeAt(wall int64) {
 // contact is what was heard of a host in its current epoch. Of one that began
 // just now nothing is known but when the host asked for it.
 func (d *decision) contact(h *fsm.Host) Contact {
-	c := d.soft.Hosts.Of(h.ID)
-	if c.Epoch != h.Epoch {
-		return Contact{Epoch: h.Epoch, Heard: c.Knocked}
+	return d.soft.Hosts.Of(h.ID).in(h.Epoch)
+}
+
+// each is contact for one host after the other, in the order of the state.
+func (d *decision) each() func(*fsm.Host) Contact {
+	of := d.soft.Hosts.along()
+	return func(h *fsm.Host) Contact { return of(h.ID).in(h.Epoch) }
+}
+
+// in is what of a contact is about an epoch.
+func (c Contact) in(epoch uint64) Contact {
+	if c.Epoch != epoch {
+		return Contact{Epoch: epoch, Heard: c.Knocked}
 	}
 	return c
 }

@@ -198,6 +198,7 @@ func (d *decision) everyone() *reported {
 		return d.report
 	}
 	r := &reported{by: math.MaxInt64}
+	contact := d.each()
 	for _, h := range d.s.Hosts() {
 		if h.Status == fsm.Removed || h.Status == fsm.Down && h.HA == fsm.HAFenced {
 			continue
@@ -205,7 +206,7 @@ func (d *decision) everyone() *reported {
 		r.hosts++
 		by := int64(0)
 		if h.Status == fsm.Up && !unread(h) {
-			by = d.contact(h).Absorbed
+			by = contact(h).Absorbed
 		} else {
 			r.mute = append(r.mute, h)
 		}

@@ -291,9 +291,9 @@ func (s *Session) fence(v *vm) {
 	if v.seen && !v.dom.Active() && s.poll.failures == 0 {
 		return // it was off before; the poll that proves it is under way
 	}
-	if e := s.ledger.VMs[v.id]; e.Phase == PhaseRunning || e.Phase == PhaseStarting {
+	if e := v.entry; e.Phase == PhaseRunning || e.Phase == PhaseStarting {
 		e.Fenced = true
-		s.set(v.id, e)
+		s.set(v, e)
 	}
 	v.retry = s.now.Add(retryOp)
 	s.operate(v, opStop, StopVM{ID: v.id, Mode: hypervisor.StopDestroy})

@@ -43,12 +43,10 @@ func (s *Session) stepPoll() {
 	// S5: what the agent holds now is what the poll is evidence about. An
 	// incarnation whose start begins while the poll is under way is another.
 	for _, v := range s.list {
-		v.stamp = s.heldOnDisk(v.id)
+		v.stamp = v.disk.Incarnation
 	}
 	s.do(Poll{ID: p.id, Timeout: pollTimeout})
 }
-
-func (s *Session) heldOnDisk(id hypervisor.UUID) uint64 { return s.saved.VMs[id].Incarnation }
 
 // Polled answers [Poll].
 func (s *Session) Polled(now Instant, id uint64, domains []hypervisor.Domain, err error) Out {
@@ -124,7 +122,7 @@ func (s *Session) observe(v *vm, d hypervisor.Domain, listed bool) {
 		v.name = d.Name
 	}
 	if e, ok := s.ledger.VMs[v.id]; ok && e.Phase != PhaseStarting {
-		s.set(v.id, s.lived(v, e))
+		s.set(v, s.lived(v, e))
 	}
 	if v.ran() && !s.newborn(v) {
 		v.wasActive = true
@@ -247,7 +245,7 @@ func (s *Session) power(v *vm) (lifeboatv1.PowerState, lifeboatv1.PowerReason) {
 // hypervisor, and what came of it has not been seen by a poll, or is not on
 // disk where it must be: a start that failed.
 func (s *Session) startUnderWay(v *vm) bool {
-	e, disk := s.ledger.VMs[v.id], s.saved.VMs[v.id]
+	e, disk := v.entry, v.disk
 	if e.Incarnation != disk.Incarnation || disk.Phase == "" {
 		return false
 	}
@@ -283,7 +281,7 @@ func (s *Session) activePower(v *vm) (lifeboatv1.PowerState, lifeboatv1.PowerRea
 func (s *Session) vmReports() []*lifeboatv1.VMReport {
 	list := make([]*lifeboatv1.VMReport, 0, len(s.list))
 	for _, v := range s.list {
-		disk := s.saved.VMs[v.id]
+		disk := v.disk
 		r := &lifeboatv1.VMReport{
 			Id:          v.id[:],
 			Name:        v.name,

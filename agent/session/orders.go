@@ -51,11 +51,11 @@ func (s *Session) destroyed(v *vm) bool {
 	if o == nil {
 		return false
 	}
-	e, n := s.ledger.VMs[v.id], o.Incarnation
+	e, n := v.entry, o.Incarnation
 	if e.Incarnation > n {
 		// What is here is a later incarnation. The one to destroy is gone.
 		e.Refusing, e.Refused = max(e.Refusing, n), max(e.Refused, n)
-		s.set(v.id, e)
+		s.set(v, e)
 		return false
 	}
 	if e.Refused >= n && v.seen && v.dom.State == hypervisor.StateAbsent {
@@ -68,8 +68,8 @@ func (s *Session) destroyed(v *vm) bool {
 		return true
 	}
 	e.Refusing = max(e.Refusing, n)
-	s.set(v.id, e)
-	if !s.onDisk(v.id) || !s.due(v.settle) {
+	s.set(v, e)
+	if !s.onDisk(v) || !s.due(v.settle) {
 		return true
 	}
 	v.removing = n
@@ -85,7 +85,7 @@ func (s *Session) accept(v *vm) bool {
 	if o == nil || !v.seen || s.ledgerErr != nil || s.saveErr != "" {
 		return false
 	}
-	e, n := s.ledger.VMs[v.id], o.Incarnation
+	e, n := v.entry, o.Incarnation
 	if n == 0 || n <= e.barred() || n < e.Incarnation || n == e.Incarnation && e.Phase != PhaseOwned {
 		return false
 	}
@@ -98,7 +98,7 @@ func (s *Session) accept(v *vm) bool {
 	}
 	e.Incarnation, e.Phase, e.Boot = n, PhaseStarting, s.cfg.BootID
 	e.Ended, e.Fenced, e.Stopping = lifeboatv1.PowerReason_POWER_REASON_UNSPECIFIED, false, false
-	s.set(v.id, e)
+	s.set(v, e)
 	if o.Name != "" {
 		v.name = o.Name
 	}
@@ -141,7 +141,7 @@ func (s *Session) sendStart(v *vm) bool {
 	if o == nil {
 		return false
 	}
-	if !s.onDisk(v.id) {
+	if !s.onDisk(v) {
 		return true
 	}
 	v.start = nil
@@ -170,7 +170,7 @@ func (s *Session) adopt(v *vm) {
 	if a == nil || !v.seen || v.orders.startSeen || s.ledgerErr != nil {
 		return
 	}
-	e := s.ledger.VMs[v.id]
+	e := v.entry
 	if a.Incarnation <= e.Incarnation || a.Incarnation <= e.barred() {
 		return
 	}
@@ -180,17 +180,17 @@ func (s *Session) adopt(v *vm) {
 	} else {
 		e.Phase = PhaseOwned
 	}
-	s.set(v.id, e)
+	s.set(v, e)
 	s.poll.want = true // a look that counts for the new incarnation
 }
 
 // stopOrdered asks the guest to shut down and pulls the plug at the deadline.
 func (s *Session) stopOrdered(v *vm) bool {
-	o, e := v.orders.stop, s.ledger.VMs[v.id]
+	o, e := v.orders.stop, v.entry
 	if o == nil || o.Incarnation != e.Incarnation || e.Phase != PhaseRunning {
 		if o == nil && e.Stopping && e.Phase == PhaseRunning {
 			e.Stopping = false
-			s.set(v.id, e)
+			s.set(v, e)
 		}
 		return false
 	}
@@ -202,7 +202,7 @@ func (s *Session) stopOrdered(v *vm) bool {
 		grace := min(max(o.GraceMs, 0), int64(24*time.Hour/time.Millisecond))
 		*st = stopState{order: o.Id, deadline: s.now.Add(time.Duration(grace) * time.Millisecond)}
 		e.Stopping = true
-		s.set(v.id, e)
+		s.set(v, e)
 	}
 	if s.due(st.deadline) {
 		if !s.assigned.Armed {
@@ -219,7 +219,7 @@ func (s *Session) stopOrdered(v *vm) bool {
 }
 
 func (s *Session) resumeOrdered(v *vm) bool {
-	o, e := v.orders.resume, s.ledger.VMs[v.id]
+	o, e := v.orders.resume, v.entry
 	if o == nil || o.Incarnation != e.Incarnation || e.Phase != PhaseRunning || s.mayStart() != nil {
 		return false
 	}

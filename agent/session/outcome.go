@@ -29,7 +29,7 @@ func (s *Session) confirm(id hypervisor.UUID, incarnation uint64) error {
 	if v == nil {
 		return ErrWithdrawn
 	}
-	e, o := s.ledger.VMs[id], v.orders
+	e, o := v.entry, v.orders
 	switch {
 	case e.Incarnation != incarnation || e.Phase != PhaseStarting || incarnation <= e.barred():
 		return ErrWithdrawn
@@ -44,7 +44,7 @@ func (s *Session) confirm(id hypervisor.UUID, incarnation uint64) error {
 // resolve finds out what became of a start whose outcome is not known, and
 // removes what is left of one that came to nothing.
 func (s *Session) resolve(v *vm) bool {
-	e := s.ledger.VMs[v.id]
+	e := v.entry
 	if e.Phase != PhaseStarting {
 		if s.newborn(v) && v.obsTick >= v.opEnd && s.mayDestroy() {
 			v.removing = 0
@@ -66,11 +66,11 @@ func (s *Session) resolve(v *vm) bool {
 		return true
 	case v.ran():
 		e.Phase, e.Boot = PhaseRunning, s.cfg.BootID
-		s.set(v.id, e)
+		s.set(v, e)
 		s.conn.changed = true
 		return true
 	}
-	if s.settled(v) && s.onDisk(v.id) {
+	if s.settled(v) && s.onDisk(v) {
 		v.removing = 0
 		s.operate(v, opRemove, RemoveVM{ID: v.id})
 	}
@@ -83,7 +83,7 @@ func (s *Session) newborn(v *vm) bool {
 	if !v.seen || v.dom.State != hypervisor.StatePaused || v.wasActive || v.existed {
 		return false
 	}
-	e := s.ledger.VMs[v.id]
+	e := v.entry
 	late := e.Incarnation > 0 && e.Incarnation <= e.barred()
 	switch v.dom.Reason {
 	case hypervisor.ReasonStarting:
@@ -108,7 +108,7 @@ func (s *Session) finish(v *vm, e Entry) {
 		s.operate(v, opResume, ResumeVM{ID: v.id})
 		return
 	}
-	if s.mayDestroy() && s.onDisk(v.id) {
+	if s.mayDestroy() && s.onDisk(v) {
 		v.removing = 0
 		s.operate(v, opRemove, RemoveVM{ID: v.id})
 	}
@@ -121,11 +121,11 @@ func (s *Session) mayDestroy() bool {
 }
 
 func (s *Session) startDone(v *vm, err error) {
-	e := s.ledger.VMs[v.id]
+	e := v.entry
 	if err == nil {
 		e.Phase, e.Boot = PhaseRunning, s.cfg.BootID
 		v.started, v.late = true, false
-		s.set(v.id, e)
+		s.set(v, e)
 		s.conn.changed = true
 		return
 	}
@@ -141,7 +141,7 @@ func (s *Session) startDone(v *vm, err error) {
 
 // resumeDone: a newborn that definitely cannot run is given up.
 func (s *Session) resumeDone(v *vm, err error) {
-	if err == nil || s.ledger.VMs[v.id].Phase != PhaseStarting || errors.Is(err, hypervisor.ErrUnavailable) || errors.Is(err, hypervisor.ErrUnknownOutcome) {
+	if err == nil || v.entry.Phase != PhaseStarting || errors.Is(err, hypervisor.ErrUnavailable) || errors.Is(err, hypervisor.ErrUnknownOutcome) {
 		return
 	}
 	v.stuck, v.failure = true, failureText(err)
@@ -149,7 +149,7 @@ func (s *Session) resumeDone(v *vm, err error) {
 
 // removeDone: the domain was verified inactive and undefined.
 func (s *Session) removeDone(v *vm) {
-	e := s.ledger.VMs[v.id]
+	e := v.entry
 	if e.Phase == PhaseStarting {
 		if v.removing < e.Incarnation {
 			e.Failed, e.Failure = max(e.Failed, e.Incarnation), v.failure
@@ -162,9 +162,9 @@ func (s *Session) removeDone(v *vm) {
 		e.Refused = max(e.Refused, v.removing)
 	}
 	e.Phase, e.Fenced, e.Stopping = PhaseEnded, false, false
-	s.set(v.id, e)
+	s.set(v, e)
 	v.dom = hypervisor.Domain{UUID: v.id, Name: v.name, State: hypervisor.StateAbsent}
 	v.seen, v.listed, v.wasActive, v.hash = true, false, false, nil
-	v.obsTick, v.obsAt, v.held = s.tick, s.now, s.heldOnDisk(v.id)
+	v.obsTick, v.obsAt, v.held = s.tick, s.now, v.disk.Incarnation
 	s.conn.changed = true
 }

@@ -110,6 +110,9 @@ type vm struct {
 	owned  *lifeboatv1.AssignedVM // nil: it is not this host's
 	orders orders
 
+	// Of the ledger: as it should be on disk, and as it is.
+	entry, disk Entry
+
 	// Of the last poll that says something about it: see observe.
 	dom     hypervisor.Domain // StateAbsent when it was not listed
 	listed  bool
@@ -288,6 +291,9 @@ func (s *Session) Persisted(now Instant, version uint64, err error) Out {
 	} else {
 		s.saveErr = ""
 		s.saved = *s.saving
+		for _, v := range s.list {
+			v.disk = s.saved.VMs[v.id]
+		}
 		s.conn.changed = true
 	}
 	s.saving = nil
@@ -339,7 +345,7 @@ func (s *Session) due(t Instant) bool {
 func (s *Session) vm(id hypervisor.UUID) *vm {
 	v := s.vms[id]
 	if v == nil {
-		v = &vm{id: id, hashDue: s.now, dom: hypervisor.Domain{UUID: id, State: hypervisor.StateAbsent}}
+		v = &vm{id: id, entry: s.ledger.VMs[id], disk: s.saved.VMs[id], hashDue: s.now, dom: hypervisor.Domain{UUID: id, State: hypervisor.StateAbsent}}
 		s.vms[id] = v
 		i, _ := s.find(id)
 		s.list = slices.Insert(s.list, i, v)
@@ -359,17 +365,16 @@ func (s *Session) find(id hypervisor.UUID) (i int, ok bool) {
 }
 
 // set changes the ledger's entry for a VM.
-func (s *Session) set(id hypervisor.UUID, e Entry) {
-	if s.ledger.VMs[id] != e {
-		s.ledger.VMs[id] = e
+func (s *Session) set(v *vm, e Entry) {
+	if v.entry != e {
+		v.entry = e
+		s.ledger.VMs[v.id] = e
 		s.dirty = true
 	}
 }
 
 // onDisk reports whether the VM's entry is as safe as it can be.
-func (s *Session) onDisk(id hypervisor.UUID) bool {
-	return s.ledgerErr == nil && s.saved.VMs[id] == s.ledger.VMs[id]
-}
+func (s *Session) onDisk(v *vm) bool { return s.ledgerErr == nil && v.disk == v.entry }
 
 func (s *Session) stepSave() {
 	if !s.dirty || s.saving != nil || s.ledgerErr != nil || !s.due(s.saveRetry) {
