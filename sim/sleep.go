@@ -68,6 +68,7 @@ func (h *host) rouse() {
 	h.w.agenda.fix(h)
 	if x := h.sleeper; x != nil {
 		x.shift(d)
+		x.term.again() // nobody looks for as long as all sleep
 		h.sleeper = nil
 	}
 }

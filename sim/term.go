@@ -294,7 +294,7 @@ func (t *term) decide() {
 		return
 	}
 	t.ensure(plan.Effects)
-	t.idle = t.m.w.shared && len(plan.Commands)+len(plan.Effects) == 0 && plan.Wake-t.mono() > longAway
+	t.idle = len(plan.Commands)+len(plan.Effects) == 0 && plan.Wake-t.mono() > longAway
 	if len(plan.Commands) == 0 {
 		t.wakeIn(max(plan.Wake-t.mono(), time.Millisecond))
 		return
