@@ -67,6 +67,14 @@ func (c *checker) past(at int64, what string) {
 	}
 }
 
+// pastHost is past for a field of a host. What is right costs nothing: no text is
+// made of it.
+func (c *checker) pastHost(at int64, field string, id HostID) {
+	if at > c.s.Time {
+		c.fail("S21", "%s of host %s lies in the future", field, id)
+	}
+}
+
 // pastOf is past for what has an id.
 func (c *checker) pastOf(at int64, what string, id uint64) {
 	if at > c.s.Time {
@@ -76,20 +84,32 @@ func (c *checker) pastOf(at int64, what string, id uint64) {
 
 func (c *checker) hosts() {
 	for id, h := range c.s.Hosts() {
-		c.must(h.ID == id, "hosts", "host %s stands under the id %s", h.ID, id)
-		c.must(h.Epoch > 0, "hosts", "host %s has never registered", id)
-		c.must(h.Inventory != nil, "hosts", "host %s has no inventory", id)
-		c.must(h.Assigned <= c.s.Index && h.DownIndex <= c.s.Index, "hosts", "host %s was changed at an index to come", id)
-		c.past(h.Since, "since of host "+string(id))
-		c.past(h.Silent, "silent of host "+string(id))
+		if !(h.ID == id) {
+			c.fail("hosts", "host %s stands under the id %s", h.ID, id)
+		}
+		if !(h.Epoch > 0) {
+			c.fail("hosts", "host %s has never registered", id)
+		}
+		if !(h.Inventory != nil) {
+			c.fail("hosts", "host %s has no inventory", id)
+		}
+		if !(h.Assigned <= c.s.Index && h.DownIndex <= c.s.Index) {
+			c.fail("hosts", "host %s was changed at an index to come", id)
+		}
+		c.pastHost(h.Since, "since", id)
+		c.pastHost(h.Silent, "silent", id)
 		c.hostState(h)
 		c.lease(h)
 		c.orders(h)
 		c.copies(h)
 		for i := range h.VMs {
 			v := &h.VMs[i]
-			c.must(h.Stalled || !v.Stalled(), "S18", "VM %s is paused on an I/O error, and host %s does not say so", v.Name, id)
-			c.must(i == 0 || lessVM(h.VMs[i-1].ID, v.ID), "S2", "the VMs of host %s are out of order at %s", id, v.ID)
+			if !(h.Stalled || !v.Stalled()) {
+				c.fail("S18", "VM %s is paused on an I/O error, and host %s does not say so", v.Name, id)
+			}
+			if !(i == 0 || lessVM(h.VMs[i-1].ID, v.ID)) {
+				c.fail("S2", "the VMs of host %s are out of order at %s", id, v.ID)
+			}
 			c.vm(h, v)
 		}
 	}
@@ -113,21 +133,39 @@ func hostStates(st Status) []HAState {
 }
 
 func (c *checker) hostState(h *Host) {
-	c.must(slices.Contains(hostStates(h.Status), h.HA), "hosts", "host %s is %s and %s at once", h.ID, h.Status, h.HA)
-	c.must(h.Resource >= Enabled && h.Resource <= Degraded, "hosts", "host %s has resource state %d", h.ID, h.Resource)
-	c.must(h.Watchdog <= WatchdogSoft || h.Lease == nil, "S12", "host %s has a lease under watchdog %d", h.ID, h.Watchdog)
+	if !(slices.Contains(hostStates(h.Status), h.HA)) {
+		c.fail("hosts", "host %s is %s and %s at once", h.ID, h.Status, h.HA)
+	}
+	if !(h.Resource >= Enabled && h.Resource <= Degraded) {
+		c.fail("hosts", "host %s has resource state %d", h.ID, h.Resource)
+	}
+	if !(h.Watchdog <= WatchdogSoft || h.Lease == nil) {
+		c.fail("S12", "host %s has a lease under watchdog %d", h.ID, h.Watchdog)
+	}
 	switch h.Status {
 	case Up:
-		c.must(!h.inFlight(c.s.Time), "S10", "host %s is Up while fence attempt %d may be in flight", h.ID, attemptNumber(h))
+		if !(!h.inFlight(c.s.Time)) {
+			c.fail("S10", "host %s is Up while fence attempt %d may be in flight", h.ID, attemptNumber(h))
+		}
 	case Down:
-		c.must(h.DownIndex > 0, "S10", "host %s is Down since no index", h.ID)
-		c.must((h.HA == HAFenced) == (h.Proof != nil), "S9", "host %s is %s with proof %v", h.ID, h.HA, h.Proof)
+		if !(h.DownIndex > 0) {
+			c.fail("S10", "host %s is Down since no index", h.ID)
+		}
+		if !((h.HA == HAFenced) == (h.Proof != nil)) {
+			c.fail("S9", "host %s is %s with proof %v", h.ID, h.HA, h.Proof)
+		}
 	case Removed:
-		c.must(len(h.VMs) == 0 && len(h.Orders) == 0, "hosts", "removed host %s owns %d VMs and has %d orders", h.ID, len(h.VMs), len(h.Orders))
+		if !(len(h.VMs) == 0 && len(h.Orders) == 0) {
+			c.fail("hosts", "removed host %s owns %d VMs and has %d orders", h.ID, len(h.VMs), len(h.Orders))
+		}
 	}
-	c.must(!h.Evicted || h.Status == Down && h.HA == HAFencing, "S6", "host %s is evicted and %s (%s)", h.ID, h.Status, h.HA)
+	if !(!h.Evicted || h.Status == Down && h.HA == HAFencing) {
+		c.fail("S6", "host %s is evicted and %s (%s)", h.ID, h.Status, h.HA)
+	}
 	for _, e := range h.Evidence {
-		c.must(e.Verdict <= Dead, "S20", "evidence of %s about host %s says %d", e.Source, h.ID, e.Verdict)
+		if !(e.Verdict <= Dead) {
+			c.fail("S20", "evidence of %s about host %s says %d", e.Source, h.ID, e.Verdict)
+		}
 	}
 }
 
@@ -143,11 +181,21 @@ func (c *checker) lease(h *Host) {
 	if l == nil {
 		return
 	}
-	c.must(l.Armed && l.DurationNS > 0 && l.BoundNS >= 0 && l.Watchdog <= WatchdogSoft, "S12", "host %s has a lease that makes no sense: %+v", h.ID, *l)
-	c.must(l.BootID == h.BootID, "S12", "host %s has a lease of boot %s in boot %s", h.ID, l.BootID, h.BootID)
-	c.must(c.s.Armed, "S12", "host %s has a lease while HA is disarmed", h.ID)
-	c.must(h.HasLevel(DriverLease), "S12", "host %s has a lease that is not among its fence levels", h.ID)
-	c.must(h.Status != Disconnected && h.Status != Removed && h.HA != HAFenced, "S16", "host %s is %s (%s) and has a lease", h.ID, h.Status, h.HA)
+	if !(l.Armed && l.DurationNS > 0 && l.BoundNS >= 0 && l.Watchdog <= WatchdogSoft) {
+		c.fail("S12", "host %s has a lease that makes no sense: %+v", h.ID, *l)
+	}
+	if !(l.BootID == h.BootID) {
+		c.fail("S12", "host %s has a lease of boot %s in boot %s", h.ID, l.BootID, h.BootID)
+	}
+	if !(c.s.Armed) {
+		c.fail("S12", "host %s has a lease while HA is disarmed", h.ID)
+	}
+	if !(h.HasLevel(DriverLease)) {
+		c.fail("S12", "host %s has a lease that is not among its fence levels", h.ID)
+	}
+	if !(h.Status != Disconnected && h.Status != Removed && h.HA != HAFenced) {
+		c.fail("S16", "host %s is %s (%s) and has a lease", h.ID, h.Status, h.HA)
+	}
 }
 
 func (c *checker) copies(h *Host) {

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 
@@ -71,7 +70,11 @@ func (k *kind) fill(g *guest) []byte {
 	if k.parts == nil {
 		return nil
 	}
-	out := make([]byte, 0, 1024)
+	size, id := 0, g.id.String()
+	for _, p := range k.parts {
+		size += max(len(p), len(g.name), len(id))
+	}
+	out := make([]byte, 0, size)
 	for i, p := range k.parts {
 		switch {
 		case i%2 == 0:
@@ -79,10 +82,10 @@ func (k *kind) fill(g *guest) []byte {
 		case p == nil:
 			out = append(out, g.name...)
 		default:
-			out = append(out, g.id.String()...)
+			out = append(out, id...)
 		}
 	}
-	return bytes.Clone(out)
+	return out
 }
 
 // specOf is what an agent says of a VM: in a large world read out of the

@@ -94,7 +94,7 @@ type (
 	ClearAutostart struct{ ID hypervisor.UUID }
 
 	// Persist asks for [Session.Persisted]: replace the ledger file atomically
-	// and make it durable. One at a time.
+	// and make it durable. One at a time. Neither side changes the ledger in it.
 	Persist struct {
 		Version uint64
 		Ledger  Ledger

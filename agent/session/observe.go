@@ -279,16 +279,11 @@ func (s *Session) activePower(v *vm) (lifeboatv1.PowerState, lifeboatv1.PowerRea
 
 // vmReports is the full list of a report: every domain, and every VM held.
 func (s *Session) vmReports() []*lifeboatv1.VMReport {
-	list := make([]*lifeboatv1.VMReport, 0, len(s.list))
-	for _, v := range s.list {
-		disk := v.disk
-		r := &lifeboatv1.VMReport{
-			Id:          v.id[:],
-			Name:        v.name,
-			Incarnation: v.held,
-			SpecHash:    v.hash,
-			Autostart:   v.dom.Autostart,
-		}
+	list := make([]*lifeboatv1.VMReport, len(s.list))
+	all := make([]lifeboatv1.VMReport, len(s.list)) // in one piece
+	for i, v := range s.list {
+		disk, r := v.disk, &all[i]
+		r.Id, r.Name, r.Incarnation, r.SpecHash, r.Autostart = v.id[:], v.name, v.held, v.hash, v.dom.Autostart
 		if s.ungranted(v, disk) {
 			r.Incarnation = 0
 		}
@@ -301,7 +296,7 @@ func (s *Session) vmReports() []*lifeboatv1.VMReport {
 			// has brought back is not.
 			r.Refused, r.Failed, r.Failure = disk.Refused, disk.Failed, disk.Failure
 		}
-		list = append(list, r)
+		list[i] = r
 	}
 	return list
 }

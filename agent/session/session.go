@@ -384,7 +384,7 @@ func (s *Session) stepSave() {
 	s.saveNo++
 	l := s.ledger.clone()
 	s.saving = &l
-	s.do(Persist{Version: s.saveNo, Ledger: l.clone()})
+	s.do(Persist{Version: s.saveNo, Ledger: l})
 }
 
 // problems are what the managers should know of this host's own troubles.
