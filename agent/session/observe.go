@@ -283,7 +283,8 @@ func (s *Session) vmReports() []*lifeboatv1.VMReport {
 	all := make([]lifeboatv1.VMReport, len(s.list)) // in one piece
 	for i, v := range s.list {
 		disk, r := v.disk, &all[i]
-		r.Id, r.Name, r.Incarnation, r.SpecHash, r.Autostart = v.id[:], v.name, v.held, v.hash, v.dom.Autostart
+		r.Id, r.Name, r.SpecHash, r.Autostart = v.id[:], v.name, v.hash, v.dom.Autostart
+		r.Incarnation = v.held
 		if s.ungranted(v, disk) {
 			r.Incarnation = 0
 		}

@@ -34,7 +34,7 @@ func ownership() []mutation {
 		{"S5", "late reports are ignored", "fsm/apply_report.go",
 			"case r.Seq <= h.Seq && h.Seq != 0:", "case false:", inFSM},
 		{"S5", "an entry carries the incarnation that was held when it was polled", "agent/session/observe.go",
-			"Incarnation: v.held,", "Incarnation: disk.Incarnation,", inSession},
+			"r.Incarnation = v.held\n", "r.Incarnation = disk.Incarnation\n", inSession},
 		{"S6", "only what was granted earlier is destroyed at once", "fsm/apply_foreign.go",
 			"if v.Protected() && e.inc != 0 && e.inc < v.Incarnation {", "if v.Protected() {", inFSM},
 		{"S6", "an incoming migration is not a second copy", "fsm/apply_foreign.go",
