@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 
@@ -121,7 +120,7 @@ func (p *reporting) entries(c *logpb.VMEntries) {
 			e.name, e.refused, e.failed, e.failure = det[0].Name, Incarnation(det[0].Refused), Incarnation(det[0].Failed), det[0].Failure
 			det = det[1:]
 		}
-		for next < len(p.host.VMs) && bytes.Compare(p.host.VMs[next].ID[:], e.id[:]) < 0 {
+		for next < len(p.host.VMs) && lessVM(p.host.VMs[next].ID, e.id) {
 			next++
 		}
 		at, ok := next, next < len(p.host.VMs) && p.host.VMs[next].ID == e.id

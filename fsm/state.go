@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"cmp"
+	"encoding/binary"
 	"iter"
 	"strings"
 )
@@ -152,7 +153,14 @@ func (s *State) Brakes() iter.Seq2[string, Brake] { return s.brakes.all() }
 
 func less[T cmp.Ordered](a, b T) bool { return a < b }
 
-func lessVM(a, b VMID) bool { return string(a[:]) < string(b[:]) }
+// lessVM orders ids as their bytes.
+func lessVM(a, b VMID) bool {
+	x, y := binary.BigEndian.Uint64(a[:]), binary.BigEndian.Uint64(b[:])
+	if x != y {
+		return x < y
+	}
+	return binary.BigEndian.Uint64(a[8:]) < binary.BigEndian.Uint64(b[8:])
+}
 
 func lessKey(a, b AlertKey) bool {
 	return cmp.Or(strings.Compare(a.Type, b.Type), strings.Compare(a.Subject, b.Subject),

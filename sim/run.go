@@ -100,6 +100,9 @@ func (w *World) settle() bool {
 	for _, stage := range stages {
 		stage.begin()
 		for deadline := w.now + settleLimit; !stage.ready(w.truth.State()); {
+			if w.shared {
+				hugePages() // the heap has grown
+			}
 			if w.run(w.now + settleStep); w.done {
 				return false
 			}
