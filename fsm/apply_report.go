@@ -181,7 +181,7 @@ func (p *reporting) owned(i int, e *vmEntry) {
 	v := &p.edited
 	if e.name != "" && e.name != v.Name {
 		p.renameAlerts(v, e.name)
-		v.Name = e.name
+		v.setName(e.name)
 		p.put(i, v)
 		p.flush() // what ends with this entry speaks of it by its new name
 	}
