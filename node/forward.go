@@ -32,7 +32,7 @@ func (n *Node) handler() http.Handler {
 	mux.Handle(lifeboatv1connect.NewAgentServiceHandler(&agentAPI{n}, limit))
 	mux.Handle(lifeboatv1connect.NewAdminServiceHandler(&adminAPI{n}, limit))
 	mux.Handle(lifeboatv1connect.NewNodeServiceHandler(nodeAPI{n}, limit))
-	return n.identify(mux)
+	return n.calls.counted(n.identify(mux))
 }
 
 type behalfKey struct{}

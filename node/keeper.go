@@ -24,8 +24,12 @@ const (
 func (n *Node) keepAlive(ctx context.Context) error {
 	wait := helloRetry
 	for pause(ctx, wait) {
-		n.greeting <- struct{}{}
-		if n.stop.Load() {
+		select {
+		case n.greeting <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		if n.hushed.Load() {
 			<-n.greeting
 			return nil
 		}

@@ -169,6 +169,8 @@ func (m *members) skew() time.Duration {
 	return high
 }
 
+func (n *Node) self() fsm.NodeID { return fsm.NodeID(n.cfg.ID) }
+
 // others are the members but this node.
 func (n *Node) others() []fsm.NodeID {
 	f := n.raft.GetConfiguration()

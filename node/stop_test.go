@@ -1,0 +1,156 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/fsm"
+	"lifeboat/internal/lifecycle"
+)
+
+// Every component of a node fails its stop in turn, in each way: the node is Down
+// on the others all the same, within the time a crash takes, and everything else
+// is stopped.
+func TestEachComponentFailsToStop(t *testing.T) {
+	ways := map[string]func(free <-chan struct{}, real stopFunc) stopFunc{
+		"error": func(_ <-chan struct{}, real stopFunc) stopFunc {
+			return func(ctx context.Context, why error) error {
+				return errors.Join(real(ctx, why), errors.New("it will not"))
+			}
+		},
+		"panic": func(<-chan struct{}, stopFunc) stopFunc {
+			return func(context.Context, error) error { panic("it cannot") }
+		},
+		"hang": func(free <-chan struct{}, _ stopFunc) stopFunc {
+			return func(context.Context, error) error { <-free; return nil }
+		},
+	}
+	victims := map[string]func(*world) *testNode{"leader": leading, "follower": follower}
+	for _, c := range (&Node{}).components() {
+		for name, way := range ways {
+			for which, choose := range victims {
+				t.Run(c.Name+"/"+name+"/"+which, func(t *testing.T) {
+					t.Parallel()
+					var free chan struct{} // of the bubble
+					asked := map[string]bool{}
+					var victim string
+					var undone func()
+					fault := func(id string) func(string, stopFunc) stopFunc {
+						return func(component string, real stopFunc) stopFunc {
+							note := func(ctx context.Context, why error) error { asked[component] = true; return real(ctx, why) }
+							return func(ctx context.Context, why error) error {
+								if id != victim {
+									return real(ctx, why)
+								}
+								if component != c.Name {
+									return note(ctx, why)
+								}
+								asked[component] = true
+								if name != "error" {
+									undone = func() { _ = real(ctx, why) }
+								}
+								return way(free, real)(ctx, why)
+							}
+						}
+					}
+					runWith(t, 3, func(w *world) {
+						free = make(chan struct{})
+						for id, n := range w.nodes {
+							n.faults.stop = fault(id)
+						}
+					}, func(w *world) {
+						w.fleet(2, 1, "bmc")
+						w.allUp()
+						n := choose(w)
+						victim = n.id
+						w.closers = append(w.closers, func() {
+							close(free)
+							if undone != nil {
+								undone() // so that the bubble can end
+							}
+						})
+						n.stop()
+						last := n.n
+						n.n = nil
+						took := w.within(5*time.Second, n.id+" is Down on the others", w.nodeIs(n.id, fsm.NodeDown))
+						err := <-n.done
+						n.done = nil
+						var failed *lifecycle.StopError
+						if !errors.As(err, &failed) || failed.Component != c.Name {
+							t.Errorf("it ended with %v, want a failure of %s", err, c.Name)
+						}
+						for _, other := range last.components() {
+							if !asked[other.Name] {
+								t.Errorf("%s was not stopped", other.Name)
+							}
+						}
+						t.Logf("Down after %s, ended with: %v", took, err)
+						w.stays(5*time.Second, "it stays Down, and the hosts are Up", func() bool {
+							return w.nodeIs(n.id, fsm.NodeDown)() && w.hostIs("h1", fsm.Up)() && w.hostIs("h2", fsm.Up)()
+						})
+						downs := 0
+						for _, a := range w.state().Alerts() {
+							if a.Key == (fsm.AlertKey{Type: fsm.AlertNode, Subject: n.id, Cause: "down"}) {
+								downs++
+							}
+						}
+						if downs != 1 {
+							t.Errorf("there are %d alerts about it, want 1", downs)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// A load balancer has the drain time to leave a node that stops: it says so at
+// once, leads no more, and answers until then.
+func TestDrain(t *testing.T) {
+	for name, which := range map[string]func(*world) *testNode{"follower": follower, "leader": leading} {
+		t.Run(name, func(t *testing.T) {
+			drain := 2 * time.Second
+			runWith(t, 3, func(w *world) {
+				for _, n := range w.nodes {
+					n.cfg.DrainTime = &drain
+				}
+			}, func(w *world) {
+				w.fleet(2, 1, "bmc")
+				w.allUp()
+				n := which(w)
+				n.stop()
+				w.within(200*time.Millisecond, "another leads", func() bool {
+					s := w.serving()
+					return len(s) == 1 && s[0] != n
+				})
+				for begin := time.Now(); time.Since(begin) < drain-500*time.Millisecond; time.Sleep(100 * time.Millisecond) {
+					if code, why := n.get("/readyz"); code != http.StatusServiceUnavailable || why != "this node is stopping\n" {
+						t.Fatalf("/readyz says %d %s", code, why)
+					}
+					if code, _ := n.get("/leader"); code != http.StatusServiceUnavailable {
+						t.Fatalf("/leader says %d", code)
+					}
+					w.must(w.operator(n, listHosts))
+					if w.nodeIs(n.id, fsm.NodeDown)() {
+						t.Fatal("it is Down while it still answers")
+					}
+				}
+				w.must(n.wait())
+				n.n = nil
+				w.within(100*time.Millisecond, "it is Down", w.nodeIs(n.id, fsm.NodeDown))
+			})
+		})
+	}
+}
+
+func listHosts(ctx context.Context, c lifeboatv1connect.AdminServiceClient) error {
+	_, err := c.ListHosts(ctx, connect.NewRequest(&lifeboatv1.ListHostsRequest{}))
+	return err
+}
