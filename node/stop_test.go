@@ -154,3 +154,49 @@ func listHosts(ctx context.Context, c lifeboatv1connect.AdminServiceClient) erro
 	_, err := c.ListHosts(ctx, connect.NewRequest(&lifeboatv1.ListHostsRequest{}))
 	return err
 }
+
+// A parked report is answered as soon as its node stops, wherever that is, with
+// the promise that nothing was done; and the agents go on with another node
+// before anybody misses them.
+func TestParkedCallsAreAnswered(t *testing.T) {
+	for name, which := range map[string]func(*world) *testNode{"follower": follower, "leader": leading} {
+		t.Run(name, func(t *testing.T) {
+			run(t, 3, func(w *world) {
+				w.fleet(4, 1, "bmc")
+				w.allUp()
+				n := which(w)
+				r := w.raw("h9", n)
+				w.must(r.register())
+				req := r.next()
+				first, err := r.report(req)
+				w.must(err)
+				req = r.next()
+				req.HaveAssignment = first.GetAssignment().GetIndex() + 1<<40
+				answered := make(chan error, 1)
+				go func() {
+					_, err := r.report(req)
+					answered <- err
+				}()
+				time.Sleep(50 * time.Millisecond)
+				begin := time.Now()
+				n.stop()
+				err = <-answered
+				if took := time.Since(begin); connect.CodeOf(err) != connect.CodeUnavailable || took > 300*time.Millisecond {
+					t.Errorf("it was answered after %s: %v", took, err)
+				}
+				w.must(n.wait())
+				n.n = nil
+				took := w.within(time.Second, "all agents are with another node", func() bool {
+					l := w.leader().n.term.Load()
+					for id := range w.hosts {
+						if quiet, ok := l.contacts.lastHeard(fsm.HostID(id), l.mono()); !ok || quiet > time.Since(begin) {
+							return false
+						}
+					}
+					return true
+				})
+				t.Logf("after %s", took)
+			})
+		})
+	}
+}
