@@ -73,6 +73,13 @@ func (c *calls) wait(ctx context.Context) int {
 	return c.n
 }
 
+// under is how many calls are under way.
+func (c *calls) under() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n
+}
+
 // counted counts the requests of a handler, and refuses them once the node stops.
 func (c *calls) counted(next http.Handler) http.Handler {
 	refusal := connect.NewErrorWriter()

@@ -13,6 +13,7 @@ import (
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
 	"lifeboat/fsm"
 	"lifeboat/internal/lifecycle"
+	"lifeboat/transport/memnet"
 )
 
 // Every component of a node fails its stop in turn, in each way: the node is Down
@@ -145,6 +146,62 @@ func TestDrain(t *testing.T) {
 				w.must(n.wait())
 				n.n = nil
 				w.within(100*time.Millisecond, "it is Down", w.nodeIs(n.id, fsm.NodeDown))
+			})
+		})
+	}
+}
+
+// A node that is Down says nothing to anybody: the agents go elsewhere, and the
+// command line asks the next node.
+func TestNobodyTalksToADownNode(t *testing.T) {
+	for name, down := range map[string]func(*world, *testNode){
+		"stopped": func(w *world, n *testNode) { n.halt(); n.n = nil },
+		"removed, and it runs on": func(w *world, n *testNode) {
+			w.must(w.control(w.leader(), &lifeboatv1.ControlNodeRequest{Id: n.id, Action: "remove", Force: true}))
+		},
+		"cut off from the others": func(w *world, n *testNode) {
+			for _, o := range w.others(n) {
+				w.net.CutBoth(n.id, o.id)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, 3, func(w *world) {
+				w.fleet(4, 1, "bmc")
+				w.allUp()
+				n := follower(w)
+				raw := w.raw("h9", n)
+				w.must(raw.register())
+				down(w, n)
+				w.within(5*time.Second, n.id+" is Down", w.nodeIs(n.id, fsm.NodeDown))
+				time.Sleep(3 * time.Second)
+				asks := 0
+				for range 20 {
+					err := w.operator(n, listHosts)
+					if connect.CodeOf(err) != connect.CodeUnavailable {
+						t.Fatalf("it answers an operator: %v", err)
+					}
+					if n.n != nil {
+						asks = max(asks, n.n.calls.under())
+					}
+					time.Sleep(100 * time.Millisecond)
+				}
+				if asks > 0 {
+					t.Errorf("%d agents still wait for its answer", asks)
+				}
+				if err := raw.register(); connect.CodeOf(err) != connect.CodeUnavailable {
+					t.Errorf("it answers an agent: %v", err)
+				}
+				for id := range w.hosts {
+					w.within(0, id+" is Up", w.hostIs(id, fsm.Up))
+				}
+				if n.n != nil {
+					if code, why := n.get("/readyz"); code != http.StatusServiceUnavailable {
+						t.Errorf("/readyz says %d %s", code, why)
+					}
+					w.net.HealAll()
+					n.crash(memnet.Crash) // or its state would be compared
+				}
 			})
 		})
 	}
