@@ -170,6 +170,28 @@ func TestRemovedNodeIsRefused(t *testing.T) {
 	})
 }
 
+// One that was down when it was removed does not know it when it is back: it is
+// refused all the same, disturbs nobody, and answers nobody.
+func TestRemovedWhileDown(t *testing.T) {
+	run(t, 3, func(w *world) {
+		w.allUp()
+		l := w.leader()
+		n := w.others(l)[0]
+		n.crash(memnet.PowerLoss)
+		w.within(5*time.Second, n.id+" is Down", w.nodeIs(n.id, fsm.NodeDown))
+		w.must(w.control(l, &lifeboatv1.ControlNodeRequest{Id: n.id, Action: "remove"}))
+		if k := w.state().CountOpenAlerts(); k != 0 {
+			t.Errorf("%d alerts are still open", k)
+		}
+		n.back()
+		w.stays(5*time.Second, "it stays Down, and the leader leads on", func() bool { return w.nodeIs(n.id, fsm.NodeDown)() && l.leads() })
+		if err := w.operator(n, listHosts); connect.CodeOf(err) != connect.CodeUnavailable {
+			t.Errorf("it answers an operator: %v", err)
+		}
+		n.crash(memnet.Crash)
+	})
+}
+
 // sayTo says hello at an address.
 func (n *Node) sayTo(addr string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
