@@ -110,7 +110,7 @@ func (n *Node) openPeers(context.Context) error {
 
 func (n *Node) closePeers(context.Context, error) error {
 	n.streams.Hangup()
-	n.client.CloseIdleConnections()
+	transport.HangUp(n.client)
 	return nil
 }
 
