@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,12 +42,12 @@ func TestEachComponentFailsToStop(t *testing.T) {
 				t.Run(c.Name+"/"+name+"/"+which, func(t *testing.T) {
 					t.Parallel()
 					var free chan struct{} // of the bubble
-					asked := map[string]bool{}
+					var asked sync.Map     // of components; one that hangs is not waited for
 					var victim string
-					var undone func()
+					var undone atomic.Pointer[func()]
 					fault := func(id string) func(string, stopFunc) stopFunc {
 						return func(component string, real stopFunc) stopFunc {
-							note := func(ctx context.Context, why error) error { asked[component] = true; return real(ctx, why) }
+							note := func(ctx context.Context, why error) error { asked.Store(component, true); return real(ctx, why) }
 							return func(ctx context.Context, why error) error {
 								if id != victim {
 									return real(ctx, why)
@@ -53,9 +55,10 @@ func TestEachComponentFailsToStop(t *testing.T) {
 								if component != c.Name {
 									return note(ctx, why)
 								}
-								asked[component] = true
+								asked.Store(component, true)
 								if name != "error" {
-									undone = func() { _ = real(ctx, why) }
+									later := func() { _ = real(ctx, why) }
+									undone.Store(&later)
 								}
 								return way(free, real)(ctx, why)
 							}
@@ -73,8 +76,8 @@ func TestEachComponentFailsToStop(t *testing.T) {
 						victim = n.id
 						w.closers = append(w.closers, func() {
 							close(free)
-							if undone != nil {
-								undone() // so that the bubble can end
+							if later := undone.Load(); later != nil {
+								(*later)() // so that the bubble can end
 							}
 						})
 						n.stop()
@@ -88,7 +91,7 @@ func TestEachComponentFailsToStop(t *testing.T) {
 							t.Errorf("it ended with %v, want a failure of %s", err, c.Name)
 						}
 						for _, other := range last.components() {
-							if !asked[other.Name] {
+							if _, ok := asked.Load(other.Name); !ok {
 								t.Errorf("%s was not stopped", other.Name)
 							}
 						}
