@@ -10,13 +10,13 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
 	"lifeboat/fence"
 	"lifeboat/fsm"
@@ -42,6 +42,9 @@ type Deps struct {
 	Dial   transport.DialFunc
 	// Ready is told once the node answers requests; may be nil.
 	Ready func()
+	// Hurry, once closed, shortens what is left of a stop; nil = nobody is ever in
+	// a hurry.
+	Hurry <-chan struct{}
 
 	started func(*Node) // benchmarks look inside
 	faults  faults
@@ -51,7 +54,11 @@ type Deps struct {
 type faults struct {
 	logs  func(raft.LogStore) raft.LogStore // a disk
 	clock time.Duration                     // the machine's clock is ahead by this
+	// stop replaces how a component stops.
+	stop func(component string, real stopFunc) stopFunc
 }
+
+type stopFunc = func(ctx context.Context, why error) error
 
 // Node is a running management node.
 type Node struct {
@@ -66,62 +73,25 @@ type Node struct {
 	client  *http.Client // to other nodes
 	metrics *metrics
 	gate    gate
+	calls   *calls
 	tickets tickets
 	joined  atomic.Bool          // raft is set: the listener and Raft itself ask before
 	term    atomic.Pointer[term] // while this node leads and serves
-	stop    atomic.Bool          // a clean stop has begun
+	leaving atomic.Bool          // the stop has begun: nobody should come here any more
+	hushed  atomic.Bool          // no hello is said any more
 	// listening takes the time of the others before a term begins.
 	listening atomic.Pointer[members]
+	reshaping sync.Mutex    // held while the members change: who may go is counted under it
 	greeting  chan struct{} // capacity 1, held while a hello is out: the goodbye must come after it
+
+	store    *storage
+	listener *transport.Listener
+	streams  *transport.RaftStreamLayer
 }
 
 // ErrStalled ends Run when this node led and could not commit: the process must
 // end, so that another node can lead.
 var ErrStalled = errors.New("this node led and could not commit; it ends so that another one can lead (is its disk stalled?)")
-
-// Run is a management node from start to stop. It blocks until ctx ends (a
-// clean stop: leadership is given away and the others are told) or the node
-// cannot go on.
-func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
-	log := deps.Log
-	if got := deps.Creds.Identity(); got != (transport.Identity{Kind: transport.KindNode, Name: cfg.ID}) {
-		return fmt.Errorf("the certificate is of %s, this node is lifeboat://node/%s; give it its own (`lifeboat ca issue node/%s`)", got, cfg.ID, cfg.ID)
-	}
-	seals, err := loadSealer(cfg.SecretKey)
-	if err != nil {
-		return err
-	}
-	store, err := openStorage(cfg.DataDir, log)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, bounded(shutdownTimeout, store.Close)) }()
-	if wrap := deps.faults.logs; wrap != nil {
-		store.logs = wrap(store.logs)
-	}
-
-	n := &Node{cfg: cfg, deps: deps, log: log, runID: newID(), fsm: raftfsm.New(), sealer: seals, greeting: make(chan struct{}, 1)}
-	n.started = n.clock().UnixNano()
-	n.metrics = newMetrics(n)
-	raw, err := n.listen(ctx)
-	if err != nil {
-		return err
-	}
-	listener := transport.Serve(raw, deps.Creds, transport.Options{Authorize: n.authorize, Logger: log.Named("listener")})
-	defer func() { _ = listener.Close() }() // closed before in a clean stop
-	dial := transport.DialOptions{Dial: deps.Dial}
-	n.client = transport.NewHTTPClient(deps.Creds, transport.ClientOptions{NameOf: n.nameOf, Dial: dial})
-	defer n.client.CloseIdleConnections()
-	streams := transport.NewRaftStreamLayer(listener, deps.Creds, transport.RaftOptions{Advertise: cfg.Advertise,
-		NameOf: func(a raft.ServerAddress) string { return n.nameOf(string(a)) }, Dial: dial})
-	if err := n.startRaft(store, streams); err != nil {
-		return err
-	}
-	if deps.started != nil {
-		deps.started(n)
-	}
-	return n.serve(ctx, listener, streams)
-}
 
 func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 	listen := n.deps.Listen
@@ -138,9 +108,10 @@ func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 }
 
 // startRaft starts Raft, and founds the cluster on the very first start.
-func (n *Node) startRaft(store *storage, streams *transport.RaftStreamLayer) error {
+func (n *Node) startRaft() error {
+	store := n.store
 	log := n.log.Named("raft")
-	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: streams, MaxPool: 3, MaxRPCsInFlight: 1,
+	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: n.streams, MaxPool: 3, MaxRPCsInFlight: 1,
 		Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true, Logger: log})
 	c := n.cfg.raft(log)
 	fresh, err := store.fresh()
@@ -164,93 +135,6 @@ func (n *Node) startRaft(store *storage, streams *transport.RaftStreamLayer) err
 	}
 	n.raft = r
 	n.joined.Store(true)
-	return nil
-}
-
-// serve runs until ctx ends or something breaks, and stops in order.
-func (n *Node) serve(ctx context.Context, listener *transport.Listener, streams *transport.RaftStreamLayer) error {
-	g, run := errgroup.WithContext(context.WithoutCancel(ctx))
-	run, stop := context.WithCancel(run)
-	defer stop()
-	api := transport.NewHTTPServer(n.handler(), n.log.Named("api"))
-	g.Go(func() error { return ignoreClosed(api.Serve(listener.HTTP())) })
-	g.Go(func() error { return n.serveHealth(run) })
-	g.Go(func() error { return n.leadership(run) })
-	g.Go(func() error { return n.keepAlive(run) })
-	g.Go(func() error { return n.wakeParked(run) })
-	g.Go(func() error {
-		select {
-		case <-ctx.Done():
-			n.farewell(run)
-		case <-run.Done():
-		}
-		stop()
-		// Where the disk hangs, so does Raft, but for its heartbeats: they must not
-		// keep the others from electing. A node that was asked to stop leads no more.
-		if ctx.Err() == nil {
-			streams.Hangup()
-		}
-		_ = api.Close()
-		n.gate.close()
-		streams.Hangup()
-		// The raft part of the port goes last: peers may hold streams open.
-		err := bounded(shutdownTimeout, n.raft.Shutdown().Error)
-		return errors.Join(err, listener.Close())
-	})
-	if n.deps.Ready != nil {
-		n.deps.Ready()
-	}
-	n.log.Info("node started", "node", n.cfg.ID, "address", n.cfg.Advertise, "run", n.runID, "version", n.deps.Version)
-	err := g.Wait()
-	if ctx.Err() != nil && err == nil {
-		n.log.Info("node stopped", "node", n.cfg.ID)
-	}
-	return err
-}
-
-const (
-	transferTimeout = 2 * time.Second
-	farewellTimeout = 3 * time.Second
-)
-
-// farewell gives leadership away and tells the new leader that this node stops.
-func (n *Node) farewell(ctx context.Context) {
-	n.greeting <- struct{}{} // not before a hello that is out has been answered
-	n.stop.Store(true)
-	<-n.greeting
-	ctx, cancel := context.WithTimeout(ctx, farewellTimeout)
-	defer cancel()
-	if n.raft.State() == raft.Leader && len(n.raft.GetConfiguration().Configuration().Servers) > 1 {
-		if err := n.giveAway(ctx); err != nil {
-			n.log.Warn("leadership could not be given away; the others will elect", "error", err)
-		}
-	}
-	for pause(ctx, 50*time.Millisecond) {
-		if err := n.sayHello(ctx, true); err == nil {
-			return
-		}
-	}
-	n.log.Warn("no leader could be told that this node stops; it will be missed instead")
-}
-
-// giveAway transfers leadership and waits until it is gone.
-func (n *Node) giveAway(ctx context.Context) error {
-	done := make(chan error, 1)
-	go func() { done <- n.raft.LeadershipTransfer().Error() }()
-	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
-	defer cancel()
-	select {
-	case err := <-done:
-		if err != nil && !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
-			return err
-		}
-	case <-ctx.Done():
-	}
-	for n.raft.State() == raft.Leader {
-		if !pause(ctx, 20*time.Millisecond) {
-			return ErrStalled
-		}
-	}
 	return nil
 }
 
@@ -312,16 +196,44 @@ func (n *Node) termEnded(ctx context.Context, err error) (again bool, fatal erro
 }
 
 // authorize decides who may connect: management nodes only while they are
-// members, and never somebody else on the raft side.
+// members, whatever certificate they hold, and never somebody else on the raft
+// side.
 func (n *Node) authorize(proto string, id transport.Identity) error {
-	if proto != transport.ProtoRaft {
-		return nil
-	}
-	if id.Kind != transport.KindNode {
+	if proto == transport.ProtoRaft && id.Kind != transport.KindNode {
 		return fmt.Errorf("only management nodes take part in Raft, not %s", id)
 	}
-	if n.joined.Load() && !n.isMember(fsm.NodeID(id.Name)) {
+	if n.stranger(id) {
 		return fmt.Errorf("node %s is not a member of this cluster", id.Name)
+	}
+	return nil
+}
+
+// stranger is a management node that is no member. A node that is cut off or
+// behind does not know the newest members: it takes part in nothing that counts.
+func (n *Node) stranger(id transport.Identity) bool {
+	return id.Kind == transport.KindNode && n.joined.Load() && !n.isMember(fsm.NodeID(id.Name))
+}
+
+const expelEvery = 250 * time.Millisecond
+
+// expel closes the connections of nodes that have been taken out, and says once
+// when this node is one of them.
+func (n *Node) expel(ctx context.Context) error {
+	said := false
+	var last []raft.Server
+	for pause(ctx, expelEvery) {
+		f := n.raft.GetConfiguration() // its index is not filled in by the library
+		if f.Error() != nil || slices.Equal(f.Configuration().Servers, last) {
+			continue
+		}
+		last = f.Configuration().Servers
+		if k := n.listener.CloseConns(n.stranger) + n.streams.CloseConns(n.stranger); k > 0 {
+			n.log.Info("connections of nodes that are no members any more were closed", "connections", k)
+		}
+		if !said && !n.isMember(n.self()) {
+			said = true
+			n.log.Warn("this node is not a member of the cluster any more; it answers nobody. Stop it for good, and remove its data directory before it is used again", "data_dir", n.cfg.DataDir)
+		}
 	}
 	return nil
 }
@@ -344,25 +256,6 @@ func (n *Node) nameOf(addr string) string {
 	}
 	return ""
 }
-
-// bounded runs what a stalled disk may hold up for ever: the process must end
-// all the same.
-func bounded(limit time.Duration, f func() error) error {
-	done := make(chan error, 1)
-	go func() { done <- f() }()
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-timer.C:
-		return errDisk
-	}
-}
-
-const shutdownTimeout = 5 * time.Second
-
-var errDisk = errors.New("the data directory could not be closed: its disk does not answer")
 
 func ignoreClosed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {

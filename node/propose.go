@@ -90,12 +90,19 @@ func (g *gate) apply(r *raft.Raft, data []byte, patience time.Duration) (raft.Ap
 	return r.Apply(data, patience), nil
 }
 
-// close waits a moment for what is out.
-func (g *gate) close() {
+// close waits for what is out, as long as ctx allows: without a majority there
+// is no outcome.
+func (g *gate) close(ctx context.Context, _ error) error {
 	g.mu.Lock()
 	g.shut = true
 	g.mu.Unlock()
-	_ = bounded(time.Second, func() error { g.out.Wait(); return nil })
+	done := make(chan struct{})
+	go func() { g.out.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // await is future.Error with a context: the future alone can block for as long
