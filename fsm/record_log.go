@@ -117,6 +117,7 @@ func vmFromLog(x *shapes, p *logpb.VMRecord) *VM {
 	if p.Spec != nil {
 		v.Spec = specFromLog(x, p.Spec, p.DefinedUnixNs)
 	}
+	v.derive()
 	return v
 }
 
