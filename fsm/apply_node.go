@@ -18,8 +18,9 @@ func (t *tx) clusterInit(c *logpb.ClusterInit) string {
 	return ""
 }
 
-// nodeHello marks a management node Up. A new run id of a node that was never
-// seen to stop is both: it left and it joined. One of an older run changes nothing.
+// nodeHello marks a management node Up that was Down. A new run id of a node that
+// was never seen to stop is both: it left and it joined, from whatever state. One of
+// an older run changes nothing; one of the same run leaves the state as it is.
 func (t *tx) nodeHello(c *logpb.NodeHello) string {
 	if c.Id == "" {
 		return "a management node without an id cannot join"
@@ -29,14 +30,14 @@ func (t *tx) nodeHello(c *logpb.NodeHello) string {
 	if no := old.Outdated(c.RunId, c.StartedUnixNs); no != "" {
 		return no
 	}
-	if old != nil && old.State == NodeUp && old.RunID != c.RunId {
+	if old != nil && old.State != NodeDown && old.RunID != c.RunId {
 		t.nodeDown(old, "restarted before it was missed", Warning)
 		old = t.s.Node(id)
 	}
 	n := &Node{ID: id, Addr: c.Addr, HTTPAddr: c.HttpAddr, RunID: c.RunId, Version: c.Version,
 		Level: c.FeatureLevel, Machine: HostID(c.Machine), Started: c.StartedUnixNs, State: NodeUp, Since: t.now, Index: t.index}
-	if old != nil && old.State == NodeUp {
-		n.Since, n.Index = old.Since, old.Index
+	if old != nil && old.State != NodeDown {
+		n.State, n.Reason, n.Since, n.Index, n.Until, n.For = old.State, old.Reason, old.Since, old.Index, old.Until, old.For
 	} else {
 		t.event("NODE.UP", Info, "node "+c.Id, "management node %s is Up (version %s, run %s)", c.Id, c.Version, c.RunId)
 		t.resolve(AlertKey{AlertNode, c.Id, "down"}, "management node %s is back", c.Id)
@@ -66,7 +67,7 @@ func (t *tx) nodeDownCommand(c *logpb.NodeDown) string {
 // nodeDown marks a node Down from whatever state it is in.
 func (t *tx) nodeDown(old *Node, reason string, sev Severity) {
 	n := *old
-	n.State, n.Reason, n.Since, n.Index = NodeDown, reason, t.now, t.index
+	n.State, n.Reason, n.Since, n.Index, n.Until, n.For = NodeDown, reason, t.now, t.index, 0, 0
 	t.s.nodes.set(n.ID, &n)
 	t.event("NODE.DOWN", sev, "node "+string(n.ID), "management node %s is Down: %s (was %s)", n.ID, reason, old.State)
 	t.raise(AlertKey{AlertNode, string(n.ID), "down"}, sev, "Management node %s is Down: %s. It resolves by itself when the node is back; `lifeboat node remove %s` takes it out of the cluster.", n.ID, reason, n.ID)

@@ -136,6 +136,29 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.ok(&logpb.NodeControl{Id: "n3", Action: uint32(GoingRemove)})
 			return l
 		},
+		"node-states": func() *lab { // one through maintenance, one to its end, one whose time is over, one that restarts
+			l := newLab(t)
+			for _, n := range []string{"n1", "n2", "n3", "n4"} {
+				l.ok(&logpb.NodeHello{Id: n, Addr: n + ":7000", RunId: "r1", Version: "0.1", StartedUnixNs: 1})
+			}
+			step := func(id string, s NodeStep) {
+				l.wait(time.Second)
+				l.ok(&logpb.NodeSteer{Id: id, RunId: "r1", Step: uint32(s), WithinNs: int64(time.Minute), ForNs: int64(time.Hour)})
+			}
+			for _, s := range []NodeStep{StepMaintain, StepNothingLeft, StepMaintain, StepResume, StepMaintain} {
+				step("n1", s)
+			}
+			for _, s := range []NodeStep{StepPrepareStop, StepNothingLeft, StepCancelStop, StepPrepareStop, StepNothingLeft, StepStop} {
+				step("n2", s)
+			}
+			l.ok(&logpb.NodeDown{Id: "n2", RunId: "r1", Reason: "it was stopped", Left: true})
+			step("n3", StepPrepareStop)
+			l.wait(time.Minute)
+			l.ok(&logpb.NodeSteer{Id: "n3", RunId: "r1", Step: uint32(StepDeadline), Reason: "2 agents still come to it"})
+			step("n4", StepMaintain)
+			l.ok(&logpb.NodeHello{Id: "n4", Addr: "n4:7000", RunId: "r2", Version: "0.2", StartedUnixNs: 2})
+			return l
+		},
 		"anything": func() *lab { // random commands, nonsense included
 			_, log := story(t.Fatalf, rand.New(rand.NewPCG(2026, 11)).IntN, 400)
 			return &lab{t: t, log: log}

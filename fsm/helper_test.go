@@ -282,7 +282,11 @@ func essence(s *State) string {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "armed %v, brakes %d, policy %v\n", s.Armed, s.brakes.len(), *s.Policy)
 	for id, n := range s.Nodes() {
-		fmt.Fprintf(&b, "node %s %s run %s\n", id, n.State, n.RunID)
+		fmt.Fprintf(&b, "node %s %s run %s", id, n.State, n.RunID)
+		if n.Until != 0 || n.For != 0 {
+			fmt.Fprintf(&b, ", until %d, then for %d", n.Until, n.For)
+		}
+		b.WriteString("\n")
 	}
 	for id, h := range s.Hosts() {
 		fmt.Fprintf(&b, "host %s %s %s %s epoch %d boot %s seq %d lease %v attempt %v proof %v evidence %d\n", id, h.Status, h.Resource, h.HA, h.Epoch, h.BootID,

@@ -408,6 +408,9 @@ func (c *checker) cluster() {
 	for id, n := range s.Nodes() {
 		c.must(n.ID == id && id != "" && n.State >= NodeUp && n.State <= NodeShuttingDown, "nodes", "node %q stands under %q in state %d", n.ID, id, n.State)
 		c.past(n.Since, "since of node "+string(id))
+		c.must(n.Until == 0 || n.Withdrawn() && n.Until >= n.Since, "nodes", "node %s is %s since %d, until %d", id, n.State, n.Since, n.Until)
+		c.must(n.Until != 0 || !n.Withdrawn() || n.State == NodeMaintenance, "nodes", "node %s is %s without a deadline", id, n.State)
+		c.must(n.For == 0 || n.For > 0 && n.State == NodePreparingForMaintenance, "nodes", "node %s is %s with a maintenance of %d ns to come", id, n.State, n.For)
 	}
 	for id, e := range s.events.all() {
 		c.minted(uint64(id), "event")

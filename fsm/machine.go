@@ -208,6 +208,8 @@ func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
 		return t.workUpdate(b.WorkUpdate)
 	case *logpb.Command_AlertUpdate:
 		return t.alertUpdate(b.AlertUpdate)
+	case *logpb.Command_NodeSteer:
+		return t.nodeSteer(b.NodeSteer)
 	}
 	panic(fmt.Sprintf("fsm: entry %d holds a command this version of lifeboat does not know; install the version that wrote it", e.Index))
 }

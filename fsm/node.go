@@ -38,6 +38,8 @@ type Node struct {
 	Going    Going  // why it is to be taken out of the cluster, or was
 	Since    int64  // unix ns of the last change of state
 	Index    uint64 // log index of that change
+	Until    int64  // unix ns when the state ends by itself; 0 = it does not
+	For      int64  // ns that the maintenance lasts for which it prepares; 0 = until it is ended
 }
 
 // Going is why a node is no member any more, or will soon not be one.
@@ -53,7 +55,7 @@ func (g Going) String() string {
 }
 
 // Outdated says why a hello of a run is not about what is now; "" = it is. It came
-// late: a newer run is Up, or this one has been stopped. Once the newer one is
+// late: a newer run is there, or this one has been stopped. Once the newer one is
 // Down an older is taken for what it says, or a node whose clock was set back
 // before a restart would never be Up again.
 func (n *Node) Outdated(run string, started int64) string {
@@ -61,8 +63,8 @@ func (n *Node) Outdated(run string, started int64) string {
 	case n == nil:
 	case run == n.RunID && n.Left:
 		return fmt.Sprintf("this run of management node %s has been stopped", n.ID)
-	case run != n.RunID && n.State == NodeUp && started != 0 && started < n.Started:
-		return fmt.Sprintf("a newer run of management node %s is Up; if it is not, this one is taken after node_down_after", n.ID)
+	case run != n.RunID && n.State != NodeDown && started != 0 && started < n.Started:
+		return fmt.Sprintf("a newer run of management node %s is running; if it is not, this one is taken after node_down_after", n.ID)
 	}
 	return ""
 }

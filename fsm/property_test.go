@@ -83,7 +83,7 @@ func timeless(s *State) uint64 {
 // repeatable are the commands whose repetition is a new event and not an echo.
 func repeatable(body proto.Message) bool {
 	switch b := body.(type) {
-	case *logpb.HostRegister, *logpb.VMSpecs, *logpb.HostFenceLevels, *logpb.VMProtect:
+	case *logpb.HostRegister, *logpb.VMSpecs, *logpb.HostFenceLevels, *logpb.VMProtect, *logpb.NodeControl:
 		return true
 	case *logpb.WorkUpdate:
 		return b.Action == WorkRetry || b.Action == WorkNoTarget

@@ -302,7 +302,15 @@ func (c chooser) command(s *State) proto.Message {
 	case 36:
 		return &logpb.AlertUpdate{Id: uint64(c(60)), Action: uint32(c(4))}
 	default:
-		switch c(4) {
+		switch c(8) {
+		case 4:
+			return &logpb.NodeControl{Id: pick(c, "n1", "n2", "n9"), Action: uint32(c(4))}
+		case 5, 6, 7:
+			x := &logpb.NodeSteer{Id: pick(c, "n1", "n2", "n9"), RunId: pick(c, "r1", "r2"), Step: uint32(c(9)), WithinNs: int64(c(4)) * int64(10*time.Second), ForNs: int64(max(c(4)-2, 0)) * int64(time.Minute), Force: c.odds(3), Reason: pick(c, "", "it is time")}
+			if n := s.Node(NodeID(x.Id)); n != nil && !c.odds(6) {
+				x.RunId = n.RunID
+			}
+			return x
 		case 0:
 			return &logpb.NodeHello{Id: pick(c, "n1", "n2", ""), RunId: pick(c, "r1", "r2"), Version: "1"}
 		case 1:

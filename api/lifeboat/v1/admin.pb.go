@@ -378,6 +378,7 @@ type HelloRequest struct {
 	TimeUnixNs    int64                  `protobuf:"varint,9,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
 	StartedUnixNs int64                  `protobuf:"varint,10,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"` // when this run began
 	AppliedIndex  uint64                 `protobuf:"varint,11,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`      // of its state
+	Agents        uint32                 `protobuf:"varint,40,opt,name=agents,proto3" json:"agents,omitempty"`                                      // hosts whose agents come to this node
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -485,6 +486,13 @@ func (x *HelloRequest) GetStartedUnixNs() int64 {
 func (x *HelloRequest) GetAppliedIndex() uint64 {
 	if x != nil {
 		return x.AppliedIndex
+	}
+	return 0
+}
+
+func (x *HelloRequest) GetAgents() uint32 {
+	if x != nil {
+		return x.Agents
 	}
 	return 0
 }
@@ -842,6 +850,8 @@ type NodeView struct {
 	Role          string                 `protobuf:"bytes,13,opt,name=role,proto3" json:"role,omitempty"`                                           // leader | voter | non-voter | left | removed | gone
 	Lag           uint64                 `protobuf:"varint,14,opt,name=lag,proto3" json:"lag,omitempty"`                                            // entries behind the leader's commit index, when it was last heard
 	LastContactMs int64                  `protobuf:"varint,15,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"` // since the leader last heard it; -1 = not in this term, or not known here
+	RemainingMs   int64                  `protobuf:"varint,40,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`         // until its state ends by itself; 0 = it does not
+	Waits         string                 `protobuf:"bytes,41,opt,name=waits,proto3" json:"waits,omitempty"`                                         // what it still carries, as a sentence; empty = nothing, or not preparing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -979,6 +989,20 @@ func (x *NodeView) GetLastContactMs() int64 {
 		return x.LastContactMs
 	}
 	return 0
+}
+
+func (x *NodeView) GetRemainingMs() int64 {
+	if x != nil {
+		return x.RemainingMs
+	}
+	return 0
+}
+
+func (x *NodeView) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
 }
 
 type ListNodesRequest struct {
@@ -3612,8 +3636,10 @@ func (x *ControlAlertRequest) GetAction() string {
 type ControlNodeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"` // remove | leave | transfer-leadership | maintenance-on | maintenance-off | shutdown-prepare | shutdown-cancel | shutdown-trigger
 	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	WithinMs      int64                  `protobuf:"varint,40,opt,name=within_ms,json=withinMs,proto3" json:"within_ms,omitempty"` // maintenance-on, shutdown-prepare: Up again if it is not ready by then; 0 = a default
+	ForMs         int64                  `protobuf:"varint,41,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"`          // maintenance-on: how long it lasts; 0 = until maintenance-off
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3667,6 +3693,20 @@ func (x *ControlNodeRequest) GetForce() bool {
 		return x.Force
 	}
 	return false
+}
+
+func (x *ControlNodeRequest) GetWithinMs() int64 {
+	if x != nil {
+		return x.WithinMs
+	}
+	return 0
+}
+
+func (x *ControlNodeRequest) GetForMs() int64 {
+	if x != nil {
+		return x.ForMs
+	}
+	return 0
 }
 
 type ControlHARequest struct {
@@ -3739,7 +3779,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x02by\x18\x04 \x01(\tR\x02by\x12\x16\n" +
 	"\x06proven\x18\x05 \x01(\bR\x06proven\x12\x12\n" +
 	"\x04text\x18\x06 \x01(\tR\x04text\x12\x16\n" +
-	"\x06action\x18\a \x01(\tR\x06action\"\xc8\x02\n" +
+	"\x06action\x18\a \x01(\tR\x06action\"\xe0\x02\n" +
 	"\fHelloRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -3753,7 +3793,8 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"timeUnixNs\x12&\n" +
 	"\x0fstarted_unix_ns\x18\n" +
 	" \x01(\x03R\rstartedUnixNs\x12#\n" +
-	"\rapplied_index\x18\v \x01(\x04R\fappliedIndex\"\x0f\n" +
+	"\rapplied_index\x18\v \x01(\x04R\fappliedIndex\x12\x16\n" +
+	"\x06agents\x18( \x01(\rR\x06agents\"\x0f\n" +
 	"\rHelloResponse\"%\n" +
 	"\rStatusRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\"\xf6\x04\n" +
@@ -3786,7 +3827,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06digest\x18\x15 \x01(\tR\x06digest\"8\n" +
 	"\bDigestAt\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
-	"\x06digest\x18\x02 \x01(\tR\x06digest\"\xfa\x02\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\"\xb3\x03\n" +
 	"\bNodeView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -3803,7 +3844,9 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\f \x01(\tR\x06reason\x12\x12\n" +
 	"\x04role\x18\r \x01(\tR\x04role\x12\x10\n" +
 	"\x03lag\x18\x0e \x01(\x04R\x03lag\x12&\n" +
-	"\x0flast_contact_ms\x18\x0f \x01(\x03R\rlastContactMs\"(\n" +
+	"\x0flast_contact_ms\x18\x0f \x01(\x03R\rlastContactMs\x12!\n" +
+	"\fremaining_ms\x18( \x01(\x03R\vremainingMs\x12\x14\n" +
+	"\x05waits\x18) \x01(\tR\x05waits\"(\n" +
 	"\x10ListNodesRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\"V\n" +
 	"\x11ListNodesResponse\x12+\n" +
@@ -4038,11 +4081,13 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06action\x18\x02 \x01(\tR\x06action\"=\n" +
 	"\x13ControlAlertRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
-	"\x06action\x18\x02 \x01(\tR\x06action\"R\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\"\x86\x01\n" +
 	"\x12ControlNodeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x14\n" +
-	"\x05force\x18\x03 \x01(\bR\x05force\"*\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\x12\x1b\n" +
+	"\twithin_ms\x18( \x01(\x03R\bwithinMs\x12\x15\n" +
+	"\x06for_ms\x18) \x01(\x03R\x05forMs\"*\n" +
 	"\x10ControlHARequest\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action2\x8c\v\n" +
 	"\fAdminService\x12A\n" +
