@@ -118,11 +118,17 @@ func (d *decision) via(h *fsm.Host, l fsm.FenceLevel) []string {
 	switch by {
 	case fsm.ExecAny:
 		out = append(out, fsm.ViaLeader)
+		var last []string // who is about to be worked on, but runs
 		for id, n := range d.s.Nodes() {
-			if id != d.soft.Node && n.State == fsm.NodeUp && n.Machine != h.ID && h.Node != id {
+			switch {
+			case id == d.soft.Node || n.Machine == h.ID || h.Node == id:
+			case n.AtWork():
 				out = append(out, fsm.ViaNode+string(id))
+			case n.Withdrawn() && n.State != fsm.NodeShuttingDown:
+				last = append(last, fsm.ViaNode+string(id))
 			}
 		}
+		out = append(out, last...)
 	case fsm.ExecPeers:
 		for _, id := range d.peers(h.ID) {
 			out = append(out, fsm.ViaHost+string(id))

@@ -12,12 +12,12 @@ import (
 
 // Peer is what a leader knows of a management node and the log does not.
 type Peer struct {
-	Voter   bool
-	Heard   bool          // in this term
-	Quiet   time.Duration // since it was heard last
-	Lag     uint64        // entries behind the commit index then
-	Applied uint64        // index of its state then
-	Agents  int           // hosts whose agents came to it then
+	Voter  bool
+	Heard  bool          // in this term
+	Quiet  time.Duration // since it was heard last
+	Lag    uint64        // entries behind the commit index then
+	State  uint64        // index of the newest change of its state that it knew then
+	Agents int           // hosts whose agents came to it then
 }
 
 // Crew are the members of the cluster as the leader, Self, knows them.
@@ -51,11 +51,10 @@ func SteerNodes(s *fsm.State, crew Crew, wall int64) NodePlan {
 			Id: string(n.ID), RunId: n.RunID, Step: uint32(step), WithinNs: int64(within), Reason: reason}}})
 	}
 	for id, n := range s.Nodes() {
-		preparing := n.State == fsm.NodePreparingForMaintenance || n.State == fsm.NodePreparingForShutDown
 		switch waits := Waits(s, crew, n); {
 		case !n.Withdrawn():
 			continue
-		case preparing && waits == "":
+		case preparing(n) && waits == "":
 			steer(n, fsm.StepNothingLeft, ReadyFor, "")
 		case n.Until != 0 && wall >= n.Until:
 			steer(n, fsm.StepDeadline, 0, overdue(n, waits))
@@ -65,6 +64,10 @@ func SteerNodes(s *fsm.State, crew Crew, wall int64) NodePlan {
 		}
 	}
 	return plan
+}
+
+func preparing(n *fsm.Node) bool {
+	return n.State == fsm.NodePreparingForMaintenance || n.State == fsm.NodePreparingForShutDown
 }
 
 // overdue says why a node returns from a state whose deadline has passed.
@@ -92,7 +95,7 @@ func Waits(s *fsm.State, crew Crew, n *fsm.Node) string {
 		return "it leads, and no other node that is Up could"
 	case n.ID == crew.Self:
 		return "it leads"
-	case !p.Heard || p.Applied < n.Index:
+	case preparing(n) && (!p.Heard || p.State != n.Index):
 		return "it has not said yet what it carries"
 	case p.Agents == 1:
 		return "the agent of one host comes to it"

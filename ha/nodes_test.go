@@ -42,7 +42,7 @@ func newCrew(t *testing.T) (*crewLog, ha.Crew) {
 	crew := ha.Crew{Self: "n1", Peers: map[fsm.NodeID]ha.Peer{}}
 	for _, id := range []string{"n1", "n2", "n3"} {
 		l.apply(&logpb.Command{Body: &logpb.Command_NodeHello{NodeHello: &logpb.NodeHello{Id: id, RunId: "r1"}}})
-		crew.Peers[fsm.NodeID(id)] = ha.Peer{Voter: true, Heard: true, Applied: 1000}
+		crew.Peers[fsm.NodeID(id)] = ha.Peer{Voter: true, Heard: true}
 	}
 	return l, crew
 }
@@ -63,12 +63,12 @@ func TestSteerNodes(t *testing.T) {
 		"all are Up":                       {},
 		"it carries nothing":               {who: "n2", steps: []fsm.NodeStep{maintain}, want: ready},
 		"the same, late":                   {who: "n2", steps: []fsm.NodeStep{maintain}, later: time.Hour, want: ready},
-		"it has not applied it":            {who: "n2", steps: []fsm.NodeStep{maintain}, tweak: peer("n2", func(p *ha.Peer) { p.Applied = 3 })},
+		"it has not applied it":            {who: "n2", steps: []fsm.NodeStep{maintain}, tweak: peer("n2", func(p *ha.Peer) { p.State = 3 })},
 		"it has not been heard":            {who: "n2", steps: []fsm.NodeStep{maintain}, tweak: peer("n2", func(p *ha.Peer) { *p = ha.Peer{Voter: true} })},
 		"agents come to it":                {who: "n2", steps: []fsm.NodeStep{prepare}, later: 5*time.Minute - 1, tweak: peer("n2", func(p *ha.Peer) { p.Agents = 2 })},
 		"agents come to it, too late":      {who: "n2", steps: []fsm.NodeStep{prepare}, later: 5 * time.Minute, tweak: peer("n2", func(p *ha.Peer) { p.Agents = 2 }), want: over, reason: "it was not ready within 5m0s: the agents of 2 hosts come to it"},
 		"an agent comes to it, too late":   {who: "n2", steps: []fsm.NodeStep{maintain}, later: 5 * time.Minute, tweak: peer("n2", func(p *ha.Peer) { p.Agents = 1 }), want: over, reason: "it was not ready within 5m0s: the agent of one host comes to it"},
-		"it does not say, too late":        {who: "n2", steps: []fsm.NodeStep{maintain}, later: 5 * time.Minute, tweak: peer("n2", func(p *ha.Peer) { p.Applied = 3 }), want: over, reason: "it was not ready within 5m0s: it has not said yet what it carries"},
+		"it does not say, too late":        {who: "n2", steps: []fsm.NodeStep{maintain}, later: 5 * time.Minute, tweak: peer("n2", func(p *ha.Peer) { p.State = 3 }), want: over, reason: "it was not ready within 5m0s: it has not said yet what it carries"},
 		"in maintenance":                   {who: "n2", steps: []fsm.NodeStep{maintain, ready}, later: time.Hour - 1},
 		"the maintenance is over":          {who: "n2", steps: []fsm.NodeStep{maintain, ready}, later: time.Hour, want: over, reason: "the time of its maintenance, 1h0m0s, is over"},
 		"agents in maintenance":            {who: "n2", steps: []fsm.NodeStep{maintain, ready}, tweak: peer("n2", func(p *ha.Peer) { p.Agents = 2 })},
@@ -92,6 +92,11 @@ func TestSteerNodes(t *testing.T) {
 			}
 			if c.tweak != nil {
 				c.tweak(l, crew)
+			}
+			said := crew.Peers[fsm.NodeID(c.who)]
+			if n := l.m.State().Node(fsm.NodeID(c.who)); n != nil && said.Heard && said.State == 0 {
+				said.State = n.Index
+				crew.Peers[n.ID] = said
 			}
 			plan := ha.SteerNodes(l.m.State(), crew, l.now+int64(c.later))
 			var got *logpb.NodeSteer

@@ -34,6 +34,9 @@ func forAgent[Q, R any](ctx context.Context, a *agentAPI, host string, req *conn
 	if err := speaksFor(ctx, host); err != nil {
 		return nil, err
 	}
+	if ctx.Value(behalfKey{}) == nil { // else it came to another node
+		defer a.n.crowd.come(host)()
+	}
 	ctx, done := a.n.calls.repeatable(ctx)
 	defer done()
 	r, err := onward(ctx, a.n, req, false, local, lifeboatv1connect.NewAgentServiceClient, remote)
@@ -48,7 +51,11 @@ func (a *agentAPI) Register(ctx context.Context, req *connect.Request[lifeboatv1
 }
 
 func (a *agentAPI) Report(ctx context.Context, req *connect.Request[lifeboatv1.ReportRequest]) (*connect.Response[lifeboatv1.ReportResponse], error) {
-	return forAgent(ctx, a, req.Msg.HostId, req, (*term).report, lifeboatv1connect.AgentServiceClient.Report)
+	r, err := forAgent(ctx, a, req.Msg.HostId, req, (*term).report, lifeboatv1connect.AgentServiceClient.Report)
+	if err == nil {
+		r.Msg.MoveOn = a.n.sendsOn()
+	}
+	return r, err
 }
 
 func (a *agentAPI) PutSpecs(ctx context.Context, req *connect.Request[lifeboatv1.PutSpecsRequest]) (*connect.Response[lifeboatv1.PutSpecsResponse], error) {

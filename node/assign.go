@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"slices"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
@@ -29,6 +30,15 @@ func (n *Node) managers() []*lifeboatv1.Manager {
 	for _, srv := range f.Configuration().Servers {
 		out = append(out, &lifeboatv1.Manager{Id: string(srv.ID), Addr: string(srv.Address)})
 	}
-	slices.SortFunc(out, func(a, b *lifeboatv1.Manager) int { return slices.Compare([]byte(a.Id), []byte(b.Id)) })
+	s := n.fsm.State()
+	withdrawn := func(m *lifeboatv1.Manager) int {
+		if s.Node(fsm.NodeID(m.Id)).Withdrawn() {
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(out, func(a, b *lifeboatv1.Manager) int {
+		return cmp.Or(cmp.Compare(withdrawn(a), withdrawn(b)), cmp.Compare(a.Id, b.Id))
+	})
 	return out
 }

@@ -68,24 +68,3 @@ func (n *Node) farewell(ctx context.Context, why error) error {
 	n.log.Warn("no leader could be told that this node stops; it will be missed instead")
 	return nil
 }
-
-// giveAway transfers leadership and waits until it is gone.
-func (n *Node) giveAway(ctx context.Context) error {
-	done := make(chan error, 1)
-	go func() { done <- n.raft.LeadershipTransfer().Error() }()
-	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
-	defer cancel()
-	select {
-	case err := <-done:
-		if err != nil && !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
-			return err
-		}
-	case <-ctx.Done():
-	}
-	for n.raft.State() == raft.Leader {
-		if !pause(ctx, 20*time.Millisecond) {
-			return ErrStalled
-		}
-	}
-	return nil
-}

@@ -21,30 +21,29 @@ import (
 const memberTimeout = 10 * time.Second
 
 func (t *term) controlNode(ctx context.Context, q *lifeboatv1.ControlNodeRequest) (*lifeboatv1.WriteResponse, error) {
+	if step, ok := nodeSteps[q.Action]; ok {
+		return t.steerNode(ctx, q, step)
+	}
 	switch q.Action {
 	case "transfer-leadership":
-		return t.transfer(ctx)
+		return t.transfer(ctx, q)
 	case "remove":
 		return t.takeOut(ctx, q, fsm.GoingRemove)
 	case "leave":
 		return t.takeOut(ctx, q, fsm.GoingLeave)
 	}
-	return nil, refuse("%q is no action on a node; it is leave, remove or transfer-leadership", q.Action)
+	return nil, refuse("%q is no action on a node; it is leave, remove, transfer-leadership, maintenance-on, maintenance-off, shutdown-prepare, shutdown-cancel or shutdown-trigger", q.Action)
 }
 
-func (t *term) transfer(ctx context.Context) (*lifeboatv1.WriteResponse, error) {
-	if err := t.node.giveAway(ctx); err != nil {
-		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("leadership could not be given away: %w", err))
-	}
-	return &lifeboatv1.WriteResponse{Message: "node " + t.node.cfg.ID + " has given its leadership away"}, nil
-}
+// errReshaping is a second change of the members at the same time.
+var errReshaping = connect.NewError(connect.CodeFailedPrecondition, errors.New("another change of the members is under way; try again when it is done (`lifeboat node list`)"))
 
 // takeOut takes a node out of the cluster for good. A leave is orderly: a leader
 // hands over first, and the next one takes it out.
 func (t *term) takeOut(ctx context.Context, q *lifeboatv1.ControlNodeRequest, how fsm.Going) (*lifeboatv1.WriteResponse, error) {
 	n := t.node
 	if !n.reshaping.TryLock() {
-		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("another change of the members is under way; try again when it is done (`lifeboat node list`)"))
+		return nil, errReshaping
 	}
 	free := sync.OnceFunc(n.reshaping.Unlock)
 	pending := false // the change is out, and may yet be made
@@ -67,6 +66,9 @@ func (t *term) takeOut(ctx context.Context, q *lifeboatv1.ControlNodeRequest, ho
 		return n.leaveByNext(ctx, q)
 	case q.Id == n.cfg.ID:
 		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s leads; let it leave in order with `lifeboat node leave %s`, or give leadership away first with `lifeboat node transfer-leadership`", q.Id, q.Id))
+	}
+	if err := tooNew(f.Configuration().Servers, n.fsm.State(), levelNodes, fsm.NodeID(q.Id)); err != nil {
+		return nil, err
 	}
 	if _, err := t.write(ctx, &logpb.Command{Body: &logpb.Command_NodeControl{NodeControl: &logpb.NodeControl{Id: q.Id, Action: uint32(how)}}}, ""); err != nil {
 		return nil, err
@@ -124,11 +126,12 @@ type count struct {
 	only             bool
 }
 
-// countWithout counts the voters and those of them that are up, without a node.
+// countWithout counts the voters and those of them that are up, and not about to be
+// stopped, without a node.
 func countWithout(servers []raft.Server, s *fsm.State, id fsm.NodeID) (c count, member bool) {
 	for _, srv := range servers {
 		node := s.Node(fsm.NodeID(srv.ID))
-		vote, up := srv.Suffrage == raft.Voter, node != nil && node.State != fsm.NodeDown
+		vote, up := srv.Suffrage == raft.Voter, node.AtWork()
 		if fsm.NodeID(srv.ID) == id {
 			member = true
 		}

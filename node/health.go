@@ -71,6 +71,7 @@ func (n *Node) health() http.Handler {
 
 // notReady says why a load balancer should send nothing here; "" = it should.
 func (n *Node) notReady() string {
+	own := n.own()
 	switch {
 	case n.leaving.Load():
 		return "this node is stopping"
@@ -78,6 +79,8 @@ func (n *Node) notReady() string {
 		return "this node is starting"
 	case !n.isMember(n.self()):
 		return "this node is not a member of the cluster any more"
+	case own.Withdrawn():
+		return fmt.Sprintf("this node is in state %s: send nothing here", own.State)
 	case n.term.Load() != nil:
 		return ""
 	case n.raft.State() == raft.Leader:

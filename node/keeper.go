@@ -48,9 +48,13 @@ func (n *Node) keepAlive(ctx context.Context) error {
 
 // sayHello tells the leader about this run of this node.
 func (n *Node) sayHello(ctx context.Context, leaving bool) error {
+	var known uint64 // before it is counted who comes
+	if x := n.own(); x != nil {
+		known = x.Index
+	}
 	req := &lifeboatv1.HelloRequest{Id: n.cfg.ID, Addr: n.cfg.Advertise, HttpAddr: n.cfg.HTTPListen, RunId: n.runID, Version: n.deps.Version,
 		FeatureLevel: featureLevel, Machine: n.cfg.Host, Leaving: leaving, TimeUnixNs: n.clock().UnixNano(), StartedUnixNs: n.started,
-		AppliedIndex: n.raft.AppliedIndex()}
+		AppliedIndex: n.raft.AppliedIndex(), Agents: uint32(n.agents()), StateIndex: known}
 	if t := n.term.Load(); t != nil {
 		return t.members.hello(ctx, req)
 	}

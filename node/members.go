@@ -23,6 +23,14 @@ type members struct {
 	heard  map[fsm.NodeID]time.Duration
 	offset map[fsm.NodeID]time.Duration
 	lag    map[fsm.NodeID]uint64 // entries behind the commit index then
+	said   map[fsm.NodeID]saying
+}
+
+// saying is what a node said of itself: how many hosts' agents come to it, now that
+// it knows of its change of state at an index.
+type saying struct {
+	agents int
+	state  uint64
 }
 
 const (
@@ -34,7 +42,7 @@ const (
 )
 
 func newMembers(t *term) *members {
-	return &members{t: t, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}, lag: map[fsm.NodeID]uint64{}}
+	return &members{t: t, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}, lag: map[fsm.NodeID]uint64{}, said: map[fsm.NodeID]saying{}}
 }
 
 // hello is a node's sign of life. It is committed only when it is news.
@@ -70,6 +78,7 @@ func (m *members) note(id fsm.NodeID, req *lifeboatv1.HelloRequest) {
 	m.heard[id] = m.t.mono()
 	m.offset[id] = time.Duration(req.TimeUnixNs - m.t.node.clock().UnixNano())
 	m.lag[id] = commit - min(commit, req.AppliedIndex)
+	m.said[id] = saying{int(req.Agents), req.StateIndex}
 }
 
 // lastSeen is how long ago a node was heard in this term, and how many entries it
@@ -121,8 +130,8 @@ func (m *members) unheard(of []fsm.NodeID) int {
 	return n
 }
 
-// watch marks nodes Down that are silent, and ends the term when this node's
-// clock is not fit to lead.
+// watch marks nodes Down that are silent, moves on those that prepare for something,
+// and ends the term when this node is not fit to lead.
 func (m *members) watch(ctx context.Context) error {
 	for pause(ctx, membersEvery) {
 		s := m.t.node.fsm.State()
@@ -140,6 +149,9 @@ func (m *members) watch(ctx context.Context) error {
 		}
 		if why := m.clock(s); why != "" {
 			return fmt.Errorf("%w: %s", errTransfer, why)
+		}
+		if err := m.steer(ctx, s); err != nil {
+			return err
 		}
 	}
 	return nil

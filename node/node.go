@@ -25,7 +25,7 @@ import (
 )
 
 // featureLevel is the newest behaviour of Apply that this build knows.
-const featureLevel = 1
+const featureLevel = 2
 
 // Deps are the parts of a node that the program chooses.
 type Deps struct {
@@ -74,6 +74,7 @@ type Node struct {
 	metrics *metrics
 	gate    gate
 	calls   *calls
+	crowd   crowd
 	tickets tickets
 	joined  atomic.Bool          // raft is set: the listener and Raft itself ask before
 	term    atomic.Pointer[term] // while this node leads and serves
@@ -81,8 +82,11 @@ type Node struct {
 	hushed  atomic.Bool          // no hello is said any more
 	// listening takes the time of the others before a term begins.
 	listening atomic.Pointer[members]
-	reshaping sync.Mutex    // held while the members change: who may go is counted under it
-	greeting  chan struct{} // capacity 1, held while a hello is out: the goodbye must come after it
+	heard     atomic.Pointer[members] // of the newest term of this node
+	gaveAway  time.Time               // when a term last ended because this node should not lead; the term's own
+	shutdown  context.CancelFunc      // stops this node in order
+	reshaping sync.Mutex              // held while the members change: who may go is counted under it
+	greeting  chan struct{}           // capacity 1, held while a hello is out: the goodbye must come after it
 
 	store    *storage
 	listener *transport.Listener

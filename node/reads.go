@@ -130,26 +130,38 @@ func hostNotes(s *fsm.State, h *fsm.Host) []string {
 func (n *Node) readNodes(t *term, _ context.Context, _ *lifeboatv1.ListNodesRequest) (*lifeboatv1.ListNodesResponse, error) {
 	s := n.fsm.State()
 	_, leader := n.raft.LeaderWithID()
+	servers, err := n.servers()
+	if err != nil {
+		return nil, err
+	}
+	var crew ha.Crew
+	if t != nil {
+		crew = t.members.crew(servers)
+	}
 	r := &lifeboatv1.ListNodesResponse{Index: s.Index}
 	seen := map[string]*lifeboatv1.NodeView{}
 	for id, x := range s.Nodes() {
 		v := &lifeboatv1.NodeView{Id: string(id), Addr: x.Addr, HttpAddr: x.HTTPAddr, State: x.State.String(), Version: x.Version, RunId: x.RunID,
-			Machine: string(x.Machine), SinceUnixNs: x.Since, Index: x.Index, Reason: x.Reason, Leader: string(leader) == string(id) && x.State == fsm.NodeUp}
+			Machine: string(x.Machine), SinceUnixNs: x.Since, Index: x.Index, Reason: x.Reason, Leader: string(leader) == string(id) && x.State != fsm.NodeDown}
+		if x.Until != 0 {
+			v.RemainingMs = max((x.Until-n.clock().UnixNano())/int64(time.Millisecond), 1)
+		}
+		if t != nil {
+			v.Waits = ha.Waits(s, crew, x)
+		}
 		seen[v.Id] = v
 		r.Nodes = append(r.Nodes, v)
 	}
-	if f := n.raft.GetConfiguration(); f.Error() == nil {
-		for _, srv := range f.Configuration().Servers {
-			v := seen[string(srv.ID)]
-			if v == nil {
-				v = &lifeboatv1.NodeView{Id: string(srv.ID), Addr: string(srv.Address), State: "Down", Reason: "it has never been up"}
-				r.Nodes = append(r.Nodes, v)
-			}
-			v.Voter = srv.Suffrage == raft.Voter
-			v.Role = "non-voter"
-			if v.Voter {
-				v.Role = "voter"
-			}
+	for _, srv := range servers {
+		v := seen[string(srv.ID)]
+		if v == nil {
+			v = &lifeboatv1.NodeView{Id: string(srv.ID), Addr: string(srv.Address), State: "Down", Reason: "it has never been up"}
+			r.Nodes = append(r.Nodes, v)
+		}
+		v.Voter = srv.Suffrage == raft.Voter
+		v.Role = "non-voter"
+		if v.Voter {
+			v.Role = "voter"
 		}
 	}
 	for _, v := range r.Nodes {

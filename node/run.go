@@ -26,6 +26,8 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	}
 	n := &Node{cfg: cfg, deps: deps, log: deps.Log, runID: newID(), fsm: raftfsm.New(), sealer: seals, greeting: make(chan struct{}, 1), calls: newCalls()}
 	n.started = n.clock().UnixNano()
+	ctx, n.shutdown = context.WithCancel(ctx)
+	defer n.shutdown()
 	n.metrics = newMetrics(n)
 	return lifecycle.Run(ctx, n.components(), lifecycle.Options{Log: n.log.Named("lifecycle"), Hurry: deps.Hurry, Ready: n.ready})
 }
@@ -55,6 +57,7 @@ func (n *Node) components() []lifecycle.Component {
 		{Name: "proposals", Stop: n.gate.close, Within: time.Second},
 		{Name: "wake-ups", Run: n.wakeParked, Within: time.Second},
 		{Name: "leadership", Run: n.leadership, Within: 3 * time.Second},
+		{Name: "orders", Run: n.obey, Within: time.Second},
 		{Name: "hellos", Run: n.keepAlive, Within: 3 * time.Second},
 		{Name: "api",
 			Start: func(context.Context) error {

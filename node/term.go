@@ -77,6 +77,7 @@ func (n *Node) lead(ctx context.Context) error {
 		poke: make(chan struct{}, 1), running: map[string]bool{},
 	}
 	t.members = newMembers(t)
+	n.heard.Store(t.members)
 	if err := t.members.compareClocks(ctx); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ const (
 	// failed, slowness is more likely than death, and all get patientSlack.
 	answerSlack  = 500 * time.Millisecond
 	patientSlack = 2 * time.Second
+	moveOnAgain  = time.Minute // nor tried again for this long because the one that answers sends us on
 	backoffMin   = 100 * time.Millisecond
 	backoffMax   = time.Second
 	forgiveAfter = 10 * time.Second // a manager that was silent is not preferred for this long
@@ -27,7 +28,8 @@ const (
 type connState struct {
 	managers []*manager
 	target   *manager
-	leader   string // address, as last told
+	leader   string   // address, as last told
+	refuge   *manager // who answered last, while a better one is tried
 
 	registering bool
 	registerSeq uint64
@@ -55,6 +57,8 @@ type manager struct {
 	failedAt Instant
 	failed   bool
 	silent   bool // the failure was silence, which costs beats; a refusal costs nothing
+	triedAt  Instant
+	tried    bool // because another one sent us on
 }
 
 func (c *connState) init(s *Session) {
@@ -128,14 +132,33 @@ func (s *Session) follow(addr string) {
 	}
 	c.leader = addr
 	for _, m := range c.managers {
-		if m.Addr == addr && (!m.failed || !m.silent || s.now.Sub(m.failedAt) >= forgiveAfter) {
-			c.target = m
+		if m != c.target && m.Addr == addr && (!m.failed || !m.silent || s.now.Sub(m.failedAt) >= forgiveAfter) {
+			c.refuge, c.target = c.target, m
 		}
 	}
 }
 
-// lost tries the next manager: the leader if it has not failed lately, else
-// the one whose failure is longest ago. The pause grows only when all failed.
+// moveOn tries another manager, since the one that answers is about to be worked on.
+// It is one at a time, with an answer of the old one in between, and one that was
+// silent is left alone for long: each costs beats, and three are what a host has.
+func (s *Session) moveOn() {
+	c := &s.conn
+	if c.target == nil || c.target.Addr == c.leader {
+		return // the leader is who to ask; or it is already tried
+	}
+	for _, m := range c.managers {
+		if m == c.target || m.tried && s.now.Sub(m.triedAt) < moveOnAgain || m.failed && m.silent && s.now.Sub(m.failedAt) < forgiveAfter {
+			continue
+		}
+		m.tried, m.triedAt = true, s.now
+		c.refuge, c.target = c.target, m
+		return
+	}
+}
+
+// lost tries the next manager: the one that answered last, if this was only an
+// attempt at a better one; the leader if it has not failed lately; else the one
+// whose failure is longest ago. The pause grows only when all failed.
 func (s *Session) lost() {
 	c := &s.conn
 	c.waiting, c.registering = false, false
@@ -145,6 +168,11 @@ func (s *Session) lost() {
 		c.target.failed, c.target.failedAt, c.target.silent = true, s.now, s.now >= c.until.Add(-coalesce)
 	}
 	best := c.target
+	if c.refuge != nil && slices.Contains(c.managers, c.refuge) {
+		best, c.refuge = c.refuge, nil
+		c.target, c.retryAt = best, s.now.Add(s.jitter(backoffMin))
+		return
+	}
 	for _, m := range c.managers {
 		switch {
 		case best == nil || !m.failed && best.failed:
@@ -339,6 +367,9 @@ func (s *Session) Answered(now Instant, seq uint64, r *lifeboatv1.ReportResponse
 		c.waiting = false
 	}
 	c.since = s.now // the manager lives, and has the newest report too
+	if seq == c.seq {
+		c.refuge = nil
+	}
 	s.contact(r.BeatMs, r.Managers, r.LeaderAddr)
 	c.next = c.lastSent.Add(c.beat)
 	s.heardProbes(seq)
@@ -353,6 +384,9 @@ func (s *Session) Answered(now Instant, seq uint64, r *lifeboatv1.ReportResponse
 	s.assign(r.Assignment)
 	s.inventoryAcked(min(r.AckedSeq, seq))
 	s.arrivalsAcked(min(r.AckedSeq, seq))
+	if r.MoveOn && seq == c.seq {
+		s.moveOn()
+	}
 	if l := &s.lease; l.withdrawn != 0 && r.AckedSeq >= l.withdrawn && seq >= l.withdrawn {
 		l.acked = true
 	}

@@ -94,3 +94,60 @@ func TestDamagedLedger(t *testing.T) {
 		t.Errorf("reported %v", v)
 	}
 }
+
+// An agent that is sent on tries one other manager at a time, and comes back before
+// anybody misses it: its host is suspect after three beats. One that was silent is
+// left alone for long; one that answers is stayed with.
+func TestSentOn(t *testing.T) {
+	three := func(t *testing.T) *bench {
+		b := newBench(t, Ledger{})
+		b.cfg.Managers = []Manager{{Addr: "m1"}, {Addr: "m2"}, {Addr: "m3"}}
+		b.boot()
+		b.pass(100 * time.Millisecond)
+		b.answer(func(r *lifeboatv1.ReportResponse) {})
+		return b
+	}
+	sendOn := func(r *lifeboatv1.ReportResponse) { r.MoveOn = true }
+	t.Run("nobody else answers", func(t *testing.T) {
+		b := three(t)
+		b.pass(time.Second)
+		here := b.last.To.Addr
+		heard, tries, last := b.now, map[string]int{}, Report{}
+		for end := b.now.Add(50 * time.Second); b.now < end; b.pass(10 * time.Millisecond) {
+			if b.last.Req == last.Req {
+				continue
+			}
+			last = b.last
+			if last.To.Addr != here {
+				tries[last.To.Addr]++
+				continue
+			}
+			if gap := b.now.Sub(heard); gap > 2800*time.Millisecond {
+				t.Fatalf("nothing was heard for %s", gap)
+			}
+			heard = b.now
+			b.answer(sendOn)
+		}
+		if len(tries) != 2 || tries["m1"]+tries["m2"]+tries["m3"] != 2 {
+			t.Errorf("tried %v, want each of the others once", tries)
+		}
+	})
+	t.Run("another answers", func(t *testing.T) {
+		b := three(t)
+		b.pass(time.Second)
+		here := b.last.To.Addr
+		b.answer(sendOn)
+		b.pass(time.Second)
+		there := b.last.To.Addr
+		if there == here {
+			t.Fatal("it stays")
+		}
+		for range 20 {
+			b.answer(func(*lifeboatv1.ReportResponse) {})
+			b.pass(time.Second)
+			if b.last.To.Addr != there {
+				t.Fatalf("it goes on to %s", b.last.To.Addr)
+			}
+		}
+	})
+}

@@ -379,6 +379,7 @@ type HelloRequest struct {
 	StartedUnixNs int64                  `protobuf:"varint,10,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"` // when this run began
 	AppliedIndex  uint64                 `protobuf:"varint,11,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`      // of its state
 	Agents        uint32                 `protobuf:"varint,40,opt,name=agents,proto3" json:"agents,omitempty"`                                      // hosts whose agents come to this node
+	StateIndex    uint64                 `protobuf:"varint,41,opt,name=state_index,json=stateIndex,proto3" json:"state_index,omitempty"`            // log index of the newest change of its own state that it knew as it counted them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -493,6 +494,13 @@ func (x *HelloRequest) GetAppliedIndex() uint64 {
 func (x *HelloRequest) GetAgents() uint32 {
 	if x != nil {
 		return x.Agents
+	}
+	return 0
+}
+
+func (x *HelloRequest) GetStateIndex() uint64 {
+	if x != nil {
+		return x.StateIndex
 	}
 	return 0
 }
@@ -3779,7 +3787,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x02by\x18\x04 \x01(\tR\x02by\x12\x16\n" +
 	"\x06proven\x18\x05 \x01(\bR\x06proven\x12\x12\n" +
 	"\x04text\x18\x06 \x01(\tR\x04text\x12\x16\n" +
-	"\x06action\x18\a \x01(\tR\x06action\"\xe0\x02\n" +
+	"\x06action\x18\a \x01(\tR\x06action\"\x81\x03\n" +
 	"\fHelloRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -3794,7 +3802,9 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x0fstarted_unix_ns\x18\n" +
 	" \x01(\x03R\rstartedUnixNs\x12#\n" +
 	"\rapplied_index\x18\v \x01(\x04R\fappliedIndex\x12\x16\n" +
-	"\x06agents\x18( \x01(\rR\x06agents\"\x0f\n" +
+	"\x06agents\x18( \x01(\rR\x06agents\x12\x1f\n" +
+	"\vstate_index\x18) \x01(\x04R\n" +
+	"stateIndex\"\x0f\n" +
 	"\rHelloResponse\"%\n" +
 	"\rStatusRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\"\xf6\x04\n" +

@@ -1712,6 +1712,7 @@ type ReportResponse struct {
 	// its outcome is here; fences_off are those that nobody wants any more.
 	Fences        []*FenceJob `protobuf:"bytes,20,rep,name=fences,proto3" json:"fences,omitempty"`
 	FencesOff     []uint64    `protobuf:"varint,21,rep,packed,name=fences_off,json=fencesOff,proto3" json:"fences_off,omitempty"`
+	MoveOn        bool        `protobuf:"varint,40,opt,name=move_on,json=moveOn,proto3" json:"move_on,omitempty"` // the node that passed this on is about to be worked on: try another one, and come back if none answers
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1849,6 +1850,13 @@ func (x *ReportResponse) GetFencesOff() []uint64 {
 		return x.FencesOff
 	}
 	return nil
+}
+
+func (x *ReportResponse) GetMoveOn() bool {
+	if x != nil {
+		return x.MoveOn
+	}
+	return false
 }
 
 // FenceJob is one task at a power controller, for whoever executes the level.
@@ -2804,7 +2812,7 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\x05armed\x18\x02 \x01(\bR\x05armed\x12(\n" +
 	"\x05lease\x18\x03 \x01(\v2\x12.lifeboat.v1.LeaseR\x05lease\x12)\n" +
 	"\x03vms\x18\x04 \x03(\v2\x17.lifeboat.v1.AssignedVMR\x03vms\x12*\n" +
-	"\x06orders\x18\x05 \x03(\v2\x12.lifeboat.v1.OrderR\x06orders\"\x88\x04\n" +
+	"\x06orders\x18\x05 \x03(\v2\x12.lifeboat.v1.OrderR\x06orders\"\xa1\x04\n" +
 	"\x0eReportResponse\x12\x1b\n" +
 	"\tleader_id\x18\x01 \x01(\tR\bleaderId\x12\x1f\n" +
 	"\vleader_addr\x18\x02 \x01(\tR\n" +
@@ -2826,7 +2834,8 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\abeat_ms\x18\r \x01(\x03R\x06beatMs\x12-\n" +
 	"\x06fences\x18\x14 \x03(\v2\x15.lifeboat.v1.FenceJobR\x06fences\x12\x1d\n" +
 	"\n" +
-	"fences_off\x18\x15 \x03(\x04R\tfencesOff\"\xfd\x02\n" +
+	"fences_off\x18\x15 \x03(\x04R\tfencesOff\x12\x17\n" +
+	"\amove_on\x18( \x01(\bR\x06moveOn\"\xfd\x02\n" +
 	"\bFenceJob\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\x12\x17\n" +
 	"\ahost_id\x18\x02 \x01(\tR\x06hostId\x12\x12\n" +

@@ -1,0 +1,282 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/hashicorp/raft"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
+	"lifeboat/ha"
+)
+
+const (
+	// levelNodes is the feature level that knows how nodes leave, and their states.
+	levelNodes = 2
+	// prepareWithin is the deadline of a preparation for which none is given.
+	prepareWithin = 5 * time.Minute
+	// stopWithin is how long a node may take to be gone once it shuts down.
+	stopWithin = 5 * time.Minute
+	// handOverEvery bounds how often a node that should not lead gives leadership
+	// away by itself: whoever has it next may have to give it back.
+	handOverEvery = 10 * time.Second
+)
+
+// nodeSteps are the actions on a node that change its state.
+var nodeSteps = map[string]fsm.NodeStep{
+	"maintenance-on": fsm.StepMaintain, "maintenance-off": fsm.StepResume,
+	"shutdown-prepare": fsm.StepPrepareStop, "shutdown-cancel": fsm.StepCancelStop, "shutdown-trigger": fsm.StepStop,
+}
+
+// steerNode commits an operator's wish about the state of a node.
+func (t *term) steerNode(ctx context.Context, q *lifeboatv1.ControlNodeRequest, step fsm.NodeStep) (*lifeboatv1.WriteResponse, error) {
+	n := t.node
+	if !n.reshaping.TryLock() {
+		return nil, errReshaping
+	}
+	defer n.reshaping.Unlock() // who may go is counted one after the other
+	servers, err := n.servers()
+	if err != nil {
+		return nil, err
+	}
+	s := n.fsm.State()
+	x, member := countWithout(servers, s, fsm.NodeID(q.Id))
+	was := s.Node(fsm.NodeID(q.Id))
+	switch why := x.absence(q.Id, q.Force); {
+	case !member || was == nil:
+		return nil, notFound("node %s is not a member, or was never up; `lifeboat node list` shows the nodes", q.Id)
+	case leaves(was, step) && why != "":
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New(why))
+	}
+	if err := tooNew(servers, s, levelNodes, ""); err != nil {
+		return nil, err
+	}
+	within := time.Duration(q.WithinMs) * time.Millisecond
+	switch {
+	case q.WithinMs < 0 || q.WithinMs > fsm.MaxNodeWithin.Milliseconds() || q.ForMs < 0 || q.ForMs > fsm.MaxNodeFor.Milliseconds():
+		return nil, refuse("a deadline is between 1ms and %s, a maintenance lasts %s at most", fsm.MaxNodeWithin, fsm.MaxNodeFor)
+	case step == fsm.StepStop:
+		within = stopWithin
+	case within == 0:
+		within = prepareWithin
+	}
+	r, err := t.write(ctx, &logpb.Command{Body: &logpb.Command_NodeSteer{NodeSteer: &logpb.NodeSteer{
+		Id: q.Id, RunId: was.RunID, Step: uint32(step), WithinNs: int64(within), ForNs: q.ForMs * int64(time.Millisecond), Force: q.Force}}}, "")
+	if err != nil {
+		return nil, err
+	}
+	y, _ := countWithout(servers, n.fsm.State(), "")
+	r.Message = steered(was, n.fsm.State().Node(was.ID), within) + ". " + y.sentence()
+	return r, nil
+}
+
+// leaves reports whether a step takes a node away from its duties, so that the rest
+// must be able to go without it.
+func leaves(n *fsm.Node, step fsm.NodeStep) bool {
+	switch step {
+	case fsm.StepMaintain:
+		return n.AtWork()
+	case fsm.StepPrepareStop:
+		return n.AtWork() || n.State == fsm.NodePreparingForMaintenance || n.State == fsm.NodeMaintenance
+	case fsm.StepStop:
+		return n.State == fsm.NodeReadyToShutDown
+	}
+	return false
+}
+
+// steered says what became of a node.
+func steered(was, is *fsm.Node, within time.Duration) string {
+	switch {
+	case is == nil || is.State == was.State:
+		return fmt.Sprintf("node %s is in state %s, as it was", was.ID, was.State)
+	case is.State == fsm.NodePreparingForMaintenance:
+		return fmt.Sprintf("node %s prepares for maintenance: it hands over what it carries, and is Up again if that takes longer than %s; `lifeboat node list` shows how far it is", is.ID, within)
+	case is.State == fsm.NodePreparingForShutDown:
+		return fmt.Sprintf("node %s prepares to shut down: it hands over what it carries, and is Up again if that takes longer than %s; once it is ready, `lifeboat node shutdown trigger %s` stops it", is.ID, within, is.ID)
+	case is.State == fsm.NodeShuttingDown:
+		return fmt.Sprintf("node %s stops now", is.ID)
+	}
+	return fmt.Sprintf("node %s is %s", is.ID, is.State)
+}
+
+// absence says why a voter should not leave its duties for a time; "" = it may. It
+// stays a voter: the majority does not become smaller.
+func (c count) absence(id string, force bool) string {
+	votes := c.votersNow != c.voters
+	after := tolerance(c.up, c.votersNow)
+	switch {
+	case force || !votes:
+		return ""
+	case c.only:
+		return fmt.Sprintf("node %s is the only voter: nobody could take over what it does; add another node first (--force overrides this)", id)
+	case after < 0:
+		return fmt.Sprintf("without %s only %d of %d voters would be at work, which is no majority; bring the others up first (--force overrides this)", id, c.up, c.votersNow)
+	case after < 1 && tolerance(c.upNow, c.votersNow) >= 1:
+		return fmt.Sprintf("without %s the cluster would survive no failure: %d of %d voters would be at work, and a majority is %d; add nodes first, or accept that for as long as it takes with --force",
+			id, c.up, c.votersNow, c.votersNow/2+1)
+	}
+	return ""
+}
+
+// tooNew refuses an entry that a member could not read: its replica would stop. A
+// node that was never up is not judged, nor one that is about to go.
+func tooNew(servers []raft.Server, s *fsm.State, level uint32, but fsm.NodeID) error {
+	for _, srv := range servers {
+		if n := s.Node(fsm.NodeID(srv.ID)); n != nil && n.ID != but && n.Level < level {
+			return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf(
+				"node %s runs version %s, which could not read this in the log, and would stop; install the version of the others there first", n.ID, n.Version))
+		}
+	}
+	return nil
+}
+
+func (n *Node) servers() ([]raft.Server, error) {
+	f := n.raft.GetConfiguration()
+	if err := f.Error(); err != nil {
+		return nil, fmt.Errorf("read the members: %w", err)
+	}
+	return f.Configuration().Servers, nil
+}
+
+// transfer gives leadership to a node, or to whoever fits best.
+func (t *term) transfer(ctx context.Context, q *lifeboatv1.ControlNodeRequest) (*lifeboatv1.WriteResponse, error) {
+	n := t.node
+	if q.Id == n.cfg.ID {
+		return &lifeboatv1.WriteResponse{Index: n.fsm.State().Index, Message: "node " + q.Id + " leads already"}, nil
+	}
+	if q.Id != "" {
+		servers, err := n.servers()
+		if err != nil {
+			return nil, err
+		}
+		p, x := t.members.crew(servers).Peers[fsm.NodeID(q.Id)], n.fsm.State().Node(fsm.NodeID(q.Id))
+		switch {
+		case x == nil || !n.isMember(x.ID):
+			return nil, notFound("node %s is not a member, or was never up; `lifeboat node list` shows the nodes", q.Id)
+		case !x.AtWork():
+			return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is in state %s and is not to lead; choose one that is Up", q.Id, x.State))
+		case !p.Voter:
+			return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is no voter and cannot lead yet; wait until it has caught up (`lifeboat node list`)", q.Id))
+		}
+	}
+	give := n.giveAway
+	if q.Id != "" {
+		give = func(ctx context.Context) error { return n.handOver(ctx, fsm.NodeID(q.Id)) }
+	}
+	if err := give(ctx); err != nil {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("leadership could not be given away: %w", err))
+	}
+	message := "node " + n.cfg.ID + " has given its leadership away"
+	if q.Id != "" {
+		message += " to node " + q.Id
+	}
+	return &lifeboatv1.WriteResponse{Index: n.fsm.State().Index, Message: message}, nil
+}
+
+// giveAway transfers leadership and waits until it is gone. Raft takes the newest
+// of the other voters; while one of them is withdrawn, it is told whom to take.
+func (n *Node) giveAway(ctx context.Context) error {
+	to := fsm.NodeID("")
+	if m := n.heard.Load(); m != nil {
+		servers, err := n.servers()
+		if err != nil {
+			return err
+		}
+		s := n.fsm.State()
+		for _, srv := range servers {
+			if id := fsm.NodeID(srv.ID); id != n.self() && s.Node(id).Withdrawn() {
+				to = ha.Successor(s, m.crew(servers))
+			}
+		}
+	}
+	return n.handOver(ctx, to)
+}
+
+// handOver transfers leadership to a node, "" = Raft's choice, and waits until it is
+// gone.
+func (n *Node) handOver(ctx context.Context, to fsm.NodeID) error {
+	servers, err := n.servers()
+	if err != nil {
+		return err
+	}
+	transfer := n.raft.LeadershipTransfer
+	for _, srv := range servers {
+		if to != "" && fsm.NodeID(srv.ID) == to {
+			transfer = func() raft.Future { return n.raft.LeadershipTransferToServer(srv.ID, srv.Address) }
+		}
+	}
+	done := make(chan error, 1)
+	go func() { done <- transfer().Error() }()
+	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
+	defer cancel()
+	select {
+	case err := <-done:
+		if err != nil && !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+			return err
+		}
+	case <-ctx.Done():
+	}
+	for n.raft.State() == raft.Leader {
+		if !pause(ctx, 20*time.Millisecond) {
+			return ErrStalled
+		}
+	}
+	return nil
+}
+
+// steer carries out what is to be done about the states of the nodes.
+func (m *members) steer(ctx context.Context, s *fsm.State) error {
+	n := m.t.node
+	servers, err := n.servers()
+	if err != nil {
+		return nil // Raft ends
+	}
+	plan := ha.SteerNodes(s, m.crew(servers), m.t.wall())
+	if _, err := m.t.carryOut(ctx, plan.Commands); err != nil {
+		return err
+	}
+	if plan.HandOver != "" && time.Since(n.gaveAway) >= handOverEvery {
+		n.gaveAway = time.Now()
+		return fmt.Errorf("%w: this one is in state %s", errTransfer, s.Node(n.self()).State)
+	}
+	return nil
+}
+
+// crew is what this term knows of the members.
+func (m *members) crew(servers []raft.Server) ha.Crew {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	crew := ha.Crew{Self: m.t.node.self(), Peers: map[fsm.NodeID]ha.Peer{}}
+	for _, srv := range servers {
+		id := fsm.NodeID(srv.ID)
+		at, heard := m.heard[id]
+		crew.Peers[id] = ha.Peer{Voter: srv.Suffrage == raft.Voter, Heard: heard, Quiet: m.t.mono() - at, Lag: m.lag[id],
+			State: m.said[id].state, Agents: m.said[id].agents}
+	}
+	return crew
+}
+
+// obey ends the process once the state says that this run is to shut down.
+func (n *Node) obey(ctx context.Context) error {
+	for {
+		changed := n.fsm.Changed()
+		if x := n.own(); x != nil && x.State == fsm.NodeShuttingDown {
+			n.log.Info("this node was told to shut down", "node", n.cfg.ID)
+			n.shutdown()
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+		if !pause(ctx, wakePause) {
+			return nil
+		}
+	}
+}
