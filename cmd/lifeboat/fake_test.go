@@ -337,6 +337,12 @@ func (f *fakeAdmin) ControlNode(_ context.Context, r *connect.Request[pb.Control
 	if r.Msg.Action == "remove" && r.Msg.Id == "n1" {
 		return nil, refusedErr("node n1 is the leader; transfer the leadership first")
 	}
+	if r.Msg.Action == "maintenance-on" && !r.Msg.Force {
+		return nil, refusedErr("without %s the cluster would survive no failure: 2 of 3 voters would be at work, and a majority is 2; add nodes first, or accept that for as long as it takes with --force", r.Msg.Id)
+	}
+	if r.Msg.Action == "shutdown-trigger" && !r.Msg.Force {
+		return nil, refusedErr("management node %s is in state PreparingForMaintenance, not ReadyToShutDown; prepare it with `lifeboat node shutdown prepare %s` and wait until it is ready (--force stops it at once)", r.Msg.Id, r.Msg.Id)
+	}
 	return f.wrote("ControlNode", "NODE."+r.Msg.Action, r.Msg.Id, "", r.Msg)
 }
 

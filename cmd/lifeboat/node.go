@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"strings"
 
 	pb "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
@@ -11,11 +13,13 @@ import (
 
 // NodeCmd is 'lifeboat node'.
 type NodeCmd struct {
-	List               NodeListCmd     `cmd:"" help:"List the management nodes."`
-	Show               NodeShowCmd     `cmd:"" help:"Show everything about a management node."`
-	Leave              NodeLeaveCmd    `cmd:"" help:"Let a management node leave the cluster for good, in order."`
-	Remove             NodeRemoveCmd   `cmd:"" help:"Take a node that is dead or lost out of the cluster for good."`
-	TransferLeadership NodeTransferCmd `cmd:"" help:"Let another node lead."`
+	List               NodeListCmd        `cmd:"" help:"List the management nodes."`
+	Show               NodeShowCmd        `cmd:"" help:"Show everything about a management node."`
+	Maintenance        NodeMaintenanceCmd `cmd:"" help:"Let a management node be worked on."`
+	Shutdown           NodeShutdownCmd    `cmd:"" help:"Stop a management node in order."`
+	Leave              NodeLeaveCmd       `cmd:"" help:"Let a management node leave the cluster for good, in order."`
+	Remove             NodeRemoveCmd      `cmd:"" help:"Take a node that is dead or lost out of the cluster for good."`
+	TransferLeadership NodeTransferCmd    `cmd:"" help:"Let another node lead."`
 }
 
 // NodeListCmd is 'lifeboat node list'.
@@ -36,6 +40,7 @@ func nodeColumns() []cli.Column[*pb.NodeView] {
 	return []cli.Column[*pb.NodeView]{
 		{Title: "NODE", Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Id }},
 		{Title: "STATE", Cell: func(_ *cli.View, n *pb.NodeView) string { return n.State }},
+		{Title: "LEFT", Cell: func(_ *cli.View, n *pb.NodeView) string { return nodeLeft(n) }},
 		{Title: "ROLE", Cell: func(_ *cli.View, n *pb.NodeView) string { return nodeRole(n) }},
 		{Title: "ADDRESS", Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Addr }},
 		{Title: "HTTP", Wide: true, Cell: func(_ *cli.View, n *pb.NodeView) string { return n.HttpAddr }},
@@ -46,7 +51,7 @@ func nodeColumns() []cli.Column[*pb.NodeView] {
 		{Title: "RUN", Wide: true, Cell: func(_ *cli.View, n *pb.NodeView) string { return n.RunId }},
 		{Title: "SINCE", Cell: func(v *cli.View, n *pb.NodeView) string { return v.Time(n.SinceUnixNs) }},
 		{Title: "LOG INDEX", Wide: true, Cell: func(_ *cli.View, n *pb.NodeView) string { return fmt.Sprint(n.Index) }},
-		{Title: "REASON", Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Reason }},
+		{Title: "REASON", Cell: func(_ *cli.View, n *pb.NodeView) string { return cmp.Or(n.Waits, n.Reason) }},
 	}
 }
 
@@ -100,7 +105,8 @@ func (c *NodeShowCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) err
 	}, func(v *cli.View, n *pb.NodeView) {
 		v.Fields(
 			[2]string{"Node", n.Id},
-			[2]string{"State", withReason(n.State, n.Reason)},
+			[2]string{"State", withReason(n.State, cmp.Or(n.Waits, n.Reason))},
+			[2]string{"Ends by itself after", strings.TrimPrefix(nodeLeft(n), "-")},
 			[2]string{"Role", nodeRole(n)},
 			[2]string{"Since", fmt.Sprintf("%s, log index %d", v.Time(n.SinceUnixNs), n.Index)},
 			[2]string{"Address", n.Addr},
