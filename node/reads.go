@@ -83,7 +83,7 @@ func (n *Node) readStatus(_ *term, _ context.Context, _ *lifeboatv1.StatusReques
 		r.Notes = append(r.Notes, fmt.Sprintf("the cluster's time stands still at %s, so nothing is decided: it was off for long, or this node's clock is wrong; if the clocks are right, run `lifeboat ha accept-time`",
 			time.Unix(0, s.Time).UTC().Format(time.RFC3339)))
 	}
-	r.Notes = append(r.Notes, n.unprovenPaths(s)...)
+	r.Notes = append(append(r.Notes, n.unprovenPaths(s)...), n.absent(s)...)
 	for domain, b := range s.Brakes() {
 		r.Notes = append(r.Notes, b.Sentence(domain, s.Policy))
 	}

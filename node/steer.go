@@ -70,8 +70,8 @@ func (t *term) steerNode(ctx context.Context, q *lifeboatv1.ControlNodeRequest, 
 	if err != nil {
 		return nil, err
 	}
-	y, _ := countWithout(servers, n.fsm.State(), "")
-	r.Message = steered(was, n.fsm.State().Node(was.ID), within) + ". " + y.sentence()
+	y, _ := countWithout(servers, n.fsm.State(), was.ID)
+	r.Message = steered(was, n.fsm.State().Node(was.ID), within) + ". " + y.now().sentence()
 	return r, nil
 }
 
@@ -121,6 +121,28 @@ func (c count) absence(id string, force bool) string {
 			id, c.up, c.votersNow, c.votersNow/2+1)
 	}
 	return ""
+}
+
+// absent are sentences about nodes that run and are not to be counted on.
+func (n *Node) absent(s *fsm.State) (notes []string) {
+	for id, x := range s.Nodes() {
+		if !x.Withdrawn() {
+			continue
+		}
+		note := fmt.Sprintf("management node %s is in state %s", id, x.State)
+		if servers, err := n.servers(); err == nil {
+			c, _ := countWithout(servers, s, id)
+			note += ": without it " + c.now().sentence()
+		}
+		notes = append(notes, note)
+	}
+	return notes
+}
+
+// now is the count as it stands, nobody left out.
+func (c count) now() count {
+	c.voters, c.up = c.votersNow, c.upNow
+	return c
 }
 
 // tooNew refuses an entry that a member could not read: its replica would stop. A
