@@ -64,6 +64,7 @@ type decision struct {
 	living  []fsm.HostID        // see following
 	unheard []fsm.HostID        // see hearing; nil until asked for
 	report  *reported           // see missing
+	vain    *bool               // see sought
 	checks  int                 // see fenceCheck
 
 	stalled []*fsm.Host // see storage
