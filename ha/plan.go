@@ -59,6 +59,7 @@ type decision struct {
 	plan Plan
 
 	held    map[fsm.HostID]bool // by the brake, as of now
+	open    bool                // there is work
 	jobs    []job               // wait for a host
 	room    *placer             // nil until somebody waits
 	living  []fsm.HostID        // see following
@@ -90,7 +91,7 @@ func Decide(s *fsm.State, soft *Soft, now Now) Plan {
 	d.work()
 	d.storage()
 	d.copies()
-	if d.room == nil {
+	if !d.open {
 		soft.Memo.forget()
 	}
 	return d.plan

@@ -40,6 +40,7 @@ func byPriority(jobs []job) []job {
 // important first, whether its host was proven dead just now or long ago.
 func (d *decision) work() {
 	for w := range d.s.OpenWork() {
+		d.open = true
 		v, owner := d.s.VM(w.VM)
 		if v == nil {
 			continue
