@@ -1,6 +1,7 @@
 package ha_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -80,6 +81,24 @@ func TestS25ExecutorsAreCommittedAndNotOnTheMachine(t *testing.T) {
 			}
 			w.must(10*time.Second, "the proof", w.is("h1", fsm.HAFenced))
 		})
+	}
+}
+
+// A node that is about to be worked on executes a fence only after those that are
+// Up; one that shuts down, never.
+func TestFenceByWithdrawnNodes(t *testing.T) {
+	w := newWorld(t, newBox("h1", 1), newBox("h2"), newBox("h3"))
+	for _, n := range []string{"n1", "n2", "n3", "n4"} {
+		w.apply(&logpb.NodeHello{Id: n, RunId: "r"})
+	}
+	w.soft.Node = "n1"
+	w.apply(&logpb.NodeSteer{Id: "n2", RunId: "r", Step: uint32(fsm.StepMaintain), WithinNs: int64(time.Hour)})
+	w.apply(&logpb.NodeSteer{Id: "n4", RunId: "r", Step: uint32(fsm.StepStop), Force: true, WithinNs: int64(time.Hour)})
+	w.apply(&logpb.HostFenceLevels{Host: "h1", Levels: []*logpb.FenceLevel{{Driver: "ipmi", Executor: fsm.ExecAny}}})
+	w.boxes["h1"].cut()
+	w.must(15*time.Second, "an attempt", func() bool { return w.host("h1").Attempt != nil })
+	if got := strings.Join(w.host("h1").Attempt.Via, ", "); got != "leader, node n3, node n2" {
+		t.Errorf("it is executed by %s", got)
 	}
 }
 

@@ -182,5 +182,5 @@ func (c count) sentence() string {
 	if left == 1 {
 		failures = "failure"
 	}
-	return fmt.Sprintf("%d of %d voters are up: the cluster survives %d more %s", c.up, c.voters, left, failures)
+	return fmt.Sprintf("%d of %d voters are at work: the cluster survives %d more %s", c.up, c.voters, left, failures)
 }

@@ -151,3 +151,36 @@ func TestSentOn(t *testing.T) {
 		}
 	})
 }
+
+// An attempt at the leader that nobody answers costs one beat and a half: the next
+// report goes to the manager that answered before, not to another one that may be
+// dead as well.
+func TestBackFromASilentLeader(t *testing.T) {
+	b := newBench(t, Ledger{})
+	b.cfg.Managers = []Manager{{Addr: "m1"}, {Addr: "m2"}, {Addr: "m3"}}
+	b.boot()
+	b.pass(100 * time.Millisecond)
+	here := b.last.To.Addr
+	leader := map[string]string{"m1": "m2", "m2": "m3", "m3": "m1"}[here]
+	heard, tries, last := b.now, 0, Report{}
+	for end := b.now.Add(30 * time.Second); b.now < end; b.pass(10 * time.Millisecond) {
+		if b.last.Req == last.Req {
+			continue
+		}
+		switch last = b.last; last.To.Addr {
+		case here:
+			if gap := b.now.Sub(heard); gap > 2800*time.Millisecond {
+				t.Fatalf("nothing was heard for %s", gap)
+			}
+			heard = b.now
+			b.answer(func(r *lifeboatv1.ReportResponse) { r.LeaderAddr = leader })
+		case leader:
+			tries++
+		default:
+			t.Fatalf("it goes to %s", last.To.Addr)
+		}
+	}
+	if tries < 2 || tries > 3 {
+		t.Errorf("the leader was tried %d times in 30 s", tries)
+	}
+}
