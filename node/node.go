@@ -188,7 +188,11 @@ func (n *Node) termEnded(ctx context.Context, err error) (again bool, fatal erro
 	if n.raft.State() != raft.Leader || ctx.Err() != nil || errors.Is(err, errOver) {
 		return false, nil
 	}
-	n.log.Error("the term ended", "error", err)
+	if errors.Is(err, errTransfer) && n.own().Withdrawn() {
+		n.log.Info("leadership is given away", "reason", err) // as it was asked for
+	} else {
+		n.log.Error("the term ended", "error", err)
+	}
 	if errors.Is(err, errStalled) {
 		return false, ErrStalled // a transfer would need the loop of Raft that hangs
 	}

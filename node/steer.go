@@ -22,9 +22,6 @@ const (
 	prepareWithin = 5 * time.Minute
 	// stopWithin is how long a node may take to be gone once it shuts down.
 	stopWithin = 5 * time.Minute
-	// handOverEvery bounds how often a node that should not lead gives leadership
-	// away by itself: whoever has it next may have to give it back.
-	handOverEvery = 10 * time.Second
 )
 
 // nodeSteps are the actions on a node that change its state.
@@ -65,7 +62,8 @@ func (t *term) steerNode(ctx context.Context, q *lifeboatv1.ControlNodeRequest, 
 	case within == 0:
 		within = prepareWithin
 	}
-	r, err := t.write(ctx, &logpb.Command{Body: &logpb.Command_NodeSteer{NodeSteer: &logpb.NodeSteer{
+	// Not given up when the caller is gone: the next one is counted after this one.
+	r, err := t.write(context.WithoutCancel(ctx), &logpb.Command{Body: &logpb.Command_NodeSteer{NodeSteer: &logpb.NodeSteer{
 		Id: q.Id, RunId: was.RunID, Step: uint32(step), WithinNs: int64(within), ForNs: q.ForMs * int64(time.Millisecond), Force: q.Force}}}, "")
 	if err != nil {
 		return nil, err
@@ -92,6 +90,8 @@ func leaves(n *fsm.Node, step fsm.NodeStep) bool {
 // steered says what became of a node.
 func steered(was, is *fsm.Node, within time.Duration) string {
 	switch {
+	case is != nil && is.State == was.State && is.Until > was.Until:
+		return fmt.Sprintf("node %s stays in state %s until %s", is.ID, is.State, time.Unix(0, is.Until).UTC().Format(time.RFC3339))
 	case is == nil || is.State == was.State:
 		return fmt.Sprintf("node %s is in state %s, as it was", was.ID, was.State)
 	case is.State == fsm.NodePreparingForMaintenance:
@@ -163,92 +163,6 @@ func (n *Node) servers() ([]raft.Server, error) {
 		return nil, fmt.Errorf("read the members: %w", err)
 	}
 	return f.Configuration().Servers, nil
-}
-
-// transfer gives leadership to a node, or to whoever fits best.
-func (t *term) transfer(ctx context.Context, q *lifeboatv1.ControlNodeRequest) (*lifeboatv1.WriteResponse, error) {
-	n := t.node
-	if q.Id == n.cfg.ID {
-		return &lifeboatv1.WriteResponse{Index: n.fsm.State().Index, Message: "node " + q.Id + " leads already"}, nil
-	}
-	if q.Id != "" {
-		servers, err := n.servers()
-		if err != nil {
-			return nil, err
-		}
-		p, x := t.members.crew(servers).Peers[fsm.NodeID(q.Id)], n.fsm.State().Node(fsm.NodeID(q.Id))
-		switch {
-		case x == nil || !n.isMember(x.ID):
-			return nil, notFound("node %s is not a member, or was never up; `lifeboat node list` shows the nodes", q.Id)
-		case !x.AtWork():
-			return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is in state %s and is not to lead; choose one that is Up", q.Id, x.State))
-		case !p.Voter:
-			return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is no voter and cannot lead yet; wait until it has caught up (`lifeboat node list`)", q.Id))
-		}
-	}
-	give := n.giveAway
-	if q.Id != "" {
-		give = func(ctx context.Context) error { return n.handOver(ctx, fsm.NodeID(q.Id)) }
-	}
-	if err := give(ctx); err != nil {
-		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("leadership could not be given away: %w", err))
-	}
-	message := "node " + n.cfg.ID + " has given its leadership away"
-	if q.Id != "" {
-		message += " to node " + q.Id
-	}
-	return &lifeboatv1.WriteResponse{Index: n.fsm.State().Index, Message: message}, nil
-}
-
-// giveAway transfers leadership and waits until it is gone. Raft takes the newest
-// of the other voters; while one of them is withdrawn, it is told whom to take.
-func (n *Node) giveAway(ctx context.Context) error {
-	to := fsm.NodeID("")
-	if m := n.heard.Load(); m != nil {
-		servers, err := n.servers()
-		if err != nil {
-			return err
-		}
-		s := n.fsm.State()
-		for _, srv := range servers {
-			if id := fsm.NodeID(srv.ID); id != n.self() && s.Node(id).Withdrawn() {
-				to = ha.Successor(s, m.crew(servers))
-			}
-		}
-	}
-	return n.handOver(ctx, to)
-}
-
-// handOver transfers leadership to a node, "" = Raft's choice, and waits until it is
-// gone.
-func (n *Node) handOver(ctx context.Context, to fsm.NodeID) error {
-	servers, err := n.servers()
-	if err != nil {
-		return err
-	}
-	transfer := n.raft.LeadershipTransfer
-	for _, srv := range servers {
-		if to != "" && fsm.NodeID(srv.ID) == to {
-			transfer = func() raft.Future { return n.raft.LeadershipTransferToServer(srv.ID, srv.Address) }
-		}
-	}
-	done := make(chan error, 1)
-	go func() { done <- transfer().Error() }()
-	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
-	defer cancel()
-	select {
-	case err := <-done:
-		if err != nil && !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
-			return err
-		}
-	case <-ctx.Done():
-	}
-	for n.raft.State() == raft.Leader {
-		if !pause(ctx, 20*time.Millisecond) {
-			return ErrStalled
-		}
-	}
-	return nil
 }
 
 // steer carries out what is to be done about the states of the nodes.
