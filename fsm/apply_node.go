@@ -100,8 +100,14 @@ func (t *tx) arm(c *logpb.Arm) string {
 	if t.s.Armed == c.Armed {
 		return ""
 	}
+	if wait := t.s.awaitedText(); wait != "" && !c.Force {
+		return fmt.Sprintf("the state was restored, and not all hosts have registered since: %s. Their VMs may run where the state does not know it. Start their agents, remove them, or vouch for their death with `lifeboat host confirm-dead HOST`; `lifeboat ha arm --force` goes on without them", wait)
+	}
 	t.s.Armed, t.s.ArmedIndex = c.Armed, t.index
 	if c.Armed {
+		if t.s.Waking {
+			t.awake()
+		}
 		t.toldAnew()
 		t.event("HA.ARM", Info, "cluster", "HA was armed")
 		return ""

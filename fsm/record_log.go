@@ -13,7 +13,7 @@ func metaRecord(s *State) *logpb.MetaRecord {
 // bareMeta is the cluster-wide part without the policy, which rarely changes.
 func bareMeta(s *State) *logpb.MetaRecord {
 	m := &logpb.MetaRecord{Schema: snapshotSchema, Index: s.Index, Term: s.Term, TimeUnixNs: s.Time, ClusterId: s.ClusterID,
-		Generation: s.Generation, FeatureLevel: s.Level, Armed: s.Armed, ArmedIndex: s.ArmedIndex, Seq: s.seq,
+		Generation: s.Generation, FeatureLevel: s.Level, Armed: s.Armed, ArmedIndex: s.ArmedIndex, Seq: s.seq, Waking: s.Waking,
 		DigestIndex: s.Digest.Index, Digest: s.Digest.Sum}
 	for d, b := range s.brakes.all() {
 		m.Brakes = append(m.Brakes, &logpb.Brake{Domain: d, On: true, Reason: b.Reason, SinceUnixNs: b.Since, Gone: names(b.LetGo)})

@@ -51,6 +51,8 @@ type Deps struct {
 type faults struct {
 	logs  func(raft.LogStore) raft.LogStore // a disk
 	clock time.Duration                     // the machine's clock is ahead by this
+	// restoring is told of a restored state before Raft has it.
+	restoring func()
 }
 
 // Node is a running management node.
@@ -67,9 +69,12 @@ type Node struct {
 	metrics *metrics
 	gate    gate
 	tickets tickets
-	joined  atomic.Bool          // raft is set: the listener and Raft itself ask before
-	term    atomic.Pointer[term] // while this node leads and serves
-	stop    atomic.Bool          // a clean stop has begun
+	// Archives on their way out and in, and one that a term ends for.
+	outgoing, incoming parcels
+	restoring          chan *restoring
+	joined             atomic.Bool          // raft is set: the listener and Raft itself ask before
+	term               atomic.Pointer[term] // while this node leads and serves
+	stop               atomic.Bool          // a clean stop has begun
 	// listening takes the time of the others before a term begins.
 	listening atomic.Pointer[members]
 	greeting  chan struct{} // capacity 1, held while a hello is out: the goodbye must come after it
@@ -100,7 +105,12 @@ func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 		store.logs = wrap(store.logs)
 	}
 
-	n := &Node{cfg: cfg, deps: deps, log: log, runID: newID(), fsm: raftfsm.New(), sealer: seals, greeting: make(chan struct{}, 1)}
+	kept, err := newGuard(cfg.DataDir, store.logs, store.snapshots, log.Named("snapshot"))
+	if err != nil {
+		return err
+	}
+	store.logs, store.snapshots = kept, kept
+	n := &Node{cfg: cfg, deps: deps, log: log, runID: newID(), fsm: raftfsm.New(), sealer: seals, greeting: make(chan struct{}, 1), restoring: make(chan *restoring)}
 	n.started = n.clock().UnixNano()
 	n.metrics = newMetrics(n)
 	raw, err := n.listen(ctx)
@@ -120,7 +130,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 	if deps.started != nil {
 		deps.started(n)
 	}
-	return n.serve(ctx, listener, streams)
+	return n.serve(ctx, kept, listener, streams)
 }
 
 func (n *Node) listen(ctx context.Context) (net.Listener, error) {
@@ -168,7 +178,7 @@ func (n *Node) startRaft(store *storage, streams *transport.RaftStreamLayer) err
 }
 
 // serve runs until ctx ends or something breaks, and stops in order.
-func (n *Node) serve(ctx context.Context, listener *transport.Listener, streams *transport.RaftStreamLayer) error {
+func (n *Node) serve(ctx context.Context, kept *guard, listener *transport.Listener, streams *transport.RaftStreamLayer) error {
 	g, run := errgroup.WithContext(context.WithoutCancel(ctx))
 	run, stop := context.WithCancel(run)
 	defer stop()
@@ -178,6 +188,14 @@ func (n *Node) serve(ctx context.Context, listener *transport.Listener, streams 
 	g.Go(func() error { return n.leadership(run) })
 	g.Go(func() error { return n.keepAlive(run) })
 	g.Go(func() error { return n.wakeParked(run) })
+	g.Go(func() error {
+		select {
+		case <-run.Done():
+			return nil
+		case <-kept.over:
+			return kept.verdict()
+		}
+	})
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -261,7 +279,10 @@ func (n *Node) leadership(ctx context.Context) error {
 	finish := func() {
 		if end != nil {
 			end()
-			<-over
+			var restore *errRestoring
+			if errors.As(<-over, &restore) {
+				restore.job.done <- restored{err: errNoLeader}
+			}
 			end, over = nil, nil
 		}
 	}
@@ -285,6 +306,16 @@ func (n *Node) leadership(ctx context.Context) error {
 		case err := <-over:
 			end()
 			end, over = nil, nil
+			var restore *errRestoring
+			if errors.As(err, &restore) {
+				if err := n.restore(ctx, restore.job); err != nil {
+					return err
+				}
+				if n.raft.State() == raft.Leader {
+					begin()
+				}
+				continue
+			}
 			if again, err := n.termEnded(ctx, err); err != nil {
 				return err
 			} else if again {

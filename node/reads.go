@@ -83,6 +83,13 @@ func (n *Node) readStatus(_ *term, _ context.Context, _ *lifeboatv1.StatusReques
 		r.Notes = append(r.Notes, fmt.Sprintf("the cluster's time stands still at %s, so nothing is decided: it was off for long, or this node's clock is wrong; if the clocks are right, run `lifeboat ha accept-time`",
 			time.Unix(0, s.Time).UTC().Format(time.RFC3339)))
 	}
+	if s.Waking {
+		note := "the state was restored from a snapshot and HA is disarmed: nothing is started, stopped or fenced until `lifeboat ha arm`"
+		if away := s.Awaited(); len(away) > 0 {
+			note += fmt.Sprintf("; %d hosts have not registered since", len(away))
+		}
+		r.Notes = append(r.Notes, note)
+	}
 	r.Notes = append(r.Notes, n.unprovenPaths(s)...)
 	for domain, b := range s.Brakes() {
 		r.Notes = append(r.Notes, b.Sentence(domain, s.Policy))

@@ -1003,6 +1003,7 @@ func (x *PolicySet) GetSettings() []*Setting {
 type Arm struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Armed         bool                   `protobuf:"varint,1,opt,name=armed,proto3" json:"armed,omitempty"`
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // although hosts have not registered since a restore
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1040,6 +1041,13 @@ func (*Arm) Descriptor() ([]byte, []int) {
 func (x *Arm) GetArmed() bool {
 	if x != nil {
 		return x.Armed
+	}
+	return false
+}
+
+func (x *Arm) GetForce() bool {
+	if x != nil {
+		return x.Force
 	}
 	return false
 }
@@ -4379,6 +4387,7 @@ type MetaRecord struct {
 	Digest        uint64                 `protobuf:"varint,12,opt,name=digest,proto3" json:"digest,omitempty"`
 	ArmedIndex    uint64                 `protobuf:"varint,13,opt,name=armed_index,json=armedIndex,proto3" json:"armed_index,omitempty"`
 	Seq           uint64                 `protobuf:"varint,14,opt,name=seq,proto3" json:"seq,omitempty"`
+	Waking        bool                   `protobuf:"varint,15,opt,name=waking,proto3" json:"waking,omitempty"` // restored, and not armed since (S22)
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4509,6 +4518,13 @@ func (x *MetaRecord) GetSeq() uint64 {
 		return x.Seq
 	}
 	return 0
+}
+
+func (x *MetaRecord) GetWaking() bool {
+	if x != nil {
+		return x.Waking
+	}
+	return false
 }
 
 type NodeRecord struct {
@@ -6023,9 +6039,10 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\">\n" +
 	"\tPolicySet\x121\n" +
-	"\bsettings\x18\x01 \x03(\v2\x15.lifeboat.log.SettingR\bsettings\"\x1b\n" +
+	"\bsettings\x18\x01 \x03(\v2\x15.lifeboat.log.SettingR\bsettings\"1\n" +
 	"\x03Arm\x12\x14\n" +
-	"\x05armed\x18\x01 \x01(\bR\x05armed\"\f\n" +
+	"\x05armed\x18\x01 \x01(\bR\x05armed\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\f\n" +
 	"\n" +
 	"AcceptTime\"=\n" +
 	"\aStorage\x12\x0e\n" +
@@ -6309,7 +6326,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05alert\x18\x05 \x01(\v2\x19.lifeboat.log.AlertRecordH\x00R\x05alert\x121\n" +
 	"\x05event\x18\x06 \x01(\v2\x19.lifeboat.log.EventRecordH\x00R\x05event\x12+\n" +
 	"\x03end\x18\x0f \x01(\v2\x17.lifeboat.log.EndRecordH\x00R\x03endB\x06\n" +
-	"\x04body\"\xb4\x03\n" +
+	"\x04body\"\xcc\x03\n" +
 	"\n" +
 	"MetaRecord\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x14\n" +
@@ -6331,7 +6348,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06digest\x18\f \x01(\x04R\x06digest\x12\x1f\n" +
 	"\varmed_index\x18\r \x01(\x04R\n" +
 	"armedIndex\x12\x10\n" +
-	"\x03seq\x18\x0e \x01(\x04R\x03seq\"\xe1\x02\n" +
+	"\x03seq\x18\x0e \x01(\x04R\x03seq\x12\x16\n" +
+	"\x06waking\x18\x0f \x01(\bR\x06waking\"\xe1\x02\n" +
 	"\n" +
 	"NodeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
