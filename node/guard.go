@@ -86,8 +86,16 @@ func (g *guard) verdict() error {
 	return g.failed
 }
 
-// drop moves aside what an entry contradicts.
+// drop moves aside what an entry contradicts. What was appended to it goes first: the
+// log may not have a hole that no snapshot covers.
 func (g *guard) drop(e *raft.Log) error {
+	if last, err := g.LastIndex(); err != nil {
+		return fmt.Errorf("find the last entry: %w", err)
+	} else if last >= e.Index {
+		if err := g.DeleteRange(e.Index, last); err != nil {
+			return fmt.Errorf("drop entries: %w", err)
+		}
+	}
 	list, err := g.List()
 	if err != nil {
 		return fmt.Errorf("list snapshots: %w", err)
@@ -116,6 +124,38 @@ func (g *guard) StoreLogs(logs []*raft.Log) error {
 		return err
 	}
 	return g.LogStore.StoreLogs(logs)
+}
+
+// guardedTransport shows the guard what other nodes want appended. Raft alone would
+// not get as far as storing it: it looks for the entry that stands there already,
+// finds a hole, and refuses for ever.
+type guardedTransport struct {
+	*raft.NetworkTransport
+	out chan raft.RPC
+}
+
+// Consumer implements raft.Transport.
+func (t *guardedTransport) Consumer() <-chan raft.RPC { return t.out }
+
+// watch hands on what arrives until over ends. term is the newest term that this node
+// knows; what an older leader sends says nothing.
+func (t *guardedTransport) watch(over <-chan struct{}, g *guard, term func() uint64) {
+	in := t.NetworkTransport.Consumer()
+	for {
+		select {
+		case <-over:
+			return
+		case rpc := <-in:
+			if q, ok := rpc.Command.(*raft.AppendEntriesRequest); ok && len(q.Entries) > 0 && q.Term >= term() {
+				_ = g.check(q.Entries) // it is heard of by over
+			}
+			select {
+			case <-over:
+				return
+			case t.out <- rpc:
+			}
+		}
+	}
 }
 
 // Create implements raft.SnapshotStore.

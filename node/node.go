@@ -72,6 +72,7 @@ type Node struct {
 	// Archives on their way out and in, and one that a term ends for.
 	outgoing, incoming parcels
 	restoring          chan *restoring
+	arrivals           *guardedTransport    // from the other nodes
 	joined             atomic.Bool          // raft is set: the listener and Raft itself ask before
 	term               atomic.Pointer[term] // while this node leads and serves
 	stop               atomic.Bool          // a clean stop has begun
@@ -150,8 +151,8 @@ func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 // startRaft starts Raft, and founds the cluster on the very first start.
 func (n *Node) startRaft(store *storage, streams *transport.RaftStreamLayer) error {
 	log := n.log.Named("raft")
-	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: streams, MaxPool: 3, MaxRPCsInFlight: 1,
-		Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true, Logger: log})
+	trans := &guardedTransport{out: make(chan raft.RPC), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: streams, MaxPool: 3, MaxRPCsInFlight: 1,
+		Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true, Logger: log})}
 	c := n.cfg.raft(log)
 	fresh, err := store.fresh()
 	if err != nil {
@@ -174,6 +175,7 @@ func (n *Node) startRaft(store *storage, streams *transport.RaftStreamLayer) err
 	}
 	n.raft = r
 	n.joined.Store(true)
+	n.arrivals = trans
 	return nil
 }
 
@@ -188,6 +190,8 @@ func (n *Node) serve(ctx context.Context, kept *guard, listener *transport.Liste
 	g.Go(func() error { return n.leadership(run) })
 	g.Go(func() error { return n.keepAlive(run) })
 	g.Go(func() error { return n.wakeParked(run) })
+	handed := make(chan struct{}) // closed when Raft takes nothing any more
+	go n.arrivals.watch(handed, kept, n.raft.CurrentTerm)
 	g.Go(func() error {
 		select {
 		case <-run.Done():
@@ -213,6 +217,7 @@ func (n *Node) serve(ctx context.Context, kept *guard, listener *transport.Liste
 		streams.Hangup()
 		// The raft part of the port goes last: peers may hold streams open.
 		err := bounded(shutdownTimeout, n.raft.Shutdown().Error)
+		close(handed)
 		return errors.Join(err, listener.Close())
 	})
 	if n.deps.Ready != nil {
