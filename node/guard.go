@@ -115,6 +115,24 @@ func (g *guard) drop(e *raft.Log) error {
 	return nil
 }
 
+// GetLog implements raft.LogStore. The entry at the index of the newest snapshot is
+// known by its term although it is not in the log: without it a node that has
+// uncommitted entries after a snapshot would refuse what its leader sends for
+// ever, and be sent the snapshot again and again. Its contents are never asked for.
+func (g *guard) GetLog(index uint64, out *raft.Log) error {
+	err := g.LogStore.GetLog(index, out)
+	if !errors.Is(err, raft.ErrLogNotFound) {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if index == 0 || index != g.latest.Index {
+		return err
+	}
+	*out = raft.Log{Index: index, Term: g.latest.Term, Type: raft.LogNoop}
+	return nil
+}
+
 // StoreLog implements raft.LogStore.
 func (g *guard) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Log{l}) }
 
