@@ -45,7 +45,7 @@ func (n *Node) keepAlive(ctx context.Context) error {
 // sayHello tells the leader about this run of this node.
 func (n *Node) sayHello(ctx context.Context, leaving bool) error {
 	req := &lifeboatv1.HelloRequest{Id: n.cfg.ID, Addr: n.cfg.Advertise, HttpAddr: n.cfg.HTTPListen, RunId: n.runID, Version: n.deps.Version,
-		FeatureLevel: featureLevel, Machine: n.cfg.Host, Leaving: leaving, TimeUnixNs: n.clock().UnixNano(), StartedUnixNs: n.started}
+		FeatureLevel: FeatureLevel, Machine: n.cfg.Host, Leaving: leaving, TimeUnixNs: n.clock().UnixNano(), StartedUnixNs: n.started}
 	if t := n.term.Load(); t != nil {
 		return t.members.hello(ctx, req)
 	}

@@ -24,8 +24,8 @@ import (
 	"lifeboat/transport"
 )
 
-// featureLevel is the newest behaviour of Apply that this build knows.
-const featureLevel = 1
+// FeatureLevel is the newest behaviour of Apply that this build knows.
+const FeatureLevel = 1
 
 // Deps are the parts of a node that the program chooses.
 type Deps struct {

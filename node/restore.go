@@ -70,7 +70,7 @@ func (t *term) restoreSnapshot(ctx context.Context, q *lifeboatv1.RestoreSnapsho
 	if err != nil {
 		return nil, err
 	}
-	meta, state, err := archive.Read(bytes.NewReader(raw), featureLevel)
+	meta, state, err := archive.Read(bytes.NewReader(raw), FeatureLevel)
 	if err != nil {
 		return nil, refuse("%w; nothing was changed", err)
 	}

@@ -209,7 +209,7 @@ func TestRestoreRefuses(t *testing.T) {
 		if w.state().Generation != before {
 			t.Error("something was restored")
 		}
-		if _, _, err := archive.Read(bytes.NewReader(raw), featureLevel); err != nil {
+		if _, _, err := archive.Read(bytes.NewReader(raw), FeatureLevel); err != nil {
 			t.Error(err)
 		}
 	})

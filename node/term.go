@@ -149,7 +149,7 @@ func (t *term) again() {
 func (t *term) found(ctx context.Context) error {
 	for t.node.fsm.State().ClusterID == "" {
 		_, err := t.propose(ctx, "", &logpb.Command{Body: &logpb.Command_ClusterInit{ClusterInit: &logpb.ClusterInit{
-			ClusterId: newID(), FeatureLevel: featureLevel}}})
+			ClusterId: newID(), FeatureLevel: FeatureLevel}}})
 		var no *errRejected
 		if err != nil && !errors.As(err, &no) {
 			return err
