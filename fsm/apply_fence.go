@@ -248,7 +248,8 @@ func (t *tx) grant(id VMID, target HostID, why string) (refused string) {
 	if v.Power != PowerOff {
 		v.Since = t.now
 	}
-	v.Gone, v.Power, v.Reason, v.Error = false, PowerOff, ReasonNone, "" // what was said of the last incarnation is history
+	v.Gone, v.Power, v.Reason = false, PowerOff, ReasonNone
+	v.setError("") // what was said of the last incarnation is history
 	t.removeVM(from.ID, id)
 	if from.ID != target {
 		f := edit(t.s.Host(from.ID))

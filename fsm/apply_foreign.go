@@ -103,7 +103,7 @@ func (p *reporting) discovered(e *vmEntry) {
 	if e.name == "" || !known(e.power, e.inc) {
 		return
 	}
-	n := &VM{ID: e.id, Name: e.name, Power: e.power, Reason: e.reason, Since: p.now, Incarnation: e.inc}
+	n := &VM{ID: e.id, traits: &traits{Name: e.name}, Power: e.power, Reason: e.reason, Since: p.now, Incarnation: e.inc}
 	p.own()
 	i, _ := p.host.find(e.id)
 	p.host.VMs = slices.Insert(p.host.VMs, i, *n)
@@ -133,7 +133,7 @@ func (p *reporting) adopt(old *VM, from *Host, e *vmEntry) {
 			v.Wanted, wanted = true, "; it is wanted on now"
 		}
 		if v.Error != "" {
-			v.Error = ""
+			v.setError("")
 			p.resolve(VMAlert(&v, "error"), "it runs on host %s", p.host.ID)
 		}
 	}

@@ -79,7 +79,7 @@ func (p *reporting) poweredOn(v *VM) {
 		p.resolve(VMAlert(v, "I/O error"), "it runs again")
 	}
 	if v.Error != "" {
-		v.Error = "" // or its next crash would be nobody's business
+		v.setError("") // or its next crash would be nobody's business
 		p.resolve(VMAlert(v, "error"), "it runs on host %s", p.host.ID)
 	}
 	if v.Protected() && !v.Wanted && p.host.order(OrderStop, v.ID) == nil {

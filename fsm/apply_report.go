@@ -58,7 +58,7 @@ func (t *tx) report(r *logpb.HostReport) string {
 	for _, id := range missing {
 		p.absent(id)
 	}
-	p.flush()
+	p.store()
 	if r.Inventory != nil {
 		t.inventoryAlerts(t.s.Host(h.ID), old)
 	}
@@ -82,13 +82,17 @@ func (p *reporting) put(i int, v *VM) {
 	p.host.VMs[i] = *v
 }
 
-// flush stores the host.
+// flush stores the host, and goes on with a copy of it.
 func (p *reporting) flush() {
+	p.store()
+	p.host, p.cloned = edit(p.s.Host(p.host.ID)), false
+}
+
+func (p *reporting) store() {
 	if p.host.Stalled {
 		p.host.Stalled = stalled(p.host.VMs)
 	}
 	p.setHost(p.host)
-	p.host, p.cloned = edit(p.s.Host(p.host.ID)), false
 }
 
 // own makes host.VMs private.
@@ -181,7 +185,7 @@ func (p *reporting) owned(i int, e *vmEntry) {
 	v := &p.edited
 	if e.name != "" && e.name != v.Name {
 		p.renameAlerts(v, e.name)
-		v.Name = e.name
+		v.setName(e.name)
 		p.put(i, v)
 		p.flush() // what ends with this entry speaks of it by its new name
 	}

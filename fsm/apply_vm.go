@@ -74,11 +74,11 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 			continue // moved since
 		}
 		v := *old
-		v.Spec = specFromLog(t.s.shapes, x, t.now)
+		v.setSpec(specFromLog(t.s.shapes, x, t.now))
 		if v.Spec.Problem != "" {
 			t.raiseVM(&v, "definition", Warning, "The definition of VM %s on host %s could not be read: %s. It cannot be started elsewhere until it can.", v.Name, h.ID, v.Spec.Problem)
 			if old.Spec != nil && old.Spec.Defines() {
-				v.Spec = old.Spec.broken(t.s.shapes, v.Spec.Problem, v.Spec.Hash)
+				v.setSpec(old.Spec.broken(t.s.shapes, v.Spec.Problem, v.Spec.Hash))
 			}
 		} else {
 			t.resolve(VMAlert(&v, "definition"), "it can be read again")
@@ -94,7 +94,7 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 			t.unprotect(&v, h.ID, Unprotected)
 		}
 		if !v.Protected() && v.Spec.Defines() {
-			v.Spec = v.Spec.undefined()
+			v.setSpec(v.Spec.undefined())
 		}
 		if now := t.s.Host(h.ID); now != fresh {
 			fresh = edit(now)
@@ -112,7 +112,7 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 func (t *tx) protect(v *VM, host HostID, by ProtectedBy, p *logpb.Protection) {
 	was, acted := v.ProtectedBy, v.Protected()
 	v.ProtectedBy = by
-	v.Policy = policyFromLog(v.Policy, p)
+	v.setPolicy(policyFromLog(v.Policy, p))
 	switch now := v.Protected(); {
 	case acted && !now: // its policy says none now
 		t.unprotect(v, host, by)
@@ -133,7 +133,8 @@ func (t *tx) protect(v *VM, host HostID, by ProtectedBy, p *logpb.Protection) {
 }
 
 func (t *tx) unprotect(v *VM, host HostID, to ProtectedBy) {
-	v.ProtectedBy, v.Error = to, ""
+	v.ProtectedBy = to
+	v.setError("")
 	// An order that may have been handed out is not taken back by forgetting it
 	// (S4): its work ends with the host's word.
 	if w := t.s.Work(v.Work); w != nil && !handedOut(t.s.Host(host), v, w) {
@@ -204,7 +205,8 @@ func (t *tx) vmControl(c *logpb.VMControl) string {
 		if v.Work != 0 {
 			return fmt.Sprintf("VM %s has open work %d already", v.Name, v.Work)
 		}
-		v.Wanted, v.Error = true, ""
+		v.Wanted = true
+		v.setError("")
 		switch {
 		case v.Gone || v.Power == PowerOff && v.Reason != ReasonMigrated:
 			t.openWork(&v, WorkHA, Scheduled, CauseOperator, h.ID, "start asked for by "+t.actor)
@@ -241,7 +243,8 @@ func (t *tx) stop(v *VM, h *Host, force bool) (refused string) {
 	if w != nil {
 		t.endWork(v, w, Cancelled, "stopped by "+t.actor)
 	}
-	v.Wanted, v.Error = false, ""
+	v.Wanted = false
+	v.setError("")
 	t.resolve(VMAlert(v, "error"), "stopped by %s", t.actor)
 	if tell {
 		typ, why := WorkStop, "stop asked for by "+t.actor

@@ -117,7 +117,7 @@ func (t *tx) endWork(v *VM, w *Work, step Step, outcome string) {
 	v.Work = 0
 	switch step {
 	case Error:
-		v.Error = outcome
+		v.setError(outcome)
 		t.event("WORK.ERROR", Critical, vmSubject(v), "work %d for %s failed: %s", n.ID, v.Name, outcome)
 		t.raiseVM(v, "error", Critical, "VM %s could not be started: %s. Mend the cause, then run `lifeboat vm clear %s`.", v.Name, outcome, v.Name)
 	case Cancelled:
@@ -355,7 +355,7 @@ func (t *tx) clear(v *VM, h *Host) string {
 	if v.Error == "" {
 		return fmt.Sprintf("VM %s is not in error", v.Name)
 	}
-	v.Error = ""
+	v.setError("")
 	t.resolve(VMAlert(v, "error"), "cleared by %s", t.actor)
 	t.bringBack(v, h, "cleared by "+t.actor)
 	t.storeVM(h.ID, v)

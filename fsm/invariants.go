@@ -11,7 +11,7 @@ import (
 // rule, or nil. It reads the whole state and is meant for tests, `lifeboat
 // backup verify` and support, not for every entry.
 func (s *State) Check() error {
-	c := &checker{s: s, ids: make(map[uint64]string, s.work.len()+s.alerts.len()+s.events.len())}
+	c := &checker{s: s, ids: make([]uint64, s.seq/64+1)}
 	c.hosts()
 	c.index()
 	c.allWork()
@@ -33,7 +33,7 @@ func (m *Machine) Check() error {
 
 type checker struct {
 	s    *State
-	ids  map[uint64]string // minted id → whose it is
+	ids  []uint64 // a bit for each id that was minted: somebody has it
 	errs []error
 }
 
@@ -53,11 +53,13 @@ func (c *checker) fail(rule, format string, args ...any) {
 func (c *checker) minted(id uint64, what string) {
 	if id == 0 || id > c.s.seq {
 		c.fail("ids", "%s %d was never minted (last id %d)", what, id, c.s.seq)
+		return
 	}
-	if other := c.ids[id]; other != "" {
-		c.fail("ids", "%s %d has the id of %s", what, id, other)
+	at, bit := id/64, uint64(1)<<(id%64)
+	if c.ids[at]&bit != 0 {
+		c.fail("ids", "%s %d has the id of something else", what, id)
 	}
-	c.ids[id] = what
+	c.ids[at] |= bit
 }
 
 // past checks a time that Apply has written down.

@@ -111,9 +111,9 @@ func vmRecord(v *VM) *logpb.VMRecord {
 
 func vmFromLog(x *shapes, p *logpb.VMRecord) *VM {
 	id, _ := vmID(p.Id)
-	v := &VM{ID: id, Name: p.Name, Power: Power(p.Power), Reason: Reason(p.Reason), Wanted: p.Wanted,
+	v := &VM{ID: id, Power: Power(p.Power), Reason: Reason(p.Reason), Wanted: p.Wanted,
 		ProtectedBy: ProtectedBy(p.ProtectedBy), Gone: p.Gone, Incarnation: Incarnation(p.Incarnation), Since: p.SinceUnixNs,
-		Work: WorkID(p.Work), Policy: policyFromLog(nil, p.Policy), Error: p.Error}
+		Work: WorkID(p.Work), traits: &traits{Name: p.Name, Policy: policyFromLog(nil, p.Policy), Error: p.Error}}
 	if p.Spec != nil {
 		v.Spec = specFromLog(x, p.Spec, p.DefinedUnixNs)
 	}

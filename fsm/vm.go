@@ -100,22 +100,58 @@ func defaultVMPolicy() VMPolicy { return VMPolicy{HA: HARestart, Priority: Prior
 // VM is one libvirt domain. It lies in its owner's Host.VMs: one owner, one
 // incarnation.
 type VM struct {
-	ID    VMID
-	Name  string
-	Power Power
+	ID VMID
+	// What it is changes less often than what it does, and is apart: a report that
+	// changes the power of all VMs of a host copies 56 bytes for each.
+	*traits
+	Incarnation Incarnation
+	Since       int64  // unix ns of the last change of Power
+	Work        WorkID // open work, 0 = none
+	Power       Power
 	// Reason explains Power.
 	Reason      Reason
 	Wanted      bool // wanted on
 	ProtectedBy ProtectedBy
-	// Gone: the incarnation below is proven not to run and never to run again
-	// (S2). Only then may another host be granted the next one.
-	Gone        bool
-	Incarnation Incarnation
-	Since       int64  // unix ns of the last change of Power
-	Work        WorkID // open work, 0 = none
-	Spec        *Spec  // nil = not read yet
-	Policy      *VMPolicy
-	Error       string // HA gave up; `vm clear` tries again
+	// Gone: the incarnation is proven not to run and never to run again (S2). Only
+	// then may another host be granted the next one.
+	Gone bool
+}
+
+// traits are shared by the versions of a VM. They are replaced, by the methods
+// below, and never changed in place.
+type traits struct {
+	Name   string
+	Spec   *Spec     // nil = not read yet
+	Policy *VMPolicy // nil = the default
+	Error  string    // HA gave up; `vm clear` tries again
+}
+
+func (v *VM) setName(n string) {
+	if v.Name != n {
+		t := *v.traits
+		t.Name, v.traits = n, &t
+	}
+}
+
+func (v *VM) setSpec(s *Spec) {
+	if v.Spec != s {
+		t := *v.traits
+		t.Spec, v.traits = s, &t
+	}
+}
+
+func (v *VM) setPolicy(p *VMPolicy) {
+	if v.Policy != p {
+		t := *v.traits
+		t.Policy, v.traits = p, &t
+	}
+}
+
+func (v *VM) setError(e string) {
+	if v.Error != e {
+		t := *v.traits
+		t.Error, v.traits = e, &t
+	}
 }
 
 // Protected reports whether HA acts for this VM.

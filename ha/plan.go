@@ -58,12 +58,13 @@ type decision struct {
 	now  Now
 	plan Plan
 
-	held   map[fsm.HostID]bool // by the brake, as of now
-	jobs   []job               // wait for a host
-	room   *placer             // nil until somebody waits
-	living []fsm.HostID        // see following
-	report *reported           // see missing
-	checks int                 // see fenceCheck
+	held    map[fsm.HostID]bool // by the brake, as of now
+	jobs    []job               // wait for a host
+	room    *placer             // nil until somebody waits
+	living  []fsm.HostID        // see following
+	unheard []fsm.HostID        // see hearing; nil until asked for
+	report  *reported           // see missing
+	checks  int                 // see fenceCheck
 
 	stalled []*fsm.Host // see storage
 	copied  []*fsm.Host // see copies

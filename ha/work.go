@@ -62,7 +62,7 @@ func (d *decision) work() {
 	var place []*logpb.WorkPlacement
 	for _, j := range byPriority(d.jobs) {
 		if j.fenced != nil {
-			if _, wait := d.unsure(j.vm, j.work); wait {
+			if _, wait := d.unsure(j.vm, j.work); wait || d.hearing(j.owner.ID) {
 				continue
 			}
 			if t, why, _ := d.placer().place(j); t != nil {
@@ -92,6 +92,9 @@ func (d *decision) start(j job) *logpb.WorkPlacement {
 	if h, wait := d.unsure(j.vm, j.work); wait {
 		d.wait(j, noTarget+another(h))
 		return nil
+	}
+	if j.gone && d.hearing(j.owner.ID) {
+		return nil // a matter of seconds
 	}
 	t, why, full := d.placer().place(j)
 	if t != nil {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/protobuf/proto"
@@ -16,11 +17,13 @@ type pending struct {
 	done   chan error // capacity 1: committed, or not known
 }
 
-// While maxInFlight batches are on their way, what arrives gathers into the
-// next. One that is full need not wait: Raft writes up to maxFull at a time.
 const (
-	maxInFlight = 3
-	maxFull     = 32
+	// linger is how long the first report of a batch waits for others: less than a
+	// disk takes. Raft writes what it is handed at once in one transaction, and each
+	// transaction writes the end of the log again.
+	linger = 2 * time.Millisecond
+	// maxInFlight bounds the batches on their way while a disk is slow.
+	maxInFlight = 64
 )
 
 // commit hands one host's changes to the batcher and waits until they are
@@ -49,17 +52,17 @@ func (t *term) commit(ctx context.Context, r *logpb.HostReport) error {
 }
 
 // batch joins the reports of many hosts into few entries of at most batchSize
-// bytes.
+// bytes. What arrives within a moment goes together: Raft writes it at once.
 func (t *term) batch(ctx context.Context) error {
 	var queue []*pending
-	inFlight := 0
-	ended := make(chan struct{}, maxFull)
+	inFlight, due := 0, false
+	ended := make(chan struct{}, maxInFlight)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	<-timer.C
 	for {
-		for len(queue) > 0 && inFlight < maxFull {
+		for due && len(queue) > 0 && inFlight < maxInFlight {
 			n := fits(queue)
-			if n == len(queue) && inFlight >= maxInFlight {
-				break
-			}
 			if err := t.send(ctx, queue[:n], ended); err != nil {
 				return err
 			}
@@ -70,7 +73,13 @@ func (t *term) batch(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case p := <-t.reports:
+			if len(queue) == 0 {
+				due = false
+				timer.Reset(linger)
+			}
 			queue = append(queue, p)
+		case <-timer.C:
+			due = true
 		case <-ended:
 			inFlight--
 		}

@@ -67,6 +67,9 @@ func (c *SimFuzzCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) erro
 	if c.Hours <= 0 {
 		return cli.Usage("", "--hours is %v: a world needs time", c.Hours)
 	}
+	if err := os.MkdirAll(c.Out, 0o755); err != nil {
+		return fmt.Errorf("make the folder for scenarios that break a rule: %w", err)
+	}
 	if z.next == 0 {
 		z.next = uint64(z.began.Unix()) * 1000 // so that two runs do not share worlds
 	}
@@ -197,13 +200,13 @@ func (z *fuzzing) tell(ctx context.Context, f *scenario.File, seed uint64, r *si
 	}
 	f.Path = z.file(seed)
 	r.File = f.Path
-	if err := os.WriteFile(f.Path, f.Write(), 0o644); err != nil {
-		return fmt.Errorf("write the scenario of the failure: %w", err)
-	}
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	if err := r.Write(z.env.Stdout); err != nil {
 		return err
+	}
+	if err := os.WriteFile(f.Path, f.Write(), 0o644); err != nil {
+		return fmt.Errorf("write the scenario of the failure: %w", err)
 	}
 	_, err := fmt.Fprintf(z.env.Stdout, "      lifeboat sim run --seed %d %s\n\n", seed, f.Path)
 	return err

@@ -9,6 +9,8 @@ func ownership() []mutation {
 			"case !old.Gone && (target != from.ID || old.Power != PowerOff):", "case false:", inFSM},
 		{"S2", "Down alone proves nothing", "fsm/apply_fence.go",
 			"	if v.Gone {\n		return // not here any more in any case\n	}", "	v.Gone = true", inFSM},
+		{"S2", "a leader that begins hears the hosts out", "ha/work.go",
+			"	if j.gone && d.hearing(j.owner.ID) {", "	if false {", inHA},
 		{"S3", "the incarnation is on disk before the start", "agent/session/orders.go",
 			"	if !s.onDisk(v) {\n		return true\n	}\n	v.start = nil", "	v.start = nil", inSession},
 		{"S3", "the same incarnation is not started twice", "agent/session/orders.go",

@@ -1,0 +1,92 @@
+package ha_test
+
+import (
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
+	"lifeboat/ha"
+)
+
+// S2, S18: that a host has rebooted proves that a VM does not run there. A leader
+// that has just begun starts it nowhere before the other hosts have told what runs
+// with them: somebody may have migrated it while nobody led.
+func TestS2ALeaderThatBeginsHearsTheHostsOut(t *testing.T) {
+	const second = int64(time.Second)
+	heard := ha.Contact{Epoch: 1, Heard: 2 * time.Second, Absorbed: dawn + 30*second}
+	suspect := func(at int64) *logpb.Command {
+		return &logpb.Command{TimeUnixNs: at, Body: &logpb.Command_HostSuspect{HostSuspect: &logpb.HostSuspect{Host: "h2", Epoch: 1, Reason: "test"}}}
+	}
+	for name, tc := range map[string]struct {
+		h2     ha.Contact
+		since  time.Duration
+		mono   time.Duration
+		before *logpb.Command
+		starts bool
+	}{
+		"all have reported":               {h2: heard, mono: 3 * time.Second, starts: true},
+		"one has not":                     {mono: 3 * time.Second},
+		"one has only asked to register":  {h2: ha.Contact{Knocked: time.Second}, mono: 3 * time.Second},
+		"its report is not committed yet": {h2: ha.Contact{Epoch: 1, Heard: time.Second}, mono: 3 * time.Second},
+		"it was heard before a gap":       {h2: heard, since: 3 * time.Second, mono: 4 * time.Second},
+		"one fell silent in this term":    {mono: 9 * time.Second, before: suspect(dawn + 30*second)},
+		"one was silent before":           {mono: 3 * time.Second, before: suspect(dawn + 10*second), starts: true},
+		"one does not come":               {mono: 10 * time.Second, starts: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, index := fsm.NewMachine(), uint64(0)
+			apply := func(at int64, c *logpb.Command) {
+				t.Helper()
+				index++
+				c.TimeUnixNs = at
+				b, err := proto.Marshal(c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if no := m.Apply([]fsm.Entry{{Index: index, Term: 1, Data: b}})[0].Rejected; no != "" {
+					t.Fatalf("%v: %s", c, no)
+				}
+			}
+			register := func(at int64, id, boot string, vms *logpb.VMEntries) {
+				apply(at, &logpb.Command{Body: &logpb.Command_HostRegister{HostRegister: &logpb.HostRegister{Id: id, MachineId: id, BootId: boot, Session: boot,
+					Inventory: &logpb.Inventory{Cpus: 64, MemoryBytes: 1 << 40, Networks: []string{"bridge:br0"}, Storages: []*logpb.Storage{{Id: "nas:/vms@/nfs", Path: "/nfs", Up: true}}}, Vms: vms}}})
+			}
+			apply(dawn, &logpb.Command{Body: &logpb.Command_ClusterInit{ClusterInit: &logpb.ClusterInit{ClusterId: "c"}}})
+			apply(dawn, &logpb.Command{Body: &logpb.Command_PolicySet{PolicySet: &logpb.PolicySet{Settings: []*logpb.Setting{{Key: "place_unfenced", Value: "true"}}}}})
+			register(dawn, "h1", "first", &logpb.VMEntries{Ids: vmBytes(1), Power: []byte{byte(fsm.PowerOn)}, Reason: []byte{byte(fsm.ReasonBooted)}, Details: []*logpb.VMDetail{{Name: "vm1"}}})
+			s := spec(1)
+			s.Disks = nil
+			apply(dawn, &logpb.Command{Body: &logpb.Command_VmSpecs{VmSpecs: &logpb.VMSpecs{Host: "h1", Epoch: 1, Specs: []*logpb.Spec{s}}}})
+			apply(dawn, &logpb.Command{Body: &logpb.Command_VmProtect{VmProtect: &logpb.VMProtect{Vm: vmBytes(1), Protect: &logpb.Protection{On: true}}}})
+			register(dawn, "h2", "first", nil)
+			register(dawn, "h3", "first", nil)
+			began := dawn + 30*second - int64(tc.mono) // of the term
+			if tc.before != nil {
+				apply(tc.before.TimeUnixNs, tc.before)
+			}
+			register(dawn+30*second, "h1", "second", nil)
+			if v, _ := m.State().VM(vmID(1)); v.Work == 0 || !v.Gone {
+				t.Fatalf("after the reboot the VM has work %d, and is gone: %v", v.Work, v.Gone)
+			}
+			soft := &ha.Soft{Executor: "n1", Proven: tc.mono, Since: tc.since, Hosts: contacts(map[fsm.HostID]ha.Contact{
+				"h1": {Epoch: 2, Heard: tc.mono, Absorbed: dawn + 30*second},
+				"h2": tc.h2,
+				"h3": {Epoch: 1, Heard: max(tc.since, tc.mono-time.Second), Absorbed: dawn + 30*second},
+			})}
+			plan := ha.Decide(m.State(), soft, ha.Now{Wall: began + int64(tc.mono), Mono: tc.mono})
+			placed := false
+			for _, c := range plan.Commands {
+				placed = placed || c.GetPlace() != nil
+			}
+			if placed != tc.starts {
+				t.Errorf("a start is ordered: %v, want %v; %v", placed, tc.starts, plan.Commands)
+			}
+			if !placed && plan.Wake > tc.mono+m.State().Policy.Beat {
+				t.Errorf("nobody looks again before %s", plan.Wake)
+			}
+		})
+	}
+}
