@@ -69,7 +69,47 @@ func (t *tx) nodeDown(old *Node, reason string, sev Severity) {
 	n.State, n.Reason, n.Since, n.Index = NodeDown, reason, t.now, t.index
 	t.s.nodes.set(n.ID, &n)
 	t.event("NODE.DOWN", sev, "node "+string(n.ID), "management node %s is Down: %s (was %s)", n.ID, reason, old.State)
-	t.raise(AlertKey{AlertNode, string(n.ID), "down"}, sev, "Management node %s is Down: %s. It resolves by itself when the node is back; `lifeboat node remove %s` takes it out of the cluster.", n.ID, reason, n.ID)
+	t.missNode(&n, sev)
+}
+
+// missNode raises the alert for a node that is Down.
+func (t *tx) missNode(n *Node, sev Severity) {
+	t.raise(AlertKey{AlertNode, string(n.ID), "down"}, sev, "Management node %s is Down: %s. It resolves by itself when the node is back; `lifeboat node remove %s` takes it out of the cluster.", n.ID, n.Reason, n.ID)
+}
+
+// nodeControl notes what an operator wants of a node, before the configuration of
+// Raft changes: that entry names nobody who asked, and no reason.
+func (t *tx) nodeControl(c *logpb.NodeControl) string {
+	going := Going(c.Action)
+	switch going {
+	case GoingLeave:
+		t.event("NODE.LEAVE", Warning, "node "+c.Id, "management node %s is to leave the cluster for good", c.Id)
+	case GoingRemove:
+		t.event("NODE.REMOVE", Warning, "node "+c.Id, "management node %s is to be removed from the cluster", c.Id)
+	default:
+		return "a management node can leave or be removed"
+	}
+	if old := t.s.Node(NodeID(c.Id)); old != nil {
+		n := *old
+		n.Going = going
+		t.s.nodes.set(n.ID, &n)
+	}
+	return ""
+}
+
+// nodeGone marks a node that was to go and is no member any more. Nobody has to
+// do anything about it: its alert does not stay open.
+func (t *tx) nodeGone(n *Node) {
+	if n.Gone() {
+		return // a later configuration
+	}
+	if n.State != NodeDown {
+		t.nodeDown(n, n.Going.String(), Warning)
+	}
+	gone := *t.s.Node(n.ID)
+	gone.Left, gone.Reason = true, n.Going.String()
+	t.s.nodes.set(gone.ID, &gone)
+	t.resolve(AlertKey{AlertNode, string(n.ID), "down"}, "%s: %s", n.ID, gone.Reason)
 }
 
 func (t *tx) policySet(c *logpb.PolicySet) string {

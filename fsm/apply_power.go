@@ -78,7 +78,7 @@ func (p *reporting) poweredOn(v *VM) {
 	} else {
 		p.resolve(VMAlert(v, "I/O error"), "it runs again")
 	}
-	if v.Error != "" {
+	if v.inError {
 		v.setError("") // or its next crash would be nobody's business
 		p.resolve(VMAlert(v, "error"), "it runs on host %s", p.host.ID)
 	}
@@ -91,7 +91,7 @@ func (p *reporting) poweredOn(v *VM) {
 
 // offByHand reports whether a VM is off because somebody wanted it to be.
 func offByHand(v *VM, r Reason) bool {
-	return (r == ReasonShutdown || r == ReasonDestroyed || r == ReasonSaved) && v.HAPolicy().HA != HAAlways
+	return (r == ReasonShutdown || r == ReasonDestroyed || r == ReasonSaved) && v.mode != HAAlways
 }
 
 func (p *reporting) poweredOff(v *VM, e *vmEntry, was Power) {
@@ -102,7 +102,7 @@ func (p *reporting) poweredOff(v *VM, e *vmEntry, was Power) {
 		p.offDuringWork(v, w, e)
 		return
 	}
-	if was == PowerOff || !v.Protected() || !v.Wanted || v.Error != "" {
+	if was == PowerOff || !v.Protected() || !v.Wanted || v.inError {
 		return
 	}
 	if offByHand(v, e.reason) {

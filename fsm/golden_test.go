@@ -126,6 +126,16 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.ok(a)
 			return l
 		},
+		"nodes": func() *lab { // one leaves for good, one is dead and removed
+			l := newLab(t)
+			for _, n := range []string{"n1", "n2", "n3"} {
+				l.ok(&logpb.NodeHello{Id: n, Addr: n + ":7000", RunId: "r1", Version: "0.1", StartedUnixNs: 1})
+			}
+			l.ok(&logpb.NodeControl{Id: "n2", Action: uint32(GoingLeave)})
+			l.ok(&logpb.NodeDown{Id: "n3", RunId: "r1", Reason: "silent"})
+			l.ok(&logpb.NodeControl{Id: "n3", Action: uint32(GoingRemove)})
+			return l
+		},
 		"anything": func() *lab { // random commands, nonsense included
 			_, log := story(t.Fatalf, rand.New(rand.NewPCG(2026, 11)).IntN, 400)
 			return &lab{t: t, log: log}

@@ -146,7 +146,7 @@ func (c *checker) hostState(h *Host) {
 	}
 	switch h.Status {
 	case Up:
-		if !(!h.inFlight(c.s.Time)) {
+		if h.inFlight(c.s.Time) {
 			c.fail("S10", "host %s is Up while fence attempt %d may be in flight", h.ID, attemptNumber(h))
 		}
 	case Down:
@@ -157,7 +157,7 @@ func (c *checker) hostState(h *Host) {
 			c.fail("S9", "host %s is %s with proof %v", h.ID, h.HA, h.Proof)
 		}
 	case Removed:
-		if !(len(h.VMs) == 0 && len(h.Orders) == 0) {
+		if len(h.VMs) > 0 || len(h.Orders) > 0 {
 			c.fail("hosts", "removed host %s owns %d VMs and has %d orders", h.ID, len(h.VMs), len(h.Orders))
 		}
 	}

@@ -87,7 +87,11 @@ func (m *Machine) Members(index uint64, members []NodeID) {
 	s.Index = max(s.Index, index)
 	t := &tx{s: s, now: s.Time, index: index, actor: "raft"}
 	for id, n := range s.Nodes() {
-		if !in[id] && n.State != NodeDown {
+		switch {
+		case in[id]:
+		case n.Going != 0:
+			t.nodeGone(n)
+		case n.State != NodeDown:
 			t.nodeDown(n, "left the cluster", Warning)
 		}
 	}
@@ -150,6 +154,8 @@ func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
 		return t.nodeHello(b.NodeHello)
 	case *logpb.Command_NodeDown:
 		return t.nodeDownCommand(b.NodeDown)
+	case *logpb.Command_NodeControl:
+		return t.nodeControl(b.NodeControl)
 	case *logpb.Command_PolicySet:
 		return t.policySet(b.PolicySet)
 	case *logpb.Command_Arm:

@@ -35,8 +35,26 @@ type Node struct {
 	State    NodeState
 	Reason   string
 	Left     bool   // this run was stopped: it says nothing any more
+	Going    Going  // why it is to be taken out of the cluster, or was
 	Since    int64  // unix ns of the last change of state
 	Index    uint64 // log index of that change
+}
+
+// Going is why a node is no member any more, or will soon not be one.
+type Going uint8
+
+const (
+	GoingLeave  Going = iota + 1 // it leaves for good
+	GoingRemove                  // it is removed, whatever it is doing
+)
+
+func (g Going) String() string {
+	return name(int(g), "", "it has left the cluster", "it was removed from the cluster")
+}
+
+// Gone reports whether a node was taken out of the cluster: nobody misses it.
+func (n *Node) Gone() bool {
+	return n.Going != 0 && n.State == NodeDown && n.Left && n.Reason == n.Going.String()
 }
 
 // Outdated says why a hello of a run is not about what is now; "" = it is. It came

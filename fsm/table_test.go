@@ -255,12 +255,22 @@ func TestNodeTable(t *testing.T) {
 			return &logpb.NodeDown{Id: "n1", RunId: run, Reason: "silent", Left: left}
 		}}
 	}
+	control := func(g Going) happening {
+		return happening{name: fmt.Sprintf("control %d", g), body: func(*lab) proto.Message { return &logpb.NodeControl{Id: "n1", Action: uint32(g)} }, again: true}
+	}
+	expel := func(l *lab) {
+		l.index++
+		l.m.Members(l.index, []NodeID{"n2"})
+	}
 	look := func(l *lab) string {
 		n := l.state().Node("n1")
 		if n == nil {
 			return "unknown"
 		}
 		s := fmt.Sprintf("%s run %s", n.State, n.RunID)
+		if n.Going != 0 {
+			s += fmt.Sprintf(", going %d left=%v", n.Going, n.Left)
+		}
 		if a := l.state().OpenAlert(AlertKey{AlertNode, "n1", "down"}); a != nil {
 			s += fmt.Sprintf(", alert (%s)", a.Severity)
 		}
@@ -276,8 +286,16 @@ func TestNodeTable(t *testing.T) {
 			l.m.Members(l.index, []NodeID{"n2"})
 		}},
 		{"restarted", func(l *lab) { l.ok(hello("r1").body(l)); l.ok(hello("r2").body(l)) }},
+		{"about to leave", func(l *lab) { l.ok(hello("r1").body(l)); l.ok(control(GoingLeave).body(l)) }},
+		{"left for good", func(l *lab) { l.ok(hello("r1").body(l)); l.ok(control(GoingLeave).body(l)); expel(l); expel(l) }},
+		{"removed", func(l *lab) {
+			l.ok(hello("r1").body(l))
+			l.ok(gone("r1", false).body(l))
+			l.ok(control(GoingRemove).body(l))
+			expel(l)
+		}},
 	}
-	events := []happening{hello("r1"), hello("r2"), gone("r1", false), gone("r1", true), gone("r2", false),
+	events := []happening{hello("r1"), hello("r2"), control(GoingLeave), control(GoingRemove), control(7), gone("r1", false), gone("r1", true), gone("r2", false),
 		{name: "hello without id", body: func(*lab) proto.Message { return &logpb.NodeHello{} }}}
 	golden(t, "nodes.table", cross(t, func(t *testing.T) *lab { return newLab(t) }, scenes, events, look))
 }

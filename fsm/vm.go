@@ -115,6 +115,10 @@ type VM struct {
 	// Gone: the incarnation is proven not to run and never to run again (S2). Only
 	// then may another host be granted the next one.
 	Gone bool
+
+	// Of traits, so that a change of power need not look there.
+	mode    HAMode
+	inError bool
 }
 
 // traits are shared by the versions of a VM. They are replaced, by the methods
@@ -144,6 +148,7 @@ func (v *VM) setPolicy(p *VMPolicy) {
 	if v.Policy != p {
 		t := *v.traits
 		t.Policy, v.traits = p, &t
+		v.derive()
 	}
 }
 
@@ -151,12 +156,16 @@ func (v *VM) setError(e string) {
 	if v.Error != e {
 		t := *v.traits
 		t.Error, v.traits = e, &t
+		v.derive()
 	}
 }
 
+// derive repeats what a change of power asks of the traits.
+func (v *VM) derive() { v.mode, v.inError = v.HAPolicy().HA, v.Error != "" }
+
 // Protected reports whether HA acts for this VM.
 func (v *VM) Protected() bool {
-	return v.ProtectedBy != Unprotected && v.ProtectedBy != OptedOut && v.HAPolicy().HA != HANone
+	return v.ProtectedBy != Unprotected && v.ProtectedBy != OptedOut && v.mode != HANone
 }
 
 // HAPolicy is the VM's policy with defaults filled in.

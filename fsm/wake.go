@@ -56,8 +56,8 @@ func (s *State) Wake(now *State, w Waking) *State {
 		}
 	}
 	for _, x := range n.Nodes() {
-		if x.State == NodeDown {
-			t.raise(AlertKey{AlertNode, string(x.ID), "down"}, Critical, "Management node %s is Down: %s. It resolves by itself when the node is back; `lifeboat node remove %s` takes it out of the cluster.", x.ID, x.Reason, x.ID)
+		if x.State == NodeDown && !x.Gone() {
+			t.missNode(x, Critical)
 		}
 	}
 	return n

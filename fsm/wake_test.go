@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -203,6 +204,26 @@ func TestWakeTakesHostsFromBoth(t *testing.T) {
 		t.Errorf("awaited: %v", got)
 	}
 	l.ok(&logpb.Arm{Armed: true, Force: true})
+}
+
+// A node that is down is missed again, one that was removed is not.
+func TestWakeMissesNodes(t *testing.T) {
+	l := newLab(t)
+	for _, id := range []string{"n1", "n2", "n3"} {
+		l.ok(&logpb.NodeHello{Id: id, RunId: "r-" + id, Version: "1"})
+	}
+	l.ok(&logpb.NodeControl{Id: "n3", Action: uint32(GoingRemove)})
+	l.index++
+	l.m.Members(l.index, []NodeID{"n1", "n2"})
+	l.ok(&logpb.NodeDown{Id: "n2", RunId: "r-n2", Reason: "it was not heard of"})
+	l.wake(l.state())
+	var missed []string
+	for k := range l.state().raised.all() {
+		missed = append(missed, k.Subject)
+	}
+	if !slices.Equal(missed, []string{"n2"}) {
+		t.Errorf("alerts about %v", missed)
+	}
 }
 
 // Whatever was going on, the state that wakes keeps the invariants, and goes on to.

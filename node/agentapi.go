@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"connectrpc.com/connect"
@@ -33,7 +34,13 @@ func forAgent[Q, R any](ctx context.Context, a *agentAPI, host string, req *conn
 	if err := speaksFor(ctx, host); err != nil {
 		return nil, err
 	}
-	return onward(ctx, a.n, req, false, local, lifeboatv1connect.NewAgentServiceClient, remote)
+	ctx, done := a.n.calls.repeatable(ctx)
+	defer done()
+	r, err := onward(ctx, a.n, req, false, local, lifeboatv1connect.NewAgentServiceClient, remote)
+	if err != nil && errors.Is(context.Cause(ctx), errStopping) {
+		return nil, errStopping
+	}
+	return r, err
 }
 
 func (a *agentAPI) Register(ctx context.Context, req *connect.Request[lifeboatv1.RegisterRequest]) (*connect.Response[lifeboatv1.RegisterResponse], error) {

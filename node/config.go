@@ -37,7 +37,10 @@ type Config struct {
 	// failover takes two to three times as long. Empty = 500ms; longer where
 	// machines stall under load.
 	RaftTimeout time.Duration `yaml:"raft_timeout"`
-	Log         LogConfig     `yaml:"log"`
+	// DrainTime is how long a node that is to stop goes on answering after /readyz
+	// and /leader have said no. Empty = 1s with http_listen, else none.
+	DrainTime *time.Duration `yaml:"drain_time"`
+	Log       LogConfig      `yaml:"log"`
 }
 
 // LogConfig says what is logged and how.
@@ -50,7 +53,19 @@ const (
 	defaultRaftTimeout = 500 * time.Millisecond
 	minRaftTimeout     = 200 * time.Millisecond
 	maxRaftTimeout     = 10 * time.Second
+	defaultDrainTime   = time.Second
+	maxDrainTime       = time.Minute
 )
+
+func (c *Config) drainTime() time.Duration {
+	switch {
+	case c.DrainTime != nil:
+		return *c.DrainTime
+	case c.HTTPListen != "":
+		return defaultDrainTime
+	}
+	return 0
+}
 
 // raft are the settings of the library.
 func (c *Config) raft(log hclog.Logger) *raft.Config {
@@ -141,6 +156,9 @@ func (c *Config) validate() error {
 	}
 	if c.RaftTimeout < minRaftTimeout || c.RaftTimeout > maxRaftTimeout {
 		return fmt.Errorf("raft_timeout: %s is out of range; it must be between %s and %s", c.RaftTimeout, minRaftTimeout, maxRaftTimeout)
+	}
+	if d := c.drainTime(); d < 0 || d > maxDrainTime {
+		return fmt.Errorf("drain_time: %s is out of range; it must be between 0s and %s", d, maxDrainTime)
 	}
 	if !slices.Contains([]string{"", "trace", "debug", "info", "warn", "error"}, c.Log.Level) {
 		return fmt.Errorf("log.level: %q must be trace, debug, info, warn or error", c.Log.Level)

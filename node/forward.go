@@ -25,6 +25,9 @@ const (
 
 var errNoLeader = connect.NewError(connect.CodeUnavailable, errors.New("there is no leader at the moment; try again in a second"))
 
+// errNoMember is a node that was taken out and runs on.
+var errNoMember = connect.NewError(connect.CodeUnavailable, errors.New("this node is not a member of the cluster any more; ask another one"))
+
 // handler is the API on the mutual-TLS port.
 func (n *Node) handler() http.Handler {
 	mux := http.NewServeMux()
@@ -32,7 +35,7 @@ func (n *Node) handler() http.Handler {
 	mux.Handle(lifeboatv1connect.NewAgentServiceHandler(&agentAPI{n}, limit))
 	mux.Handle(lifeboatv1connect.NewAdminServiceHandler(&adminAPI{n}, limit))
 	mux.Handle(lifeboatv1connect.NewNodeServiceHandler(nodeAPI{n}, limit))
-	return n.identify(mux)
+	return n.calls.counted(n.identify(mux))
 }
 
 type behalfKey struct{}
@@ -40,12 +43,14 @@ type behalfKey struct{}
 // identify puts who really asks into the context: the peer, or whom a
 // management node speaks for.
 func (n *Node) identify(next http.Handler) http.Handler {
+	refusal := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
 		behalf := r.Header.Get(headerBehalf)
 		if peer, ok := transport.IdentityFromContext(ctx); ok && peer.Kind == transport.KindNode && behalf != "" {
 			if !n.isMember(fsm.NodeID(peer.Name)) {
-				http.Error(w, "node "+peer.Name+" is not a member of this cluster; it speaks for nobody", http.StatusForbidden)
+				// Unavailable: nothing was done, and another node does it.
+				_ = refusal.Write(w, r, connect.NewError(connect.CodeUnavailable, fmt.Errorf("node %s is not a member of this cluster and speaks for nobody; ask another one", peer.Name)))
 				return
 			}
 			id, err := transport.ParseIdentity(behalf)
@@ -88,6 +93,9 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 			return nil, answerError(err)
 		}
 		return connect.NewResponse(r), nil
+	}
+	if !n.isMember(n.self()) {
+		return nil, errNoMember
 	}
 	id, _ := transport.IdentityFromContext(ctx)
 	addr, leader := n.raft.LeaderWithID()

@@ -3,7 +3,6 @@ package node
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -32,14 +31,16 @@ type guard struct {
 	dir string
 	log hclog.Logger
 
-	mu     sync.Mutex
-	latest raft.SnapshotMeta // the one with the highest index
-	failed error             // set once it was contradicted
-	over   chan struct{}     // closed then
+	mu     sync.Mutex // held while entries are stored: nothing may be added to what is dropped
+	latest position   // of the newest snapshot
+	failed error      // why nothing is stored any more
 }
 
+// position is a place in the log.
+type position struct{ index, term uint64 }
+
 func newGuard(dir string, logs raft.LogStore, snaps raft.SnapshotStore, log hclog.Logger) (*guard, error) {
-	g := &guard{LogStore: logs, SnapshotStore: snaps, dir: dir, log: log, over: make(chan struct{})}
+	g := &guard{LogStore: logs, SnapshotStore: snaps, dir: dir, log: log}
 	list, err := snaps.List()
 	if err != nil {
 		return nil, fmt.Errorf("list snapshots: %w", err)
@@ -53,37 +54,34 @@ func newGuard(dir string, logs raft.LogStore, snaps raft.SnapshotStore, log hclo
 func (g *guard) note(index, term uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if index > g.latest.Index {
-		g.latest.Index, g.latest.Term = index, term
+	if index > g.latest.index {
+		g.latest = position{index, term}
 	}
 }
 
-// check compares entries that are to be stored with the newest snapshot.
+// check compares entries of another node with the newest snapshot. An error means
+// that this node must end: the snapshot was dropped.
 func (g *guard) check(entries []*raft.Log) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	return g.compare(entries)
+}
+
+func (g *guard) compare(entries []*raft.Log) error {
 	if g.failed != nil {
 		return g.failed
 	}
 	for _, e := range entries {
-		if e.Index > g.latest.Index {
+		if e.Index > g.latest.index {
 			return nil
 		}
-		if e.Term > g.latest.Term {
-			g.log.Error("a restored state was not taken by the others", "index", g.latest.Index, "term", g.latest.Term, "entry", e.Index, "its_term", e.Term)
+		if e.Term > g.latest.term {
+			g.log.Error("a restored state was not taken by the others", "index", g.latest.index, "term", g.latest.term, "entry", e.Index, "its_term", e.Term)
 			g.failed = errors.Join(ErrContradicted, g.drop(e))
-			close(g.over)
 			return g.failed
 		}
 	}
 	return nil
-}
-
-// verdict is why the node must end.
-func (g *guard) verdict() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.failed
 }
 
 // drop moves aside what an entry contradicts. What was appended to it goes first: the
@@ -126,10 +124,10 @@ func (g *guard) GetLog(index uint64, out *raft.Log) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if index == 0 || index != g.latest.Index {
+	if index == 0 || index != g.latest.index {
 		return err
 	}
-	*out = raft.Log{Index: index, Term: g.latest.Term, Type: raft.LogNoop}
+	*out = raft.Log{Index: index, Term: g.latest.term, Type: raft.LogNoop}
 	return nil
 }
 
@@ -138,42 +136,12 @@ func (g *guard) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Log{l})
 
 // StoreLogs implements raft.LogStore.
 func (g *guard) StoreLogs(logs []*raft.Log) error {
-	if err := g.check(logs); err != nil {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := g.compare(logs); err != nil {
 		return err
 	}
 	return g.LogStore.StoreLogs(logs)
-}
-
-// guardedTransport shows the guard what other nodes want appended. Raft alone would
-// not get as far as storing it: it looks for the entry that stands there already,
-// finds a hole, and refuses for ever.
-type guardedTransport struct {
-	*raft.NetworkTransport
-	out chan raft.RPC
-}
-
-// Consumer implements raft.Transport.
-func (t *guardedTransport) Consumer() <-chan raft.RPC { return t.out }
-
-// watch hands on what arrives until over ends. term is the newest term that this node
-// knows; what an older leader sends says nothing.
-func (t *guardedTransport) watch(over <-chan struct{}, g *guard, term func() uint64) {
-	in := t.NetworkTransport.Consumer()
-	for {
-		select {
-		case <-over:
-			return
-		case rpc := <-in:
-			if q, ok := rpc.Command.(*raft.AppendEntriesRequest); ok && len(q.Entries) > 0 && q.Term >= term() {
-				_ = g.check(q.Entries) // it is heard of by over
-			}
-			select {
-			case <-over:
-				return
-			case t.out <- rpc:
-			}
-		}
-	}
 }
 
 // Create implements raft.SnapshotStore.
@@ -183,11 +151,6 @@ func (g *guard) Create(v raft.SnapshotVersion, index, term uint64, c raft.Config
 		return nil, err
 	}
 	return &guardedSink{SnapshotSink: sink, done: func() { g.note(index, term) }}, nil
-}
-
-// Open implements raft.SnapshotStore.
-func (g *guard) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	return g.SnapshotStore.Open(id)
 }
 
 // guardedSink tells when a snapshot is complete.

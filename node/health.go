@@ -16,9 +16,15 @@ import (
 // maxLag is how long ago a follower may have heard the leader to be ready.
 const maxLag = 2 * time.Second
 
-// serveHealth answers monitoring on a plain HTTP port, if there is one: nothing
-// there changes anything or shows what VMs are called.
-func (n *Node) serveHealth(ctx context.Context) error {
+// healthServer answers monitoring on a plain HTTP port, if there is one: nothing
+// there changes anything or shows what VMs are called. It is up from before Raft
+// starts until after it has stopped.
+type healthServer struct {
+	l   net.Listener // nil = there is none
+	srv *http.Server
+}
+
+func (h *healthServer) listen(ctx context.Context, n *Node) error {
 	if n.cfg.HTTPListen == "" {
 		return nil
 	}
@@ -26,13 +32,25 @@ func (n *Node) serveHealth(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", n.cfg.HTTPListen, err)
 	}
-	srv := &http.Server{Handler: n.health(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, WriteTimeout: 30 * time.Second}
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stop()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve %s: %w", n.cfg.HTTPListen, err)
+	h.l, h.srv = l, &http.Server{Handler: n.health(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, WriteTimeout: 30 * time.Second}
+	return nil
+}
+
+func (h *healthServer) run(context.Context) error {
+	if h.l == nil {
+		return nil
+	}
+	if err := h.srv.Serve(h.l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", h.l.Addr(), err)
 	}
 	return nil
+}
+
+func (h *healthServer) stop(context.Context, error) error {
+	if h.l == nil {
+		return nil
+	}
+	return h.srv.Close()
 }
 
 // health answers monitoring.
@@ -54,8 +72,12 @@ func (n *Node) health() http.Handler {
 // notReady says why a load balancer should send nothing here; "" = it should.
 func (n *Node) notReady() string {
 	switch {
-	case n.stop.Load():
+	case n.leaving.Load():
 		return "this node is stopping"
+	case !n.joined.Load():
+		return "this node is starting"
+	case !n.isMember(n.self()):
+		return "this node is not a member of the cluster any more"
 	case n.term.Load() != nil:
 		return ""
 	case n.raft.State() == raft.Leader:
@@ -73,9 +95,13 @@ func (n *Node) notReady() string {
 // showLeader answers 200 on the leader and 503 elsewhere, and names the leader
 // either way.
 func (n *Node) showLeader(w http.ResponseWriter, _ *http.Request) {
+	if !n.joined.Load() {
+		http.Error(w, "this node is starting", http.StatusServiceUnavailable)
+		return
+	}
 	addr, id := n.raft.LeaderWithID()
 	w.Header().Set("Content-Type", "application/json")
-	leads := n.term.Load() != nil
+	leads := n.term.Load() != nil && !n.leaving.Load()
 	if !leads {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}

@@ -24,8 +24,12 @@ const (
 func (n *Node) keepAlive(ctx context.Context) error {
 	wait := helloRetry
 	for pause(ctx, wait) {
-		n.greeting <- struct{}{}
-		if n.stop.Load() {
+		select {
+		case n.greeting <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		if n.hushed.Load() {
 			<-n.greeting
 			return nil
 		}
@@ -45,7 +49,8 @@ func (n *Node) keepAlive(ctx context.Context) error {
 // sayHello tells the leader about this run of this node.
 func (n *Node) sayHello(ctx context.Context, leaving bool) error {
 	req := &lifeboatv1.HelloRequest{Id: n.cfg.ID, Addr: n.cfg.Advertise, HttpAddr: n.cfg.HTTPListen, RunId: n.runID, Version: n.deps.Version,
-		FeatureLevel: FeatureLevel, Machine: n.cfg.Host, Leaving: leaving, TimeUnixNs: n.clock().UnixNano(), StartedUnixNs: n.started}
+		FeatureLevel: FeatureLevel, Machine: n.cfg.Host, Leaving: leaving, TimeUnixNs: n.clock().UnixNano(), StartedUnixNs: n.started,
+		AppliedIndex: n.raft.AppliedIndex()}
 	if t := n.term.Load(); t != nil {
 		return t.members.hello(ctx, req)
 	}
@@ -70,7 +75,7 @@ func (n *Node) hello(ctx context.Context, req *connect.Request[lifeboatv1.HelloR
 	t := n.term.Load()
 	if t == nil {
 		if m := n.listening.Load(); m != nil {
-			m.note(fsm.NodeID(id.Name), req.Msg.TimeUnixNs)
+			m.note(fsm.NodeID(id.Name), req.Msg)
 		}
 		return nil, errNoLeader
 	}

@@ -22,6 +22,7 @@ type members struct {
 	// heard is when a node last said hello; offset its clock minus ours then.
 	heard  map[fsm.NodeID]time.Duration
 	offset map[fsm.NodeID]time.Duration
+	lag    map[fsm.NodeID]uint64 // entries behind the commit index then
 }
 
 const (
@@ -33,7 +34,7 @@ const (
 )
 
 func newMembers(t *term) *members {
-	return &members{t: t, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}}
+	return &members{t: t, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}, lag: map[fsm.NodeID]uint64{}}
 }
 
 // hello is a node's sign of life. It is committed only when it is news.
@@ -46,7 +47,7 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 	if no := n.Outdated(req.RunId, req.StartedUnixNs); no != "" {
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New(no))
 	}
-	m.note(id, req.TimeUnixNs)
+	m.note(id, req)
 	ctx, cancel := context.WithTimeout(ctx, absorbTimeout)
 	defer cancel()
 	if req.Leaving {
@@ -62,11 +63,22 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 	return err
 }
 
-func (m *members) note(id fsm.NodeID, clock int64) {
+func (m *members) note(id fsm.NodeID, req *lifeboatv1.HelloRequest) {
+	commit := m.t.node.raft.CommitIndex()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.heard[id] = m.t.mono()
-	m.offset[id] = time.Duration(clock - m.t.node.clock().UnixNano())
+	m.offset[id] = time.Duration(req.TimeUnixNs - m.t.node.clock().UnixNano())
+	m.lag[id] = commit - min(commit, req.AppliedIndex)
+}
+
+// lastSeen is how long ago a node was heard in this term, and how many entries it
+// was behind then.
+func (m *members) lastSeen(id fsm.NodeID) (ago time.Duration, lag uint64, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at, ok := m.heard[id]
+	return m.t.mono() - at, m.lag[id], ok
 }
 
 // compareClocks asks the other nodes for the time before the first entry of the
@@ -168,6 +180,8 @@ func (m *members) skew() time.Duration {
 	}
 	return high
 }
+
+func (n *Node) self() fsm.NodeID { return fsm.NodeID(n.cfg.ID) }
 
 // others are the members but this node.
 func (n *Node) others() []fsm.NodeID {

@@ -95,7 +95,7 @@ func TestNodeIsRemoved(t *testing.T) {
 		n := follower(w)
 		var index uint64
 		w.must(w.operator(w.leader(), func(ctx context.Context, c lifeboatv1connect.AdminServiceClient) error {
-			r, err := c.ControlNode(ctx, connect.NewRequest(&lifeboatv1.ControlNodeRequest{Id: n.id, Action: "remove"}))
+			r, err := c.ControlNode(ctx, connect.NewRequest(&lifeboatv1.ControlNodeRequest{Id: n.id, Action: "remove", Force: true}))
 			if err == nil {
 				index = r.Msg.Index
 			}

@@ -92,12 +92,14 @@ func (g *gate) apply(r *raft.Raft, data []byte, patience time.Duration, era uint
 }
 
 // turn begins another era: what was decided before is not let in any more, and
-// what is out has had a moment to be applied.
-func (g *gate) turn() {
+// what is out gets a moment to be applied.
+func (g *gate) turn(ctx context.Context) {
 	g.mu.Lock()
 	g.era++
 	g.mu.Unlock()
-	_ = bounded(canaryStall, func() error { g.out.Wait(); return nil })
+	ctx, cancel := context.WithTimeout(ctx, canaryStall)
+	defer cancel()
+	g.drain(ctx)
 }
 
 // now is the era that runs.
@@ -107,12 +109,23 @@ func (g *gate) now() uint64 {
 	return g.era
 }
 
-// close waits a moment for what is out.
-func (g *gate) close() {
+// close waits for what is out, as long as ctx allows: without a majority there
+// is no outcome.
+func (g *gate) close(ctx context.Context, _ error) error {
 	g.mu.Lock()
 	g.shut = true
 	g.mu.Unlock()
-	_ = bounded(time.Second, func() error { g.out.Wait(); return nil })
+	g.drain(ctx)
+	return nil
+}
+
+func (g *gate) drain(ctx context.Context) {
+	done := make(chan struct{})
+	go func() { g.out.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 // await is future.Error with a context: the future alone can block for as long

@@ -133,7 +133,8 @@ func hostNotes(s *fsm.State, h *fsm.Host) []string {
 	return out
 }
 
-func (n *Node) readNodes(*term, context.Context, *lifeboatv1.ListNodesRequest) (*lifeboatv1.ListNodesResponse, error) {
+// readNodes tells lag and last contact only as the leader: the others hear nobody.
+func (n *Node) readNodes(t *term, _ context.Context, _ *lifeboatv1.ListNodesRequest) (*lifeboatv1.ListNodesResponse, error) {
 	s := n.fsm.State()
 	_, leader := n.raft.LeaderWithID()
 	r := &lifeboatv1.ListNodesResponse{Index: s.Index}
@@ -152,10 +153,40 @@ func (n *Node) readNodes(*term, context.Context, *lifeboatv1.ListNodesRequest) (
 				r.Nodes = append(r.Nodes, v)
 			}
 			v.Voter = srv.Suffrage == raft.Voter
+			v.Role = "non-voter"
+			if v.Voter {
+				v.Role = "voter"
+			}
+		}
+	}
+	for _, v := range r.Nodes {
+		if v.Leader && v.Role != "" {
+			v.Role = "leader"
+		}
+		if v.Role == "" {
+			v.Role = goneAs(s.Node(fsm.NodeID(v.Id)))
+		}
+		v.LastContactMs = -1
+		if t == nil {
+			continue
+		}
+		if ago, lag, ok := t.members.lastSeen(fsm.NodeID(v.Id)); ok {
+			v.LastContactMs, v.Lag = ago.Milliseconds(), lag
 		}
 	}
 	slices.SortFunc(r.Nodes, func(a, b *lifeboatv1.NodeView) int { return strings.Compare(a.Id, b.Id) })
 	return r, nil
+}
+
+// goneAs is the role of a node that is no member.
+func goneAs(n *fsm.Node) string {
+	switch {
+	case n != nil && n.Going == fsm.GoingLeave:
+		return "left"
+	case n != nil && n.Going == fsm.GoingRemove:
+		return "removed"
+	}
+	return "gone"
 }
 
 func (n *Node) readHosts(t *term, _ context.Context, q *lifeboatv1.ListHostsRequest) (*lifeboatv1.ListHostsResponse, error) {

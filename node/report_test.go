@@ -39,6 +39,10 @@ func (b *book) do(c *logpb.Command) string {
 	return b.m.Apply([]fsm.Entry{{Index: b.index, Term: 1, Data: data}})[0].Rejected
 }
 
+func (b *book) hello(node string) string {
+	return b.do(&logpb.Command{Body: &logpb.Command_NodeHello{NodeHello: &logpb.NodeHello{Id: node, RunId: "r", Version: "test"}}})
+}
+
 func (b *book) register(host string) string {
 	return b.do(&logpb.Command{Body: &logpb.Command_HostRegister{HostRegister: &logpb.HostRegister{
 		Id: host, MachineId: "m-" + host, BootId: "boot", Session: "s", Inventory: &logpb.Inventory{Cpus: 8, MemoryBytes: 1 << 36}, Watchdog: 2, WatchdogBoundNs: int64(time.Second)}}})

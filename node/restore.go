@@ -172,7 +172,7 @@ func (t *term) disarmed(ctx context.Context) error {
 // restore replaces the state by one that wakes. No term of this node runs
 // meanwhile. The result is an error when this node must end.
 func (n *Node) restore(ctx context.Context, job *restoring) error {
-	n.gate.turn() // what was decided in the old state is not proposed to the new one
+	n.gate.turn(ctx) // what was decided in the old state is not proposed to the new one
 	now := n.fsm.State()
 	fail := func(err error) error {
 		job.done <- restored{err: err}

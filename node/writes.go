@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/hashicorp/raft"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/fsm"
@@ -125,65 +124,4 @@ func (t *term) controlHA(ctx context.Context, q *lifeboatv1.ControlHARequest) (*
 			"the cluster's time is "+t.node.clock().UTC().Format(time.RFC3339))
 	}
 	return nil, refuse("%q is no action on HA; it is arm, disarm or accept-time", q.Action)
-}
-
-const memberTimeout = 10 * time.Second
-
-func (t *term) controlNode(ctx context.Context, q *lifeboatv1.ControlNodeRequest) (*lifeboatv1.WriteResponse, error) {
-	switch q.Action {
-	case "transfer-leadership":
-		return t.transfer(ctx)
-	case "remove":
-		return t.removeNode(ctx, q.Id, q.Force)
-	}
-	return nil, refuse("%q is no action on a node; it is remove or transfer-leadership", q.Action)
-}
-
-func (t *term) transfer(ctx context.Context) (*lifeboatv1.WriteResponse, error) {
-	if err := t.node.giveAway(ctx); err != nil {
-		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("leadership could not be given away: %w", err))
-	}
-	return &lifeboatv1.WriteResponse{Message: "node " + t.node.cfg.ID + " has given its leadership away"}, nil
-}
-
-// removeNode takes a node out of the cluster. It is refused when the rest could
-// not survive a failure, unless forced.
-func (t *term) removeNode(ctx context.Context, id string, force bool) (*lifeboatv1.WriteResponse, error) {
-	n := t.node
-	f := n.raft.GetConfiguration()
-	if err := f.Error(); err != nil {
-		return nil, fmt.Errorf("read the members: %w", err)
-	}
-	s := n.fsm.State()
-	member, up := false, 0
-	for _, srv := range f.Configuration().Servers {
-		if string(srv.ID) == id {
-			member = true
-			continue
-		}
-		if x := s.Node(fsm.NodeID(srv.ID)); x != nil && x.State != fsm.NodeDown {
-			up++
-		}
-	}
-	rest := len(f.Configuration().Servers) - 1
-	switch {
-	case !member:
-		return nil, notFound("node %s is not a member; `lifeboat node list` shows them", id)
-	case id == n.cfg.ID:
-		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s leads; give leadership away first with `lifeboat node transfer-leadership`", id))
-	case up <= rest/2 && !force:
-		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("without %s only %d of %d nodes would be up, which is no majority; bring the others up first (--force overrides this)", id, up, rest))
-	}
-	done := make(chan error, 1)
-	change := n.raft.RemoveServer(raft.ServerID(id), f.Index(), memberTimeout)
-	go func() { done <- change.Error() }()
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case err := <-done:
-		if err != nil {
-			return nil, connect.NewError(connect.CodeAborted, fmt.Errorf("remove node %s: %w", id, err))
-		}
-	}
-	return &lifeboatv1.WriteResponse{Index: change.Index(), Message: "node " + id + " has left the cluster"}, nil
 }

@@ -179,3 +179,31 @@ func TestAcceptedConnectionsCarryTheUserTimeout(t *testing.T) {
 		t.Errorf("accepted: TCP_USER_TIMEOUT is %d ms, want 3000", got)
 	}
 }
+
+// A client that has hung up ends what it was doing, also a request that is
+// parked, and what it was still dialling comes to nothing.
+func TestHangUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, client := httpWorld(t, 100*time.Millisecond)
+		parked := make(chan error, 1)
+		go func() {
+			_, err := get(t.Context(), client, "https://n1:7000/park")
+			parked <- err
+		}()
+		time.Sleep(10 * time.Second)
+		dialling := transport.NewHTTPClient(w.creds(host("h1")), transport.ClientOptions{Dial: transport.DialOptions{Dial: w.net.Dialer("h1")}})
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if _, err := get(ctx, dialling, "https://n1:7000/"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("while it dials: %v", err)
+		}
+		transport.HangUp(dialling)
+		transport.HangUp(client)
+		if err := <-parked; err == nil {
+			t.Error("the parked request was answered")
+		}
+		if _, err := get(t.Context(), client, "https://n1:7000/"); err == nil {
+			t.Error("it dials again")
+		}
+	})
+}

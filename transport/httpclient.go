@@ -47,7 +47,7 @@ func NewHTTPClient(creds *Credentials, opts ClientOptions) *http.Client {
 		},
 	}
 	return &http.Client{
-		Transport: &explainingTransport{Transport: t, self: creds.Identity()},
+		Transport: &explainingTransport{Transport: t, self: creds.Identity(), table: table},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		},
@@ -58,7 +58,18 @@ func NewHTTPClient(creds *Credentials, opts ClientOptions) *http.Client {
 // Embedding keeps CloseIdleConnections.
 type explainingTransport struct {
 	*http.Transport
-	self Identity
+	self  Identity
+	table *connTable
+}
+
+// HangUp closes every connection of a client of NewHTTPClient, also one that is
+// in use, and ends dialling for good. CloseIdleConnections alone would miss one
+// that is being dialled for a request which has been given up.
+func HangUp(c *http.Client) {
+	if t, ok := c.Transport.(*explainingTransport); ok {
+		t.table.closeAll()
+		t.CloseIdleConnections()
+	}
 }
 
 func (t *explainingTransport) RoundTrip(r *http.Request) (*http.Response, error) {

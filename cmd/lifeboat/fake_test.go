@@ -331,6 +331,9 @@ func (f *fakeAdmin) ControlAlert(_ context.Context, r *connect.Request[pb.Contro
 func (f *fakeAdmin) ControlNode(_ context.Context, r *connect.Request[pb.ControlNodeRequest]) (*connect.Response[pb.WriteResponse], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if r.Msg.Action == "leave" && !r.Msg.Force {
+		return nil, refusedErr("without %s the cluster would survive no failure any more: 1 of 2 voters would be up, and a majority is 2; add another node first (--force overrides this)", r.Msg.Id)
+	}
 	if r.Msg.Action == "remove" && r.Msg.Id == "n1" {
 		return nil, refusedErr("node n1 is the leader; transfer the leadership first")
 	}

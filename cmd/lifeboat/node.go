@@ -13,7 +13,8 @@ import (
 type NodeCmd struct {
 	List               NodeListCmd     `cmd:"" help:"List the management nodes."`
 	Show               NodeShowCmd     `cmd:"" help:"Show everything about a management node."`
-	Remove             NodeRemoveCmd   `cmd:"" help:"Take a node out of the cluster for good."`
+	Leave              NodeLeaveCmd    `cmd:"" help:"Let a management node leave the cluster for good, in order."`
+	Remove             NodeRemoveCmd   `cmd:"" help:"Take a node that is dead or lost out of the cluster for good."`
 	TransferLeadership NodeTransferCmd `cmd:"" help:"Let another node lead."`
 }
 
@@ -38,6 +39,8 @@ func nodeColumns() []cli.Column[*pb.NodeView] {
 		{Title: "ROLE", Cell: func(_ *cli.View, n *pb.NodeView) string { return nodeRole(n) }},
 		{Title: "ADDRESS", Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Addr }},
 		{Title: "HTTP", Wide: true, Cell: func(_ *cli.View, n *pb.NodeView) string { return n.HttpAddr }},
+		{Title: "LAG", Cell: func(_ *cli.View, n *pb.NodeView) string { return nodeLag(n) }},
+		{Title: "HEARD", Cell: func(_ *cli.View, n *pb.NodeView) string { return nodeHeard(n) }},
 		{Title: "VERSION", Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Version }},
 		{Title: "HOST", Wide: true, Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Machine }},
 		{Title: "RUN", Wide: true, Cell: func(_ *cli.View, n *pb.NodeView) string { return n.RunId }},
@@ -49,12 +52,30 @@ func nodeColumns() []cli.Column[*pb.NodeView] {
 
 func nodeRole(n *pb.NodeView) string {
 	switch {
+	case n.Role != "":
+		return n.Role
 	case n.Leader:
 		return "leader"
 	case n.Voter:
 		return "voter"
 	}
 	return "non-voter"
+}
+
+// nodeLag is how many entries a node is behind; "-" where the leader has not
+// heard it.
+func nodeLag(n *pb.NodeView) string {
+	if n.LastContactMs < 0 {
+		return "-"
+	}
+	return fmt.Sprint(n.Lag)
+}
+
+func nodeHeard(n *pb.NodeView) string {
+	if n.LastContactMs < 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1fs ago", float64(n.LastContactMs)/1000)
 }
 
 // NodeShowCmd is 'lifeboat node show'.
@@ -84,6 +105,8 @@ func (c *NodeShowCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) err
 			[2]string{"Since", fmt.Sprintf("%s, log index %d", v.Time(n.SinceUnixNs), n.Index)},
 			[2]string{"Address", n.Addr},
 			[2]string{"Health and metrics", n.HttpAddr},
+			[2]string{"Behind the leader", withUnit(nodeLag(n), "entries")},
+			[2]string{"Last heard", nodeHeard(n)},
 			[2]string{"Version", n.Version},
 			[2]string{"Run", n.RunId},
 			[2]string{"Shares machine with host", n.Machine},
@@ -91,10 +114,29 @@ func (c *NodeShowCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) err
 	})
 }
 
+func withUnit(value, unit string) string {
+	if value == "-" {
+		return value
+	}
+	return value + " " + unit
+}
+
+// NodeLeaveCmd is 'lifeboat node leave'.
+type NodeLeaveCmd struct {
+	Node  string `arg:"" help:"Name of the node."`
+	Force bool   `help:"Also when the rest would survive no failure any more."`
+}
+
+// Run lets a node leave.
+func (c *NodeLeaveCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
+	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.ControlNode,
+		&pb.ControlNodeRequest{Id: c.Node, Action: "leave", Force: c.Force}, fmt.Sprintf("node %s has left the cluster", c.Node), seeNodes)
+}
+
 // NodeRemoveCmd is 'lifeboat node remove'.
 type NodeRemoveCmd struct {
 	Node  string `arg:"" help:"Name of the node."`
-	Force bool   `help:"Also when the cluster would rather not; it says so first."`
+	Force bool   `help:"Also when the rest would survive no failure any more."`
 }
 
 // Run removes a node.

@@ -43,7 +43,7 @@ func (c *ServerCmd) Run(ctx context.Context, env *cli.Env) error {
 	if err := raftMetrics(registry); err != nil {
 		return err
 	}
-	return node.Run(ctx, cfg, node.Deps{Log: log, Creds: creds, Fences: fences(), Version: env.Build.Version, Registry: registry})
+	return node.Run(ctx, cfg, node.Deps{Log: log, Creds: creds, Fences: fences(), Version: env.Build.Version, Registry: registry, Hurry: cli.Hurry(ctx)})
 }
 
 // raftMetrics points the metrics of Raft and its store to a registry. They have

@@ -44,6 +44,7 @@ type Command struct {
 	//	*Command_PolicySet
 	//	*Command_Arm
 	//	*Command_AcceptTime
+	//	*Command_NodeControl
 	//	*Command_HostRegister
 	//	*Command_HostReports
 	//	*Command_HostSuspect
@@ -197,6 +198,15 @@ func (x *Command) GetAcceptTime() *AcceptTime {
 	if x != nil {
 		if x, ok := x.Body.(*Command_AcceptTime); ok {
 			return x.AcceptTime
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetNodeControl() *NodeControl {
+	if x != nil {
+		if x, ok := x.Body.(*Command_NodeControl); ok {
+			return x.NodeControl
 		}
 	}
 	return nil
@@ -459,6 +469,10 @@ type Command_AcceptTime struct {
 	AcceptTime *AcceptTime `protobuf:"bytes,16,opt,name=accept_time,json=acceptTime,proto3,oneof"`
 }
 
+type Command_NodeControl struct {
+	NodeControl *NodeControl `protobuf:"bytes,17,opt,name=node_control,json=nodeControl,proto3,oneof"`
+}
+
 type Command_HostRegister struct {
 	HostRegister *HostRegister `protobuf:"bytes,20,opt,name=host_register,json=hostRegister,proto3,oneof"`
 }
@@ -572,6 +586,8 @@ func (*Command_PolicySet) isCommand_Body() {}
 func (*Command_Arm) isCommand_Body() {}
 
 func (*Command_AcceptTime) isCommand_Body() {}
+
+func (*Command_NodeControl) isCommand_Body() {}
 
 func (*Command_HostRegister) isCommand_Body() {}
 
@@ -843,6 +859,60 @@ func (x *NodeDown) GetLeft() bool {
 	return false
 }
 
+// NodeControl is an operator's word about a management node. The committed
+// configuration of Raft then says when it is gone.
+type NodeControl struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Action        uint32                 `protobuf:"varint,2,opt,name=action,proto3" json:"action,omitempty"` // 1 leave for good, 2 remove
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeControl) Reset() {
+	*x = NodeControl{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeControl) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeControl) ProtoMessage() {}
+
+func (x *NodeControl) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeControl.ProtoReflect.Descriptor instead.
+func (*NodeControl) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *NodeControl) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *NodeControl) GetAction() uint32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
 // Canary proves that this term commits (S14) and carries nothing else.
 type Canary struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -855,7 +925,7 @@ type Canary struct {
 
 func (x *Canary) Reset() {
 	*x = Canary{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[4]
+	mi := &file_fsm_logpb_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -867,7 +937,7 @@ func (x *Canary) String() string {
 func (*Canary) ProtoMessage() {}
 
 func (x *Canary) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[4]
+	mi := &file_fsm_logpb_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -880,7 +950,7 @@ func (x *Canary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Canary.ProtoReflect.Descriptor instead.
 func (*Canary) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{4}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Canary) GetNode() string {
@@ -914,7 +984,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[5]
+	mi := &file_fsm_logpb_log_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -926,7 +996,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[5]
+	mi := &file_fsm_logpb_log_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -939,7 +1009,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{5}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Setting) GetKey() string {
@@ -965,7 +1035,7 @@ type PolicySet struct {
 
 func (x *PolicySet) Reset() {
 	*x = PolicySet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[6]
+	mi := &file_fsm_logpb_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1047,7 @@ func (x *PolicySet) String() string {
 func (*PolicySet) ProtoMessage() {}
 
 func (x *PolicySet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[6]
+	mi := &file_fsm_logpb_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1060,7 @@ func (x *PolicySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
 func (*PolicySet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{6}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PolicySet) GetSettings() []*Setting {
@@ -1010,7 +1080,7 @@ type Arm struct {
 
 func (x *Arm) Reset() {
 	*x = Arm{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	mi := &file_fsm_logpb_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1092,7 @@ func (x *Arm) String() string {
 func (*Arm) ProtoMessage() {}
 
 func (x *Arm) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	mi := &file_fsm_logpb_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1105,7 @@ func (x *Arm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Arm.ProtoReflect.Descriptor instead.
 func (*Arm) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{7}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Arm) GetArmed() bool {
@@ -1063,7 +1133,7 @@ type AcceptTime struct {
 
 func (x *AcceptTime) Reset() {
 	*x = AcceptTime{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	mi := &file_fsm_logpb_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1145,7 @@ func (x *AcceptTime) String() string {
 func (*AcceptTime) ProtoMessage() {}
 
 func (x *AcceptTime) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	mi := &file_fsm_logpb_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1158,7 @@ func (x *AcceptTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptTime.ProtoReflect.Descriptor instead.
 func (*AcceptTime) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{8}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{9}
 }
 
 type Storage struct {
@@ -1102,7 +1172,7 @@ type Storage struct {
 
 func (x *Storage) Reset() {
 	*x = Storage{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[9]
+	mi := &file_fsm_logpb_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1114,7 +1184,7 @@ func (x *Storage) String() string {
 func (*Storage) ProtoMessage() {}
 
 func (x *Storage) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[9]
+	mi := &file_fsm_logpb_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1127,7 +1197,7 @@ func (x *Storage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Storage.ProtoReflect.Descriptor instead.
 func (*Storage) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{9}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Storage) GetId() string {
@@ -1161,7 +1231,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[10]
+	mi := &file_fsm_logpb_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1243,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[10]
+	mi := &file_fsm_logpb_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1256,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{10}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Problem) GetPart() string {
@@ -1213,7 +1283,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[11]
+	mi := &file_fsm_logpb_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1295,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[11]
+	mi := &file_fsm_logpb_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1308,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{11}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Label) GetKey() string {
@@ -1272,7 +1342,7 @@ type Inventory struct {
 
 func (x *Inventory) Reset() {
 	*x = Inventory{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[12]
+	mi := &file_fsm_logpb_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1354,7 @@ func (x *Inventory) String() string {
 func (*Inventory) ProtoMessage() {}
 
 func (x *Inventory) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[12]
+	mi := &file_fsm_logpb_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1367,7 @@ func (x *Inventory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory.ProtoReflect.Descriptor instead.
 func (*Inventory) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{12}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Inventory) GetCpus() uint32 {
@@ -1385,7 +1455,7 @@ type HostRegister struct {
 
 func (x *HostRegister) Reset() {
 	*x = HostRegister{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[13]
+	mi := &file_fsm_logpb_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1397,7 +1467,7 @@ func (x *HostRegister) String() string {
 func (*HostRegister) ProtoMessage() {}
 
 func (x *HostRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[13]
+	mi := &file_fsm_logpb_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1410,7 +1480,7 @@ func (x *HostRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRegister.ProtoReflect.Descriptor instead.
 func (*HostRegister) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{13}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HostRegister) GetId() string {
@@ -1527,7 +1597,7 @@ type VMEntries struct {
 
 func (x *VMEntries) Reset() {
 	*x = VMEntries{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[14]
+	mi := &file_fsm_logpb_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1539,7 +1609,7 @@ func (x *VMEntries) String() string {
 func (*VMEntries) ProtoMessage() {}
 
 func (x *VMEntries) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[14]
+	mi := &file_fsm_logpb_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1552,7 +1622,7 @@ func (x *VMEntries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMEntries.ProtoReflect.Descriptor instead.
 func (*VMEntries) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{14}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VMEntries) GetIds() []byte {
@@ -1604,7 +1674,7 @@ type VMDetail struct {
 
 func (x *VMDetail) Reset() {
 	*x = VMDetail{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[15]
+	mi := &file_fsm_logpb_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1686,7 @@ func (x *VMDetail) String() string {
 func (*VMDetail) ProtoMessage() {}
 
 func (x *VMDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[15]
+	mi := &file_fsm_logpb_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1699,7 @@ func (x *VMDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMDetail.ProtoReflect.Descriptor instead.
 func (*VMDetail) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{15}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *VMDetail) GetPos() uint32 {
@@ -1683,7 +1753,7 @@ type HostReports struct {
 
 func (x *HostReports) Reset() {
 	*x = HostReports{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[16]
+	mi := &file_fsm_logpb_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1695,7 +1765,7 @@ func (x *HostReports) String() string {
 func (*HostReports) ProtoMessage() {}
 
 func (x *HostReports) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[16]
+	mi := &file_fsm_logpb_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1708,7 +1778,7 @@ func (x *HostReports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostReports.ProtoReflect.Descriptor instead.
 func (*HostReports) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{16}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HostReports) GetReports() []*HostReport {
@@ -1733,7 +1803,7 @@ type HostReport struct {
 
 func (x *HostReport) Reset() {
 	*x = HostReport{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[17]
+	mi := &file_fsm_logpb_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +1815,7 @@ func (x *HostReport) String() string {
 func (*HostReport) ProtoMessage() {}
 
 func (x *HostReport) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[17]
+	mi := &file_fsm_logpb_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +1828,7 @@ func (x *HostReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostReport.ProtoReflect.Descriptor instead.
 func (*HostReport) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{17}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HostReport) GetHost() string {
@@ -1815,7 +1885,7 @@ type HostSuspect struct {
 
 func (x *HostSuspect) Reset() {
 	*x = HostSuspect{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[18]
+	mi := &file_fsm_logpb_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1827,7 +1897,7 @@ func (x *HostSuspect) String() string {
 func (*HostSuspect) ProtoMessage() {}
 
 func (x *HostSuspect) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[18]
+	mi := &file_fsm_logpb_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1840,7 +1910,7 @@ func (x *HostSuspect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSuspect.ProtoReflect.Descriptor instead.
 func (*HostSuspect) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{18}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HostSuspect) GetHost() string {
@@ -1884,7 +1954,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[19]
+	mi := &file_fsm_logpb_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1896,7 +1966,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[19]
+	mi := &file_fsm_logpb_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1909,7 +1979,7 @@ func (x *Evidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
 func (*Evidence) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{19}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Evidence) GetSource() string {
@@ -1958,7 +2028,7 @@ type HostEvidence struct {
 
 func (x *HostEvidence) Reset() {
 	*x = HostEvidence{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[20]
+	mi := &file_fsm_logpb_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +2040,7 @@ func (x *HostEvidence) String() string {
 func (*HostEvidence) ProtoMessage() {}
 
 func (x *HostEvidence) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[20]
+	mi := &file_fsm_logpb_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +2053,7 @@ func (x *HostEvidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostEvidence.ProtoReflect.Descriptor instead.
 func (*HostEvidence) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{20}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HostEvidence) GetHost() string {
@@ -2018,7 +2088,7 @@ type HostSeen struct {
 
 func (x *HostSeen) Reset() {
 	*x = HostSeen{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[21]
+	mi := &file_fsm_logpb_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2100,7 @@ func (x *HostSeen) String() string {
 func (*HostSeen) ProtoMessage() {}
 
 func (x *HostSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[21]
+	mi := &file_fsm_logpb_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +2113,7 @@ func (x *HostSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSeen.ProtoReflect.Descriptor instead.
 func (*HostSeen) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{21}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HostSeen) GetHost() string {
@@ -2073,7 +2143,7 @@ type HostUnproven struct {
 
 func (x *HostUnproven) Reset() {
 	*x = HostUnproven{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[22]
+	mi := &file_fsm_logpb_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2155,7 @@ func (x *HostUnproven) String() string {
 func (*HostUnproven) ProtoMessage() {}
 
 func (x *HostUnproven) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[22]
+	mi := &file_fsm_logpb_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2168,7 @@ func (x *HostUnproven) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostUnproven.ProtoReflect.Descriptor instead.
 func (*HostUnproven) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{22}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *HostUnproven) GetHost() string {
@@ -2133,7 +2203,7 @@ type HostDown struct {
 
 func (x *HostDown) Reset() {
 	*x = HostDown{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[23]
+	mi := &file_fsm_logpb_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2145,7 +2215,7 @@ func (x *HostDown) String() string {
 func (*HostDown) ProtoMessage() {}
 
 func (x *HostDown) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[23]
+	mi := &file_fsm_logpb_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2158,7 +2228,7 @@ func (x *HostDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDown.ProtoReflect.Descriptor instead.
 func (*HostDown) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{23}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HostDown) GetHost() string {
@@ -2197,7 +2267,7 @@ type FenceAttempt struct {
 
 func (x *FenceAttempt) Reset() {
 	*x = FenceAttempt{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[24]
+	mi := &file_fsm_logpb_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2279,7 @@ func (x *FenceAttempt) String() string {
 func (*FenceAttempt) ProtoMessage() {}
 
 func (x *FenceAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[24]
+	mi := &file_fsm_logpb_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2292,7 @@ func (x *FenceAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceAttempt.ProtoReflect.Descriptor instead.
 func (*FenceAttempt) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{24}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FenceAttempt) GetHost() string {
@@ -2287,7 +2357,7 @@ type FenceResult struct {
 
 func (x *FenceResult) Reset() {
 	*x = FenceResult{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[25]
+	mi := &file_fsm_logpb_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +2369,7 @@ func (x *FenceResult) String() string {
 func (*FenceResult) ProtoMessage() {}
 
 func (x *FenceResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[25]
+	mi := &file_fsm_logpb_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +2382,7 @@ func (x *FenceResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResult.ProtoReflect.Descriptor instead.
 func (*FenceResult) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{25}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FenceResult) GetHost() string {
@@ -2363,7 +2433,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[26]
+	mi := &file_fsm_logpb_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2375,7 +2445,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[26]
+	mi := &file_fsm_logpb_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2388,7 +2458,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{26}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Proof) GetKind() uint32 {
@@ -2437,7 +2507,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[27]
+	mi := &file_fsm_logpb_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2449,7 +2519,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[27]
+	mi := &file_fsm_logpb_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2462,7 +2532,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{27}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Placement) GetVm() []byte {
@@ -2499,7 +2569,7 @@ type HostFenced struct {
 
 func (x *HostFenced) Reset() {
 	*x = HostFenced{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[28]
+	mi := &file_fsm_logpb_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2511,7 +2581,7 @@ func (x *HostFenced) String() string {
 func (*HostFenced) ProtoMessage() {}
 
 func (x *HostFenced) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[28]
+	mi := &file_fsm_logpb_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2524,7 +2594,7 @@ func (x *HostFenced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFenced.ProtoReflect.Descriptor instead.
 func (*HostFenced) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{28}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *HostFenced) GetHost() string {
@@ -2574,7 +2644,7 @@ type HostLeave struct {
 
 func (x *HostLeave) Reset() {
 	*x = HostLeave{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[29]
+	mi := &file_fsm_logpb_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2586,7 +2656,7 @@ func (x *HostLeave) String() string {
 func (*HostLeave) ProtoMessage() {}
 
 func (x *HostLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[29]
+	mi := &file_fsm_logpb_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2599,7 +2669,7 @@ func (x *HostLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLeave.ProtoReflect.Descriptor instead.
 func (*HostLeave) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{29}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HostLeave) GetHost() string {
@@ -2646,7 +2716,7 @@ type HostLease struct {
 
 func (x *HostLease) Reset() {
 	*x = HostLease{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[30]
+	mi := &file_fsm_logpb_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2658,7 +2728,7 @@ func (x *HostLease) String() string {
 func (*HostLease) ProtoMessage() {}
 
 func (x *HostLease) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[30]
+	mi := &file_fsm_logpb_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2671,7 +2741,7 @@ func (x *HostLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLease.ProtoReflect.Descriptor instead.
 func (*HostLease) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{30}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HostLease) GetHost() string {
@@ -2740,7 +2810,7 @@ type HostControl struct {
 
 func (x *HostControl) Reset() {
 	*x = HostControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[31]
+	mi := &file_fsm_logpb_log_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2752,7 +2822,7 @@ func (x *HostControl) String() string {
 func (*HostControl) ProtoMessage() {}
 
 func (x *HostControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[31]
+	mi := &file_fsm_logpb_log_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2765,7 +2835,7 @@ func (x *HostControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostControl.ProtoReflect.Descriptor instead.
 func (*HostControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{31}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HostControl) GetHost() string {
@@ -2800,7 +2870,7 @@ type FenceLevel struct {
 
 func (x *FenceLevel) Reset() {
 	*x = FenceLevel{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[32]
+	mi := &file_fsm_logpb_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2812,7 +2882,7 @@ func (x *FenceLevel) String() string {
 func (*FenceLevel) ProtoMessage() {}
 
 func (x *FenceLevel) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[32]
+	mi := &file_fsm_logpb_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2825,7 +2895,7 @@ func (x *FenceLevel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceLevel.ProtoReflect.Descriptor instead.
 func (*FenceLevel) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{32}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FenceLevel) GetDriver() string {
@@ -2912,7 +2982,7 @@ type FenceCheck struct {
 
 func (x *FenceCheck) Reset() {
 	*x = FenceCheck{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	mi := &file_fsm_logpb_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2924,7 +2994,7 @@ func (x *FenceCheck) String() string {
 func (*FenceCheck) ProtoMessage() {}
 
 func (x *FenceCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	mi := &file_fsm_logpb_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2937,7 +3007,7 @@ func (x *FenceCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceCheck.ProtoReflect.Descriptor instead.
 func (*FenceCheck) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{33}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *FenceCheck) GetCheckedUnixNs() int64 {
@@ -2986,7 +3056,7 @@ type FenceChecked struct {
 
 func (x *FenceChecked) Reset() {
 	*x = FenceChecked{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	mi := &file_fsm_logpb_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2998,7 +3068,7 @@ func (x *FenceChecked) String() string {
 func (*FenceChecked) ProtoMessage() {}
 
 func (x *FenceChecked) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	mi := &file_fsm_logpb_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3011,7 +3081,7 @@ func (x *FenceChecked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceChecked.ProtoReflect.Descriptor instead.
 func (*FenceChecked) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{34}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *FenceChecked) GetHost() string {
@@ -3043,7 +3113,7 @@ type LevelCheck struct {
 
 func (x *LevelCheck) Reset() {
 	*x = LevelCheck{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	mi := &file_fsm_logpb_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3055,7 +3125,7 @@ func (x *LevelCheck) String() string {
 func (*LevelCheck) ProtoMessage() {}
 
 func (x *LevelCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	mi := &file_fsm_logpb_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3068,7 +3138,7 @@ func (x *LevelCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LevelCheck.ProtoReflect.Descriptor instead.
 func (*LevelCheck) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{35}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LevelCheck) GetLevel() uint32 {
@@ -3131,7 +3201,7 @@ type HostFenceLevels struct {
 
 func (x *HostFenceLevels) Reset() {
 	*x = HostFenceLevels{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[36]
+	mi := &file_fsm_logpb_log_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3143,7 +3213,7 @@ func (x *HostFenceLevels) String() string {
 func (*HostFenceLevels) ProtoMessage() {}
 
 func (x *HostFenceLevels) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[36]
+	mi := &file_fsm_logpb_log_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3156,7 +3226,7 @@ func (x *HostFenceLevels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFenceLevels.ProtoReflect.Descriptor instead.
 func (*HostFenceLevels) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{36}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *HostFenceLevels) GetHost() string {
@@ -3194,7 +3264,7 @@ type Brake struct {
 
 func (x *Brake) Reset() {
 	*x = Brake{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[37]
+	mi := &file_fsm_logpb_log_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3206,7 +3276,7 @@ func (x *Brake) String() string {
 func (*Brake) ProtoMessage() {}
 
 func (x *Brake) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[37]
+	mi := &file_fsm_logpb_log_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3219,7 +3289,7 @@ func (x *Brake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Brake.ProtoReflect.Descriptor instead.
 func (*Brake) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{37}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Brake) GetDomain() string {
@@ -3279,7 +3349,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[38]
+	mi := &file_fsm_logpb_log_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3291,7 +3361,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[38]
+	mi := &file_fsm_logpb_log_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3304,7 +3374,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{38}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Disk) GetPath() string {
@@ -3378,7 +3448,7 @@ type Spec struct {
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[39]
+	mi := &file_fsm_logpb_log_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3390,7 +3460,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[39]
+	mi := &file_fsm_logpb_log_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3403,7 +3473,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{39}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Spec) GetId() []byte {
@@ -3517,7 +3587,7 @@ type Protection struct {
 
 func (x *Protection) Reset() {
 	*x = Protection{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[40]
+	mi := &file_fsm_logpb_log_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3529,7 +3599,7 @@ func (x *Protection) String() string {
 func (*Protection) ProtoMessage() {}
 
 func (x *Protection) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[40]
+	mi := &file_fsm_logpb_log_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3542,7 +3612,7 @@ func (x *Protection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Protection.ProtoReflect.Descriptor instead.
 func (*Protection) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{40}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Protection) GetOn() bool {
@@ -3591,7 +3661,7 @@ type VMSpecs struct {
 
 func (x *VMSpecs) Reset() {
 	*x = VMSpecs{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[41]
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3603,7 +3673,7 @@ func (x *VMSpecs) String() string {
 func (*VMSpecs) ProtoMessage() {}
 
 func (x *VMSpecs) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[41]
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3616,7 +3686,7 @@ func (x *VMSpecs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMSpecs.ProtoReflect.Descriptor instead.
 func (*VMSpecs) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{41}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *VMSpecs) GetHost() string {
@@ -3650,7 +3720,7 @@ type VMProtect struct {
 
 func (x *VMProtect) Reset() {
 	*x = VMProtect{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3662,7 +3732,7 @@ func (x *VMProtect) String() string {
 func (*VMProtect) ProtoMessage() {}
 
 func (x *VMProtect) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3675,7 +3745,7 @@ func (x *VMProtect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMProtect.ProtoReflect.Descriptor instead.
 func (*VMProtect) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *VMProtect) GetVm() []byte {
@@ -3702,7 +3772,7 @@ type VMControl struct {
 
 func (x *VMControl) Reset() {
 	*x = VMControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3714,7 +3784,7 @@ func (x *VMControl) String() string {
 func (*VMControl) ProtoMessage() {}
 
 func (x *VMControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3727,7 +3797,7 @@ func (x *VMControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMControl.ProtoReflect.Descriptor instead.
 func (*VMControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *VMControl) GetVm() []byte {
@@ -3757,7 +3827,7 @@ type VMReleased struct {
 
 func (x *VMReleased) Reset() {
 	*x = VMReleased{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3769,7 +3839,7 @@ func (x *VMReleased) String() string {
 func (*VMReleased) ProtoMessage() {}
 
 func (x *VMReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3782,7 +3852,7 @@ func (x *VMReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMReleased.ProtoReflect.Descriptor instead.
 func (*VMReleased) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *VMReleased) GetVm() []byte {
@@ -3819,7 +3889,7 @@ type VMStorage struct {
 
 func (x *VMStorage) Reset() {
 	*x = VMStorage{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3831,7 +3901,7 @@ func (x *VMStorage) String() string {
 func (*VMStorage) ProtoMessage() {}
 
 func (x *VMStorage) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3844,7 +3914,7 @@ func (x *VMStorage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMStorage.ProtoReflect.Descriptor instead.
 func (*VMStorage) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *VMStorage) GetVm() []byte {
@@ -3893,7 +3963,7 @@ type VMCopy struct {
 
 func (x *VMCopy) Reset() {
 	*x = VMCopy{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3905,7 +3975,7 @@ func (x *VMCopy) String() string {
 func (*VMCopy) ProtoMessage() {}
 
 func (x *VMCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3918,7 +3988,7 @@ func (x *VMCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMCopy.ProtoReflect.Descriptor instead.
 func (*VMCopy) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *VMCopy) GetVm() []byte {
@@ -3986,7 +4056,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3998,7 +4068,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4011,7 +4081,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Place) GetPlacements() []*WorkPlacement {
@@ -4033,7 +4103,7 @@ type WorkPlacement struct {
 
 func (x *WorkPlacement) Reset() {
 	*x = WorkPlacement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4045,7 +4115,7 @@ func (x *WorkPlacement) String() string {
 func (*WorkPlacement) ProtoMessage() {}
 
 func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4058,7 +4128,7 @@ func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkPlacement.ProtoReflect.Descriptor instead.
 func (*WorkPlacement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *WorkPlacement) GetWork() uint64 {
@@ -4101,7 +4171,7 @@ type WorkUpdate struct {
 
 func (x *WorkUpdate) Reset() {
 	*x = WorkUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4113,7 +4183,7 @@ func (x *WorkUpdate) String() string {
 func (*WorkUpdate) ProtoMessage() {}
 
 func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4126,7 +4196,7 @@ func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkUpdate.ProtoReflect.Descriptor instead.
 func (*WorkUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *WorkUpdate) GetWork() uint64 {
@@ -4167,7 +4237,7 @@ type AlertUpdate struct {
 
 func (x *AlertUpdate) Reset() {
 	*x = AlertUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4179,7 +4249,7 @@ func (x *AlertUpdate) String() string {
 func (*AlertUpdate) ProtoMessage() {}
 
 func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4192,7 +4262,7 @@ func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertUpdate.ProtoReflect.Descriptor instead.
 func (*AlertUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AlertUpdate) GetId() uint64 {
@@ -4227,7 +4297,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4239,7 +4309,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4252,7 +4322,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -4394,7 +4464,7 @@ type MetaRecord struct {
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4406,7 +4476,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4419,7 +4489,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -4542,13 +4612,14 @@ type NodeRecord struct {
 	Index         uint64                 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"`
 	StartedUnixNs int64                  `protobuf:"varint,12,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`
 	Left          bool                   `protobuf:"varint,13,opt,name=left,proto3" json:"left,omitempty"`
+	Going         uint32                 `protobuf:"varint,14,opt,name=going,proto3" json:"going,omitempty"` // action of the NodeControl that takes it out of the cluster
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4560,7 +4631,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4573,7 +4644,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -4667,6 +4738,13 @@ func (x *NodeRecord) GetLeft() bool {
 	return false
 }
 
+func (x *NodeRecord) GetGoing() uint32 {
+	if x != nil {
+		return x.Going
+	}
+	return 0
+}
+
 type HostRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -4710,7 +4788,7 @@ type HostRecord struct {
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4722,7 +4800,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4735,7 +4813,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *HostRecord) GetId() string {
@@ -4999,7 +5077,7 @@ type CopyRecord struct {
 
 func (x *CopyRecord) Reset() {
 	*x = CopyRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5011,7 +5089,7 @@ func (x *CopyRecord) String() string {
 func (*CopyRecord) ProtoMessage() {}
 
 func (x *CopyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5024,7 +5102,7 @@ func (x *CopyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRecord.ProtoReflect.Descriptor instead.
 func (*CopyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CopyRecord) GetVm() []byte {
@@ -5091,7 +5169,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5103,7 +5181,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5116,7 +5194,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -5184,7 +5262,7 @@ type OrderRecord struct {
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5196,7 +5274,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5209,7 +5287,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -5290,7 +5368,7 @@ type VMRecord struct {
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	mi := &file_fsm_logpb_log_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5302,7 +5380,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	mi := &file_fsm_logpb_log_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5315,7 +5393,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{58}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -5444,7 +5522,7 @@ type WorkRecord struct {
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[59]
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5456,7 +5534,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[59]
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5469,7 +5547,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{59}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -5622,7 +5700,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5634,7 +5712,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5647,7 +5725,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Tried) GetHost() string {
@@ -5685,7 +5763,7 @@ type AlertRecord struct {
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5697,7 +5775,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5710,7 +5788,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -5820,7 +5898,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5832,7 +5910,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5845,7 +5923,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -5914,7 +5992,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5926,7 +6004,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5939,7 +6017,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -5960,7 +6038,7 @@ var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xe6\x0f\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xa6\x10\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -5978,7 +6056,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"policy_set\x18\x0e \x01(\v2\x17.lifeboat.log.PolicySetH\x00R\tpolicySet\x12%\n" +
 	"\x03arm\x18\x0f \x01(\v2\x11.lifeboat.log.ArmH\x00R\x03arm\x12;\n" +
 	"\vaccept_time\x18\x10 \x01(\v2\x18.lifeboat.log.AcceptTimeH\x00R\n" +
-	"acceptTime\x12A\n" +
+	"acceptTime\x12>\n" +
+	"\fnode_control\x18\x11 \x01(\v2\x19.lifeboat.log.NodeControlH\x00R\vnodeControl\x12A\n" +
 	"\rhost_register\x18\x14 \x01(\v2\x1a.lifeboat.log.HostRegisterH\x00R\fhostRegister\x12>\n" +
 	"\fhost_reports\x18\x15 \x01(\v2\x19.lifeboat.log.HostReportsH\x00R\vhostReports\x12>\n" +
 	"\fhost_suspect\x18\x16 \x01(\v2\x19.lifeboat.log.HostSuspectH\x00R\vhostSuspect\x12A\n" +
@@ -6030,7 +6109,10 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04left\x18\x04 \x01(\bR\x04left\"B\n" +
+	"\x04left\x18\x04 \x01(\bR\x04left\"5\n" +
+	"\vNodeControl\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\rR\x06action\"B\n" +
 	"\x06Canary\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x10\n" +
@@ -6349,7 +6431,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\varmed_index\x18\r \x01(\x04R\n" +
 	"armedIndex\x12\x10\n" +
 	"\x03seq\x18\x0e \x01(\x04R\x03seq\x12\x16\n" +
-	"\x06waking\x18\x0f \x01(\bR\x06waking\"\xe1\x02\n" +
+	"\x06waking\x18\x0f \x01(\bR\x06waking\"\xf7\x02\n" +
 	"\n" +
 	"NodeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -6365,7 +6447,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	" \x01(\x03R\vsinceUnixNs\x12\x14\n" +
 	"\x05index\x18\v \x01(\x04R\x05index\x12&\n" +
 	"\x0fstarted_unix_ns\x18\f \x01(\x03R\rstartedUnixNs\x12\x12\n" +
-	"\x04left\x18\r \x01(\bR\x04left\"\xb8\t\n" +
+	"\x04left\x18\r \x01(\bR\x04left\x12\x14\n" +
+	"\x05going\x18\x0e \x01(\rR\x05going\"\xb8\t\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -6523,157 +6606,159 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),         // 0: lifeboat.log.Command
 	(*ClusterInit)(nil),     // 1: lifeboat.log.ClusterInit
 	(*NodeHello)(nil),       // 2: lifeboat.log.NodeHello
 	(*NodeDown)(nil),        // 3: lifeboat.log.NodeDown
-	(*Canary)(nil),          // 4: lifeboat.log.Canary
-	(*Setting)(nil),         // 5: lifeboat.log.Setting
-	(*PolicySet)(nil),       // 6: lifeboat.log.PolicySet
-	(*Arm)(nil),             // 7: lifeboat.log.Arm
-	(*AcceptTime)(nil),      // 8: lifeboat.log.AcceptTime
-	(*Storage)(nil),         // 9: lifeboat.log.Storage
-	(*Problem)(nil),         // 10: lifeboat.log.Problem
-	(*Label)(nil),           // 11: lifeboat.log.Label
-	(*Inventory)(nil),       // 12: lifeboat.log.Inventory
-	(*HostRegister)(nil),    // 13: lifeboat.log.HostRegister
-	(*VMEntries)(nil),       // 14: lifeboat.log.VMEntries
-	(*VMDetail)(nil),        // 15: lifeboat.log.VMDetail
-	(*HostReports)(nil),     // 16: lifeboat.log.HostReports
-	(*HostReport)(nil),      // 17: lifeboat.log.HostReport
-	(*HostSuspect)(nil),     // 18: lifeboat.log.HostSuspect
-	(*Evidence)(nil),        // 19: lifeboat.log.Evidence
-	(*HostEvidence)(nil),    // 20: lifeboat.log.HostEvidence
-	(*HostSeen)(nil),        // 21: lifeboat.log.HostSeen
-	(*HostUnproven)(nil),    // 22: lifeboat.log.HostUnproven
-	(*HostDown)(nil),        // 23: lifeboat.log.HostDown
-	(*FenceAttempt)(nil),    // 24: lifeboat.log.FenceAttempt
-	(*FenceResult)(nil),     // 25: lifeboat.log.FenceResult
-	(*Proof)(nil),           // 26: lifeboat.log.Proof
-	(*Placement)(nil),       // 27: lifeboat.log.Placement
-	(*HostFenced)(nil),      // 28: lifeboat.log.HostFenced
-	(*HostLeave)(nil),       // 29: lifeboat.log.HostLeave
-	(*HostLease)(nil),       // 30: lifeboat.log.HostLease
-	(*HostControl)(nil),     // 31: lifeboat.log.HostControl
-	(*FenceLevel)(nil),      // 32: lifeboat.log.FenceLevel
-	(*FenceCheck)(nil),      // 33: lifeboat.log.FenceCheck
-	(*FenceChecked)(nil),    // 34: lifeboat.log.FenceChecked
-	(*LevelCheck)(nil),      // 35: lifeboat.log.LevelCheck
-	(*HostFenceLevels)(nil), // 36: lifeboat.log.HostFenceLevels
-	(*Brake)(nil),           // 37: lifeboat.log.Brake
-	(*Disk)(nil),            // 38: lifeboat.log.Disk
-	(*Spec)(nil),            // 39: lifeboat.log.Spec
-	(*Protection)(nil),      // 40: lifeboat.log.Protection
-	(*VMSpecs)(nil),         // 41: lifeboat.log.VMSpecs
-	(*VMProtect)(nil),       // 42: lifeboat.log.VMProtect
-	(*VMControl)(nil),       // 43: lifeboat.log.VMControl
-	(*VMReleased)(nil),      // 44: lifeboat.log.VMReleased
-	(*VMStorage)(nil),       // 45: lifeboat.log.VMStorage
-	(*VMCopy)(nil),          // 46: lifeboat.log.VMCopy
-	(*Place)(nil),           // 47: lifeboat.log.Place
-	(*WorkPlacement)(nil),   // 48: lifeboat.log.WorkPlacement
-	(*WorkUpdate)(nil),      // 49: lifeboat.log.WorkUpdate
-	(*AlertUpdate)(nil),     // 50: lifeboat.log.AlertUpdate
-	(*Record)(nil),          // 51: lifeboat.log.Record
-	(*MetaRecord)(nil),      // 52: lifeboat.log.MetaRecord
-	(*NodeRecord)(nil),      // 53: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),      // 54: lifeboat.log.HostRecord
-	(*CopyRecord)(nil),      // 55: lifeboat.log.CopyRecord
-	(*AttemptRecord)(nil),   // 56: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),     // 57: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),        // 58: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),      // 59: lifeboat.log.WorkRecord
-	(*Tried)(nil),           // 60: lifeboat.log.Tried
-	(*AlertRecord)(nil),     // 61: lifeboat.log.AlertRecord
-	(*EventRecord)(nil),     // 62: lifeboat.log.EventRecord
-	(*EndRecord)(nil),       // 63: lifeboat.log.EndRecord
+	(*NodeControl)(nil),     // 4: lifeboat.log.NodeControl
+	(*Canary)(nil),          // 5: lifeboat.log.Canary
+	(*Setting)(nil),         // 6: lifeboat.log.Setting
+	(*PolicySet)(nil),       // 7: lifeboat.log.PolicySet
+	(*Arm)(nil),             // 8: lifeboat.log.Arm
+	(*AcceptTime)(nil),      // 9: lifeboat.log.AcceptTime
+	(*Storage)(nil),         // 10: lifeboat.log.Storage
+	(*Problem)(nil),         // 11: lifeboat.log.Problem
+	(*Label)(nil),           // 12: lifeboat.log.Label
+	(*Inventory)(nil),       // 13: lifeboat.log.Inventory
+	(*HostRegister)(nil),    // 14: lifeboat.log.HostRegister
+	(*VMEntries)(nil),       // 15: lifeboat.log.VMEntries
+	(*VMDetail)(nil),        // 16: lifeboat.log.VMDetail
+	(*HostReports)(nil),     // 17: lifeboat.log.HostReports
+	(*HostReport)(nil),      // 18: lifeboat.log.HostReport
+	(*HostSuspect)(nil),     // 19: lifeboat.log.HostSuspect
+	(*Evidence)(nil),        // 20: lifeboat.log.Evidence
+	(*HostEvidence)(nil),    // 21: lifeboat.log.HostEvidence
+	(*HostSeen)(nil),        // 22: lifeboat.log.HostSeen
+	(*HostUnproven)(nil),    // 23: lifeboat.log.HostUnproven
+	(*HostDown)(nil),        // 24: lifeboat.log.HostDown
+	(*FenceAttempt)(nil),    // 25: lifeboat.log.FenceAttempt
+	(*FenceResult)(nil),     // 26: lifeboat.log.FenceResult
+	(*Proof)(nil),           // 27: lifeboat.log.Proof
+	(*Placement)(nil),       // 28: lifeboat.log.Placement
+	(*HostFenced)(nil),      // 29: lifeboat.log.HostFenced
+	(*HostLeave)(nil),       // 30: lifeboat.log.HostLeave
+	(*HostLease)(nil),       // 31: lifeboat.log.HostLease
+	(*HostControl)(nil),     // 32: lifeboat.log.HostControl
+	(*FenceLevel)(nil),      // 33: lifeboat.log.FenceLevel
+	(*FenceCheck)(nil),      // 34: lifeboat.log.FenceCheck
+	(*FenceChecked)(nil),    // 35: lifeboat.log.FenceChecked
+	(*LevelCheck)(nil),      // 36: lifeboat.log.LevelCheck
+	(*HostFenceLevels)(nil), // 37: lifeboat.log.HostFenceLevels
+	(*Brake)(nil),           // 38: lifeboat.log.Brake
+	(*Disk)(nil),            // 39: lifeboat.log.Disk
+	(*Spec)(nil),            // 40: lifeboat.log.Spec
+	(*Protection)(nil),      // 41: lifeboat.log.Protection
+	(*VMSpecs)(nil),         // 42: lifeboat.log.VMSpecs
+	(*VMProtect)(nil),       // 43: lifeboat.log.VMProtect
+	(*VMControl)(nil),       // 44: lifeboat.log.VMControl
+	(*VMReleased)(nil),      // 45: lifeboat.log.VMReleased
+	(*VMStorage)(nil),       // 46: lifeboat.log.VMStorage
+	(*VMCopy)(nil),          // 47: lifeboat.log.VMCopy
+	(*Place)(nil),           // 48: lifeboat.log.Place
+	(*WorkPlacement)(nil),   // 49: lifeboat.log.WorkPlacement
+	(*WorkUpdate)(nil),      // 50: lifeboat.log.WorkUpdate
+	(*AlertUpdate)(nil),     // 51: lifeboat.log.AlertUpdate
+	(*Record)(nil),          // 52: lifeboat.log.Record
+	(*MetaRecord)(nil),      // 53: lifeboat.log.MetaRecord
+	(*NodeRecord)(nil),      // 54: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),      // 55: lifeboat.log.HostRecord
+	(*CopyRecord)(nil),      // 56: lifeboat.log.CopyRecord
+	(*AttemptRecord)(nil),   // 57: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),     // 58: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),        // 59: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),      // 60: lifeboat.log.WorkRecord
+	(*Tried)(nil),           // 61: lifeboat.log.Tried
+	(*AlertRecord)(nil),     // 62: lifeboat.log.AlertRecord
+	(*EventRecord)(nil),     // 63: lifeboat.log.EventRecord
+	(*EndRecord)(nil),       // 64: lifeboat.log.EndRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
 	1,  // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
 	2,  // 1: lifeboat.log.Command.node_hello:type_name -> lifeboat.log.NodeHello
 	3,  // 2: lifeboat.log.Command.node_down:type_name -> lifeboat.log.NodeDown
-	4,  // 3: lifeboat.log.Command.canary:type_name -> lifeboat.log.Canary
-	6,  // 4: lifeboat.log.Command.policy_set:type_name -> lifeboat.log.PolicySet
-	7,  // 5: lifeboat.log.Command.arm:type_name -> lifeboat.log.Arm
-	8,  // 6: lifeboat.log.Command.accept_time:type_name -> lifeboat.log.AcceptTime
-	13, // 7: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
-	16, // 8: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
-	18, // 9: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
-	20, // 10: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
-	21, // 11: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
-	23, // 12: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
-	24, // 13: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
-	25, // 14: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
-	28, // 15: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
-	29, // 16: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
-	30, // 17: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
-	31, // 18: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
-	36, // 19: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
-	22, // 20: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
-	37, // 21: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
-	34, // 22: lifeboat.log.Command.fence_checked:type_name -> lifeboat.log.FenceChecked
-	41, // 23: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
-	42, // 24: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
-	43, // 25: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
-	44, // 26: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
-	45, // 27: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
-	46, // 28: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
-	47, // 29: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
-	49, // 30: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
-	50, // 31: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
-	5,  // 32: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	9,  // 33: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	10, // 34: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	9,  // 35: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
-	12, // 36: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	11, // 37: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	14, // 38: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	15, // 39: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	17, // 40: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	14, // 41: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	12, // 42: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	19, // 43: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	26, // 44: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	27, // 45: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	5,  // 46: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	33, // 47: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
-	35, // 48: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
-	32, // 49: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	35, // 50: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
-	38, // 51: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	40, // 52: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	39, // 53: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	40, // 54: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	48, // 55: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	52, // 56: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	53, // 57: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	54, // 58: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	59, // 59: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	61, // 60: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	62, // 61: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	63, // 62: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	5,  // 63: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	37, // 64: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	12, // 65: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	11, // 66: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	30, // 67: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	32, // 68: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	19, // 69: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	56, // 70: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	26, // 71: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	57, // 72: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	58, // 73: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	55, // 74: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
-	39, // 75: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	40, // 76: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	60, // 77: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	78, // [78:78] is the sub-list for method output_type
-	78, // [78:78] is the sub-list for method input_type
-	78, // [78:78] is the sub-list for extension type_name
-	78, // [78:78] is the sub-list for extension extendee
-	0,  // [0:78] is the sub-list for field type_name
+	5,  // 3: lifeboat.log.Command.canary:type_name -> lifeboat.log.Canary
+	7,  // 4: lifeboat.log.Command.policy_set:type_name -> lifeboat.log.PolicySet
+	8,  // 5: lifeboat.log.Command.arm:type_name -> lifeboat.log.Arm
+	9,  // 6: lifeboat.log.Command.accept_time:type_name -> lifeboat.log.AcceptTime
+	4,  // 7: lifeboat.log.Command.node_control:type_name -> lifeboat.log.NodeControl
+	14, // 8: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
+	17, // 9: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
+	19, // 10: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
+	21, // 11: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
+	22, // 12: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
+	24, // 13: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
+	25, // 14: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
+	26, // 15: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
+	29, // 16: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
+	30, // 17: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
+	31, // 18: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
+	32, // 19: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
+	37, // 20: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
+	23, // 21: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
+	38, // 22: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
+	35, // 23: lifeboat.log.Command.fence_checked:type_name -> lifeboat.log.FenceChecked
+	42, // 24: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
+	43, // 25: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
+	44, // 26: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
+	45, // 27: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
+	46, // 28: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
+	47, // 29: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
+	48, // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
+	50, // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
+	51, // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
+	6,  // 33: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	10, // 34: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	11, // 35: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	10, // 36: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
+	13, // 37: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	12, // 38: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	15, // 39: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	16, // 40: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	18, // 41: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	15, // 42: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	13, // 43: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	20, // 44: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	27, // 45: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	28, // 46: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	6,  // 47: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	34, // 48: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
+	36, // 49: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
+	33, // 50: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	36, // 51: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
+	39, // 52: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	41, // 53: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	40, // 54: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	41, // 55: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	49, // 56: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	53, // 57: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	54, // 58: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	55, // 59: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	60, // 60: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	62, // 61: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	63, // 62: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	64, // 63: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	6,  // 64: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	38, // 65: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	13, // 66: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	12, // 67: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	31, // 68: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	33, // 69: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	20, // 70: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	57, // 71: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	27, // 72: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	58, // 73: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	59, // 74: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	56, // 75: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	40, // 76: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	41, // 77: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	61, // 78: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	79, // [79:79] is the sub-list for method output_type
+	79, // [79:79] is the sub-list for method input_type
+	79, // [79:79] is the sub-list for extension type_name
+	79, // [79:79] is the sub-list for extension extendee
+	0,  // [0:79] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -6689,6 +6774,7 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_PolicySet)(nil),
 		(*Command_Arm)(nil),
 		(*Command_AcceptTime)(nil),
+		(*Command_NodeControl)(nil),
 		(*Command_HostRegister)(nil),
 		(*Command_HostReports)(nil),
 		(*Command_HostSuspect)(nil),
@@ -6715,8 +6801,8 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_WorkUpdate)(nil),
 		(*Command_AlertUpdate)(nil),
 	}
-	file_fsm_logpb_log_proto_msgTypes[40].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[51].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[41].OneofWrappers = []any{}
+	file_fsm_logpb_log_proto_msgTypes[52].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
@@ -6731,7 +6817,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   64,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -106,6 +106,7 @@ func (r *Room) configureNode(m *Machine) error {
 id: %s
 listen: %q
 http_listen: %q
+drain_time: 0s
 data_dir: %q
 cert: %q
 key: %q

@@ -8,7 +8,7 @@ func reading() []mutation {
 		{"S18", "a missing VM waits until every host has reported", "ha/work.go",
 			"if r.hosts == 0 || r.by <= w.Updated+int64(settle) {", "if false {", inHA},
 		{"S18", "what was switched off by hand stays off", "fsm/apply_power.go",
-			"return (r == ReasonShutdown || r == ReasonDestroyed || r == ReasonSaved) && v.HAPolicy().HA != HAAlways", "return false", inFSM},
+			"return (r == ReasonShutdown || r == ReasonDestroyed || r == ReasonSaved) && v.mode != HAAlways", "return false", inFSM},
 		{"S19", "a silent host in maintenance is investigated while protected VMs run there", "ha/detect.go",
 			"if h.Resource != fsm.Enabled && h.RunsProtected() == 0 && !owed(h) {", "if h.Resource != fsm.Enabled && !owed(h) {", inHA},
 		{"S20", "what no peer reaches is unknown, not dead", "ha/soft.go",

@@ -377,6 +377,7 @@ type HelloRequest struct {
 	Leaving       bool                   `protobuf:"varint,8,opt,name=leaving,proto3" json:"leaving,omitempty"` // a clean stop
 	TimeUnixNs    int64                  `protobuf:"varint,9,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
 	StartedUnixNs int64                  `protobuf:"varint,10,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"` // when this run began
+	AppliedIndex  uint64                 `protobuf:"varint,11,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`      // of its state
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -477,6 +478,13 @@ func (x *HelloRequest) GetTimeUnixNs() int64 {
 func (x *HelloRequest) GetStartedUnixNs() int64 {
 	if x != nil {
 		return x.StartedUnixNs
+	}
+	return 0
+}
+
+func (x *HelloRequest) GetAppliedIndex() uint64 {
+	if x != nil {
+		return x.AppliedIndex
 	}
 	return 0
 }
@@ -831,6 +839,9 @@ type NodeView struct {
 	SinceUnixNs   int64                  `protobuf:"varint,10,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
 	Index         uint64                 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"` // log index of the last change of state
 	Reason        string                 `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`
+	Role          string                 `protobuf:"bytes,13,opt,name=role,proto3" json:"role,omitempty"`                                           // leader | voter | non-voter | left | removed | gone
+	Lag           uint64                 `protobuf:"varint,14,opt,name=lag,proto3" json:"lag,omitempty"`                                            // entries behind the leader's commit index, when it was last heard
+	LastContactMs int64                  `protobuf:"varint,15,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"` // since the leader last heard it; -1 = not in this term, or not known here
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -947,6 +958,27 @@ func (x *NodeView) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *NodeView) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *NodeView) GetLag() uint64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
+}
+
+func (x *NodeView) GetLastContactMs() int64 {
+	if x != nil {
+		return x.LastContactMs
+	}
+	return 0
 }
 
 type ListNodesRequest struct {
@@ -4027,7 +4059,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x02by\x18\x04 \x01(\tR\x02by\x12\x16\n" +
 	"\x06proven\x18\x05 \x01(\bR\x06proven\x12\x12\n" +
 	"\x04text\x18\x06 \x01(\tR\x04text\x12\x16\n" +
-	"\x06action\x18\a \x01(\tR\x06action\"\xa3\x02\n" +
+	"\x06action\x18\a \x01(\tR\x06action\"\xc8\x02\n" +
 	"\fHelloRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -4040,7 +4072,8 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\ftime_unix_ns\x18\t \x01(\x03R\n" +
 	"timeUnixNs\x12&\n" +
 	"\x0fstarted_unix_ns\x18\n" +
-	" \x01(\x03R\rstartedUnixNs\"\x0f\n" +
+	" \x01(\x03R\rstartedUnixNs\x12#\n" +
+	"\rapplied_index\x18\v \x01(\x04R\fappliedIndex\"\x0f\n" +
 	"\rHelloResponse\"%\n" +
 	"\rStatusRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\"\xf6\x04\n" +
@@ -4073,7 +4106,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06digest\x18\x15 \x01(\tR\x06digest\"8\n" +
 	"\bDigestAt\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
-	"\x06digest\x18\x02 \x01(\tR\x06digest\"\xac\x02\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\"\xfa\x02\n" +
 	"\bNodeView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -4087,7 +4120,10 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\rsince_unix_ns\x18\n" +
 	" \x01(\x03R\vsinceUnixNs\x12\x14\n" +
 	"\x05index\x18\v \x01(\x04R\x05index\x12\x16\n" +
-	"\x06reason\x18\f \x01(\tR\x06reason\"(\n" +
+	"\x06reason\x18\f \x01(\tR\x06reason\x12\x12\n" +
+	"\x04role\x18\r \x01(\tR\x04role\x12\x10\n" +
+	"\x03lag\x18\x0e \x01(\x04R\x03lag\x12&\n" +
+	"\x0flast_contact_ms\x18\x0f \x01(\x03R\rlastContactMs\"(\n" +
 	"\x10ListNodesRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\"V\n" +
 	"\x11ListNodesResponse\x12+\n" +
