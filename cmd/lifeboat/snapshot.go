@@ -6,10 +6,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"time"
+
+	"filippo.io/age"
 
 	pb "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
@@ -29,12 +29,17 @@ type SnapshotCmd struct {
 
 // SnapshotSaveCmd is 'lifeboat snapshot save'.
 type SnapshotSaveCmd struct {
-	File  string `arg:"" help:"File to write; it is replaced as a whole."`
-	Stale bool   `help:"Take the state of the node asked, also when it is not the leader and may be behind."`
+	File      string   `arg:"" help:"File to write; it is replaced as a whole."`
+	Stale     bool     `help:"Take the state of the node asked, also when it is not the leader and may be behind."`
+	Recipient []string `placeholder:"age1..." help:"Encrypt it to the holder of this public key of age; give it again for more than one." sep:"none"`
 }
 
 // Run saves the state. The file is there complete and checked, or not at all.
 func (c *SnapshotSaveCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
+	to, err := archive.ParseRecipients(c.Recipient)
+	if err != nil {
+		return cli.Usage("", "%w", err)
+	}
 	client, err := cli.Open(env, g)
 	if err != nil {
 		return err
@@ -48,7 +53,10 @@ func (c *SnapshotSaveCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals)
 	if err != nil {
 		return &cli.Error{Exit: cli.ExitFailed, Text: "what the cluster sent is " + err.Error(), Do: "compare 'lifeboat version' with 'lifeboat node list', then try again", Err: err}
 	}
-	if err := writeWhole(c.File, raw); err != nil {
+	if raw, err = archive.Seal(raw, to); err != nil {
+		return err
+	}
+	if err := archive.Save(c.File, raw); err != nil {
 		return err
 	}
 	return cli.PrintValue(env, g, meta, fmt.Sprintf("%s holds the state of log index %d: %s, %s (%s)", c.File, meta.Index,
@@ -77,59 +85,44 @@ func download(ctx context.Context, client *cli.Client, stale bool) ([]byte, erro
 	}
 }
 
-// writeWhole writes a file that only its owner may read, as a whole or not at all.
-func writeWhole(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".lifeboat-snapshot-*") // 0600
-	if err != nil {
-		return fmt.Errorf("write snapshot: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("write snapshot: %w", errors.Join(err, os.Remove(f.Name())))
-		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return nil // renamed; whether that survives a crash of the machine is not ours to force
-	}
-	_ = dir.Sync() // likewise
-	return dir.Close()
+// ArchiveFile is a snapshot in a file.
+type ArchiveFile struct {
+	File     string `arg:"" help:"The snapshot."`
+	Identity string `placeholder:"FILE" help:"Secret keys of age (age-keygen) to read an encrypted snapshot with."`
 }
 
-// readArchive reads and checks a file.
-func readArchive(path string) (raw []byte, meta archive.Meta, s *fsm.State, err error) {
-	f, err := os.Open(path)
-	if err != nil {
+// read reads and checks the file. raw is decrypted.
+func (c *ArchiveFile) read() (raw []byte, meta archive.Meta, s *fsm.State, err error) {
+	var with []age.Identity
+	if c.Identity != "" {
+		if with, err = archive.ReadIdentities(c.Identity); err != nil {
+			return nil, meta, nil, cli.Usage("", "%w", err)
+		}
+	}
+	if raw, err = os.ReadFile(c.File); err != nil {
 		return nil, meta, nil, cli.Usage("", "cannot read the snapshot: %w", err)
 	}
-	defer f.Close()
-	if raw, err = io.ReadAll(f); err != nil {
-		return nil, meta, nil, fmt.Errorf("read snapshot: %w", err)
+	raw, err = archive.Open(raw, with)
+	if errors.Is(err, archive.ErrSealed) {
+		return nil, meta, nil, cli.Usage("name the file that holds the secret key of a recipient with --identity", "cannot read %s: %w", c.File, err)
 	}
-	meta, s, err = archive.Read(bytes.NewReader(raw), node.FeatureLevel)
+	if err == nil {
+		meta, s, err = archive.Read(bytes.NewReader(raw), node.FeatureLevel)
+	}
 	if err != nil {
-		return nil, meta, nil, &cli.Error{Exit: cli.ExitFailed, Text: path + " is " + err.Error(), Do: "take another one", Err: err}
+		return nil, meta, nil, &cli.Error{Exit: cli.ExitFailed, Text: c.File + " is " + err.Error(), Do: "take another one", Err: err}
 	}
 	return raw, meta, s, nil
 }
 
 // SnapshotInspectCmd is 'lifeboat snapshot inspect'.
 type SnapshotInspectCmd struct {
-	File string `arg:"" help:"The snapshot."`
+	ArchiveFile
 }
 
 // Run shows the metadata.
 func (c *SnapshotInspectCmd) Run(env *cli.Env, g *cli.Globals) error {
-	_, m, _, err := readArchive(c.File)
+	_, m, _, err := c.read()
 	if err != nil {
 		return err
 	}
@@ -150,12 +143,12 @@ Holds:       %s, %s (%d protected), %d open work items, %d open alerts`, m.Taken
 
 // SnapshotVerifyCmd is 'lifeboat snapshot verify'.
 type SnapshotVerifyCmd struct {
-	File string `arg:"" help:"The snapshot."`
+	ArchiveFile
 }
 
 // Run checks everything that can be checked without a cluster.
 func (c *SnapshotVerifyCmd) Run(env *cli.Env, g *cli.Globals) error {
-	_, m, _, err := readArchive(c.File)
+	_, m, _, err := c.read()
 	if err != nil {
 		return err
 	}
@@ -165,10 +158,10 @@ func (c *SnapshotVerifyCmd) Run(env *cli.Env, g *cli.Globals) error {
 
 // SnapshotRestoreCmd is 'lifeboat snapshot restore'.
 type SnapshotRestoreCmd struct {
-	File         string `arg:"" help:"The snapshot."`
-	Yes          bool   `help:"Do not ask. For scripts that have looked themselves."`
-	OtherCluster bool   `help:"Also when the snapshot is of another cluster than this one, as when a lost cluster is built anew."`
-	OtherKey     bool   `help:"Also when its definitions and passwords were sealed with another secret key, and cannot be read here."`
+	ArchiveFile
+	Yes          bool `help:"Do not ask. For scripts that have looked themselves."`
+	OtherCluster bool `help:"Also when the snapshot is of another cluster than this one, as when a lost cluster is built anew."`
+	OtherKey     bool `help:"Also when its definitions and passwords were sealed with another secret key, and cannot be read here."`
 }
 
 // Help is the long part of --help.
@@ -178,7 +171,7 @@ func (c *SnapshotRestoreCmd) Help() string {
 
 // Run shows what a restore changes, asks, disarms HA and restores.
 func (c *SnapshotRestoreCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
-	raw, meta, next, err := readArchive(c.File)
+	raw, meta, next, err := c.read()
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"filippo.io/age"
 
 	pb "lifeboat/api/lifeboat/v1"
 	"lifeboat/internal/cli"
@@ -70,6 +71,45 @@ func TestSnapshotSaveAndVerify(t *testing.T) {
 		}
 	}
 	if got := w.sent(); got != "" {
+		t.Errorf("sent %q", got)
+	}
+}
+
+// An encrypted snapshot is read with the secret key of its recipient only.
+func TestSnapshotRecipient(t *testing.T) {
+	k, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, dir := newWorld(t, busyState()), t.TempDir()
+	file, keys := filepath.Join(dir, "backup"), filepath.Join(dir, "keys")
+	if err := os.WriteFile(keys, []byte(k.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.run("snapshot", "save", "--recipient", "alice", file); r.code != cli.ExitUsage || !strings.Contains(r.stderr, "age1") {
+		t.Errorf("no key: exit %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	if r := w.run("snapshot", "save", "--recipient", k.Recipient().String(), file); r.code != 0 || !strings.Contains(r.stdout, "2 VMs") {
+		t.Fatalf("exit %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	raw, _ := os.ReadFile(file)
+	if i, err := os.Stat(file); err != nil || i.Mode().Perm() != 0o600 || !bytes.HasPrefix(raw, []byte("age-encryption.org/")) {
+		t.Fatalf("%v, %v, %.30q", i, err, raw)
+	}
+	for _, verb := range []string{"inspect", "verify"} {
+		if r := w.run("snapshot", verb, "--identity", keys, file); r.code != 0 || !strings.Contains(r.stdout, "2 VMs") {
+			t.Errorf("%s: exit %d: %s%s", verb, r.code, r.stdout, r.stderr)
+		}
+	}
+	for _, verb := range []string{"inspect", "verify", "restore"} {
+		if r := w.run("snapshot", verb, file); r.code != cli.ExitUsage || !strings.Contains(r.stderr, "--identity") {
+			t.Errorf("%s without a key: exit %d: %s%s", verb, r.code, r.stdout, r.stderr)
+		}
+	}
+	if r := w.run("snapshot", "restore", "--yes", "--identity", keys, file); r.code != 0 {
+		t.Errorf("exit %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	if got := w.sent(); !strings.Contains(got, "RestoreSnapshot") {
 		t.Errorf("sent %q", got)
 	}
 }

@@ -5,5 +5,6 @@
 // (Meta), state.bin (the snapshot format of fsm) and SHA256SUMS (of the two).
 // Read checks everything that can be checked without a cluster, and returns what
 // it read or an ErrArchive that says what is wrong; it never returns a part.
+// Where it is kept it may be encrypted with age as a whole (Seal, Open).
 // Nodes write archives, the command line checks them offline.
 package archive
