@@ -258,15 +258,14 @@ func (c *checker) orders(h *Host) {
 
 // vm checks a VM in its owner's slice.
 func (c *checker) vm(h *Host, v *VM) {
-	owner, ok := c.s.owner.get(v.ID)
-	if !(ok && owner == h.ID) {
-		c.fail("S2", "VM %s lies on host %s, its owner is %q", v.ID, h.ID, owner)
-	}
 	if !(v.Power <= PowerReportMissing && v.Reason <= ReasonHostDead && v.ProtectedBy <= OptedOut) {
 		c.fail("vms", "VM %s has power %d, reason %d, protection %d", v.Name, v.Power, v.Reason, v.ProtectedBy)
 	}
 	if v.Name == "" {
 		c.fail("vms", "VM %s has no name", v.ID)
+	}
+	if !(v.mode == v.HAPolicy().HA && v.inError == (v.Error != "")) {
+		c.fail("vms", "VM %s is of mode %s and in error (%v), which is not what its policy and error say", v.Name, v.mode, v.inError)
 	}
 	if v.Since > c.s.Time {
 		c.past(v.Since, "since of VM "+v.Name)
@@ -333,19 +332,44 @@ func (c *checker) vm(h *Host, v *VM) {
 	}
 }
 
+// index checks that the VMs on the hosts and those that have an owner are the same.
 func (c *checker) index() {
-	n := 0
-	for _, h := range c.s.Hosts() {
-		n += len(h.VMs)
+	if c.indexed() {
+		return
 	}
-	c.must(n == c.s.CountVMs(), "S2", "%d VMs lie on hosts, %d have an owner", n, c.s.CountVMs())
-	if n == c.s.CountVMs() && len(c.errs) == 0 {
-		return // each VM on a host is owned by it: as many as there are are all
+	for id, h := range c.s.Hosts() {
+		for i := range h.VMs {
+			owner, ok := c.s.owner.get(h.VMs[i].ID)
+			c.must(ok && owner == id, "S2", "VM %s lies on host %s, its owner is %q", h.VMs[i].ID, id, owner)
+		}
 	}
 	for id, hid := range c.s.owner.all() {
 		h := c.s.Host(hid)
 		c.must(h != nil && h.VM(id) != nil, "S2", "VM %s is owned by host %s, which does not have it", id, hid)
 	}
+}
+
+// indexed is index for when all is well. Both are sorted: the next VM that a host
+// owns is the next one on it, and nothing needs to be looked up.
+func (c *checker) indexed() bool {
+	left := make(map[HostID]*[]VM, c.s.CountHosts())
+	for id, h := range c.s.Hosts() {
+		vms := h.VMs
+		left[id] = &vms
+	}
+	for id, host := range c.s.owner.all() {
+		vms := left[host]
+		if vms == nil || len(*vms) == 0 || (*vms)[0].ID != id {
+			return false
+		}
+		*vms = (*vms)[1:]
+	}
+	for _, vms := range left { // in any order
+		if len(*vms) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *checker) allWork() {

@@ -50,7 +50,7 @@ func (d *decision) brakes(closer []look) {
 	if len(down) > d.p.BrakeMin {
 		all := d.sizes(byDomain)
 		for _, name := range slices.Sorted(maps.Keys(byDomain)) {
-			if reason := d.hold(byDomain[name], all[name]); reason != "" {
+			if reason := d.hold(byDomain[name], func() int { return all()[name] }); reason != "" {
 				why[name] = reason
 			}
 		}
@@ -104,8 +104,9 @@ func (d *decision) holdHost(h *fsm.Host) {
 	d.held[h.ID] = true
 }
 
-// hold marks the hosts of one domain that the brake holds, and says why.
-func (d *decision) hold(down []fallen, all int) (reason string) {
+// hold marks the hosts of one domain that the brake holds, and says why. size
+// counts its hosts.
+func (d *decision) hold(down []fallen, size func() int) (reason string) {
 	slices.SortStableFunc(down, func(a, b fallen) int { return int(min(1, max(-1, a.since-b.since))) })
 	first, last := 0, 0 // the window around host i
 	for _, f := range down {
@@ -116,7 +117,11 @@ func (d *decision) hold(down []fallen, all int) (reason string) {
 			last++
 		}
 		n := last - first
-		if f.dead || n <= d.p.BrakeMin || n*100 <= all*d.p.BrakePercent {
+		if f.dead || n <= d.p.BrakeMin {
+			continue
+		}
+		all := size()
+		if n*100 <= all*d.p.BrakePercent {
 			continue
 		}
 		d.holdHost(f.h)
@@ -150,20 +155,27 @@ func (d *decision) fallen(closer []look) []fallen {
 	return out
 }
 
-// sizes counts the hosts of the domains.
-func (d *decision) sizes(of map[string][]fallen) map[string]int {
-	all := map[string]int{}
-	for _, h := range d.s.Hosts() {
-		if h.Status == fsm.Removed {
-			continue
+// sizes counts the hosts of the domains when it is asked for the first time: what
+// fell silent long ago asks for none.
+func (d *decision) sizes(of map[string][]fallen) func() map[string]int {
+	var all map[string]int
+	return func() map[string]int {
+		if all != nil {
+			return all
 		}
-		for _, name := range domains(h) {
-			if of[name] != nil {
-				all[name]++
+		all = map[string]int{}
+		for _, h := range d.s.Hosts() {
+			if h.Status == fsm.Removed {
+				continue
+			}
+			for _, name := range domains(h) {
+				if of[name] != nil {
+					all[name]++
+				}
 			}
 		}
+		return all
 	}
-	return all
 }
 
 // seenDead reports whether somebody has seen the host dead: then the silence of

@@ -140,14 +140,14 @@ func (d *decision) timeout(h *fsm.Host, level uint32) time.Duration {
 	return d.p.FenceTimeout
 }
 
-// affected reports whether a VM waits for the proof, or may run on the host for
-// the second time (S6). A host without one is left alone: cutting its power
-// would help nobody.
+// affected reports whether a VM waits for the proof, may run on the host for
+// the second time (S6), or is searched for in vain and may have gone there (S18).
+// A host without one is left alone: cutting its power would help nobody.
 func (d *decision) affected(h *fsm.Host) bool {
 	return slices.ContainsFunc(h.Copies, func(c fsm.Copy) bool { return !c.Apart }) || slices.ContainsFunc(h.VMs, func(v fsm.VM) bool {
 		w := d.s.Work(v.Work)
 		return w != nil && w.Step == fsm.Fencing
-	})
+	}) || d.sought()
 }
 
 // fenced commits the proof, and in the same entry where the VMs start: they

@@ -59,11 +59,13 @@ type decision struct {
 	plan Plan
 
 	held    map[fsm.HostID]bool // by the brake, as of now
+	open    bool                // there is work
 	jobs    []job               // wait for a host
 	room    *placer             // nil until somebody waits
 	living  []fsm.HostID        // see following
 	unheard []fsm.HostID        // see hearing; nil until asked for
 	report  *reported           // see missing
+	vain    *bool               // see sought
 	checks  int                 // see fenceCheck
 
 	stalled []*fsm.Host // see storage
@@ -89,7 +91,7 @@ func Decide(s *fsm.State, soft *Soft, now Now) Plan {
 	d.work()
 	d.storage()
 	d.copies()
-	if d.room == nil {
+	if !d.open {
 		soft.Memo.forget()
 	}
 	return d.plan

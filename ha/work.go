@@ -40,6 +40,7 @@ func byPriority(jobs []job) []job {
 // important first, whether its host was proven dead just now or long ago.
 func (d *decision) work() {
 	for w := range d.s.OpenWork() {
+		d.open = true
 		v, owner := d.s.VM(w.VM)
 		if v == nil {
 			continue
@@ -251,6 +252,19 @@ func (d *decision) missing(v *fsm.VM, owner *fsm.Host, w *fsm.Work) {
 	}
 	d.do(&logpb.Command{Body: &logpb.Command_VmReleased{VmReleased: &logpb.VMReleased{Vm: v.ID[:], Work: uint64(w.ID),
 		Reason: fmt.Sprintf("all %d hosts have reported since and none has it; it was last on host %s", r.hosts, owner.ID)}}})
+}
+
+// sought reports whether a VM is still searched for when every host that reports
+// has had the time to say that it has it.
+func (d *decision) sought() bool {
+	if d.vain == nil {
+		vain := false
+		for w := range d.s.OpenWork() {
+			vain = vain || w.Step == fsm.Investigating && d.now.Wall >= w.Updated+int64(noTargetRetry)
+		}
+		d.vain = &vain
+	}
+	return *d.vain
 }
 
 // waitsFor names the hosts that a search cannot end without; "" when all report.

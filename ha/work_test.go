@@ -172,6 +172,22 @@ func TestS18MissingAndAHostProvenDead(t *testing.T) {
 	}
 }
 
+// Nobody knows of a VM on the dead host, so nobody but the search wants its proof;
+// a VM that is found soon is no reason to cut anybody's power.
+func TestS18ASearchInVainFencesADeadHostWithoutVMs(t *testing.T) {
+	w := newWorld(t, newBox("h1", 1), newBox("h2"), newBox("h3").fenced("ipmi"))
+	w.boxes["h3"].die()
+	w.must(10*time.Second, "Down", func() bool { return w.host("h3").Status == fsm.Down })
+	w.never(time.Minute, "a fence that helps nobody", w.is("h3", fsm.HAFenced))
+	delete(w.boxes["h1"].guests, vmID(1))
+	w.must(5*time.Second, "search", func() bool { return w.work(1).Step == fsm.Investigating })
+	w.never(8*time.Second, "a fence while the VM may still be found", w.is("h3", fsm.HAFenced))
+	w.must(20*time.Second, "start", func() bool { v, _ := w.vm(1); return v.Power == fsm.PowerOn })
+	if w.host("h3").HA != fsm.HAFenced {
+		w.fatal("h3 is %s", w.host("h3").HA)
+	}
+}
+
 func TestS18MigratedAwayIsFoundThere(t *testing.T) {
 	w := newWorld(t, newBox("h1", 1), newBox("h2"), newBox("h3"))
 	g := w.boxes["h1"].guests[vmID(1)]

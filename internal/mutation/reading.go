@@ -7,6 +7,8 @@ func reading() []mutation {
 			"(w.Step == Investigating || w.Step == Fencing && old.LostSight())", "false", inFSM},
 		{"S18", "a missing VM waits until every host has reported", "ha/work.go",
 			"if r.hosts == 0 || r.by <= w.Updated+int64(settle) {", "if false {", inHA},
+		{"S18", "a search in vain has the dead hosts proven dead", "ha/work.go",
+			"vain = vain || w.Step == fsm.Investigating && d.now.Wall >= w.Updated+int64(noTargetRetry)", "_ = w", inHA},
 		{"S18", "what was switched off by hand stays off", "fsm/apply_power.go",
 			"return (r == ReasonShutdown || r == ReasonDestroyed || r == ReasonSaved) && v.mode != HAAlways", "return false", inFSM},
 		{"S19", "a silent host in maintenance is investigated while protected VMs run there", "ha/detect.go",
