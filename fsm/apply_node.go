@@ -34,7 +34,7 @@ func (t *tx) nodeHello(c *logpb.NodeHello) string {
 		old = t.s.Node(id)
 	}
 	n := &Node{ID: id, Addr: c.Addr, HTTPAddr: c.HttpAddr, RunID: c.RunId, Version: c.Version,
-		Level: c.FeatureLevel, Machine: HostID(c.Machine), Started: c.StartedUnixNs, State: NodeUp, Since: t.now, Index: t.index}
+		Level: c.FeatureLevel, Machine: HostID(c.Machine), Started: c.StartedUnixNs, State: NodeUp, Since: t.now, Index: t.index, SnapshotFailure: c.SnapshotFailure}
 	if old != nil && old.State == NodeUp {
 		n.Since, n.Index = old.Since, old.Index
 	} else {
@@ -42,7 +42,20 @@ func (t *tx) nodeHello(c *logpb.NodeHello) string {
 		t.resolve(AlertKey{AlertNode, c.Id, "down"}, "management node %s is back", c.Id)
 	}
 	t.s.nodes.set(id, n)
+	if old == nil || old.SnapshotFailure != n.SnapshotFailure {
+		t.missSnapshots(n)
+	}
 	return ""
+}
+
+// missSnapshots raises or resolves the alert for a node whose own snapshots fail.
+func (t *tx) missSnapshots(n *Node) {
+	key := AlertKey{AlertNode, string(n.ID), "snapshot"}
+	if n.SnapshotFailure == "" {
+		t.resolve(key, "management node %s takes snapshots again, or is not to take any", n.ID)
+		return
+	}
+	t.raise(key, Warning, "Management node %s takes no snapshots: %s. It tries again every few minutes, and this resolves by itself when one succeeds.", n.ID, n.SnapshotFailure)
 }
 
 func (t *tx) nodeDownCommand(c *logpb.NodeDown) string {
@@ -109,7 +122,9 @@ func (t *tx) nodeGone(n *Node) {
 	gone := *t.s.Node(n.ID)
 	gone.Left, gone.Reason = true, n.Going.String()
 	t.s.nodes.set(gone.ID, &gone)
-	t.resolve(AlertKey{AlertNode, string(n.ID), "down"}, "%s: %s", n.ID, gone.Reason)
+	for _, cause := range []string{"down", "snapshot"} {
+		t.resolve(AlertKey{AlertNode, string(n.ID), cause}, "%s: %s", n.ID, gone.Reason)
+	}
 }
 
 func (t *tx) policySet(c *logpb.PolicySet) string {

@@ -38,6 +38,8 @@ type Node struct {
 	Going    Going  // why it is to be taken out of the cluster, or was
 	Since    int64  // unix ns of the last change of state
 	Index    uint64 // log index of that change
+	// SnapshotFailure is why it takes no snapshots by itself although it should.
+	SnapshotFailure string
 }
 
 // Going is why a node is no member any more, or will soon not be one.

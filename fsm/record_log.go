@@ -24,13 +24,13 @@ func bareMeta(s *State) *logpb.MetaRecord {
 func nodeRecord(n *Node) *logpb.Record {
 	return &logpb.Record{Body: &logpb.Record_Node{Node: &logpb.NodeRecord{Id: string(n.ID), Addr: n.Addr, HttpAddr: n.HTTPAddr,
 		RunId: n.RunID, Version: n.Version, FeatureLevel: n.Level, Machine: string(n.Machine), State: uint32(n.State),
-		Reason: n.Reason, SinceUnixNs: n.Since, Index: n.Index, StartedUnixNs: n.Started, Left: n.Left, Going: uint32(n.Going)}}}
+		Reason: n.Reason, SinceUnixNs: n.Since, Index: n.Index, StartedUnixNs: n.Started, Left: n.Left, Going: uint32(n.Going), SnapshotFailure: n.SnapshotFailure}}}
 }
 
 func nodeFromLog(p *logpb.NodeRecord) *Node {
 	return &Node{ID: NodeID(p.Id), Addr: p.Addr, HTTPAddr: p.HttpAddr, RunID: p.RunId, Version: p.Version, Level: p.FeatureLevel,
 		Machine: HostID(p.Machine), State: NodeState(p.State), Reason: p.Reason, Since: p.SinceUnixNs, Index: p.Index,
-		Started: p.StartedUnixNs, Left: p.Left, Going: Going(p.Going)}
+		Started: p.StartedUnixNs, Left: p.Left, Going: Going(p.Going), SnapshotFailure: p.SnapshotFailure}
 }
 
 func hostRecord(h *Host) *logpb.Record {

@@ -56,9 +56,13 @@ func (s *State) Wake(now *State, w Waking) *State {
 		}
 	}
 	for _, x := range n.Nodes() {
-		if x.State == NodeDown && !x.Gone() {
+		if x.Gone() {
+			continue
+		}
+		if x.State == NodeDown {
 			t.missNode(x, Critical)
 		}
+		t.missSnapshots(x)
 	}
 	return n
 }

@@ -48,7 +48,9 @@ func (n *Node) keepAlive(ctx context.Context) error {
 
 // sayHello tells the leader about this run of this node.
 func (n *Node) sayHello(ctx context.Context, leaving bool) error {
-	req := &lifeboatv1.HelloRequest{Id: n.cfg.ID, Addr: n.cfg.Advertise, HttpAddr: n.cfg.HTTPListen, RunId: n.runID, Version: n.deps.Version,
+	taken, failure := n.backups.report(n.clock())
+	req := &lifeboatv1.HelloRequest{SnapshotUnixNs: taken, SnapshotFailure: failure,
+		Id: n.cfg.ID, Addr: n.cfg.Advertise, HttpAddr: n.cfg.HTTPListen, RunId: n.runID, Version: n.deps.Version,
 		FeatureLevel: FeatureLevel, Machine: n.cfg.Host, Leaving: leaving, TimeUnixNs: n.clock().UnixNano(), StartedUnixNs: n.started,
 		AppliedIndex: n.raft.AppliedIndex()}
 	if t := n.term.Load(); t != nil {

@@ -89,6 +89,7 @@ type Node struct {
 	greeting  chan struct{} // capacity 1, held while a hello is out: the goodbye must come after it
 
 	store    *storage
+	backups  *backups
 	listener *transport.Listener
 	streams  *transport.RaftStreamLayer
 	arrivals *arrivals

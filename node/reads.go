@@ -141,7 +141,7 @@ func (n *Node) readNodes(t *term, _ context.Context, _ *lifeboatv1.ListNodesRequ
 	seen := map[string]*lifeboatv1.NodeView{}
 	for id, x := range s.Nodes() {
 		v := &lifeboatv1.NodeView{Id: string(id), Addr: x.Addr, HttpAddr: x.HTTPAddr, State: x.State.String(), Version: x.Version, RunId: x.RunID,
-			Machine: string(x.Machine), SinceUnixNs: x.Since, Index: x.Index, Reason: x.Reason, Leader: string(leader) == string(id) && x.State == fsm.NodeUp}
+			Machine: string(x.Machine), SinceUnixNs: x.Since, Index: x.Index, Reason: x.Reason, SnapshotFailure: x.SnapshotFailure, Leader: string(leader) == string(id) && x.State == fsm.NodeUp}
 		seen[v.Id] = v
 		r.Nodes = append(r.Nodes, v)
 	}
@@ -172,6 +172,7 @@ func (n *Node) readNodes(t *term, _ context.Context, _ *lifeboatv1.ListNodesRequ
 		}
 		if ago, lag, ok := t.members.lastSeen(fsm.NodeID(v.Id)); ok {
 			v.LastContactMs, v.Lag = ago.Milliseconds(), lag
+			v.SnapshotUnixNs = t.members.lastSnapshot(fsm.NodeID(v.Id))
 		}
 	}
 	slices.SortFunc(r.Nodes, func(a, b *lifeboatv1.NodeView) int { return strings.Compare(a.Id, b.Id) })

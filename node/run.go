@@ -55,6 +55,7 @@ func (n *Node) components() []lifecycle.Component {
 		{Name: "admission", Run: n.expel, Within: time.Second},
 		{Name: "proposals", Stop: n.gate.close, Within: time.Second},
 		{Name: "wake-ups", Run: n.wakeParked, Within: time.Second},
+		{Name: "snapshots", Start: n.openBackups, Run: n.backUp},
 		{Name: "leadership", Run: n.leadership, Within: 3 * time.Second},
 		{Name: "hellos", Run: n.keepAlive, Within: 3 * time.Second},
 		{Name: "api",

@@ -21,7 +21,7 @@ func TestTranscripts(t *testing.T) {
 		"work":    {"work list", "work list --all", "work list -o wide", "work list --vm db-1", "work show 140000", "work show 5", "work cancel #140000", "work retry 140000 -o json", "work cancel 5"},
 		"alert":   {"alert list", "alert list --all -o wide", "alert list --type nope", "alert show 90001", "alert show 1", "alert ack 137001", "alert resolve 137001", "alert list", "alert ack 1"},
 		"event":   {"event list", "event list -o wide -n 2", "event list --after 138000", "event list --subject nobody", "event list -n 1 -o yaml"},
-		"node":    {"node list", "node list -o wide", "node show n3", "node show n9", "node leave n2", "node leave n2 --force", "node remove n3", "node remove n1 --force", "node transfer-leadership", "node transfer-leadership n2"},
+		"node":    {"node list", "node list -o wide", "node show n2", "node show n3", "node show n9", "node leave n2", "node leave n2 --force", "node remove n3", "node remove n1 --force", "node transfer-leadership", "node transfer-leadership n2"},
 		"policy":  {"policy list", "policy get suspect-after", "policy get nope", "policy set beat=2s suspect-after=3", "policy set nope=1", "policy set beat", "policy set beat=1s beat=2s", "policy get beat -o json"},
 		"ha":      {"ha disarm", "status", "ha arm -o json"},
 		"explain": {"explain vm web-1", "explain vm web-1 -o json", "explain vm nope", "explain work nope", "explain pod web-1"},

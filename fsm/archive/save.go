@@ -8,6 +8,9 @@ import (
 	"syscall"
 )
 
+// Suffix is how the names of archives end, by custom.
+const Suffix = ".lifeboat"
+
 // Temporary is how the names of files begin that Save has not finished.
 const Temporary = ".lifeboat-snapshot-"
 

@@ -692,17 +692,18 @@ func (x *ClusterInit) GetFeatureLevel() uint32 {
 }
 
 type NodeHello struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Addr          string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
-	HttpAddr      string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"`
-	RunId         string                 `protobuf:"bytes,4,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	FeatureLevel  uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
-	Machine       string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`
-	StartedUnixNs int64                  `protobuf:"varint,8,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"` // when this run began, by the node's clock; 0 = not said
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Addr            string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
+	HttpAddr        string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"`
+	RunId           string                 `protobuf:"bytes,4,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	Version         string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	FeatureLevel    uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	Machine         string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`
+	StartedUnixNs   int64                  `protobuf:"varint,8,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`     // when this run began, by the node's clock; 0 = not said
+	SnapshotFailure string                 `protobuf:"bytes,30,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"` // why it takes no snapshots by itself although it should
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeHello) Reset() {
@@ -789,6 +790,13 @@ func (x *NodeHello) GetStartedUnixNs() int64 {
 		return x.StartedUnixNs
 	}
 	return 0
+}
+
+func (x *NodeHello) GetSnapshotFailure() string {
+	if x != nil {
+		return x.SnapshotFailure
+	}
+	return ""
 }
 
 type NodeDown struct {
@@ -4598,23 +4606,24 @@ func (x *MetaRecord) GetWaking() bool {
 }
 
 type NodeRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Addr          string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
-	HttpAddr      string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"`
-	RunId         string                 `protobuf:"bytes,4,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	FeatureLevel  uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
-	Machine       string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`
-	State         uint32                 `protobuf:"varint,8,opt,name=state,proto3" json:"state,omitempty"`
-	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
-	SinceUnixNs   int64                  `protobuf:"varint,10,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
-	Index         uint64                 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"`
-	StartedUnixNs int64                  `protobuf:"varint,12,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`
-	Left          bool                   `protobuf:"varint,13,opt,name=left,proto3" json:"left,omitempty"`
-	Going         uint32                 `protobuf:"varint,14,opt,name=going,proto3" json:"going,omitempty"` // action of the NodeControl that takes it out of the cluster
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Addr            string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
+	HttpAddr        string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"`
+	RunId           string                 `protobuf:"bytes,4,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	Version         string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	FeatureLevel    uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	Machine         string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`
+	State           uint32                 `protobuf:"varint,8,opt,name=state,proto3" json:"state,omitempty"`
+	Reason          string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	SinceUnixNs     int64                  `protobuf:"varint,10,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	Index           uint64                 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"`
+	StartedUnixNs   int64                  `protobuf:"varint,12,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`
+	Left            bool                   `protobuf:"varint,13,opt,name=left,proto3" json:"left,omitempty"`
+	Going           uint32                 `protobuf:"varint,14,opt,name=going,proto3" json:"going,omitempty"` // action of the NodeControl that takes it out of the cluster
+	SnapshotFailure string                 `protobuf:"bytes,30,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeRecord) Reset() {
@@ -4743,6 +4752,13 @@ func (x *NodeRecord) GetGoing() uint32 {
 		return x.Going
 	}
 	return 0
+}
+
+func (x *NodeRecord) GetSnapshotFailure() string {
+	if x != nil {
+		return x.SnapshotFailure
+	}
+	return ""
 }
 
 type HostRecord struct {
@@ -6095,7 +6111,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\vClusterInit\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12#\n" +
-	"\rfeature_level\x18\x02 \x01(\rR\ffeatureLevel\"\xe4\x01\n" +
+	"\rfeature_level\x18\x02 \x01(\rR\ffeatureLevel\"\x8f\x02\n" +
 	"\tNodeHello\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -6104,7 +6120,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x12#\n" +
 	"\rfeature_level\x18\x06 \x01(\rR\ffeatureLevel\x12\x18\n" +
 	"\amachine\x18\a \x01(\tR\amachine\x12&\n" +
-	"\x0fstarted_unix_ns\x18\b \x01(\x03R\rstartedUnixNs\"]\n" +
+	"\x0fstarted_unix_ns\x18\b \x01(\x03R\rstartedUnixNs\x12)\n" +
+	"\x10snapshot_failure\x18\x1e \x01(\tR\x0fsnapshotFailure\"]\n" +
 	"\bNodeDown\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x16\n" +
@@ -6431,7 +6448,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\varmed_index\x18\r \x01(\x04R\n" +
 	"armedIndex\x12\x10\n" +
 	"\x03seq\x18\x0e \x01(\x04R\x03seq\x12\x16\n" +
-	"\x06waking\x18\x0f \x01(\bR\x06waking\"\xf7\x02\n" +
+	"\x06waking\x18\x0f \x01(\bR\x06waking\"\xa2\x03\n" +
 	"\n" +
 	"NodeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -6448,7 +6465,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05index\x18\v \x01(\x04R\x05index\x12&\n" +
 	"\x0fstarted_unix_ns\x18\f \x01(\x03R\rstartedUnixNs\x12\x12\n" +
 	"\x04left\x18\r \x01(\bR\x04left\x12\x14\n" +
-	"\x05going\x18\x0e \x01(\rR\x05going\"\xb8\t\n" +
+	"\x05going\x18\x0e \x01(\rR\x05going\x12)\n" +
+	"\x10snapshot_failure\x18\x1e \x01(\tR\x0fsnapshotFailure\"\xb8\t\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +

@@ -366,20 +366,22 @@ func (x *FenceTestView) GetAction() string {
 }
 
 type HelloRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Addr          string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`                         // mTLS address: raft and API
-	HttpAddr      string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"` // health and metrics
-	RunId         string                 `protobuf:"bytes,4,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`          // new for every start
-	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	FeatureLevel  uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
-	Machine       string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`  // the host id that shares this machine, if any
-	Leaving       bool                   `protobuf:"varint,8,opt,name=leaving,proto3" json:"leaving,omitempty"` // a clean stop
-	TimeUnixNs    int64                  `protobuf:"varint,9,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
-	StartedUnixNs int64                  `protobuf:"varint,10,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"` // when this run began
-	AppliedIndex  uint64                 `protobuf:"varint,11,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`      // of its state
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Addr            string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`                         // mTLS address: raft and API
+	HttpAddr        string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"` // health and metrics
+	RunId           string                 `protobuf:"bytes,4,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`          // new for every start
+	Version         string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	FeatureLevel    uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	Machine         string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`  // the host id that shares this machine, if any
+	Leaving         bool                   `protobuf:"varint,8,opt,name=leaving,proto3" json:"leaving,omitempty"` // a clean stop
+	TimeUnixNs      int64                  `protobuf:"varint,9,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
+	StartedUnixNs   int64                  `protobuf:"varint,10,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`    // when this run began
+	AppliedIndex    uint64                 `protobuf:"varint,11,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`         // of its state
+	SnapshotUnixNs  int64                  `protobuf:"varint,30,opt,name=snapshot_unix_ns,json=snapshotUnixNs,proto3" json:"snapshot_unix_ns,omitempty"` // when it took its newest snapshot by itself; 0 = it has none
+	SnapshotFailure string                 `protobuf:"bytes,31,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"` // why it has no newer one; empty = it should not
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *HelloRequest) Reset() {
@@ -487,6 +489,20 @@ func (x *HelloRequest) GetAppliedIndex() uint64 {
 		return x.AppliedIndex
 	}
 	return 0
+}
+
+func (x *HelloRequest) GetSnapshotUnixNs() int64 {
+	if x != nil {
+		return x.SnapshotUnixNs
+	}
+	return 0
+}
+
+func (x *HelloRequest) GetSnapshotFailure() string {
+	if x != nil {
+		return x.SnapshotFailure
+	}
+	return ""
 }
 
 type HelloResponse struct {
@@ -826,24 +842,26 @@ func (x *DigestAt) GetDigest() string {
 }
 
 type NodeView struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Addr          string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
-	HttpAddr      string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"`
-	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
-	Leader        bool                   `protobuf:"varint,5,opt,name=leader,proto3" json:"leader,omitempty"`
-	Voter         bool                   `protobuf:"varint,6,opt,name=voter,proto3" json:"voter,omitempty"`
-	Version       string                 `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
-	RunId         string                 `protobuf:"bytes,8,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	Machine       string                 `protobuf:"bytes,9,opt,name=machine,proto3" json:"machine,omitempty"`
-	SinceUnixNs   int64                  `protobuf:"varint,10,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
-	Index         uint64                 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"` // log index of the last change of state
-	Reason        string                 `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`
-	Role          string                 `protobuf:"bytes,13,opt,name=role,proto3" json:"role,omitempty"`                                           // leader | voter | non-voter | left | removed | gone
-	Lag           uint64                 `protobuf:"varint,14,opt,name=lag,proto3" json:"lag,omitempty"`                                            // entries behind the leader's commit index, when it was last heard
-	LastContactMs int64                  `protobuf:"varint,15,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"` // since the leader last heard it; -1 = not in this term, or not known here
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Addr            string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
+	HttpAddr        string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"`
+	State           string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	Leader          bool                   `protobuf:"varint,5,opt,name=leader,proto3" json:"leader,omitempty"`
+	Voter           bool                   `protobuf:"varint,6,opt,name=voter,proto3" json:"voter,omitempty"`
+	Version         string                 `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	RunId           string                 `protobuf:"bytes,8,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	Machine         string                 `protobuf:"bytes,9,opt,name=machine,proto3" json:"machine,omitempty"`
+	SinceUnixNs     int64                  `protobuf:"varint,10,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	Index           uint64                 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"` // log index of the last change of state
+	Reason          string                 `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`
+	Role            string                 `protobuf:"bytes,13,opt,name=role,proto3" json:"role,omitempty"`                                              // leader | voter | non-voter | left | removed | gone
+	Lag             uint64                 `protobuf:"varint,14,opt,name=lag,proto3" json:"lag,omitempty"`                                               // entries behind the leader's commit index, when it was last heard
+	LastContactMs   int64                  `protobuf:"varint,15,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"`    // since the leader last heard it; -1 = not in this term, or not known here
+	SnapshotUnixNs  int64                  `protobuf:"varint,30,opt,name=snapshot_unix_ns,json=snapshotUnixNs,proto3" json:"snapshot_unix_ns,omitempty"` // when it took its newest snapshot by itself; 0 = it has none, or not known here
+	SnapshotFailure string                 `protobuf:"bytes,31,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"` // why it has no newer one
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeView) Reset() {
@@ -979,6 +997,20 @@ func (x *NodeView) GetLastContactMs() int64 {
 		return x.LastContactMs
 	}
 	return 0
+}
+
+func (x *NodeView) GetSnapshotUnixNs() int64 {
+	if x != nil {
+		return x.SnapshotUnixNs
+	}
+	return 0
+}
+
+func (x *NodeView) GetSnapshotFailure() string {
+	if x != nil {
+		return x.SnapshotFailure
+	}
+	return ""
 }
 
 type ListNodesRequest struct {
@@ -4059,7 +4091,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x02by\x18\x04 \x01(\tR\x02by\x12\x16\n" +
 	"\x06proven\x18\x05 \x01(\bR\x06proven\x12\x12\n" +
 	"\x04text\x18\x06 \x01(\tR\x04text\x12\x16\n" +
-	"\x06action\x18\a \x01(\tR\x06action\"\xc8\x02\n" +
+	"\x06action\x18\a \x01(\tR\x06action\"\x9d\x03\n" +
 	"\fHelloRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -4073,7 +4105,9 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"timeUnixNs\x12&\n" +
 	"\x0fstarted_unix_ns\x18\n" +
 	" \x01(\x03R\rstartedUnixNs\x12#\n" +
-	"\rapplied_index\x18\v \x01(\x04R\fappliedIndex\"\x0f\n" +
+	"\rapplied_index\x18\v \x01(\x04R\fappliedIndex\x12(\n" +
+	"\x10snapshot_unix_ns\x18\x1e \x01(\x03R\x0esnapshotUnixNs\x12)\n" +
+	"\x10snapshot_failure\x18\x1f \x01(\tR\x0fsnapshotFailure\"\x0f\n" +
 	"\rHelloResponse\"%\n" +
 	"\rStatusRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\"\xf6\x04\n" +
@@ -4106,7 +4140,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06digest\x18\x15 \x01(\tR\x06digest\"8\n" +
 	"\bDigestAt\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
-	"\x06digest\x18\x02 \x01(\tR\x06digest\"\xfa\x02\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\"\xcf\x03\n" +
 	"\bNodeView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -4123,7 +4157,9 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\f \x01(\tR\x06reason\x12\x12\n" +
 	"\x04role\x18\r \x01(\tR\x04role\x12\x10\n" +
 	"\x03lag\x18\x0e \x01(\x04R\x03lag\x12&\n" +
-	"\x0flast_contact_ms\x18\x0f \x01(\x03R\rlastContactMs\"(\n" +
+	"\x0flast_contact_ms\x18\x0f \x01(\x03R\rlastContactMs\x12(\n" +
+	"\x10snapshot_unix_ns\x18\x1e \x01(\x03R\x0esnapshotUnixNs\x12)\n" +
+	"\x10snapshot_failure\x18\x1f \x01(\tR\x0fsnapshotFailure\"(\n" +
 	"\x10ListNodesRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\"V\n" +
 	"\x11ListNodesResponse\x12+\n" +
