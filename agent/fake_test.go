@@ -118,6 +118,9 @@ func (m manager) Register(ctx context.Context, r *connect.Request[lifeboatv1.Reg
 		return nil, err
 	}
 	defer m.mu.Unlock()
+	if r.Msg.Ticket == 0 {
+		return connect.NewResponse(&lifeboatv1.RegisterResponse{Ticket: 1}), nil
+	}
 	m.epoch++
 	m.reg, m.boot = r.Msg, r.Msg.BootId
 	m.orders = nil

@@ -65,7 +65,7 @@ func Registration(req *lifeboatv1.RegisterRequest) (c *logpb.HostRegister, whole
 		Id: req.HostId, MachineId: Text(req.MachineId), BootId: Text(req.BootId), Session: Text(req.Session), Version: Text(req.Version),
 		FeatureLevel: req.FeatureLevel, ProbeAddrs: texts(req.ProbeAddrs), Inventory: inventoryToLog(req.Inventory),
 		HardwareId: Text(req.HardwareId), Watchdog: uint32(req.Watchdog), WatchdogBoundNs: req.WatchdogBoundMs * int64(time.Millisecond),
-		Vms: entries.done(), NodeId: Text(req.NodeId),
+		Vms: entries.done(), NodeId: Text(req.NodeId), Ticket: req.Ticket,
 	}
 	for _, l := range req.Labels {
 		c.Labels = append(c.Labels, &logpb.Label{Key: Text(l.Key), Value: Text(l.Value)})

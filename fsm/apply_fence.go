@@ -27,7 +27,7 @@ func (t *tx) hostDown(c *logpb.HostDown) string {
 
 func (t *tx) markDown(h *Host, reason string) {
 	t.hostState(h, Down, HAFencing, reason)
-	h.DownAt, h.DownIndex = t.now, t.index
+	h.DownAt, h.DownIndex, h.Settled = t.now, t.index, t.index
 	h.Proof, h.FenceFailure = nil, ""
 	if !t.inFlight(h) {
 		h.Attempt = nil

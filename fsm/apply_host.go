@@ -46,6 +46,9 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 	if old != nil && old.Status != Removed && old.MachineID != c.MachineId {
 		return fmt.Sprintf("host %s is another machine (machine id %s); give this one an id of its own, or remove the old host first with `lifeboat host remove %s`", c.Id, old.MachineID, c.Id)
 	}
+	if old.Late(c.Ticket) {
+		return fmt.Sprintf("this registration of host %s is late: it was asked for at index %d, and the host has registered, died or was removed at %d; it must ask again", c.Id, c.Ticket, old.Settled)
+	}
 	h := &Host{ID: HostID(c.Id), Status: Up, Resource: Enabled, HA: HAAvailable, Since: t.now}
 	if old != nil {
 		h = edit(old)
@@ -67,6 +70,7 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 	h.Watchdog, h.BoundNS, h.Node = watchdogFromLog(c.Watchdog), c.WatchdogBoundNs, NodeID(c.NodeId)
 	h.HardwareID = c.HardwareId
 	h.Epoch++
+	h.Settled = t.index
 	h.Seq = 0
 	h.Lease = nil // armed anew by the agent's next report (S12)
 	h.Assigned = t.index

@@ -55,6 +55,7 @@ func (t *tx) hostRemove(h *Host) string {
 	}
 	h.VMs, h.Orders, h.Copies, h.Evidence, h.Lease, h.FenceFailure, h.Risen, h.Evicted = nil, nil, nil, nil, nil, "", 0, false
 	t.hostState(h, Removed, HADisabled, "removed by "+t.actor)
+	h.Settled = t.index
 	t.setHost(h)
 	t.event("HOST.REMOVE", Warning, hostSubject(h.ID), "host %s was removed", h.ID)
 	t.resolveAll(AlertHost, string(h.ID), fmt.Sprintf("host %s was removed", h.ID))

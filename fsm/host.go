@@ -244,6 +244,9 @@ type Host struct {
 	Proof        *Proof // of the last death
 	DownAt       int64
 	DownIndex    uint64
+	// Settled is the index of its last registration, death or removal. A registration
+	// that was asked for before is late, and changes nothing (S5).
+	Settled uint64
 
 	Orders   []*Order
 	Assigned uint64 // index of the last change an agent must be told
@@ -260,6 +263,10 @@ type Host struct {
 	// VMs and spares the leader to look at all of them.
 	Stalled bool
 }
+
+// Late reports whether a registration that was asked for at an index is older than
+// what is known of the host (nil: it is not known).
+func (h *Host) Late(ticket uint64) bool { return h != nil && ticket != 0 && ticket < h.Settled }
 
 // Label returns the value of a label, "" when it is not set.
 func (h *Host) Label(key string) string {

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -190,6 +191,47 @@ func TestS4OrdersAreWithdrawnOnlyByTombstoneOrDeath(t *testing.T) {
 			t.Fatal("the tombstone was not taken")
 		}
 	})
+}
+
+// What an agent said when it registered may come long after, by way of a manager
+// that was frozen: when its machine has rebooted, has died, or was removed.
+func TestS5LateRegistrationsSayNothing(t *testing.T) {
+	asked := func(l *lab, boot string) *logpb.HostRegister {
+		c := registration("h1", boot, said{vm: 1, power: PowerOn, inc: inc(1)})
+		c.Ticket = l.state().Index
+		return c
+	}
+	for name, since := range map[string]func(*lab){
+		"registered": func(l *lab) { l.register("h1", "b1", said{vm: 1, power: PowerOn, inc: inc(1)}) },
+		"rebooted":   func(l *lab) { l.register("h1", "b2") },
+		"dead":       func(l *lab) { l.ok(l.suspect("h1")); l.ok(l.hostDown("h1")) },
+		"proven dead": func(l *lab) {
+			l.ok(l.suspect("h1"))
+			l.ok(l.hostDown("h1"))
+			l.ok(l.fenced("h1", ProofOperator))
+		},
+		"removed": func(l *lab) {
+			l.ok(&logpb.VMProtect{Vm: idBytes(1), Protect: &logpb.Protection{}})
+			l.ok(&logpb.HostLeave{Host: "h1", Epoch: l.host("h1").Epoch, Session: "s1"})
+			l.ok(&logpb.HostControl{Host: "h1", Action: 5})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := fleet(t, 2, 1)
+			late := asked(l, "b1")
+			since(l)
+			before := essence(l.state())
+			if no := l.do(late); !strings.Contains(no, "it must ask again") {
+				t.Fatalf("it was not refused, but: %q", no)
+			}
+			if after := essence(l.state()); after != before {
+				t.Fatalf("it changed\n%s\nto\n%s", before, after)
+			}
+			if no := l.do(asked(l, "b3")); no != "" {
+				t.Fatalf("one that was asked for since is refused: %s", no)
+			}
+		})
+	}
 }
 
 func TestS5ReportsOfOthersSayNothing(t *testing.T) {

@@ -81,7 +81,7 @@ func (t *tx) wakeHost(was, is *Host) {
 		}
 	}
 	h.Epoch++
-	h.Seq, h.Session, h.Assigned = 0, "", t.index
+	h.Seq, h.Session, h.Assigned, h.Settled = 0, "", t.index, t.index
 	h.Lease, h.Orders, h.Copies, h.Evidence, h.Attempt, h.FenceFailure, h.Proof = nil, nil, nil, nil, nil, "", nil
 	h.DownAt, h.DownIndex, h.Silent, h.Risen, h.Evicted, h.Stalled = 0, 0, t.now, 0, false, false
 	if was.Status == Removed {

@@ -206,6 +206,20 @@ func TestWakeTakesHostsFromBoth(t *testing.T) {
 	l.ok(&logpb.Arm{Armed: true, Force: true})
 }
 
+// A registration that was asked for before the restore lay somewhere since: it must
+// not pass for the first one, or the true one would look like a reboot (S5, S9).
+func TestS22LateRegistrationIsRefused(t *testing.T) {
+	l, s := moved(t)
+	late := registration("h2", "b0")
+	late.Ticket = l.state().Index
+	l.wake(s)
+	if got := l.rejected(late); !strings.Contains(got, "late") {
+		t.Errorf("it is answered with %q", got)
+	}
+	late.Ticket = l.state().Index
+	l.ok(late)
+}
+
 // A node that is down is missed again, one that was removed is not.
 func TestWakeMissesNodes(t *testing.T) {
 	l := newLab(t)

@@ -22,18 +22,27 @@ const absorbTimeout = 5 * time.Second
 // maxSpec is what the log takes of one VM's needs and definition, in bytes.
 const maxSpec = maxEntry - 4<<10
 
-// register begins a new epoch of a host.
+// register begins a new epoch of a host, in the second of two calls: a request may
+// lie with a frozen node while the host reboots and registers elsewhere, and is not
+// to be taken for news when it comes (S5).
 func (t *term) register(ctx context.Context, req *lifeboatv1.RegisterRequest) (*lifeboatv1.RegisterResponse, error) {
 	if err := checkVMs(req.Vms); err != nil {
 		return nil, err
 	}
 	arrived, wall := t.mono(), t.node.clock().UnixNano()
-	if h := t.node.fsm.State().Host(fsm.HostID(req.HostId)); h != nil && h.Status != fsm.Removed && h.MachineID != req.MachineId {
+	s := t.node.fsm.State()
+	h := s.Host(fsm.HostID(req.HostId))
+	if h != nil && h.Status != fsm.Removed && h.MachineID != req.MachineId {
 		// S11. Said here with a code that no agent takes for "register again".
 		return nil, connect.NewError(connect.CodeAlreadyExists, fmt.Errorf(
 			"host %s is another machine (machine id %s); give this one an id and a certificate of its own, or remove the old host first with `lifeboat host remove %s`", h.ID, h.MachineID, h.ID))
 	}
-	t.contacts.knock(fsm.HostID(req.HostId), arrived)
+	if req.Ticket == 0 {
+		return &lifeboatv1.RegisterResponse{Ticket: s.Index}, nil
+	}
+	if !h.Late(req.Ticket) {
+		t.contacts.knock(fsm.HostID(req.HostId), arrived)
+	}
 	c, whole := exchange.Registration(req)
 	ctx, cancel := context.WithTimeout(ctx, absorbTimeout)
 	defer cancel()
@@ -41,8 +50,8 @@ func (t *term) register(ctx context.Context, req *lifeboatv1.RegisterRequest) (*
 	if err != nil {
 		return nil, answerError(err)
 	}
-	s := t.node.fsm.State()
-	h := s.Host(fsm.HostID(req.HostId))
+	s = t.node.fsm.State()
+	h = s.Host(fsm.HostID(req.HostId))
 	if h == nil || h.Session != req.Session {
 		return nil, connect.NewError(connect.CodeAborted, fmt.Errorf("another agent has registered as host %s in the meantime", req.HostId))
 	}

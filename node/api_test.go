@@ -50,9 +50,13 @@ func (r *raw) register(vms ...*lifeboatv1.VMReport) error {
 func (r *raw) registerAs(machine string, vms ...*lifeboatv1.VMReport) error {
 	ctx, cancel := r.ctx()
 	defer cancel()
+	leave, err := r.client.Register(ctx, connect.NewRequest(&lifeboatv1.RegisterRequest{HostId: r.host, MachineId: machine}))
+	if err != nil {
+		return err
+	}
 	resp, err := r.client.Register(ctx, connect.NewRequest(&lifeboatv1.RegisterRequest{
 		HostId: r.host, MachineId: machine, BootId: "boot", Session: "session", Version: "test", FeatureLevel: 1,
-		Inventory: &lifeboatv1.Inventory{Cpus: 8, MemoryBytes: 64 << 30}, Vms: vms,
+		Inventory: &lifeboatv1.Inventory{Cpus: 8, MemoryBytes: 64 << 30}, Vms: vms, Ticket: leave.Msg.Ticket,
 	}))
 	if err == nil {
 		r.epoch = resp.Msg.Epoch
@@ -172,6 +176,48 @@ func TestSecondMachineIsRefused(t *testing.T) {
 }
 
 // A host with as many VMs as are accepted is taken in over a few reports.
+// What an agent said when it registered comes twice, the second time from a queue.
+func TestLateRegistrationIsRefused(t *testing.T) {
+	run(t, 3, func(w *world) {
+		h := w.raw("h1", w.leader())
+		ctx, cancel := h.ctx()
+		defer cancel()
+		say := func(boot string, ticket uint64) (*lifeboatv1.RegisterResponse, error) {
+			r, err := h.client.Register(ctx, connect.NewRequest(&lifeboatv1.RegisterRequest{HostId: "h1", MachineId: "m1", BootId: boot, Session: boot,
+				Inventory: &lifeboatv1.Inventory{Cpus: 8, MemoryBytes: 64 << 30}, Vms: []*lifeboatv1.VMReport{vmReport(1, lifeboatv1.PowerState_POWER_STATE_ON)}, Ticket: ticket}))
+			if err != nil {
+				return nil, err
+			}
+			return r.Msg, nil
+		}
+		ask := func() uint64 {
+			r, err := say("", 0)
+			if err != nil || r.Epoch != 0 || r.Ticket == 0 {
+				t.Fatalf("the first call: %v, %v", r, err)
+			}
+			return r.Ticket
+		}
+		old := ask()
+		if s := w.leader().n.fsm.State(); s.Host("h1") != nil {
+			t.Fatal("the first call registered the host")
+		}
+		fresh := ask()
+		for i, boot := range []string{"b1", "b2"} {
+			if r, err := say(boot, fresh); err != nil || r.Epoch != uint64(i+1) {
+				t.Fatalf("boot %s: %v, %v", boot, r, err)
+			}
+			fresh = ask()
+		}
+		_, err := say("b1", old)
+		if connect.CodeOf(err) != connect.CodeFailedPrecondition || !strings.Contains(err.Error(), "it must ask again") {
+			t.Fatalf("late: %v", err)
+		}
+		if h := w.leader().n.fsm.State().Host("h1"); h.BootID != "b2" || h.Epoch != 2 {
+			t.Fatalf("late: host is in boot %s, epoch %d", h.BootID, h.Epoch)
+		}
+	})
+}
+
 func TestLargestHost(t *testing.T) {
 	run(t, 1, func(w *world) {
 		l := w.leader()

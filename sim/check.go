@@ -225,8 +225,8 @@ func (w *World) provable(s *fsm.State, h *host, x *fsm.Host) bool {
 	if x.HA == fsm.HAFenced {
 		return true
 	}
-	if h.wire() && !h.frozen && !h.agent.runs {
-		return false // it is seen alive without its agent, and left alone
+	if h.wire() && !h.frozen && (!h.agent.runs || x.Status == fsm.Up) {
+		return false // it reports, or is seen alive without its agent: it is left alone
 	}
 	bmc := x.HasLevel(bmcDriver) && (h.bmc == bmcOn || h.bmc == bmcSlow && h.bmcDelay < s.Policy.FenceTimeout/3 || h.bmc == bmcLies && h.state == machineOff)
 	braked := false

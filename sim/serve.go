@@ -68,6 +68,10 @@ func failure(err error) response {
 }
 
 func (t *term) register(c *call, req *lifeboatv1.RegisterRequest) {
+	if req.Ticket == 0 {
+		c.answer(response{msg: &lifeboatv1.RegisterResponse{Ticket: t.state().Index}})
+		return
+	}
 	arrived, wall := t.mono(), t.wall()
 	cmd, whole := exchange.Registration(req)
 	t.propose("host/"+req.HostId, &logpb.Command{Body: &logpb.Command_HostRegister{HostRegister: cmd}}, func(_ fsm.Result, err error) {

@@ -76,6 +76,10 @@ func (b *bench) take(out Out) {
 		case ReadHashes:
 			b.take(b.s.HashesRead(b.now, a.VMs, map[hypervisor.UUID][32]byte{vm1: {1}, vm2: {2}}))
 		case Register:
+			if a.Req.Ticket == 0 {
+				b.take(b.s.Registered(b.now, a.Seq, &lifeboatv1.RegisterResponse{Ticket: 1}))
+				break
+			}
 			b.registers = append(b.registers, a)
 			b.epoch++
 			b.take(b.s.Registered(b.now, a.Seq, &lifeboatv1.RegisterResponse{Epoch: b.epoch, BeatMs: 1000}))

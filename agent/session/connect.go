@@ -31,6 +31,7 @@ type connState struct {
 
 	registering bool
 	registerSeq uint64
+	ticket      uint64 // leave to register; 0: to be asked for
 
 	seq      uint64 // of the last report sent
 	firstSeq uint64 // of this epoch
@@ -138,7 +139,7 @@ func (s *Session) follow(addr string) {
 // the one whose failure is longest ago. The pause grows only when all failed.
 func (s *Session) lost() {
 	c := &s.conn
-	c.waiting, c.registering = false, false
+	c.waiting, c.registering, c.ticket = false, false, 0
 	c.changed = true
 	c.fails++
 	if c.target != nil {
@@ -197,14 +198,24 @@ func (s *Session) stepConnect() {
 	}
 }
 
+// register asks for a ticket, and with one registers: what it says then is newer
+// than all that this host has said with an older one (S5).
 func (s *Session) register() {
 	c := &s.conn
 	c.registering = true
 	c.seq++ // tells the answer from one to an earlier request
 	c.registerSeq = c.seq
 	c.until = s.now.Add(registerTimeout)
+	req := &lifeboatv1.RegisterRequest{HostId: s.cfg.HostID, MachineId: s.cfg.MachineID}
+	if c.ticket != 0 {
+		req = s.registration()
+	}
+	s.do(Register{To: c.target.Manager, Seq: c.seq, Req: req, Timeout: registerTimeout})
+}
+
+func (s *Session) registration() *lifeboatv1.RegisterRequest {
 	s.inv.registered = s.inventory()
-	req := &lifeboatv1.RegisterRequest{
+	return &lifeboatv1.RegisterRequest{
 		HostId:          s.cfg.HostID,
 		MachineId:       s.cfg.MachineID,
 		BootId:          s.cfg.BootID,
@@ -219,8 +230,8 @@ func (s *Session) register() {
 		HardwareId:      s.cfg.HardwareID,
 		Inventory:       s.withBeats(s.inv.registered),
 		Vms:             s.vmReports(),
+		Ticket:          s.conn.ticket,
 	}
-	s.do(Register{To: c.target.Manager, Seq: c.seq, Req: req, Timeout: registerTimeout})
 }
 
 // Registered answers [Register].
@@ -230,11 +241,16 @@ func (s *Session) Registered(now Instant, seq uint64, r *lifeboatv1.RegisterResp
 	if !c.registering || seq != c.registerSeq {
 		return s.step()
 	}
-	if r.GetEpoch() == 0 {
+	switch {
+	case r.GetEpoch() == 0 && c.ticket == 0 && r.GetTicket() != 0:
+		c.ticket = r.Ticket
+		s.register()
+		return s.step()
+	case r.GetEpoch() == 0:
 		s.lost()
 		return s.step()
 	}
-	c.registering = false
+	c.registering, c.ticket = false, 0
 	s.unassign()
 	s.epoch = r.Epoch
 	s.contact(r.BeatMs, r.Managers, r.LeaderAddr)

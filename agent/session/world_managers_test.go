@@ -6,6 +6,9 @@ import (
 )
 
 func (w *world) registered(r *lifeboatv1.RegisterRequest) *lifeboatv1.RegisterResponse {
+	if r.Ticket == 0 {
+		return &lifeboatv1.RegisterResponse{Ticket: 1}
+	}
 	w.epoch++
 	if w.bootOf != r.BootId {
 		w.counting = false // a new boot id is proof that the old boot is over

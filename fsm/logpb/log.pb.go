@@ -1457,6 +1457,7 @@ type HostRegister struct {
 	Vms             *VMEntries             `protobuf:"bytes,12,opt,name=vms,proto3" json:"vms,omitempty"`
 	NodeId          string                 `protobuf:"bytes,13,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	HardwareId      string                 `protobuf:"bytes,20,opt,name=hardware_id,json=hardwareId,proto3" json:"hardware_id,omitempty"` // the machine's own system UUID; empty = it does not say
+	Ticket          uint64                 `protobuf:"varint,21,opt,name=ticket,proto3" json:"ticket,omitempty"`                          // index of the state when the host asked for leave; 0 = not known
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1587,6 +1588,13 @@ func (x *HostRegister) GetHardwareId() string {
 		return x.HardwareId
 	}
 	return ""
+}
+
+func (x *HostRegister) GetTicket() uint64 {
+	if x != nil {
+		return x.Ticket
+	}
+	return 0
 }
 
 // VMEntries is columnar: entry i is ids[16i:16i+16], power[i], reason[i] and,
@@ -4798,6 +4806,7 @@ type HostRecord struct {
 	Copies          []*CopyRecord          `protobuf:"bytes,40,rep,name=copies,proto3" json:"copies,omitempty"`
 	Risen           uint64                 `protobuf:"varint,46,opt,name=risen,proto3" json:"risen,omitempty"`     // newest id when it came back from a death it had not died; 0 = it did not
 	Evicted         bool                   `protobuf:"varint,47,opt,name=evicted,proto3" json:"evicted,omitempty"` // Down because it does not destroy a second copy
+	Settled         uint64                 `protobuf:"varint,48,opt,name=settled,proto3" json:"settled,omitempty"` // index of its last registration, death or removal
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -5075,6 +5084,13 @@ func (x *HostRecord) GetEvicted() bool {
 		return x.Evicted
 	}
 	return false
+}
+
+func (x *HostRecord) GetSettled() uint64 {
+	if x != nil {
+		return x.Settled
+	}
+	return 0
 }
 
 // CopyRecord is a running copy of a VM on a host that does not own it.
@@ -6164,7 +6180,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"cpu_models\x18\x06 \x03(\tR\tcpuModels\x121\n" +
 	"\bproblems\x18\a \x03(\v2\x15.lifeboat.log.ProblemR\bproblems\x12%\n" +
 	"\x0elibvirt_guests\x18\b \x01(\bR\rlibvirtGuests\x12+\n" +
-	"\x05beats\x18\t \x03(\v2\x15.lifeboat.log.StorageR\x05beats\"\xe1\x03\n" +
+	"\x05beats\x18\t \x03(\v2\x15.lifeboat.log.StorageR\x05beats\"\xf9\x03\n" +
 	"\fHostRegister\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -6183,7 +6199,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x03vms\x18\f \x01(\v2\x17.lifeboat.log.VMEntriesR\x03vms\x12\x17\n" +
 	"\anode_id\x18\r \x01(\tR\x06nodeId\x12\x1f\n" +
 	"\vhardware_id\x18\x14 \x01(\tR\n" +
-	"hardwareId\"\xa1\x01\n" +
+	"hardwareId\x12\x16\n" +
+	"\x06ticket\x18\x15 \x01(\x04R\x06ticket\"\xa1\x01\n" +
 	"\tVMEntries\x12\x10\n" +
 	"\x03ids\x18\x01 \x01(\fR\x03ids\x12\x14\n" +
 	"\x05power\x18\x02 \x01(\fR\x05power\x12\x16\n" +
@@ -6466,7 +6483,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x0fstarted_unix_ns\x18\f \x01(\x03R\rstartedUnixNs\x12\x12\n" +
 	"\x04left\x18\r \x01(\bR\x04left\x12\x14\n" +
 	"\x05going\x18\x0e \x01(\rR\x05going\x12)\n" +
-	"\x10snapshot_failure\x18\x1e \x01(\tR\x0fsnapshotFailure\"\xb8\t\n" +
+	"\x10snapshot_failure\x18\x1e \x01(\tR\x0fsnapshotFailure\"\xd2\t\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -6509,7 +6526,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"hardwareId\x120\n" +
 	"\x06copies\x18( \x03(\v2\x18.lifeboat.log.CopyRecordR\x06copies\x12\x14\n" +
 	"\x05risen\x18. \x01(\x04R\x05risen\x12\x18\n" +
-	"\aevicted\x18/ \x01(\bR\aevicted\"\xc2\x01\n" +
+	"\aevicted\x18/ \x01(\bR\aevicted\x12\x18\n" +
+	"\asettled\x180 \x01(\x04R\asettled\"\xc2\x01\n" +
 	"\n" +
 	"CopyRecord\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x12\"\n" +

@@ -33,6 +33,8 @@ func ownership() []mutation {
 			"return (e.inc == v.Incarnation || !v.Protected() && v.Work == 0) && e.power != PowerStarting", "return e.power != PowerStarting", inFSM},
 		{"S5", "reports of another epoch are ignored", "fsm/apply_report.go",
 			"case h.Epoch != r.Epoch:", "case false:", inFSM},
+		{"S5", "late registrations are refused", "fsm/apply_host.go",
+			"if old.Late(c.Ticket) {", "if false {", inFSM},
 		{"S5", "late reports are ignored", "fsm/apply_report.go",
 			"case r.Seq <= h.Seq && h.Seq != 0:", "case false:", inFSM},
 		{"S5", "an entry carries the incarnation that was held when it was polled", "agent/session/observe.go",

@@ -724,6 +724,7 @@ type RegisterRequest struct {
 	Vms             []*VMReport            `protobuf:"bytes,12,rep,name=vms,proto3" json:"vms,omitempty"`
 	NodeId          string                 `protobuf:"bytes,13,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`             // the management node that shares this machine, if any
 	HardwareId      string                 `protobuf:"bytes,20,opt,name=hardware_id,json=hardwareId,proto3" json:"hardware_id,omitempty"` // the machine's own system UUID (DMI); empty = it does not say
+	Ticket          uint64                 `protobuf:"varint,21,opt,name=ticket,proto3" json:"ticket,omitempty"`                          // from the answer to the first call, which needs host_id and machine_id only
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -856,6 +857,13 @@ func (x *RegisterRequest) GetHardwareId() string {
 	return ""
 }
 
+func (x *RegisterRequest) GetTicket() uint64 {
+	if x != nil {
+		return x.Ticket
+	}
+	return 0
+}
+
 type RegisterResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
@@ -863,6 +871,7 @@ type RegisterResponse struct {
 	LeaderAddr    string                 `protobuf:"bytes,3,opt,name=leader_addr,json=leaderAddr,proto3" json:"leader_addr,omitempty"`
 	Managers      []*Manager             `protobuf:"bytes,4,rep,name=managers,proto3" json:"managers,omitempty"`
 	BeatMs        int64                  `protobuf:"varint,5,opt,name=beat_ms,json=beatMs,proto3" json:"beat_ms,omitempty"`
+	Ticket        uint64                 `protobuf:"varint,6,opt,name=ticket,proto3" json:"ticket,omitempty"` // call again with it; epoch is 0 then
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -928,6 +937,13 @@ func (x *RegisterResponse) GetManagers() []*Manager {
 func (x *RegisterResponse) GetBeatMs() int64 {
 	if x != nil {
 		return x.BeatMs
+	}
+	return 0
+}
+
+func (x *RegisterResponse) GetTicket() uint64 {
+	if x != nil {
+		return x.Ticket
 	}
 	return 0
 }
@@ -2708,7 +2724,7 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\x05beats\x18\t \x03(\v2\x14.lifeboat.v1.StorageR\x05beats\"/\n" +
 	"\x05Label\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x84\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x9c\x04\n" +
 	"\x0fRegisterRequest\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12\x1d\n" +
 	"\n" +
@@ -2727,14 +2743,16 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\x03vms\x18\f \x03(\v2\x15.lifeboat.v1.VMReportR\x03vms\x12\x17\n" +
 	"\anode_id\x18\r \x01(\tR\x06nodeId\x12\x1f\n" +
 	"\vhardware_id\x18\x14 \x01(\tR\n" +
-	"hardwareId\"\xb1\x01\n" +
+	"hardwareId\x12\x16\n" +
+	"\x06ticket\x18\x15 \x01(\x04R\x06ticket\"\xc9\x01\n" +
 	"\x10RegisterResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1b\n" +
 	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12\x1f\n" +
 	"\vleader_addr\x18\x03 \x01(\tR\n" +
 	"leaderAddr\x120\n" +
 	"\bmanagers\x18\x04 \x03(\v2\x14.lifeboat.v1.ManagerR\bmanagers\x12\x17\n" +
-	"\abeat_ms\x18\x05 \x01(\x03R\x06beatMs\"-\n" +
+	"\abeat_ms\x18\x05 \x01(\x03R\x06beatMs\x12\x16\n" +
+	"\x06ticket\x18\x06 \x01(\x04R\x06ticket\"-\n" +
 	"\aManager\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\">\n" +

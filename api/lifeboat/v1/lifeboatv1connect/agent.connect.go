@@ -46,7 +46,10 @@ const (
 
 // AgentServiceClient is a client for the lifeboat.v1.AgentService service.
 type AgentServiceClient interface {
-	// Register begins a new host epoch: inventory, boot id, every domain.
+	// Register begins a new host epoch: inventory, boot id, every domain. It takes
+	// two calls: the first, without a ticket, is answered with one and changes
+	// nothing. A registration that lay somewhere while a later one counted is known
+	// by its ticket, and refused.
 	Register(context.Context, *connect.Request[v1.RegisterRequest]) (*connect.Response[v1.RegisterResponse], error)
 	// Report carries the state of every domain. The answer is parked up to the
 	// beat and returns early when there is something new for the host.
@@ -126,7 +129,10 @@ func (c *agentServiceClient) Leave(ctx context.Context, req *connect.Request[v1.
 
 // AgentServiceHandler is an implementation of the lifeboat.v1.AgentService service.
 type AgentServiceHandler interface {
-	// Register begins a new host epoch: inventory, boot id, every domain.
+	// Register begins a new host epoch: inventory, boot id, every domain. It takes
+	// two calls: the first, without a ticket, is answered with one and changes
+	// nothing. A registration that lay somewhere while a later one counted is known
+	// by its ticket, and refused.
 	Register(context.Context, *connect.Request[v1.RegisterRequest]) (*connect.Response[v1.RegisterResponse], error)
 	// Report carries the state of every domain. The answer is parked up to the
 	// beat and returns early when there is something new for the host.
