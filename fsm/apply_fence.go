@@ -220,7 +220,7 @@ func (t *tx) grant(id VMID, target HostID, why string) (refused string) {
 	switch {
 	case w == nil || w.Step != Scheduled:
 		return "there is no work that waits for a host"
-	case !t.s.Armed && w.Cause != CauseOperator:
+	case !t.s.Armed && (w.Cause != CauseOperator || t.s.Waking):
 		return "HA is disarmed"
 	case to == nil || to.Status != Up:
 		return fmt.Sprintf("host %s is not Up", target)
@@ -285,8 +285,12 @@ func (t *tx) deadline(ns int64) int64 {
 	return min(ns, maxDeadline)
 }
 
-// order adds a standing order to a host that is being edited.
+// order adds a standing order to a host that is being edited. After a restore
+// there is none before HA is armed (S22).
 func (t *tx) order(h *Host, kind OrderKind, v *VM, inc Incarnation, work WorkID) {
+	if t.s.Waking {
+		return
+	}
 	h.Orders = append(slices.Clone(h.Orders), &Order{ID: OrderID(t.mint()), Kind: kind, VM: v.ID, Name: v.Name,
 		Incarnation: inc, Epoch: h.Epoch, BootID: h.BootID, Work: work})
 	h.Assigned = t.index

@@ -29,11 +29,14 @@ func (s *State) claim(v *VM, owner, h *Host, p Power, r Reason, inc Incarnation)
 	if last := max(v.Incarnation, inc); last != 0 && last.Next(s.Generation) == last {
 		return claimCopy // no incarnation is left that would beat the owner's
 	}
+	if s.Waking && inc > v.Incarnation && idle(w) {
+		return claimAdopt // it was granted after the snapshot (S22)
+	}
 	// An agent holds an older incarnation only of what was once granted to it:
 	// such a copy is a leftover, unless its owner saw it leave for there.
 	leftover := inc != 0 && inc < v.Incarnation
 	left := v.Power == PowerOff && v.Reason == ReasonMigrated
-	idle := w == nil || w.Step == Scheduled || w.Step == Investigating
+	idle := idle(w)
 	switch {
 	case left && (idle || w.Step == Fencing):
 		return claimAdopt
@@ -48,6 +51,9 @@ func (s *State) claim(v *VM, owner, h *Host, p Power, r Reason, inc Incarnation)
 	}
 	return claimCopy
 }
+
+// idle reports whether nobody was told to do anything about a VM.
+func idle(w *Work) bool { return w == nil || w.Step == Scheduled || w.Step == Investigating }
 
 // foreign applies an entry about a VM that this host does not own.
 func (p *reporting) foreign(e *vmEntry) {
@@ -111,7 +117,11 @@ func (p *reporting) adopt(old *VM, from *Host, e *vmEntry) {
 	v := *old
 	v.Power, v.Reason, v.Since, v.Gone = PowerOn, e.reason, p.now, false
 	last := v.Incarnation
-	if last != 0 {
+	switch {
+	case last == 0:
+	case p.s.Waking && e.inc >= last:
+		v.Incarnation = e.inc // so that the newest of two copies is known
+	default:
 		v.Incarnation = max(last, e.inc).Next(p.s.Generation)
 	}
 	if w := p.s.Work(v.Work); w != nil {
@@ -155,7 +165,7 @@ func (p *reporting) duplicate(v *VM, owner *Host, e *vmEntry) {
 	}
 	p.raise(copyAlert(v, p.host.ID), Critical, "VM %s is owned by host %s (incarnation %s), but a copy of it also runs on host %s (incarnation %s). Stop the wrong one now: two copies on one disk destroy it.",
 		v.Name, owner.ID, v.Incarnation, p.host.ID, e.inc)
-	if v.Protected() && e.inc != 0 && e.inc < v.Incarnation {
+	if v.Protected() && e.inc != 0 && e.inc < v.Incarnation && !p.s.Waking {
 		p.order(p.host, OrderDestroy, v, e.inc, 0)
 		p.told(p.host, v.ID)
 		p.event("VM.DUPLICATE", Critical, vmSubject(v), "host %s is told to destroy its copy of %s: incarnation %s is older than %s", p.host.ID, v.Name, e.inc, v.Incarnation)

@@ -56,7 +56,7 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 			h.Resource, h.Orders, h.VMs, h.Fence = Enabled, nil, nil, nil
 		}
 	}
-	rebooted := old != nil && old.Status != Removed && old.BootID != c.BootId
+	rebooted := old != nil && old.Status != Removed && old.BootID != "" && old.BootID != c.BootId
 	if h.Evicted && !rebooted {
 		if no := old.kept(c.Vms); no != "" {
 			return no

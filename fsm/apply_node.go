@@ -35,7 +35,7 @@ func (t *tx) nodeHello(c *logpb.NodeHello) string {
 		old = t.s.Node(id)
 	}
 	n := &Node{ID: id, Addr: c.Addr, HTTPAddr: c.HttpAddr, RunID: c.RunId, Version: c.Version,
-		Level: c.FeatureLevel, Machine: HostID(c.Machine), Started: c.StartedUnixNs, State: NodeUp, Since: t.now, Index: t.index}
+		Level: c.FeatureLevel, Machine: HostID(c.Machine), Started: c.StartedUnixNs, State: NodeUp, Since: t.now, Index: t.index, SnapshotFailure: c.SnapshotFailure}
 	if old != nil && old.State != NodeDown {
 		n.State, n.Reason, n.Since, n.Index, n.Until, n.For = old.State, old.Reason, old.Since, old.Index, old.Until, old.For
 	} else {
@@ -43,7 +43,20 @@ func (t *tx) nodeHello(c *logpb.NodeHello) string {
 		t.resolve(AlertKey{AlertNode, c.Id, "down"}, "management node %s is back", c.Id)
 	}
 	t.s.nodes.set(id, n)
+	if old == nil || old.SnapshotFailure != n.SnapshotFailure {
+		t.missSnapshots(n)
+	}
 	return ""
+}
+
+// missSnapshots raises or resolves the alert for a node whose own snapshots fail.
+func (t *tx) missSnapshots(n *Node) {
+	key := AlertKey{AlertNode, string(n.ID), "snapshot"}
+	if n.SnapshotFailure == "" {
+		t.resolve(key, "management node %s takes snapshots again, or is not to take any", n.ID)
+		return
+	}
+	t.raise(key, Warning, "Management node %s takes no snapshots: %s. It tries again every few minutes, and this resolves by itself when one succeeds.", n.ID, n.SnapshotFailure)
 }
 
 func (t *tx) nodeDownCommand(c *logpb.NodeDown) string {
@@ -70,7 +83,12 @@ func (t *tx) nodeDown(old *Node, reason string, sev Severity) {
 	n.State, n.Reason, n.Since, n.Index, n.Until, n.For = NodeDown, reason, t.now, t.index, 0, 0
 	t.s.nodes.set(n.ID, &n)
 	t.event("NODE.DOWN", sev, "node "+string(n.ID), "management node %s is Down: %s (was %s)", n.ID, reason, old.State)
-	t.raise(AlertKey{AlertNode, string(n.ID), "down"}, sev, "Management node %s is Down: %s. It resolves by itself when the node is back; `lifeboat node remove %s` takes it out of the cluster.", n.ID, reason, n.ID)
+	t.missNode(&n, sev)
+}
+
+// missNode raises the alert for a node that is Down.
+func (t *tx) missNode(n *Node, sev Severity) {
+	t.raise(AlertKey{AlertNode, string(n.ID), "down"}, sev, "Management node %s is Down: %s. It resolves by itself when the node is back; `lifeboat node remove %s` takes it out of the cluster.", n.ID, n.Reason, n.ID)
 }
 
 // nodeControl notes what an operator wants of a node, before the configuration of
@@ -96,7 +114,7 @@ func (t *tx) nodeControl(c *logpb.NodeControl) string {
 // nodeGone marks a node that was to go and is no member any more. Nobody has to
 // do anything about it: its alert does not stay open.
 func (t *tx) nodeGone(n *Node) {
-	if n.State == NodeDown && n.Left && n.Reason == n.Going.String() {
+	if n.Gone() {
 		return // a later configuration
 	}
 	if n.State != NodeDown {
@@ -105,7 +123,9 @@ func (t *tx) nodeGone(n *Node) {
 	gone := *t.s.Node(n.ID)
 	gone.Left, gone.Reason = true, n.Going.String()
 	t.s.nodes.set(gone.ID, &gone)
-	t.resolve(AlertKey{AlertNode, string(n.ID), "down"}, "%s: %s", n.ID, gone.Reason)
+	for _, cause := range []string{"down", "snapshot"} {
+		t.resolve(AlertKey{AlertNode, string(n.ID), cause}, "%s: %s", n.ID, gone.Reason)
+	}
 }
 
 func (t *tx) policySet(c *logpb.PolicySet) string {
@@ -136,8 +156,14 @@ func (t *tx) arm(c *logpb.Arm) string {
 	if t.s.Armed == c.Armed {
 		return ""
 	}
+	if wait := t.s.awaitedText(); wait != "" && !c.Force {
+		return fmt.Sprintf("the state was restored, and not all hosts have registered since: %s. Their VMs may run where the state does not know it. Start their agents, remove them, or vouch for their death with `lifeboat host confirm-dead HOST`; `lifeboat ha arm --force` goes on without them", wait)
+	}
 	t.s.Armed, t.s.ArmedIndex = c.Armed, t.index
 	if c.Armed {
+		if t.s.Waking {
+			t.awake()
+		}
 		t.toldAnew()
 		t.event("HA.ARM", Info, "cluster", "HA was armed")
 		return ""

@@ -189,6 +189,10 @@ func (p *reporting) owned(i int, e *vmEntry) {
 		p.put(i, v)
 		p.flush() // what ends with this entry speaks of it by its new name
 	}
+	if p.s.ahead(v, e) {
+		v.Incarnation = e.inc
+		p.host.Assigned = p.index
+	}
 	p.tombstoned(v, e)
 	p.failed(v, e)
 	if e.speaks(v) {

@@ -188,6 +188,9 @@ func (t *tx) vmControl(c *logpb.VMControl) string {
 	if old == nil {
 		return fmt.Sprintf("there is no VM %s; `lifeboat vm list` shows them", id)
 	}
+	if t.s.Waking && c.Action != VMClear {
+		return "the state was restored, and HA has not been armed since: nothing is started or stopped; look at `lifeboat host list`, then run `lifeboat ha arm`"
+	}
 	v := *old
 	if !v.Protected() {
 		return fmt.Sprintf("VM %s is not protected: lifeboat does not touch it; protect it with `lifeboat vm protect %s`", v.Name, v.Name)

@@ -9,7 +9,10 @@ import (
 
 // openWork opens work for a VM that has none; v is being edited.
 func (t *tx) openWork(v *VM, typ WorkType, step Step, cause Cause, from HostID, reason string) *Work {
-	if step == Scheduled && t.s.copied(v) {
+	switch {
+	case step == Scheduled && t.s.Waking:
+		step, reason = Investigating, reason+restored
+	case step == Scheduled && t.s.copied(v):
 		step, reason = Investigating, reason+seenElsewhere
 	}
 	w := &Work{ID: WorkID(t.mint()), VM: v.ID, VMName: v.Name, Type: typ, Step: step, Cause: cause, Reason: reason,
@@ -65,6 +68,10 @@ func (t *tx) givingUp(w *Work, host HostID) {
 // was unprotected while an order stood is not started again.
 func (t *tx) schedule(v *VM, from HostID, cause Cause, reason string) {
 	w := t.s.Work(v.Work)
+	if w != nil && v.Protected() && t.s.Waking {
+		t.investigate(w, reason+restored)
+		return
+	}
 	if w != nil && v.Protected() && t.s.copied(v) {
 		t.investigate(w, reason+seenElsewhere)
 		return
@@ -75,6 +82,10 @@ func (t *tx) schedule(v *VM, from HostID, cause Cause, reason string) {
 // seenElsewhere is why a VM is looked for before it is started: the copy that
 // was seen may be all that is left of it, and is adopted then (S18).
 const seenElsewhere = "; but a copy of it was seen, so every host is asked where it is"
+
+// restored is why a VM is looked for before it is started: what the state knows
+// of it is older than what has become of it (S22).
+const restored = "; but the state was restored, so every host is asked where it is"
 
 // scheduleNow is schedule when every host has been asked.
 func (t *tx) scheduleNow(v *VM, from HostID, cause Cause, reason string) {
@@ -321,6 +332,9 @@ func (t *tx) vmReleased(c *logpb.VMReleased) string {
 	w := t.s.Work(WorkID(c.Work))
 	if w == nil || w.Step != Investigating {
 		return ""
+	}
+	if t.s.Waking {
+		return "the state was restored: nothing is started before HA is armed"
 	}
 	old, h := t.s.VM(w.VM)
 	if old == nil {

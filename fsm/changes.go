@@ -30,6 +30,9 @@ func differs(c *Copy, inc Incarnation) bool { return c == nil || c.Incarnation !
 
 // changesOwned is Changes for the owner's word.
 func (s *State) changesOwned(h *Host, v *VM, e *vmEntry) bool {
+	if s.ahead(v, e) {
+		return true
+	}
 	w := s.Work(v.Work)
 	if o := h.order(OrderDestroy, v.ID); o != nil && e.refused != 0 && e.refused >= o.Incarnation {
 		return true

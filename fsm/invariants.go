@@ -215,6 +215,7 @@ func (c *checker) orders(h *Host) {
 		kind OrderKind
 		vm   VMID
 	}
+	c.must(!c.s.Waking || len(h.Orders) == 0, "S22", "host %s has orders after a restore, and HA was not armed since", h.ID)
 	seen := map[key]bool{}
 	for _, o := range h.Orders {
 		c.minted(uint64(o.ID), "order")
@@ -448,5 +449,6 @@ func (c *checker) cluster() {
 	}
 	c.must(s.Policy != nil && s.Policy.validate() == nil, "policy", "the policy is not valid")
 	c.must(s.Time >= 0 && s.Time <= maxTime, "S21", "the time is %d", s.Time)
+	c.must(!s.Waking || !s.Armed, "S22", "HA is armed, and the state has not woken since a restore")
 	c.must(s.Generation > 0, "S1", "the cluster has no generation")
 }

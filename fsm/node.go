@@ -40,6 +40,8 @@ type Node struct {
 	Index    uint64 // log index of that change
 	Until    int64  // unix ns when the state ends by itself; 0 = it does not
 	For      int64  // ns that the maintenance lasts for which it prepares; 0 = until it is ended
+	// SnapshotFailure is why it takes no snapshots by itself although it should.
+	SnapshotFailure string
 }
 
 // Going is why a node is no member any more, or will soon not be one.
@@ -52,6 +54,11 @@ const (
 
 func (g Going) String() string {
 	return name(int(g), "", "it has left the cluster", "it was removed from the cluster")
+}
+
+// Gone reports whether a node was taken out of the cluster: nobody misses it.
+func (n *Node) Gone() bool {
+	return n.Going != 0 && n.State == NodeDown && n.Left && n.Reason == n.Going.String()
 }
 
 // Outdated says why a hello of a run is not about what is now; "" = it is. It came

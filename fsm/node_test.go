@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -44,4 +45,38 @@ func TestLateHellos(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A node says why it takes no snapshots; the alert follows its word, survives the
+// node's death and a restore, and ends with its membership.
+func TestNodeWithoutSnapshots(t *testing.T) {
+	l := newLab(t)
+	hello := func(run, failure string) {
+		t.Helper()
+		l.ok(&logpb.NodeHello{Id: "n1", RunId: run, Version: "1", SnapshotFailure: failure})
+	}
+	expect := func(when, text string) {
+		t.Helper()
+		a := l.state().OpenAlert(AlertKey{AlertNode, "n1", "snapshot"})
+		if text == "" && a != nil || text != "" && (a == nil || !strings.Contains(a.Text, text)) {
+			t.Errorf("%s: %+v", when, a)
+		}
+	}
+	hello("r1", "")
+	expect("it takes them", "")
+	hello("r1", "/b: no space left on device")
+	expect("it fails", "no space left")
+	hello("r1", "/b: is not a directory")
+	expect("it fails otherwise", "not a directory")
+	l.ok(&logpb.NodeDown{Id: "n1", RunId: "r1", Reason: "it was killed"})
+	expect("it died", "not a directory")
+	l.wake(l.state())
+	expect("restored", "not a directory")
+	hello("r2", "")
+	expect("it is back and takes them", "")
+	hello("r2", "/b: no space left on device")
+	l.ok(&logpb.NodeControl{Id: "n1", Action: uint32(GoingRemove)})
+	l.index++
+	l.m.Members(l.index, []NodeID{"n2"})
+	expect("it was removed", "")
 }

@@ -13,7 +13,7 @@ func metaRecord(s *State) *logpb.MetaRecord {
 // bareMeta is the cluster-wide part without the policy, which rarely changes.
 func bareMeta(s *State) *logpb.MetaRecord {
 	m := &logpb.MetaRecord{Schema: snapshotSchema, Index: s.Index, Term: s.Term, TimeUnixNs: s.Time, ClusterId: s.ClusterID,
-		Generation: s.Generation, FeatureLevel: s.Level, Armed: s.Armed, ArmedIndex: s.ArmedIndex, Seq: s.seq,
+		Generation: s.Generation, FeatureLevel: s.Level, Armed: s.Armed, ArmedIndex: s.ArmedIndex, Seq: s.seq, Waking: s.Waking,
 		DigestIndex: s.Digest.Index, Digest: s.Digest.Sum}
 	for d, b := range s.brakes.all() {
 		m.Brakes = append(m.Brakes, &logpb.Brake{Domain: d, On: true, Reason: b.Reason, SinceUnixNs: b.Since, Gone: names(b.LetGo)})
@@ -25,13 +25,13 @@ func nodeRecord(n *Node) *logpb.Record {
 	return &logpb.Record{Body: &logpb.Record_Node{Node: &logpb.NodeRecord{Id: string(n.ID), Addr: n.Addr, HttpAddr: n.HTTPAddr,
 		RunId: n.RunID, Version: n.Version, FeatureLevel: n.Level, Machine: string(n.Machine), State: uint32(n.State),
 		Reason: n.Reason, SinceUnixNs: n.Since, Index: n.Index, StartedUnixNs: n.Started, Left: n.Left, Going: uint32(n.Going),
-		UntilUnixNs: n.Until, ForNs: n.For}}}
+		UntilUnixNs: n.Until, ForNs: n.For, SnapshotFailure: n.SnapshotFailure}}}
 }
 
 func nodeFromLog(p *logpb.NodeRecord) *Node {
 	return &Node{ID: NodeID(p.Id), Addr: p.Addr, HTTPAddr: p.HttpAddr, RunID: p.RunId, Version: p.Version, Level: p.FeatureLevel,
 		Machine: HostID(p.Machine), State: NodeState(p.State), Reason: p.Reason, Since: p.SinceUnixNs, Index: p.Index,
-		Started: p.StartedUnixNs, Left: p.Left, Going: Going(p.Going), Until: p.UntilUnixNs, For: p.ForNs}
+		Started: p.StartedUnixNs, Left: p.Left, Going: Going(p.Going), Until: p.UntilUnixNs, For: p.ForNs, SnapshotFailure: p.SnapshotFailure}
 }
 
 func hostRecord(h *Host) *logpb.Record {

@@ -230,7 +230,7 @@ func (s *State) loadMeta(m *logpb.MetaRecord) error {
 	}
 	s.Policy = p
 	s.Index, s.Term, s.Time, s.ClusterID, s.Generation = m.Index, m.Term, m.TimeUnixNs, m.ClusterId, m.Generation
-	s.Level, s.Armed, s.ArmedIndex, s.seq = m.FeatureLevel, m.Armed, m.ArmedIndex, m.Seq
+	s.Level, s.Armed, s.ArmedIndex, s.seq, s.Waking = m.FeatureLevel, m.Armed, m.ArmedIndex, m.Seq, m.Waking
 	s.Digest = DigestAt{Index: m.DigestIndex, Sum: m.Digest}
 	for _, b := range m.Brakes {
 		was := Brake{Reason: b.Reason, Since: b.SinceUnixNs}

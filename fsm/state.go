@@ -18,6 +18,7 @@ type State struct {
 	Level      uint32 // feature level
 	Armed      bool   // HA acts
 	ArmedIndex uint64 // last change of Armed or of the lease policy
+	Waking     bool   // restored, and not armed since: nobody is ordered to do anything (S22)
 	Policy     *Policy
 	Digest     DigestAt
 

@@ -82,7 +82,7 @@ func (d *decision) work() {
 
 // start finds where a VM starts, or says what it waits for.
 func (d *decision) start(j job) *logpb.WorkPlacement {
-	if !d.s.Armed && j.work.Cause != fsm.CauseOperator {
+	if !d.s.Armed && (j.work.Cause != fsm.CauseOperator || d.s.Waking) {
 		d.wait(j, disarmed)
 		return nil
 	}
@@ -233,6 +233,9 @@ const partDomains = "hypervisor"
 // host that could run it has reported since, or is proven dead (S18). One that
 // has it ends the search by its report.
 func (d *decision) missing(v *fsm.VM, owner *fsm.Host, w *fsm.Work) {
+	if d.s.Waking {
+		return // S22: nothing is started before HA is armed
+	}
 	r := d.everyone()
 	if r.hosts == 0 || r.by <= w.Updated+int64(settle) {
 		d.wake(d.now.Mono + d.p.Beat) // asked again when they have reported

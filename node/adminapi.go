@@ -98,6 +98,18 @@ func (a *adminAPI) ControlNode(ctx context.Context, req *connect.Request[lifeboa
 	return forAdmin(ctx, a, req, (*term).controlNode, client.ControlNode)
 }
 
+func (a *adminAPI) ReadSnapshot(ctx context.Context, req *connect.Request[lifeboatv1.ReadSnapshotRequest]) (*connect.Response[lifeboatv1.ReadSnapshotResponse], error) {
+	return forAdmin(ctx, a, req, a.n.readSnapshot, client.ReadSnapshot)
+}
+
+func (a *adminAPI) WriteSnapshot(ctx context.Context, req *connect.Request[lifeboatv1.WriteSnapshotRequest]) (*connect.Response[lifeboatv1.WriteSnapshotResponse], error) {
+	return forAdmin(ctx, a, req, (*term).writeSnapshot, client.WriteSnapshot)
+}
+
+func (a *adminAPI) RestoreSnapshot(ctx context.Context, req *connect.Request[lifeboatv1.RestoreSnapshotRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forAdmin(ctx, a, req, (*term).restoreSnapshot, client.RestoreSnapshot)
+}
+
 func (a *adminAPI) ControlHA(ctx context.Context, req *connect.Request[lifeboatv1.ControlHARequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
 	return forAdmin(ctx, a, req, (*term).controlHA, client.ControlHA)
 }

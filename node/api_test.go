@@ -35,7 +35,7 @@ func (w *world) raw(host string, at *testNode) *raw {
 func (w *world) rawAs(cert, host string, at *testNode) *raw {
 	w.Helper()
 	c := transport.NewHTTPClient(w.creds(transport.KindHost, cert), transport.ClientOptions{Dial: transport.DialOptions{Dial: transport.DialFunc(w.net.Dialer("raw-" + host))}})
-	w.closers = append(w.closers, c.CloseIdleConnections)
+	w.closers = append(w.closers, func() { transport.HangUp(c) })
 	return &raw{w: w, host: host, client: lifeboatv1connect.NewAgentServiceClient(c, "https://"+at.cfg.Listen)}
 }
 

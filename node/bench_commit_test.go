@@ -54,7 +54,7 @@ func benchEntries(host, vms int, p fsm.Power, r fsm.Reason, named bool) *logpb.V
 func benchRegister(host, vms int) *logpb.Command {
 	return &logpb.Command{Body: &logpb.Command_HostRegister{HostRegister: &logpb.HostRegister{
 		Id: benchHost(host), MachineId: fmt.Sprintf("machine-%d", host), BootId: fmt.Sprintf("boot-%d", host), Session: fmt.Sprintf("session-%d", host),
-		Version: "bench", FeatureLevel: featureLevel,
+		Version: "bench", FeatureLevel: FeatureLevel,
 		Inventory: &logpb.Inventory{Cpus: 64, MemoryBytes: 1 << 40, Storages: []*logpb.Storage{{Id: "shared", Path: "/srv/vms", Up: true}},
 			Networks: []string{"bridge:br0"}, Machines: []string{"pc-q35-7.2"}},
 		Vms: benchEntries(host, vms, fsm.PowerOn, fsm.ReasonBooted, true)}}}

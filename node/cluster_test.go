@@ -333,7 +333,7 @@ func (n *testNode) back() {
 // http is a client of somebody, from a machine.
 func (w *world) client(from string, kind transport.Kind, name string) (connect.HTTPClient, func()) {
 	c := transport.NewHTTPClient(w.creds(kind, name), transport.ClientOptions{Dial: transport.DialOptions{Dial: transport.DialFunc(w.net.Dialer(from))}})
-	return c, c.CloseIdleConnections
+	return c, func() { transport.HangUp(c) }
 }
 
 // operator calls the API of a node as an operator.

@@ -16,6 +16,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"lifeboat/fsm/archive"
 )
 
 // Config is the YAML file of `lifeboat server`.
@@ -39,8 +41,17 @@ type Config struct {
 	RaftTimeout time.Duration `yaml:"raft_timeout"`
 	// DrainTime is how long a node that is to stop goes on answering after /readyz
 	// and /leader have said no. Empty = 1s with http_listen, else none.
-	DrainTime *time.Duration `yaml:"drain_time"`
-	Log       LogConfig      `yaml:"log"`
+	DrainTime *time.Duration  `yaml:"drain_time"`
+	Snapshots SnapshotsConfig `yaml:"snapshots"`
+	Log       LogConfig       `yaml:"log"`
+}
+
+// SnapshotsConfig says which snapshots a node takes by itself.
+type SnapshotsConfig struct {
+	Every      time.Duration `yaml:"every"`      // between two; empty = none are taken
+	Keep       int           `yaml:"keep"`       // that many of the newest; empty = 24
+	Dir        string        `yaml:"dir"`        // empty = backups in data_dir
+	Recipients []string      `yaml:"recipients"` // public keys of age; empty = they are not encrypted
 }
 
 // LogConfig says what is logged and how.
@@ -55,6 +66,8 @@ const (
 	maxRaftTimeout     = 10 * time.Second
 	defaultDrainTime   = time.Second
 	maxDrainTime       = time.Minute
+	minSnapshotEvery   = time.Minute
+	defaultKeep        = 24
 )
 
 func (c *Config) drainTime() time.Duration {
@@ -94,7 +107,7 @@ func LoadConfig(path string) (Config, error) {
 		return Config{}, fmt.Errorf("%s: %s", path, oneLine(yaml.FormatError(err, false, false)))
 	}
 	base := filepath.Dir(path)
-	for _, p := range []*string{&c.DataDir, &c.Cert, &c.Key, &c.CA, &c.SecretKey} {
+	for _, p := range []*string{&c.DataDir, &c.Cert, &c.Key, &c.CA, &c.SecretKey, &c.Snapshots.Dir} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(base, *p)
 		}
@@ -104,6 +117,12 @@ func LoadConfig(path string) (Config, error) {
 	}
 	if c.RaftTimeout == 0 {
 		c.RaftTimeout = defaultRaftTimeout
+	}
+	if c.Snapshots.Keep == 0 {
+		c.Snapshots.Keep = defaultKeep
+	}
+	if c.Snapshots.Dir == "" {
+		c.Snapshots.Dir = filepath.Join(c.DataDir, "backups")
 	}
 	if err := c.validate(); err != nil {
 		return Config{}, fmt.Errorf("%s: %w", path, err)
@@ -160,11 +179,30 @@ func (c *Config) validate() error {
 	if d := c.drainTime(); d < 0 || d > maxDrainTime {
 		return fmt.Errorf("drain_time: %s is out of range; it must be between 0s and %s", d, maxDrainTime)
 	}
+	if err := c.Snapshots.validate(); err != nil {
+		return err
+	}
 	if !slices.Contains([]string{"", "trace", "debug", "info", "warn", "error"}, c.Log.Level) {
 		return fmt.Errorf("log.level: %q must be trace, debug, info, warn or error", c.Log.Level)
 	}
 	if !slices.Contains([]string{"", "text", "json"}, c.Log.Format) {
 		return fmt.Errorf("log.format: %q must be text or json", c.Log.Format)
+	}
+	return nil
+}
+
+func (c *SnapshotsConfig) validate() error {
+	if c.Every != 0 && c.Every < minSnapshotEvery {
+		return fmt.Errorf("snapshots.every: %s is too often; it must be %s or more, or left out", c.Every, minSnapshotEvery)
+	}
+	if c.Keep < 0 {
+		return fmt.Errorf("snapshots.keep: %d snapshots cannot be kept; name 1 or more", c.Keep)
+	}
+	if _, err := archive.ParseRecipients(c.Recipients); err != nil {
+		return fmt.Errorf("snapshots.recipients: %w", err)
+	}
+	if c.Every == 0 && len(c.Recipients) > 0 {
+		return errors.New("snapshots.every is missing: without it no snapshots are taken")
 	}
 	return nil
 }

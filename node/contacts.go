@@ -40,6 +40,7 @@ type contact struct {
 	fence    *ha.FenceRun
 	probes   []*lifeboatv1.Probe // to be handed to this host
 	parked   *parked
+	have     uint64 // newest assignment that its agent acts on
 }
 
 // mark is the arrival of a report.
@@ -168,6 +169,7 @@ func (c *contacts) park(x *contact, have uint64) *parked {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	x.wakeLocked()
+	x.have = max(x.have, have)
 	x.parked = &parked{wake: make(chan struct{}), have: have}
 	return x.parked
 }
@@ -200,6 +202,19 @@ func (c *contacts) wakeNews(s *fsm.State) {
 			x.wakeLocked()
 		}
 	}
+}
+
+// deaf are the hosts that are Up and have not said yet that they know whether HA is
+// armed.
+func (c *contacts) deaf(s *fsm.State) (hosts []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, h := range s.Hosts() {
+		if x := c.hosts[id]; h.Status == fsm.Up && (x == nil || x.epoch != h.Epoch || x.have < s.ArmedIndex) {
+			hosts = append(hosts, string(id))
+		}
+	}
+	return hosts
 }
 
 // wakeAll wakes every parked answer: the term is over.

@@ -20,8 +20,8 @@ const (
 func (n *Node) withdraw(ctx context.Context, why error) error {
 	began := time.Now()
 	n.leaving.Store(true)
-	if errors.Is(why, ErrStalled) {
-		// Where the disk hangs, so does Raft, but for its heartbeats: they must not
+	if speechless(why) {
+		// Raft goes on with its heartbeats, even where its disk hangs: they must not
 		// keep the others from electing.
 		n.hushed.Store(true)
 		n.streams.Hangup()
@@ -31,6 +31,12 @@ func (n *Node) withdraw(ctx context.Context, why error) error {
 	n.stepDown(ctx)
 	pause(ctx, n.cfg.drainTime()-time.Since(began))
 	return nil
+}
+
+// speechless is a node that can or may tell the others nothing: it does not
+// commit, or it has a state that they need not have.
+func speechless(why error) bool {
+	return errors.Is(why, ErrStalled) || errors.Is(why, ErrRestore) || errors.Is(why, ErrContradicted)
 }
 
 // stepDown gives leadership away, if there is anybody to take it.
@@ -46,8 +52,8 @@ func (n *Node) stepDown(ctx context.Context) {
 // farewell tells the leader that this node stops.
 func (n *Node) farewell(ctx context.Context, why error) error {
 	n.hushed.Store(true)
-	if errors.Is(why, ErrStalled) {
-		return nil // it can tell nobody
+	if speechless(why) {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, farewellTimeout)
 	defer cancel()

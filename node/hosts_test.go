@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -42,9 +43,9 @@ type testHost struct {
 	delay    time.Duration
 	waiting  map[*time.Time]bool
 
-	stop context.CancelFunc
-	done chan error // nil = no agent runs
-	idle func()
+	stop   context.CancelFunc
+	done   chan error          // nil = no agent runs
+	client func() *http.Client // of a run of the agent
 }
 
 // testDog is a watchdog that resets the machine; it outlives the agent.
@@ -123,10 +124,12 @@ func (w *world) host(id string) *testHost {
 	begin := time.Now()
 	dir := filepath.Join(w.dir, id)
 	w.must(os.MkdirAll(dir, 0o700))
-	client := transport.NewHTTPClient(w.creds(transport.KindHost, id), transport.ClientOptions{Dial: transport.DialOptions{Dial: transport.DialFunc(w.net.Dialer(id))}})
-	h.idle = client.CloseIdleConnections
+	creds := w.creds(transport.KindHost, id)
+	h.client = func() *http.Client {
+		return transport.NewHTTPClient(creds, transport.ClientOptions{Dial: transport.DialOptions{Dial: transport.DialFunc(w.net.Dialer(id))}})
+	}
 	h.cfg = agent.Config{
-		HostID: id, Version: "test", Hypervisor: h.hv, Connect: agent.Connect(client),
+		HostID: id, Version: "test", Hypervisor: h.hv,
 		StateDir: filepath.Join(dir, "state"), RunDir: filepath.Join(dir, "run"),
 		BootIDFile: filepath.Join(dir, "boot"), MachineIDFile: filepath.Join(dir, "machine"),
 		Fences: fence.NewRegistry(w.bmcKind(id)), Watchdog: h.dog, Bound: 5 * time.Second, StopTimeout: 5 * time.Second,
@@ -177,7 +180,13 @@ func (h *testHost) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	h.stop, h.done = cancel, done
-	go func() { done <- agent.Run(ctx, h.cfg) }()
+	client := h.client()
+	h.cfg.Connect = agent.Connect(client)
+	go func() {
+		err := agent.Run(ctx, h.cfg)
+		transport.HangUp(client)
+		done <- err
+	}()
 }
 
 // powerOff cuts the machine's power, now.
@@ -215,7 +224,6 @@ func (h *testHost) halt() error {
 	h.stop()
 	err := <-h.done
 	h.done = nil
-	h.idle()
 	return err
 }
 

@@ -52,8 +52,10 @@ func (n *Node) sayHello(ctx context.Context, leaving bool) error {
 	if x := n.own(); x != nil {
 		known = x.Index
 	}
-	req := &lifeboatv1.HelloRequest{Id: n.cfg.ID, Addr: n.cfg.Advertise, HttpAddr: n.cfg.HTTPListen, RunId: n.runID, Version: n.deps.Version,
-		FeatureLevel: featureLevel, Machine: n.cfg.Host, Leaving: leaving, TimeUnixNs: n.clock().UnixNano(), StartedUnixNs: n.started,
+	taken, failure := n.backups.report(n.clock())
+	req := &lifeboatv1.HelloRequest{SnapshotUnixNs: taken, SnapshotFailure: failure,
+		Id: n.cfg.ID, Addr: n.cfg.Advertise, HttpAddr: n.cfg.HTTPListen, RunId: n.runID, Version: n.deps.Version,
+		FeatureLevel: FeatureLevel, Machine: n.cfg.Host, Leaving: leaving, TimeUnixNs: n.clock().UnixNano(), StartedUnixNs: n.started,
 		AppliedIndex: n.raft.AppliedIndex(), Agents: uint32(n.agents()), StateIndex: known}
 	if t := n.term.Load(); t != nil {
 		return t.members.hello(ctx, req)

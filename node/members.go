@@ -23,6 +23,7 @@ type members struct {
 	heard  map[fsm.NodeID]time.Duration
 	offset map[fsm.NodeID]time.Duration
 	lag    map[fsm.NodeID]uint64 // entries behind the commit index then
+	taken  map[fsm.NodeID]int64  // its newest snapshot of its own, unix ns
 	said   map[fsm.NodeID]saying
 }
 
@@ -42,7 +43,7 @@ const (
 )
 
 func newMembers(t *term) *members {
-	return &members{t: t, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}, lag: map[fsm.NodeID]uint64{}, said: map[fsm.NodeID]saying{}}
+	return &members{t: t, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}, lag: map[fsm.NodeID]uint64{}, said: map[fsm.NodeID]saying{}, taken: map[fsm.NodeID]int64{}}
 }
 
 // hello is a node's sign of life. It is committed only when it is news.
@@ -63,11 +64,12 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 			Id: req.Id, RunId: req.RunId, Reason: "it was stopped", Left: true}}})
 		return err
 	}
-	if n != nil && n.State != fsm.NodeDown && n.RunID == req.RunId && n.Addr == req.Addr && n.Version == req.Version {
+	if n != nil && n.State != fsm.NodeDown && n.RunID == req.RunId && n.Addr == req.Addr && n.Version == req.Version && n.SnapshotFailure == req.SnapshotFailure {
 		return nil
 	}
 	_, err := m.t.propose(ctx, "node/"+req.Id, &logpb.Command{Body: &logpb.Command_NodeHello{NodeHello: &logpb.NodeHello{
-		Id: req.Id, Addr: req.Addr, HttpAddr: req.HttpAddr, RunId: req.RunId, Version: req.Version, FeatureLevel: req.FeatureLevel, Machine: req.Machine, StartedUnixNs: req.StartedUnixNs}}})
+		Id: req.Id, Addr: req.Addr, HttpAddr: req.HttpAddr, RunId: req.RunId, Version: req.Version, FeatureLevel: req.FeatureLevel, Machine: req.Machine, StartedUnixNs: req.StartedUnixNs,
+		SnapshotFailure: req.SnapshotFailure}}})
 	return err
 }
 
@@ -79,6 +81,7 @@ func (m *members) note(id fsm.NodeID, req *lifeboatv1.HelloRequest) {
 	m.offset[id] = time.Duration(req.TimeUnixNs - m.t.node.clock().UnixNano())
 	m.lag[id] = commit - min(commit, req.AppliedIndex)
 	m.said[id] = saying{int(req.Agents), req.StateIndex}
+	m.taken[id] = req.SnapshotUnixNs
 }
 
 // lastSeen is how long ago a node was heard in this term, and how many entries it
@@ -88,6 +91,14 @@ func (m *members) lastSeen(id fsm.NodeID) (ago time.Duration, lag uint64, ok boo
 	defer m.mu.Unlock()
 	at, ok := m.heard[id]
 	return m.t.mono() - at, m.lag[id], ok
+}
+
+// lastSnapshot is when a node took its newest snapshot, unix ns; 0 = it has none, or
+// it was not heard in this term.
+func (m *members) lastSnapshot(id fsm.NodeID) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.taken[id]
 }
 
 // compareClocks asks the other nodes for the time before the first entry of the

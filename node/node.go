@@ -19,13 +19,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lifeboat/fence"
-	"lifeboat/fsm"
 	"lifeboat/fsm/raftfsm"
 	"lifeboat/transport"
 )
 
-// featureLevel is the newest behaviour of Apply that this build knows.
-const featureLevel = 2
+// FeatureLevel is the newest behaviour of Apply that this build knows.
+const FeatureLevel = 2
 
 // Deps are the parts of a node that the program chooses.
 type Deps struct {
@@ -54,6 +53,8 @@ type Deps struct {
 type faults struct {
 	logs  func(raft.LogStore) raft.LogStore // a disk
 	clock time.Duration                     // the machine's clock is ahead by this
+	// restoring is told of a restored state before Raft has it.
+	restoring func()
 	// stop replaces how a component stops.
 	stop func(component string, real stopFunc) stopFunc
 }
@@ -80,6 +81,9 @@ type Node struct {
 	term    atomic.Pointer[term] // while this node leads and serves
 	leaving atomic.Bool          // the stop has begun: nobody should come here any more
 	hushed  atomic.Bool          // no hello is said any more
+	// Archives on their way out and in, and one that a term ends for.
+	outgoing, incoming parcels
+	restoring          chan *restoring
 	// listening takes the time of the others before a term begins.
 	listening atomic.Pointer[members]
 	heard     atomic.Pointer[members] // of the newest term of this node
@@ -89,8 +93,10 @@ type Node struct {
 	greeting  chan struct{}           // capacity 1, held while a hello is out: the goodbye must come after it
 
 	store    *storage
+	backups  *backups
 	listener *transport.Listener
 	streams  *transport.RaftStreamLayer
+	arrivals *arrivals
 }
 
 // ErrStalled ends Run when this node led and could not commit: the process must
@@ -115,8 +121,8 @@ func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 func (n *Node) startRaft() error {
 	store := n.store
 	log := n.log.Named("raft")
-	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: n.streams, MaxPool: 3, MaxRPCsInFlight: 1,
-		Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true, Logger: log})
+	trans := &arrivals{guard: store.guard, out: make(chan raft.RPC), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: n.streams, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true, Logger: log})}
 	c := n.cfg.raft(log)
 	fresh, err := store.fresh()
 	if err != nil {
@@ -137,132 +143,9 @@ func (n *Node) startRaft() error {
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
-	n.raft = r
+	n.raft, n.arrivals = r, trans
 	n.joined.Store(true)
 	return nil
-}
-
-// leadership runs a term each time this node is elected.
-func (n *Node) leadership(ctx context.Context) error {
-	var end context.CancelFunc
-	var over chan error
-	finish := func() {
-		if end != nil {
-			end()
-			<-over
-			end, over = nil, nil
-		}
-	}
-	defer finish()
-	begin := func() {
-		var tctx context.Context
-		tctx, end = context.WithCancel(ctx)
-		ch := make(chan error, 1)
-		over = ch
-		go func() { ch <- n.lead(tctx) }()
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case leads := <-n.raft.LeaderCh():
-			finish()
-			if leads {
-				begin()
-			}
-		case err := <-over:
-			end()
-			end, over = nil, nil
-			if again, err := n.termEnded(ctx, err); err != nil {
-				return err
-			} else if again {
-				begin()
-			}
-		}
-	}
-}
-
-// termEnded deals with a term that ended by itself. If this node still leads,
-// somebody else must: it hands over, or begins anew when there is nobody.
-func (n *Node) termEnded(ctx context.Context, err error) (again bool, fatal error) {
-	if n.raft.State() != raft.Leader || ctx.Err() != nil || errors.Is(err, errOver) {
-		return false, nil
-	}
-	if errors.Is(err, errTransfer) && n.own().Withdrawn() {
-		n.log.Info("leadership is given away", "reason", err) // as it was asked for
-	} else {
-		n.log.Error("the term ended", "error", err)
-	}
-	if errors.Is(err, errStalled) {
-		return false, ErrStalled // a transfer would need the loop of Raft that hangs
-	}
-	if err := n.giveAway(ctx); err != nil {
-		n.log.Warn("nobody else can lead; going on", "error", err)
-		return pause(ctx, time.Second), nil
-	}
-	return false, nil
-}
-
-// authorize decides who may connect: management nodes only while they are
-// members, whatever certificate they hold, and never somebody else on the raft
-// side.
-func (n *Node) authorize(proto string, id transport.Identity) error {
-	if proto == transport.ProtoRaft && id.Kind != transport.KindNode {
-		return fmt.Errorf("only management nodes take part in Raft, not %s", id)
-	}
-	if n.stranger(id) {
-		return fmt.Errorf("node %s is not a member of this cluster", id.Name)
-	}
-	return nil
-}
-
-// stranger is a management node that is no member. A node that is cut off or
-// behind does not know the newest members: it takes part in nothing that counts.
-func (n *Node) stranger(id transport.Identity) bool {
-	return id.Kind == transport.KindNode && n.joined.Load() && !n.isMember(fsm.NodeID(id.Name))
-}
-
-const expelEvery = 250 * time.Millisecond
-
-// expel closes the connections of nodes that have been taken out, and says once
-// when this node is one of them.
-func (n *Node) expel(ctx context.Context) error {
-	said := false
-	var last []raft.Server
-	for pause(ctx, expelEvery) {
-		f := n.raft.GetConfiguration() // its index is not filled in by the library
-		if f.Error() != nil || slices.Equal(f.Configuration().Servers, last) {
-			continue
-		}
-		last = f.Configuration().Servers
-		if k := n.listener.CloseConns(n.stranger) + n.streams.CloseConns(n.stranger); k > 0 {
-			n.log.Info("connections of nodes that are no members any more were closed", "connections", k)
-		}
-		if !said && !n.isMember(n.self()) {
-			said = true
-			n.log.Warn("this node is not a member of the cluster any more; it answers nobody. Stop it for good, and remove its data directory before it is used again", "data_dir", n.cfg.DataDir)
-		}
-	}
-	return nil
-}
-
-// nameOf says which node is at an address; "" when it is not known.
-func (n *Node) nameOf(addr string) string {
-	if n.joined.Load() {
-		if f := n.raft.GetConfiguration(); f.Error() == nil {
-			for _, s := range f.Configuration().Servers {
-				if string(s.Address) == addr {
-					return string(s.ID)
-				}
-			}
-		}
-	}
-	for id, a := range n.cfg.InitialCluster {
-		if a == addr {
-			return id
-		}
-	}
-	return ""
 }
 
 func ignoreClosed(err error) error {

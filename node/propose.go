@@ -69,7 +69,7 @@ func (t *term) submit(ctx context.Context, actor string, cmd *logpb.Command) (ra
 	if end, ok := ctx.Deadline(); ok {
 		patience = max(min(patience, time.Until(end)), time.Millisecond)
 	}
-	return t.node.gate.apply(t.node.raft, data, patience)
+	return t.node.gate.apply(t.node.raft, data, patience, t.era)
 }
 
 // gate lets no proposal into a Raft that is being shut down: it would neither
@@ -77,17 +77,36 @@ func (t *term) submit(ctx context.Context, actor string, cmd *logpb.Command) (ra
 type gate struct {
 	mu   sync.RWMutex
 	shut bool
+	era  uint64         // grows when the state is replaced
 	out  sync.WaitGroup // proposals without an outcome
 }
 
-func (g *gate) apply(r *raft.Raft, data []byte, patience time.Duration) (raft.ApplyFuture, error) {
+func (g *gate) apply(r *raft.Raft, data []byte, patience time.Duration, era uint64) (raft.ApplyFuture, error) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	if g.shut {
+	if g.shut || g.era != era {
 		return nil, errNoLeader
 	}
 	g.out.Add(1) // until await has seen the outcome
 	return r.Apply(data, patience), nil
+}
+
+// turn begins another era: what was decided before is not let in any more, and
+// what is out gets a moment to be applied.
+func (g *gate) turn(ctx context.Context) {
+	g.mu.Lock()
+	g.era++
+	g.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, canaryStall)
+	defer cancel()
+	g.drain(ctx)
+}
+
+// now is the era that runs.
+func (g *gate) now() uint64 {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.era
 }
 
 // close waits for what is out, as long as ctx allows: without a majority there
@@ -96,13 +115,17 @@ func (g *gate) close(ctx context.Context, _ error) error {
 	g.mu.Lock()
 	g.shut = true
 	g.mu.Unlock()
+	g.drain(ctx)
+	return nil
+}
+
+func (g *gate) drain(ctx context.Context) {
 	done := make(chan struct{})
 	go func() { g.out.Wait(); close(done) }()
 	select {
 	case <-done:
 	case <-ctx.Done():
 	}
-	return nil
 }
 
 // await is future.Error with a context: the future alone can block for as long

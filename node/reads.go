@@ -83,6 +83,13 @@ func (n *Node) readStatus(_ *term, _ context.Context, _ *lifeboatv1.StatusReques
 		r.Notes = append(r.Notes, fmt.Sprintf("the cluster's time stands still at %s, so nothing is decided: it was off for long, or this node's clock is wrong; if the clocks are right, run `lifeboat ha accept-time`",
 			time.Unix(0, s.Time).UTC().Format(time.RFC3339)))
 	}
+	if s.Waking {
+		note := "the state was restored from a snapshot and HA is disarmed: nothing is started, stopped or fenced until `lifeboat ha arm`"
+		if away := s.Awaited(); len(away) > 0 {
+			note += fmt.Sprintf("; %d hosts have not registered since", len(away))
+		}
+		r.Notes = append(r.Notes, note)
+	}
 	r.Notes = append(append(r.Notes, n.unprovenPaths(s)...), n.absent(s)...)
 	for domain, b := range s.Brakes() {
 		r.Notes = append(r.Notes, b.Sentence(domain, s.Policy))
@@ -142,7 +149,7 @@ func (n *Node) readNodes(t *term, _ context.Context, _ *lifeboatv1.ListNodesRequ
 	seen := map[string]*lifeboatv1.NodeView{}
 	for id, x := range s.Nodes() {
 		v := &lifeboatv1.NodeView{Id: string(id), Addr: x.Addr, HttpAddr: x.HTTPAddr, State: x.State.String(), Version: x.Version, RunId: x.RunID,
-			Machine: string(x.Machine), SinceUnixNs: x.Since, Index: x.Index, Reason: x.Reason, Leader: string(leader) == string(id) && x.State != fsm.NodeDown}
+			Machine: string(x.Machine), SinceUnixNs: x.Since, Index: x.Index, Reason: x.Reason, SnapshotFailure: x.SnapshotFailure, Leader: string(leader) == string(id) && x.State != fsm.NodeDown}
 		if x.Until != 0 {
 			v.RemainingMs = max((x.Until-n.clock().UnixNano())/int64(time.Millisecond), 1)
 		}
@@ -177,6 +184,7 @@ func (n *Node) readNodes(t *term, _ context.Context, _ *lifeboatv1.ListNodesRequ
 		}
 		if ago, lag, ok := t.members.lastSeen(fsm.NodeID(v.Id)); ok {
 			v.LastContactMs, v.Lag = ago.Milliseconds(), lag
+			v.SnapshotUnixNs = t.members.lastSnapshot(fsm.NodeID(v.Id))
 		}
 	}
 	slices.SortFunc(r.Nodes, func(a, b *lifeboatv1.NodeView) int { return strings.Compare(a.Id, b.Id) })

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -24,7 +25,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	if err != nil {
 		return err
 	}
-	n := &Node{cfg: cfg, deps: deps, log: deps.Log, runID: newID(), fsm: raftfsm.New(), sealer: seals, greeting: make(chan struct{}, 1), calls: newCalls()}
+	n := &Node{cfg: cfg, deps: deps, log: deps.Log, runID: newID(), fsm: raftfsm.New(), sealer: seals, greeting: make(chan struct{}, 1), calls: newCalls(), restoring: make(chan *restoring)}
 	n.started = n.clock().UnixNano()
 	ctx, n.shutdown = context.WithCancel(ctx)
 	defer n.shutdown()
@@ -52,10 +53,11 @@ func (n *Node) components() []lifecycle.Component {
 		{Name: "port", Start: n.openPort, Stop: func(context.Context, error) error { return n.listener.Close() }, Within: 2 * time.Second},
 		{Name: "peers", Start: n.openPeers, Stop: n.closePeers, Within: time.Second},
 		{Name: "health", Start: func(ctx context.Context) error { return health.listen(ctx, n) }, Run: health.run, Stop: health.stop, Within: time.Second},
-		{Name: "raft", Start: n.openRaft, Stop: n.stopRaft},
+		{Name: "raft", Start: n.openRaft, Run: n.arrive, Stop: n.stopRaft},
 		{Name: "admission", Run: n.expel, Within: time.Second},
 		{Name: "proposals", Stop: n.gate.close, Within: time.Second},
 		{Name: "wake-ups", Run: n.wakeParked, Within: time.Second},
+		{Name: "snapshots", Start: n.openBackups, Run: n.backUp},
 		{Name: "leadership", Run: n.leadership, Within: 3 * time.Second},
 		{Name: "orders", Run: n.obey, Within: time.Second},
 		{Name: "hellos", Run: n.keepAlive, Within: 3 * time.Second},
@@ -89,6 +91,9 @@ func (n *Node) openStorage(context.Context) error {
 		store.logs = wrap(store.logs)
 	}
 	n.store = store
+	if err := store.watch(n.cfg.DataDir, n.log.Named("snapshot")); err != nil {
+		return errors.Join(err, store.Close())
+	}
 	return nil
 }
 
@@ -126,6 +131,9 @@ func (n *Node) openRaft(context.Context) error {
 	}
 	return nil
 }
+
+// arrive lets Raft hear the others, until it has stopped.
+func (n *Node) arrive(ctx context.Context) error { return n.arrivals.run(ctx, n.raft.CurrentTerm) }
 
 // stopRaft hangs up first: Raft waits for every call that is out.
 func (n *Node) stopRaft(context.Context, error) error {

@@ -20,6 +20,17 @@ type storage struct {
 	logs      raft.LogStore
 	stable    raft.StableStore
 	snapshots raft.SnapshotStore
+	guard     *guard // is logs and snapshots once it watches
+}
+
+// watch lets a guard see all that Raft stores.
+func (s *storage) watch(dir string, log hclog.Logger) error {
+	g, err := newGuard(dir, s.logs, s.snapshots, log)
+	if err != nil {
+		return err
+	}
+	s.guard, s.logs, s.snapshots = g, g, g
+	return nil
 }
 
 const (

@@ -23,6 +23,8 @@ type term struct {
 	node     *Node
 	log      hclog.Logger
 	number   uint64
+	era      uint64     // of the gate: the state was not replaced since the term began
+	job      *restoring // what the term ends for; its loop's own until all have ended
 	start    time.Time
 	contacts *contacts
 	members  *members
@@ -72,7 +74,7 @@ func (n *Node) lead(ctx context.Context) error {
 		return errOver
 	}
 	t := &term{
-		node: n, log: n.log.With("term", number), number: number, start: time.Now(),
+		node: n, log: n.log.With("term", number), number: number, era: n.gate.now(), start: time.Now(),
 		contacts: newContacts(), reports: make(chan *pending), probes: newProbeDesk(), proxies: newProxyDesk(),
 		poke: make(chan struct{}, 1), running: map[string]bool{},
 	}
@@ -90,12 +92,17 @@ func (n *Node) lead(ctx context.Context) error {
 	g.Go(func() error { return t.members.watch(gctx) })
 	g.Go(func() error { return t.found(gctx) })
 	g.Go(func() error { return t.decide(gctx) })
+	g.Go(func() error { return t.restores(gctx) })
 	n.term.Store(t)
 	t.log.Info("leading", "node", n.cfg.ID)
 	err := g.Wait()
 	n.term.CompareAndSwap(t, nil)
 	t.contacts.wakeAll()
 	t.effects.Wait() // they ended with gctx (S10)
+	var restore *errRestoring
+	if t.job != nil && (ctx.Err() != nil || !errors.As(err, &restore)) {
+		t.job.done <- restored{err: errNoLeader}
+	}
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -143,7 +150,7 @@ func (t *term) again() {
 func (t *term) found(ctx context.Context) error {
 	for t.node.fsm.State().ClusterID == "" {
 		_, err := t.propose(ctx, "", &logpb.Command{Body: &logpb.Command_ClusterInit{ClusterInit: &logpb.ClusterInit{
-			ClusterId: newID(), FeatureLevel: featureLevel}}})
+			ClusterId: newID(), FeatureLevel: FeatureLevel}}})
 		var no *errRejected
 		if err != nil && !errors.As(err, &no) {
 			return err

@@ -116,7 +116,7 @@ func (t *term) controlAlert(ctx context.Context, q *lifeboatv1.ControlAlertReque
 func (t *term) controlHA(ctx context.Context, q *lifeboatv1.ControlHARequest) (*lifeboatv1.WriteResponse, error) {
 	switch q.Action {
 	case "arm":
-		return t.write(ctx, &logpb.Command{Body: &logpb.Command_Arm{Arm: &logpb.Arm{Armed: true}}}, "HA is armed")
+		return t.write(ctx, &logpb.Command{Body: &logpb.Command_Arm{Arm: &logpb.Arm{Armed: true, Force: q.Force}}}, "HA is armed")
 	case "disarm":
 		return t.write(ctx, &logpb.Command{Body: &logpb.Command_Arm{Arm: &logpb.Arm{}}}, "HA is disarmed: nothing is fenced or restarted until `lifeboat ha arm`")
 	case "accept-time":

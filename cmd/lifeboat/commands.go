@@ -12,14 +12,15 @@ type CLI struct {
 	Explain ExplainCmd `cmd:"" group:"Look:" help:"Say in sentences what happened to a VM, a host or a work item, and why."`
 	Event   EventCmd   `cmd:"" group:"Look:" help:"What happened: decisions, failures and what operators did."`
 
-	Host   HostCmd   `cmd:"" group:"Manage:" help:"Hypervisor hosts: see, drain, fence, declare dead."`
-	Fence  FenceCmd  `cmd:"" group:"Manage:" help:"Try how a host would be proven dead."`
-	VM     VMCmd     `cmd:"" name:"vm" group:"Manage:" help:"Virtual machines: see, protect, start, stop."`
-	Work   WorkCmd   `cmd:"" group:"Manage:" help:"HA work: restarts and what else is being done about failures."`
-	Alert  AlertCmd  `cmd:"" group:"Manage:" help:"What an operator should know about."`
-	Node   NodeCmd   `cmd:"" group:"Manage:" help:"Management nodes."`
-	Policy PolicyCmd `cmd:"" group:"Manage:" help:"Cluster-wide settings."`
-	HA     HACmd     `cmd:"" name:"ha" group:"Manage:" help:"Arm or disarm failover of the whole cluster."`
+	Host     HostCmd     `cmd:"" group:"Manage:" help:"Hypervisor hosts: see, drain, fence, declare dead."`
+	Fence    FenceCmd    `cmd:"" group:"Manage:" help:"Try how a host would be proven dead."`
+	VM       VMCmd       `cmd:"" name:"vm" group:"Manage:" help:"Virtual machines: see, protect, start, stop."`
+	Work     WorkCmd     `cmd:"" group:"Manage:" help:"HA work: restarts and what else is being done about failures."`
+	Alert    AlertCmd    `cmd:"" group:"Manage:" help:"What an operator should know about."`
+	Node     NodeCmd     `cmd:"" group:"Manage:" help:"Management nodes."`
+	Policy   PolicyCmd   `cmd:"" group:"Manage:" help:"Cluster-wide settings."`
+	Snapshot SnapshotCmd `cmd:"" group:"Manage:" help:"Back up the cluster's state, and restore it."`
+	HA       HACmd       `cmd:"" name:"ha" group:"Manage:" help:"Arm or disarm failover of the whole cluster."`
 
 	Sim SimCmd `cmd:"" group:"Try out:" help:"Run scenarios in virtual time, with the real decisions and nothing real at stake."`
 

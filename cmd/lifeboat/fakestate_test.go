@@ -41,8 +41,8 @@ func busyState() *fakeState {
 			State: "follower", LastContactMs: 40, Digest: "bb22",
 		},
 		nodes: []*pb.NodeView{
-			{Id: "n1", Addr: "10.0.0.1:7400", HttpAddr: "10.0.0.1:7480", State: "Up", Leader: true, Voter: true, Version: "dev", RunId: "r-1", SinceUnixNs: ago(26 * time.Hour), Index: 3, Role: "leader", LastContactMs: 120},
-			{Id: "n2", Addr: "10.0.0.2:7400", HttpAddr: "10.0.0.2:7480", State: "Up", Voter: true, Version: "dev", RunId: "r-2", SinceUnixNs: ago(3*time.Hour + 5*time.Minute), Index: 5, Role: "voter", Lag: 2, LastContactMs: 640},
+			{Id: "n1", Addr: "10.0.0.1:7400", HttpAddr: "10.0.0.1:7480", State: "Up", Leader: true, Voter: true, Version: "dev", RunId: "r-1", SinceUnixNs: ago(26 * time.Hour), Index: 3, Role: "leader", LastContactMs: 120, SnapshotUnixNs: ago(12 * time.Minute)},
+			{Id: "n2", Addr: "10.0.0.2:7400", HttpAddr: "10.0.0.2:7480", State: "Up", Voter: true, Version: "dev", RunId: "r-2", SinceUnixNs: ago(3*time.Hour + 5*time.Minute), Index: 5, Role: "voter", Lag: 2, LastContactMs: 640, SnapshotUnixNs: ago(49 * time.Hour), SnapshotFailure: "/var/lib/lifeboat/node/backups: no space left on device"},
 			{Id: "n3", Addr: "10.0.0.3:7400", State: "Down", Version: "dev", RunId: "r-3", Machine: "h3", SinceUnixNs: ago(192 * time.Second), Index: 120, Reason: "no heartbeat for 5 s", LastContactMs: -1},
 			{Id: "n4", Addr: "10.0.0.4:7400", State: "PreparingForMaintenance", Voter: true, Version: "dev", RunId: "r-4", SinceUnixNs: ago(48 * time.Second), Index: 141, Role: "voter", LastContactMs: 300, RemainingMs: 252_000, Waits: "the agents of 2 hosts come to it"},
 		},

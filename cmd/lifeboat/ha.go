@@ -16,11 +16,13 @@ type HACmd struct {
 }
 
 // HAArmCmd is 'lifeboat ha arm'.
-type HAArmCmd struct{}
+type HAArmCmd struct {
+	Force bool `help:"Also while hosts have not registered since a restore. VMs that run there may be started a second time."`
+}
 
 // Run arms HA.
 func (c *HAArmCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
-	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.ControlHA, &pb.ControlHARequest{Action: "arm"}, "HA is armed", "")
+	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.ControlHA, &pb.ControlHARequest{Action: "arm", Force: c.Force}, "HA is armed", "")
 }
 
 // HADisarmCmd is 'lifeboat ha disarm'.

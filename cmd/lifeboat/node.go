@@ -46,6 +46,7 @@ func nodeColumns() []cli.Column[*pb.NodeView] {
 		{Title: "HTTP", Wide: true, Cell: func(_ *cli.View, n *pb.NodeView) string { return n.HttpAddr }},
 		{Title: "LAG", Cell: func(_ *cli.View, n *pb.NodeView) string { return nodeLag(n) }},
 		{Title: "HEARD", Cell: func(_ *cli.View, n *pb.NodeView) string { return nodeHeard(n) }},
+		{Title: "SNAPSHOT", Cell: func(v *cli.View, n *pb.NodeView) string { return snapshotOrFailure(v, n) }},
 		{Title: "VERSION", Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Version }},
 		{Title: "HOST", Wide: true, Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Machine }},
 		{Title: "RUN", Wide: true, Cell: func(_ *cli.View, n *pb.NodeView) string { return n.RunId }},
@@ -74,6 +75,22 @@ func nodeLag(n *pb.NodeView) string {
 		return "-"
 	}
 	return fmt.Sprint(n.Lag)
+}
+
+// nodeSnapshot is when a node took its newest snapshot by itself; "-" = it takes
+// none, or the leader has not heard it.
+func nodeSnapshot(v *cli.View, n *pb.NodeView) string {
+	if n.SnapshotUnixNs == 0 {
+		return "-"
+	}
+	return v.Time(n.SnapshotUnixNs)
+}
+
+func snapshotOrFailure(v *cli.View, n *pb.NodeView) string {
+	if n.SnapshotFailure != "" {
+		return "FAILS"
+	}
+	return nodeSnapshot(v, n)
 }
 
 func nodeHeard(n *pb.NodeView) string {
@@ -113,6 +130,8 @@ func (c *NodeShowCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) err
 			[2]string{"Health and metrics", n.HttpAddr},
 			[2]string{"Behind the leader", withUnit(nodeLag(n), "entries")},
 			[2]string{"Last heard", nodeHeard(n)},
+			[2]string{"Newest snapshot of its own", nodeSnapshot(v, n)},
+			[2]string{"Snapshots fail", n.SnapshotFailure},
 			[2]string{"Version", n.Version},
 			[2]string{"Run", n.RunId},
 			[2]string{"Shares machine with host", n.Machine},

@@ -708,17 +708,18 @@ func (x *ClusterInit) GetFeatureLevel() uint32 {
 }
 
 type NodeHello struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Addr          string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
-	HttpAddr      string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"`
-	RunId         string                 `protobuf:"bytes,4,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	FeatureLevel  uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
-	Machine       string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`
-	StartedUnixNs int64                  `protobuf:"varint,8,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"` // when this run began, by the node's clock; 0 = not said
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Addr            string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
+	HttpAddr        string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"`
+	RunId           string                 `protobuf:"bytes,4,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	Version         string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	FeatureLevel    uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	Machine         string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`
+	StartedUnixNs   int64                  `protobuf:"varint,8,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`     // when this run began, by the node's clock; 0 = not said
+	SnapshotFailure string                 `protobuf:"bytes,30,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"` // why it takes no snapshots by itself although it should
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeHello) Reset() {
@@ -805,6 +806,13 @@ func (x *NodeHello) GetStartedUnixNs() int64 {
 		return x.StartedUnixNs
 	}
 	return 0
+}
+
+func (x *NodeHello) GetSnapshotFailure() string {
+	if x != nil {
+		return x.SnapshotFailure
+	}
+	return ""
 }
 
 type NodeDown struct {
@@ -1182,6 +1190,7 @@ func (x *PolicySet) GetSettings() []*Setting {
 type Arm struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Armed         bool                   `protobuf:"varint,1,opt,name=armed,proto3" json:"armed,omitempty"`
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // although hosts have not registered since a restore
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1219,6 +1228,13 @@ func (*Arm) Descriptor() ([]byte, []int) {
 func (x *Arm) GetArmed() bool {
 	if x != nil {
 		return x.Armed
+	}
+	return false
+}
+
+func (x *Arm) GetForce() bool {
+	if x != nil {
+		return x.Force
 	}
 	return false
 }
@@ -4566,6 +4582,7 @@ type MetaRecord struct {
 	Digest        uint64                 `protobuf:"varint,12,opt,name=digest,proto3" json:"digest,omitempty"`
 	ArmedIndex    uint64                 `protobuf:"varint,13,opt,name=armed_index,json=armedIndex,proto3" json:"armed_index,omitempty"`
 	Seq           uint64                 `protobuf:"varint,14,opt,name=seq,proto3" json:"seq,omitempty"`
+	Waking        bool                   `protobuf:"varint,15,opt,name=waking,proto3" json:"waking,omitempty"` // restored, and not armed since (S22)
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4698,26 +4715,34 @@ func (x *MetaRecord) GetSeq() uint64 {
 	return 0
 }
 
+func (x *MetaRecord) GetWaking() bool {
+	if x != nil {
+		return x.Waking
+	}
+	return false
+}
+
 type NodeRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Addr          string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
-	HttpAddr      string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"`
-	RunId         string                 `protobuf:"bytes,4,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	FeatureLevel  uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
-	Machine       string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`
-	State         uint32                 `protobuf:"varint,8,opt,name=state,proto3" json:"state,omitempty"`
-	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
-	SinceUnixNs   int64                  `protobuf:"varint,10,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
-	Index         uint64                 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"`
-	StartedUnixNs int64                  `protobuf:"varint,12,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`
-	Left          bool                   `protobuf:"varint,13,opt,name=left,proto3" json:"left,omitempty"`
-	Going         uint32                 `protobuf:"varint,14,opt,name=going,proto3" json:"going,omitempty"`                                  // action of the NodeControl that takes it out of the cluster
-	UntilUnixNs   int64                  `protobuf:"varint,40,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"` // when the state ends by itself; 0 = it does not
-	ForNs         int64                  `protobuf:"varint,41,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"`                     // how long the maintenance is to last that it prepares for; 0 = until it is ended
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Addr            string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
+	HttpAddr        string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"`
+	RunId           string                 `protobuf:"bytes,4,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	Version         string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	FeatureLevel    uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	Machine         string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`
+	State           uint32                 `protobuf:"varint,8,opt,name=state,proto3" json:"state,omitempty"`
+	Reason          string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	SinceUnixNs     int64                  `protobuf:"varint,10,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	Index           uint64                 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"`
+	StartedUnixNs   int64                  `protobuf:"varint,12,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`
+	Left            bool                   `protobuf:"varint,13,opt,name=left,proto3" json:"left,omitempty"`
+	Going           uint32                 `protobuf:"varint,14,opt,name=going,proto3" json:"going,omitempty"` // action of the NodeControl that takes it out of the cluster
+	SnapshotFailure string                 `protobuf:"bytes,30,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"`
+	UntilUnixNs     int64                  `protobuf:"varint,40,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"` // when the state ends by itself; 0 = it does not
+	ForNs           int64                  `protobuf:"varint,41,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"`                     // how long the maintenance is to last that it prepares for; 0 = until it is ended
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeRecord) Reset() {
@@ -4846,6 +4871,13 @@ func (x *NodeRecord) GetGoing() uint32 {
 		return x.Going
 	}
 	return 0
+}
+
+func (x *NodeRecord) GetSnapshotFailure() string {
+	if x != nil {
+		return x.SnapshotFailure
+	}
+	return ""
 }
 
 func (x *NodeRecord) GetUntilUnixNs() int64 {
@@ -6222,7 +6254,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\vClusterInit\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12#\n" +
-	"\rfeature_level\x18\x02 \x01(\rR\ffeatureLevel\"\xe4\x01\n" +
+	"\rfeature_level\x18\x02 \x01(\rR\ffeatureLevel\"\x8f\x02\n" +
 	"\tNodeHello\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -6231,7 +6263,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x12#\n" +
 	"\rfeature_level\x18\x06 \x01(\rR\ffeatureLevel\x12\x18\n" +
 	"\amachine\x18\a \x01(\tR\amachine\x12&\n" +
-	"\x0fstarted_unix_ns\x18\b \x01(\x03R\rstartedUnixNs\"]\n" +
+	"\x0fstarted_unix_ns\x18\b \x01(\x03R\rstartedUnixNs\x12)\n" +
+	"\x10snapshot_failure\x18\x1e \x01(\tR\x0fsnapshotFailure\"]\n" +
 	"\bNodeDown\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x16\n" +
@@ -6256,9 +6289,10 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\">\n" +
 	"\tPolicySet\x121\n" +
-	"\bsettings\x18\x01 \x03(\v2\x15.lifeboat.log.SettingR\bsettings\"\x1b\n" +
+	"\bsettings\x18\x01 \x03(\v2\x15.lifeboat.log.SettingR\bsettings\"1\n" +
 	"\x03Arm\x12\x14\n" +
-	"\x05armed\x18\x01 \x01(\bR\x05armed\"\f\n" +
+	"\x05armed\x18\x01 \x01(\bR\x05armed\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\f\n" +
 	"\n" +
 	"AcceptTime\"=\n" +
 	"\aStorage\x12\x0e\n" +
@@ -6543,7 +6577,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05alert\x18\x05 \x01(\v2\x19.lifeboat.log.AlertRecordH\x00R\x05alert\x121\n" +
 	"\x05event\x18\x06 \x01(\v2\x19.lifeboat.log.EventRecordH\x00R\x05event\x12+\n" +
 	"\x03end\x18\x0f \x01(\v2\x17.lifeboat.log.EndRecordH\x00R\x03endB\x06\n" +
-	"\x04body\"\xb4\x03\n" +
+	"\x04body\"\xcc\x03\n" +
 	"\n" +
 	"MetaRecord\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x14\n" +
@@ -6565,7 +6599,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06digest\x18\f \x01(\x04R\x06digest\x12\x1f\n" +
 	"\varmed_index\x18\r \x01(\x04R\n" +
 	"armedIndex\x12\x10\n" +
-	"\x03seq\x18\x0e \x01(\x04R\x03seq\"\xb2\x03\n" +
+	"\x03seq\x18\x0e \x01(\x04R\x03seq\x12\x16\n" +
+	"\x06waking\x18\x0f \x01(\bR\x06waking\"\xdd\x03\n" +
 	"\n" +
 	"NodeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -6582,7 +6617,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05index\x18\v \x01(\x04R\x05index\x12&\n" +
 	"\x0fstarted_unix_ns\x18\f \x01(\x03R\rstartedUnixNs\x12\x12\n" +
 	"\x04left\x18\r \x01(\bR\x04left\x12\x14\n" +
-	"\x05going\x18\x0e \x01(\rR\x05going\x12\"\n" +
+	"\x05going\x18\x0e \x01(\rR\x05going\x12)\n" +
+	"\x10snapshot_failure\x18\x1e \x01(\tR\x0fsnapshotFailure\x12\"\n" +
 	"\runtil_unix_ns\x18( \x01(\x03R\vuntilUnixNs\x12\x15\n" +
 	"\x06for_ns\x18) \x01(\x03R\x05forNs\"\xd2\t\n" +
 	"\n" +

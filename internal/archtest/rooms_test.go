@@ -20,6 +20,8 @@ func rooms() []room {
 			"the log outlives every version of the program: its format may depend on nothing that changes"},
 		{"fsm/raftfsm", []string{"fsm", "fsm/logpb"},
 			"it only carries entries from Raft to the state machine; anything more would run on every replica"},
+		{"fsm/archive", []string{"fsm"},
+			"a backup is checked offline: it needs the state and nothing that runs"},
 		{"fsm", []string{"fsm/logpb"},
 			"every replica must compute the same state from the log alone, in every later version"},
 		{"ha/...", []string{"ha/...", "fsm", "fsm/logpb"},

@@ -40,7 +40,7 @@ func ownership() []mutation {
 		{"S5", "an entry carries the incarnation that was held when it was polled", "agent/session/observe.go",
 			"r.Incarnation = v.held\n", "r.Incarnation = disk.Incarnation\n", inSession},
 		{"S6", "only what was granted earlier is destroyed at once", "fsm/apply_foreign.go",
-			"if v.Protected() && e.inc != 0 && e.inc < v.Incarnation {", "if v.Protected() {", inFSM},
+			"if v.Protected() && e.inc != 0 && e.inc < v.Incarnation && !p.s.Waking {", "if v.Protected() {", inFSM},
 		{"S6", "an incoming migration is not a second copy", "fsm/apply_foreign.go",
 			"if p != PowerOn || r == ReasonMigratingIn || h.apart(v.ID) {", "if p != PowerOn || h.apart(v.ID) {", inFSM},
 		{"S6", "two domains with one UUID that share no disk are left alone", "fsm/apply_foreign.go",

@@ -10,7 +10,7 @@ func proof() []mutation {
 		{"S9", "what was ordered is read back", "fence/fence.go",
 			"		case r.State != Off:\n			firstOff = nil\n", "		case r.State != Off && !a.accepted:\n			firstOff = nil\n", inFence},
 		{"S9", "an agent that starts again is not a machine that has rebooted", "fsm/apply_host.go",
-			"rebooted := old != nil && old.Status != Removed && old.BootID != c.BootId", "rebooted := old != nil && old.Status != Removed", inFSM},
+			"rebooted := old != nil && old.Status != Removed && old.BootID != \"\" && old.BootID != c.BootId", "rebooted := old != nil && old.Status != Removed", inFSM},
 		{"S9", "a host is fenced only by proof", "fsm/apply_fence.go",
 			"if c.Proof == nil || c.Proof.Kind < uint32(ProofPower) || c.Proof.Kind > uint32(ProofOperator) {", "if c.Proof == nil {", inFSM},
 		{"S10", "reports of an epoch that is Down are refused", "fsm/apply_report.go",

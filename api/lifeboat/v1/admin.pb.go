@@ -366,22 +366,24 @@ func (x *FenceTestView) GetAction() string {
 }
 
 type HelloRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Addr          string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`                         // mTLS address: raft and API
-	HttpAddr      string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"` // health and metrics
-	RunId         string                 `protobuf:"bytes,4,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`          // new for every start
-	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	FeatureLevel  uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
-	Machine       string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`  // the host id that shares this machine, if any
-	Leaving       bool                   `protobuf:"varint,8,opt,name=leaving,proto3" json:"leaving,omitempty"` // a clean stop
-	TimeUnixNs    int64                  `protobuf:"varint,9,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
-	StartedUnixNs int64                  `protobuf:"varint,10,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"` // when this run began
-	AppliedIndex  uint64                 `protobuf:"varint,11,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`      // of its state
-	Agents        uint32                 `protobuf:"varint,40,opt,name=agents,proto3" json:"agents,omitempty"`                                      // hosts whose agents come to this node
-	StateIndex    uint64                 `protobuf:"varint,41,opt,name=state_index,json=stateIndex,proto3" json:"state_index,omitempty"`            // log index of the newest change of its own state that it knew as it counted them
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Addr            string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`                         // mTLS address: raft and API
+	HttpAddr        string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"` // health and metrics
+	RunId           string                 `protobuf:"bytes,4,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`          // new for every start
+	Version         string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	FeatureLevel    uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	Machine         string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`  // the host id that shares this machine, if any
+	Leaving         bool                   `protobuf:"varint,8,opt,name=leaving,proto3" json:"leaving,omitempty"` // a clean stop
+	TimeUnixNs      int64                  `protobuf:"varint,9,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
+	StartedUnixNs   int64                  `protobuf:"varint,10,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`    // when this run began
+	AppliedIndex    uint64                 `protobuf:"varint,11,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`         // of its state
+	SnapshotUnixNs  int64                  `protobuf:"varint,30,opt,name=snapshot_unix_ns,json=snapshotUnixNs,proto3" json:"snapshot_unix_ns,omitempty"` // when it took its newest snapshot by itself; 0 = it has none
+	SnapshotFailure string                 `protobuf:"bytes,31,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"` // why it has no newer one; empty = it should not
+	Agents          uint32                 `protobuf:"varint,40,opt,name=agents,proto3" json:"agents,omitempty"`                                         // hosts whose agents come to this node
+	StateIndex      uint64                 `protobuf:"varint,41,opt,name=state_index,json=stateIndex,proto3" json:"state_index,omitempty"`               // log index of the newest change of its own state that it knew as it counted them
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *HelloRequest) Reset() {
@@ -489,6 +491,20 @@ func (x *HelloRequest) GetAppliedIndex() uint64 {
 		return x.AppliedIndex
 	}
 	return 0
+}
+
+func (x *HelloRequest) GetSnapshotUnixNs() int64 {
+	if x != nil {
+		return x.SnapshotUnixNs
+	}
+	return 0
+}
+
+func (x *HelloRequest) GetSnapshotFailure() string {
+	if x != nil {
+		return x.SnapshotFailure
+	}
+	return ""
 }
 
 func (x *HelloRequest) GetAgents() uint32 {
@@ -842,26 +858,28 @@ func (x *DigestAt) GetDigest() string {
 }
 
 type NodeView struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Addr          string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
-	HttpAddr      string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"`
-	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
-	Leader        bool                   `protobuf:"varint,5,opt,name=leader,proto3" json:"leader,omitempty"`
-	Voter         bool                   `protobuf:"varint,6,opt,name=voter,proto3" json:"voter,omitempty"`
-	Version       string                 `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
-	RunId         string                 `protobuf:"bytes,8,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	Machine       string                 `protobuf:"bytes,9,opt,name=machine,proto3" json:"machine,omitempty"`
-	SinceUnixNs   int64                  `protobuf:"varint,10,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
-	Index         uint64                 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"` // log index of the last change of state
-	Reason        string                 `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`
-	Role          string                 `protobuf:"bytes,13,opt,name=role,proto3" json:"role,omitempty"`                                           // leader | voter | non-voter | left | removed | gone
-	Lag           uint64                 `protobuf:"varint,14,opt,name=lag,proto3" json:"lag,omitempty"`                                            // entries behind the leader's commit index, when it was last heard
-	LastContactMs int64                  `protobuf:"varint,15,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"` // since the leader last heard it; -1 = not in this term, or not known here
-	RemainingMs   int64                  `protobuf:"varint,40,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`         // until its state ends by itself; 0 = it does not
-	Waits         string                 `protobuf:"bytes,41,opt,name=waits,proto3" json:"waits,omitempty"`                                         // what it still carries, as a sentence; empty = nothing, or not preparing
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Addr            string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
+	HttpAddr        string                 `protobuf:"bytes,3,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"`
+	State           string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	Leader          bool                   `protobuf:"varint,5,opt,name=leader,proto3" json:"leader,omitempty"`
+	Voter           bool                   `protobuf:"varint,6,opt,name=voter,proto3" json:"voter,omitempty"`
+	Version         string                 `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	RunId           string                 `protobuf:"bytes,8,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	Machine         string                 `protobuf:"bytes,9,opt,name=machine,proto3" json:"machine,omitempty"`
+	SinceUnixNs     int64                  `protobuf:"varint,10,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	Index           uint64                 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"` // log index of the last change of state
+	Reason          string                 `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`
+	Role            string                 `protobuf:"bytes,13,opt,name=role,proto3" json:"role,omitempty"`                                              // leader | voter | non-voter | left | removed | gone
+	Lag             uint64                 `protobuf:"varint,14,opt,name=lag,proto3" json:"lag,omitempty"`                                               // entries behind the leader's commit index, when it was last heard
+	LastContactMs   int64                  `protobuf:"varint,15,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"`    // since the leader last heard it; -1 = not in this term, or not known here
+	SnapshotUnixNs  int64                  `protobuf:"varint,30,opt,name=snapshot_unix_ns,json=snapshotUnixNs,proto3" json:"snapshot_unix_ns,omitempty"` // when it took its newest snapshot by itself; 0 = it has none, or not known here
+	SnapshotFailure string                 `protobuf:"bytes,31,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"` // why it has no newer one
+	RemainingMs     int64                  `protobuf:"varint,40,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`            // until its state ends by itself; 0 = it does not
+	Waits           string                 `protobuf:"bytes,41,opt,name=waits,proto3" json:"waits,omitempty"`                                            // what it still carries, as a sentence; empty = nothing, or not preparing
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeView) Reset() {
@@ -997,6 +1015,20 @@ func (x *NodeView) GetLastContactMs() int64 {
 		return x.LastContactMs
 	}
 	return 0
+}
+
+func (x *NodeView) GetSnapshotUnixNs() int64 {
+	if x != nil {
+		return x.SnapshotUnixNs
+	}
+	return 0
+}
+
+func (x *NodeView) GetSnapshotFailure() string {
+	if x != nil {
+		return x.SnapshotFailure
+	}
+	return ""
 }
 
 func (x *NodeView) GetRemainingMs() int64 {
@@ -3719,7 +3751,8 @@ func (x *ControlNodeRequest) GetForMs() int64 {
 
 type ControlHARequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Action        string                 `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	Action        string                 `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"` // arm | disarm | accept-time
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`  // arm although hosts have not registered since a restore
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3761,6 +3794,325 @@ func (x *ControlHARequest) GetAction() string {
 	return ""
 }
 
+func (x *ControlHARequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+// ReadSnapshotRequest asks for a piece of a snapshot. Without an id one is taken;
+// the answer names it. It is kept for a few minutes.
+type ReadSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Offset        int64                  `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadSnapshotRequest) Reset() {
+	*x = ReadSnapshotRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadSnapshotRequest) ProtoMessage() {}
+
+func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*ReadSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ReadSnapshotRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *ReadSnapshotRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ReadSnapshotRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+type ReadSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	NodeId        string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"` // who keeps it
+	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`                  // of the whole archive, bytes
+	Data          []byte                 `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadSnapshotResponse) Reset() {
+	*x = ReadSnapshotResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadSnapshotResponse) ProtoMessage() {}
+
+func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*ReadSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ReadSnapshotResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ReadSnapshotResponse) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *ReadSnapshotResponse) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ReadSnapshotResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// WriteSnapshotRequest hands a piece of an archive to the leader, in order. The
+// first one has no id; the answer names it. Nothing happens before RestoreSnapshot.
+type WriteSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Offset        int64                  `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteSnapshotRequest) Reset() {
+	*x = WriteSnapshotRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteSnapshotRequest) ProtoMessage() {}
+
+func (x *WriteSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*WriteSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *WriteSnapshotRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WriteSnapshotRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *WriteSnapshotRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type WriteSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"` // received so far, bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteSnapshotResponse) Reset() {
+	*x = WriteSnapshotResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteSnapshotResponse) ProtoMessage() {}
+
+func (x *WriteSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*WriteSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *WriteSnapshotResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WriteSnapshotResponse) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+type RestoreSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`                                  // of the whole archive
+	OtherCluster  bool                   `protobuf:"varint,3,opt,name=other_cluster,json=otherCluster,proto3" json:"other_cluster,omitempty"` // it is of another cluster, and that is meant
+	OtherKey      bool                   `protobuf:"varint,4,opt,name=other_key,json=otherKey,proto3" json:"other_key,omitempty"`             // its secrets cannot be read here, and that is meant
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreSnapshotRequest) Reset() {
+	*x = RestoreSnapshotRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreSnapshotRequest) ProtoMessage() {}
+
+func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*RestoreSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *RestoreSnapshotRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RestoreSnapshotRequest) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *RestoreSnapshotRequest) GetOtherCluster() bool {
+	if x != nil {
+		return x.OtherCluster
+	}
+	return false
+}
+
+func (x *RestoreSnapshotRequest) GetOtherKey() bool {
+	if x != nil {
+		return x.OtherKey
+	}
+	return false
+}
+
 var File_lifeboat_v1_admin_proto protoreflect.FileDescriptor
 
 const file_lifeboat_v1_admin_proto_rawDesc = "" +
@@ -3787,7 +4139,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x02by\x18\x04 \x01(\tR\x02by\x12\x16\n" +
 	"\x06proven\x18\x05 \x01(\bR\x06proven\x12\x12\n" +
 	"\x04text\x18\x06 \x01(\tR\x04text\x12\x16\n" +
-	"\x06action\x18\a \x01(\tR\x06action\"\x81\x03\n" +
+	"\x06action\x18\a \x01(\tR\x06action\"\xd6\x03\n" +
 	"\fHelloRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -3801,7 +4153,9 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"timeUnixNs\x12&\n" +
 	"\x0fstarted_unix_ns\x18\n" +
 	" \x01(\x03R\rstartedUnixNs\x12#\n" +
-	"\rapplied_index\x18\v \x01(\x04R\fappliedIndex\x12\x16\n" +
+	"\rapplied_index\x18\v \x01(\x04R\fappliedIndex\x12(\n" +
+	"\x10snapshot_unix_ns\x18\x1e \x01(\x03R\x0esnapshotUnixNs\x12)\n" +
+	"\x10snapshot_failure\x18\x1f \x01(\tR\x0fsnapshotFailure\x12\x16\n" +
 	"\x06agents\x18( \x01(\rR\x06agents\x12\x1f\n" +
 	"\vstate_index\x18) \x01(\x04R\n" +
 	"stateIndex\"\x0f\n" +
@@ -3837,7 +4191,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06digest\x18\x15 \x01(\tR\x06digest\"8\n" +
 	"\bDigestAt\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
-	"\x06digest\x18\x02 \x01(\tR\x06digest\"\xb3\x03\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\"\x88\x04\n" +
 	"\bNodeView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -3854,7 +4208,9 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\f \x01(\tR\x06reason\x12\x12\n" +
 	"\x04role\x18\r \x01(\tR\x04role\x12\x10\n" +
 	"\x03lag\x18\x0e \x01(\x04R\x03lag\x12&\n" +
-	"\x0flast_contact_ms\x18\x0f \x01(\x03R\rlastContactMs\x12!\n" +
+	"\x0flast_contact_ms\x18\x0f \x01(\x03R\rlastContactMs\x12(\n" +
+	"\x10snapshot_unix_ns\x18\x1e \x01(\x03R\x0esnapshotUnixNs\x12)\n" +
+	"\x10snapshot_failure\x18\x1f \x01(\tR\x0fsnapshotFailure\x12!\n" +
 	"\fremaining_ms\x18( \x01(\x03R\vremainingMs\x12\x14\n" +
 	"\x05waits\x18) \x01(\tR\x05waits\"(\n" +
 	"\x10ListNodesRequest\x12\x14\n" +
@@ -4097,9 +4453,31 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\x12\x1b\n" +
 	"\twithin_ms\x18( \x01(\x03R\bwithinMs\x12\x15\n" +
-	"\x06for_ms\x18) \x01(\x03R\x05forMs\"*\n" +
+	"\x06for_ms\x18) \x01(\x03R\x05forMs\"@\n" +
 	"\x10ControlHARequest\x12\x16\n" +
-	"\x06action\x18\x01 \x01(\tR\x06action2\x8c\v\n" +
+	"\x06action\x18\x01 \x01(\tR\x06action\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"S\n" +
+	"\x13ReadSnapshotRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\"g\n" +
+	"\x14ReadSnapshotResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x12\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\"R\n" +
+	"\x14WriteSnapshotRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\";\n" +
+	"\x15WriteSnapshotResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\"\x82\x01\n" +
+	"\x16RestoreSnapshotRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12#\n" +
+	"\rother_cluster\x18\x03 \x01(\bR\fotherCluster\x12\x1b\n" +
+	"\tother_key\x18\x04 \x01(\bR\botherKey2\x8d\r\n" +
 	"\fAdminService\x12A\n" +
 	"\x06Status\x12\x1a.lifeboat.v1.StatusRequest\x1a\x1b.lifeboat.v1.StatusResponse\x12J\n" +
 	"\tListNodes\x12\x1d.lifeboat.v1.ListNodesRequest\x1a\x1e.lifeboat.v1.ListNodesResponse\x12J\n" +
@@ -4121,7 +4499,10 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\fControlAlert\x12 .lifeboat.v1.ControlAlertRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12J\n" +
 	"\vControlNode\x12\x1f.lifeboat.v1.ControlNodeRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12F\n" +
 	"\tControlHA\x12\x1d.lifeboat.v1.ControlHARequest\x1a\x1a.lifeboat.v1.WriteResponse\x12J\n" +
-	"\tTestFence\x12\x1d.lifeboat.v1.TestFenceRequest\x1a\x1e.lifeboat.v1.TestFenceResponse2\xe4\x01\n" +
+	"\tTestFence\x12\x1d.lifeboat.v1.TestFenceRequest\x1a\x1e.lifeboat.v1.TestFenceResponse\x12S\n" +
+	"\fReadSnapshot\x12 .lifeboat.v1.ReadSnapshotRequest\x1a!.lifeboat.v1.ReadSnapshotResponse\x12V\n" +
+	"\rWriteSnapshot\x12!.lifeboat.v1.WriteSnapshotRequest\x1a\".lifeboat.v1.WriteSnapshotResponse\x12R\n" +
+	"\x0fRestoreSnapshot\x12#.lifeboat.v1.RestoreSnapshotRequest\x1a\x1a.lifeboat.v1.WriteResponse2\xe4\x01\n" +
 	"\vNodeService\x12>\n" +
 	"\x05Hello\x12\x19.lifeboat.v1.HelloRequest\x1a\x1a.lifeboat.v1.HelloResponse\x12P\n" +
 	"\vFenceTicket\x12\x1f.lifeboat.v1.FenceTicketRequest\x1a .lifeboat.v1.FenceTicketResponse\x12C\n" +
@@ -4139,74 +4520,79 @@ func file_lifeboat_v1_admin_proto_rawDescGZIP() []byte {
 	return file_lifeboat_v1_admin_proto_rawDescData
 }
 
-var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_lifeboat_v1_admin_proto_goTypes = []any{
-	(*FenceTicketRequest)(nil),  // 0: lifeboat.v1.FenceTicketRequest
-	(*FenceTicketResponse)(nil), // 1: lifeboat.v1.FenceTicketResponse
-	(*RunFenceRequest)(nil),     // 2: lifeboat.v1.RunFenceRequest
-	(*TestFenceRequest)(nil),    // 3: lifeboat.v1.TestFenceRequest
-	(*TestFenceResponse)(nil),   // 4: lifeboat.v1.TestFenceResponse
-	(*FenceTestView)(nil),       // 5: lifeboat.v1.FenceTestView
-	(*HelloRequest)(nil),        // 6: lifeboat.v1.HelloRequest
-	(*HelloResponse)(nil),       // 7: lifeboat.v1.HelloResponse
-	(*StatusRequest)(nil),       // 8: lifeboat.v1.StatusRequest
-	(*StatusResponse)(nil),      // 9: lifeboat.v1.StatusResponse
-	(*DigestAt)(nil),            // 10: lifeboat.v1.DigestAt
-	(*NodeView)(nil),            // 11: lifeboat.v1.NodeView
-	(*ListNodesRequest)(nil),    // 12: lifeboat.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),   // 13: lifeboat.v1.ListNodesResponse
-	(*FenceLevelView)(nil),      // 14: lifeboat.v1.FenceLevelView
-	(*EvidenceView)(nil),        // 15: lifeboat.v1.EvidenceView
-	(*HostView)(nil),            // 16: lifeboat.v1.HostView
-	(*ListHostsRequest)(nil),    // 17: lifeboat.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),   // 18: lifeboat.v1.ListHostsResponse
-	(*VMView)(nil),              // 19: lifeboat.v1.VMView
-	(*ListVMsRequest)(nil),      // 20: lifeboat.v1.ListVMsRequest
-	(*ListVMsResponse)(nil),     // 21: lifeboat.v1.ListVMsResponse
-	(*WorkView)(nil),            // 22: lifeboat.v1.WorkView
-	(*ListWorkRequest)(nil),     // 23: lifeboat.v1.ListWorkRequest
-	(*ListWorkResponse)(nil),    // 24: lifeboat.v1.ListWorkResponse
-	(*AlertView)(nil),           // 25: lifeboat.v1.AlertView
-	(*ListAlertsRequest)(nil),   // 26: lifeboat.v1.ListAlertsRequest
-	(*ListAlertsResponse)(nil),  // 27: lifeboat.v1.ListAlertsResponse
-	(*EventView)(nil),           // 28: lifeboat.v1.EventView
-	(*ListEventsRequest)(nil),   // 29: lifeboat.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),  // 30: lifeboat.v1.ListEventsResponse
-	(*ExplainRequest)(nil),      // 31: lifeboat.v1.ExplainRequest
-	(*ExplainResponse)(nil),     // 32: lifeboat.v1.ExplainResponse
-	(*Setting)(nil),             // 33: lifeboat.v1.Setting
-	(*GetPolicyRequest)(nil),    // 34: lifeboat.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),   // 35: lifeboat.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),    // 36: lifeboat.v1.SetPolicyRequest
-	(*WriteResponse)(nil),       // 37: lifeboat.v1.WriteResponse
-	(*ProtectVMRequest)(nil),    // 38: lifeboat.v1.ProtectVMRequest
-	(*ControlVMRequest)(nil),    // 39: lifeboat.v1.ControlVMRequest
-	(*ControlHostRequest)(nil),  // 40: lifeboat.v1.ControlHostRequest
-	(*SetFenceRequest)(nil),     // 41: lifeboat.v1.SetFenceRequest
-	(*FenceSpec)(nil),           // 42: lifeboat.v1.FenceSpec
-	(*ControlWorkRequest)(nil),  // 43: lifeboat.v1.ControlWorkRequest
-	(*ControlAlertRequest)(nil), // 44: lifeboat.v1.ControlAlertRequest
-	(*ControlNodeRequest)(nil),  // 45: lifeboat.v1.ControlNodeRequest
-	(*ControlHARequest)(nil),    // 46: lifeboat.v1.ControlHARequest
-	nil,                         // 47: lifeboat.v1.FenceSpec.OptionsEntry
-	(*FenceJob)(nil),            // 48: lifeboat.v1.FenceJob
-	(*Label)(nil),               // 49: lifeboat.v1.Label
-	(*Lease)(nil),               // 50: lifeboat.v1.Lease
-	(*Problem)(nil),             // 51: lifeboat.v1.Problem
-	(*Storage)(nil),             // 52: lifeboat.v1.Storage
-	(*FenceOutcome)(nil),        // 53: lifeboat.v1.FenceOutcome
+	(*FenceTicketRequest)(nil),     // 0: lifeboat.v1.FenceTicketRequest
+	(*FenceTicketResponse)(nil),    // 1: lifeboat.v1.FenceTicketResponse
+	(*RunFenceRequest)(nil),        // 2: lifeboat.v1.RunFenceRequest
+	(*TestFenceRequest)(nil),       // 3: lifeboat.v1.TestFenceRequest
+	(*TestFenceResponse)(nil),      // 4: lifeboat.v1.TestFenceResponse
+	(*FenceTestView)(nil),          // 5: lifeboat.v1.FenceTestView
+	(*HelloRequest)(nil),           // 6: lifeboat.v1.HelloRequest
+	(*HelloResponse)(nil),          // 7: lifeboat.v1.HelloResponse
+	(*StatusRequest)(nil),          // 8: lifeboat.v1.StatusRequest
+	(*StatusResponse)(nil),         // 9: lifeboat.v1.StatusResponse
+	(*DigestAt)(nil),               // 10: lifeboat.v1.DigestAt
+	(*NodeView)(nil),               // 11: lifeboat.v1.NodeView
+	(*ListNodesRequest)(nil),       // 12: lifeboat.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),      // 13: lifeboat.v1.ListNodesResponse
+	(*FenceLevelView)(nil),         // 14: lifeboat.v1.FenceLevelView
+	(*EvidenceView)(nil),           // 15: lifeboat.v1.EvidenceView
+	(*HostView)(nil),               // 16: lifeboat.v1.HostView
+	(*ListHostsRequest)(nil),       // 17: lifeboat.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),      // 18: lifeboat.v1.ListHostsResponse
+	(*VMView)(nil),                 // 19: lifeboat.v1.VMView
+	(*ListVMsRequest)(nil),         // 20: lifeboat.v1.ListVMsRequest
+	(*ListVMsResponse)(nil),        // 21: lifeboat.v1.ListVMsResponse
+	(*WorkView)(nil),               // 22: lifeboat.v1.WorkView
+	(*ListWorkRequest)(nil),        // 23: lifeboat.v1.ListWorkRequest
+	(*ListWorkResponse)(nil),       // 24: lifeboat.v1.ListWorkResponse
+	(*AlertView)(nil),              // 25: lifeboat.v1.AlertView
+	(*ListAlertsRequest)(nil),      // 26: lifeboat.v1.ListAlertsRequest
+	(*ListAlertsResponse)(nil),     // 27: lifeboat.v1.ListAlertsResponse
+	(*EventView)(nil),              // 28: lifeboat.v1.EventView
+	(*ListEventsRequest)(nil),      // 29: lifeboat.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),     // 30: lifeboat.v1.ListEventsResponse
+	(*ExplainRequest)(nil),         // 31: lifeboat.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 32: lifeboat.v1.ExplainResponse
+	(*Setting)(nil),                // 33: lifeboat.v1.Setting
+	(*GetPolicyRequest)(nil),       // 34: lifeboat.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),      // 35: lifeboat.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),       // 36: lifeboat.v1.SetPolicyRequest
+	(*WriteResponse)(nil),          // 37: lifeboat.v1.WriteResponse
+	(*ProtectVMRequest)(nil),       // 38: lifeboat.v1.ProtectVMRequest
+	(*ControlVMRequest)(nil),       // 39: lifeboat.v1.ControlVMRequest
+	(*ControlHostRequest)(nil),     // 40: lifeboat.v1.ControlHostRequest
+	(*SetFenceRequest)(nil),        // 41: lifeboat.v1.SetFenceRequest
+	(*FenceSpec)(nil),              // 42: lifeboat.v1.FenceSpec
+	(*ControlWorkRequest)(nil),     // 43: lifeboat.v1.ControlWorkRequest
+	(*ControlAlertRequest)(nil),    // 44: lifeboat.v1.ControlAlertRequest
+	(*ControlNodeRequest)(nil),     // 45: lifeboat.v1.ControlNodeRequest
+	(*ControlHARequest)(nil),       // 46: lifeboat.v1.ControlHARequest
+	(*ReadSnapshotRequest)(nil),    // 47: lifeboat.v1.ReadSnapshotRequest
+	(*ReadSnapshotResponse)(nil),   // 48: lifeboat.v1.ReadSnapshotResponse
+	(*WriteSnapshotRequest)(nil),   // 49: lifeboat.v1.WriteSnapshotRequest
+	(*WriteSnapshotResponse)(nil),  // 50: lifeboat.v1.WriteSnapshotResponse
+	(*RestoreSnapshotRequest)(nil), // 51: lifeboat.v1.RestoreSnapshotRequest
+	nil,                            // 52: lifeboat.v1.FenceSpec.OptionsEntry
+	(*FenceJob)(nil),               // 53: lifeboat.v1.FenceJob
+	(*Label)(nil),                  // 54: lifeboat.v1.Label
+	(*Lease)(nil),                  // 55: lifeboat.v1.Lease
+	(*Problem)(nil),                // 56: lifeboat.v1.Problem
+	(*Storage)(nil),                // 57: lifeboat.v1.Storage
+	(*FenceOutcome)(nil),           // 58: lifeboat.v1.FenceOutcome
 }
 var file_lifeboat_v1_admin_proto_depIdxs = []int32{
-	48, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
+	53, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
 	5,  // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
 	10, // 2: lifeboat.v1.StatusResponse.digests:type_name -> lifeboat.v1.DigestAt
 	11, // 3: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
-	49, // 4: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
+	54, // 4: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
 	14, // 5: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
-	50, // 6: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
+	55, // 6: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
 	15, // 7: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
-	51, // 8: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
-	52, // 9: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
+	56, // 8: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
+	57, // 9: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
 	16, // 10: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
 	19, // 11: lifeboat.v1.ListVMsResponse.vms:type_name -> lifeboat.v1.VMView
 	22, // 12: lifeboat.v1.ListWorkResponse.work:type_name -> lifeboat.v1.WorkView
@@ -4215,7 +4601,7 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	33, // 15: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
 	33, // 16: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
 	42, // 17: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
-	47, // 18: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
+	52, // 18: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
 	8,  // 19: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
 	12, // 20: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
 	17, // 21: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
@@ -4235,33 +4621,39 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	45, // 35: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
 	46, // 36: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
 	3,  // 37: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
-	6,  // 38: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
-	0,  // 39: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
-	2,  // 40: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
-	9,  // 41: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
-	13, // 42: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
-	18, // 43: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
-	21, // 44: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
-	24, // 45: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
-	27, // 46: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
-	30, // 47: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
-	32, // 48: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
-	35, // 49: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
-	37, // 50: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
-	37, // 51: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
-	37, // 52: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
-	37, // 53: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
-	37, // 54: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
-	37, // 55: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
-	37, // 56: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
-	37, // 57: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
-	37, // 58: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
-	4,  // 59: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
-	7,  // 60: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
-	1,  // 61: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
-	53, // 62: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
-	41, // [41:63] is the sub-list for method output_type
-	19, // [19:41] is the sub-list for method input_type
+	47, // 38: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
+	49, // 39: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
+	51, // 40: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
+	6,  // 41: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
+	0,  // 42: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
+	2,  // 43: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
+	9,  // 44: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
+	13, // 45: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
+	18, // 46: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
+	21, // 47: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
+	24, // 48: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
+	27, // 49: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
+	30, // 50: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
+	32, // 51: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
+	35, // 52: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
+	37, // 53: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
+	37, // 54: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
+	37, // 55: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
+	37, // 56: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
+	37, // 57: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
+	37, // 58: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
+	37, // 59: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
+	37, // 60: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
+	37, // 61: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
+	4,  // 62: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
+	48, // 63: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
+	50, // 64: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
+	37, // 65: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
+	7,  // 66: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
+	1,  // 67: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
+	58, // 68: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
+	44, // [44:69] is the sub-list for method output_type
+	19, // [19:44] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name
@@ -4280,7 +4672,7 @@ func file_lifeboat_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_admin_proto_rawDesc), len(file_lifeboat_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -77,6 +77,15 @@ const (
 	AdminServiceControlHAProcedure = "/lifeboat.v1.AdminService/ControlHA"
 	// AdminServiceTestFenceProcedure is the fully-qualified name of the AdminService's TestFence RPC.
 	AdminServiceTestFenceProcedure = "/lifeboat.v1.AdminService/TestFence"
+	// AdminServiceReadSnapshotProcedure is the fully-qualified name of the AdminService's ReadSnapshot
+	// RPC.
+	AdminServiceReadSnapshotProcedure = "/lifeboat.v1.AdminService/ReadSnapshot"
+	// AdminServiceWriteSnapshotProcedure is the fully-qualified name of the AdminService's
+	// WriteSnapshot RPC.
+	AdminServiceWriteSnapshotProcedure = "/lifeboat.v1.AdminService/WriteSnapshot"
+	// AdminServiceRestoreSnapshotProcedure is the fully-qualified name of the AdminService's
+	// RestoreSnapshot RPC.
+	AdminServiceRestoreSnapshotProcedure = "/lifeboat.v1.AdminService/RestoreSnapshot"
 	// NodeServiceHelloProcedure is the fully-qualified name of the NodeService's Hello RPC.
 	NodeServiceHelloProcedure = "/lifeboat.v1.NodeService/Hello"
 	// NodeServiceFenceTicketProcedure is the fully-qualified name of the NodeService's FenceTicket RPC.
@@ -108,6 +117,12 @@ type AdminServiceClient interface {
 	// TestFence tries every fence level of a host without any order to it. What
 	// is found is committed, and shown by ListHosts.
 	TestFence(context.Context, *connect.Request[v1.TestFenceRequest]) (*connect.Response[v1.TestFenceResponse], error)
+	// ReadSnapshot gives the state as an archive, in pieces.
+	ReadSnapshot(context.Context, *connect.Request[v1.ReadSnapshotRequest]) (*connect.Response[v1.ReadSnapshotResponse], error)
+	// WriteSnapshot takes an archive, in pieces; RestoreSnapshot checks it as a
+	// whole and replaces the state of every node by it, disarmed (S22).
+	WriteSnapshot(context.Context, *connect.Request[v1.WriteSnapshotRequest]) (*connect.Response[v1.WriteSnapshotResponse], error)
+	RestoreSnapshot(context.Context, *connect.Request[v1.RestoreSnapshotRequest]) (*connect.Response[v1.WriteResponse], error)
 }
 
 // NewAdminServiceClient constructs a client for the lifeboat.v1.AdminService service. By default,
@@ -235,30 +250,51 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("TestFence")),
 			connect.WithClientOptions(opts...),
 		),
+		readSnapshot: connect.NewClient[v1.ReadSnapshotRequest, v1.ReadSnapshotResponse](
+			httpClient,
+			baseURL+AdminServiceReadSnapshotProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ReadSnapshot")),
+			connect.WithClientOptions(opts...),
+		),
+		writeSnapshot: connect.NewClient[v1.WriteSnapshotRequest, v1.WriteSnapshotResponse](
+			httpClient,
+			baseURL+AdminServiceWriteSnapshotProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("WriteSnapshot")),
+			connect.WithClientOptions(opts...),
+		),
+		restoreSnapshot: connect.NewClient[v1.RestoreSnapshotRequest, v1.WriteResponse](
+			httpClient,
+			baseURL+AdminServiceRestoreSnapshotProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("RestoreSnapshot")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // adminServiceClient implements AdminServiceClient.
 type adminServiceClient struct {
-	status       *connect.Client[v1.StatusRequest, v1.StatusResponse]
-	listNodes    *connect.Client[v1.ListNodesRequest, v1.ListNodesResponse]
-	listHosts    *connect.Client[v1.ListHostsRequest, v1.ListHostsResponse]
-	listVMs      *connect.Client[v1.ListVMsRequest, v1.ListVMsResponse]
-	listWork     *connect.Client[v1.ListWorkRequest, v1.ListWorkResponse]
-	listAlerts   *connect.Client[v1.ListAlertsRequest, v1.ListAlertsResponse]
-	listEvents   *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
-	explain      *connect.Client[v1.ExplainRequest, v1.ExplainResponse]
-	getPolicy    *connect.Client[v1.GetPolicyRequest, v1.GetPolicyResponse]
-	setPolicy    *connect.Client[v1.SetPolicyRequest, v1.WriteResponse]
-	protectVM    *connect.Client[v1.ProtectVMRequest, v1.WriteResponse]
-	controlVM    *connect.Client[v1.ControlVMRequest, v1.WriteResponse]
-	controlHost  *connect.Client[v1.ControlHostRequest, v1.WriteResponse]
-	setFence     *connect.Client[v1.SetFenceRequest, v1.WriteResponse]
-	controlWork  *connect.Client[v1.ControlWorkRequest, v1.WriteResponse]
-	controlAlert *connect.Client[v1.ControlAlertRequest, v1.WriteResponse]
-	controlNode  *connect.Client[v1.ControlNodeRequest, v1.WriteResponse]
-	controlHA    *connect.Client[v1.ControlHARequest, v1.WriteResponse]
-	testFence    *connect.Client[v1.TestFenceRequest, v1.TestFenceResponse]
+	status          *connect.Client[v1.StatusRequest, v1.StatusResponse]
+	listNodes       *connect.Client[v1.ListNodesRequest, v1.ListNodesResponse]
+	listHosts       *connect.Client[v1.ListHostsRequest, v1.ListHostsResponse]
+	listVMs         *connect.Client[v1.ListVMsRequest, v1.ListVMsResponse]
+	listWork        *connect.Client[v1.ListWorkRequest, v1.ListWorkResponse]
+	listAlerts      *connect.Client[v1.ListAlertsRequest, v1.ListAlertsResponse]
+	listEvents      *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
+	explain         *connect.Client[v1.ExplainRequest, v1.ExplainResponse]
+	getPolicy       *connect.Client[v1.GetPolicyRequest, v1.GetPolicyResponse]
+	setPolicy       *connect.Client[v1.SetPolicyRequest, v1.WriteResponse]
+	protectVM       *connect.Client[v1.ProtectVMRequest, v1.WriteResponse]
+	controlVM       *connect.Client[v1.ControlVMRequest, v1.WriteResponse]
+	controlHost     *connect.Client[v1.ControlHostRequest, v1.WriteResponse]
+	setFence        *connect.Client[v1.SetFenceRequest, v1.WriteResponse]
+	controlWork     *connect.Client[v1.ControlWorkRequest, v1.WriteResponse]
+	controlAlert    *connect.Client[v1.ControlAlertRequest, v1.WriteResponse]
+	controlNode     *connect.Client[v1.ControlNodeRequest, v1.WriteResponse]
+	controlHA       *connect.Client[v1.ControlHARequest, v1.WriteResponse]
+	testFence       *connect.Client[v1.TestFenceRequest, v1.TestFenceResponse]
+	readSnapshot    *connect.Client[v1.ReadSnapshotRequest, v1.ReadSnapshotResponse]
+	writeSnapshot   *connect.Client[v1.WriteSnapshotRequest, v1.WriteSnapshotResponse]
+	restoreSnapshot *connect.Client[v1.RestoreSnapshotRequest, v1.WriteResponse]
 }
 
 // Status calls lifeboat.v1.AdminService.Status.
@@ -356,6 +392,21 @@ func (c *adminServiceClient) TestFence(ctx context.Context, req *connect.Request
 	return c.testFence.CallUnary(ctx, req)
 }
 
+// ReadSnapshot calls lifeboat.v1.AdminService.ReadSnapshot.
+func (c *adminServiceClient) ReadSnapshot(ctx context.Context, req *connect.Request[v1.ReadSnapshotRequest]) (*connect.Response[v1.ReadSnapshotResponse], error) {
+	return c.readSnapshot.CallUnary(ctx, req)
+}
+
+// WriteSnapshot calls lifeboat.v1.AdminService.WriteSnapshot.
+func (c *adminServiceClient) WriteSnapshot(ctx context.Context, req *connect.Request[v1.WriteSnapshotRequest]) (*connect.Response[v1.WriteSnapshotResponse], error) {
+	return c.writeSnapshot.CallUnary(ctx, req)
+}
+
+// RestoreSnapshot calls lifeboat.v1.AdminService.RestoreSnapshot.
+func (c *adminServiceClient) RestoreSnapshot(ctx context.Context, req *connect.Request[v1.RestoreSnapshotRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return c.restoreSnapshot.CallUnary(ctx, req)
+}
+
 // AdminServiceHandler is an implementation of the lifeboat.v1.AdminService service.
 type AdminServiceHandler interface {
 	Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error)
@@ -379,6 +430,12 @@ type AdminServiceHandler interface {
 	// TestFence tries every fence level of a host without any order to it. What
 	// is found is committed, and shown by ListHosts.
 	TestFence(context.Context, *connect.Request[v1.TestFenceRequest]) (*connect.Response[v1.TestFenceResponse], error)
+	// ReadSnapshot gives the state as an archive, in pieces.
+	ReadSnapshot(context.Context, *connect.Request[v1.ReadSnapshotRequest]) (*connect.Response[v1.ReadSnapshotResponse], error)
+	// WriteSnapshot takes an archive, in pieces; RestoreSnapshot checks it as a
+	// whole and replaces the state of every node by it, disarmed (S22).
+	WriteSnapshot(context.Context, *connect.Request[v1.WriteSnapshotRequest]) (*connect.Response[v1.WriteSnapshotResponse], error)
+	RestoreSnapshot(context.Context, *connect.Request[v1.RestoreSnapshotRequest]) (*connect.Response[v1.WriteResponse], error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -502,6 +559,24 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("TestFence")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceReadSnapshotHandler := connect.NewUnaryHandler(
+		AdminServiceReadSnapshotProcedure,
+		svc.ReadSnapshot,
+		connect.WithSchema(adminServiceMethods.ByName("ReadSnapshot")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceWriteSnapshotHandler := connect.NewUnaryHandler(
+		AdminServiceWriteSnapshotProcedure,
+		svc.WriteSnapshot,
+		connect.WithSchema(adminServiceMethods.ByName("WriteSnapshot")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceRestoreSnapshotHandler := connect.NewUnaryHandler(
+		AdminServiceRestoreSnapshotProcedure,
+		svc.RestoreSnapshot,
+		connect.WithSchema(adminServiceMethods.ByName("RestoreSnapshot")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/lifeboat.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceStatusProcedure:
@@ -542,6 +617,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceControlHAHandler.ServeHTTP(w, r)
 		case AdminServiceTestFenceProcedure:
 			adminServiceTestFenceHandler.ServeHTTP(w, r)
+		case AdminServiceReadSnapshotProcedure:
+			adminServiceReadSnapshotHandler.ServeHTTP(w, r)
+		case AdminServiceWriteSnapshotProcedure:
+			adminServiceWriteSnapshotHandler.ServeHTTP(w, r)
+		case AdminServiceRestoreSnapshotProcedure:
+			adminServiceRestoreSnapshotHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -625,6 +706,18 @@ func (UnimplementedAdminServiceHandler) ControlHA(context.Context, *connect.Requ
 
 func (UnimplementedAdminServiceHandler) TestFence(context.Context, *connect.Request[v1.TestFenceRequest]) (*connect.Response[v1.TestFenceResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.TestFence is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ReadSnapshot(context.Context, *connect.Request[v1.ReadSnapshotRequest]) (*connect.Response[v1.ReadSnapshotResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.ReadSnapshot is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) WriteSnapshot(context.Context, *connect.Request[v1.WriteSnapshotRequest]) (*connect.Response[v1.WriteSnapshotResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.WriteSnapshot is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) RestoreSnapshot(context.Context, *connect.Request[v1.RestoreSnapshotRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.RestoreSnapshot is not implemented"))
 }
 
 // NodeServiceClient is a client for the lifeboat.v1.NodeService service.

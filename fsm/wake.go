@@ -1,0 +1,211 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Waking says how a snapshot is brought back.
+type Waking struct {
+	Index uint64 // of the log at which it becomes the state, not below the snapshot's
+	Term  uint64
+	Now   int64  // unix ns
+	Actor string // who restores it
+	From  string // where it comes from, for people
+}
+
+// MaxGeneration is the last cluster generation that an incarnation can hold.
+const MaxGeneration = 1<<(64-incarnationCounterBits) - 1
+
+// Wake makes of a snapshot s the state that replaces now (S1, S22). It promises
+// nothing to anybody: HA is disarmed, the cluster generation is above both, open
+// work, orders, leases, copies and fence attempts are dropped, every host must
+// register again, and where a VM runs is not known before a host says so. What
+// now says about the management nodes, and which hosts there are, holds. Neither
+// s nor now is changed.
+func (s *State) Wake(now *State, w Waking) *State {
+	n := s.clone()
+	n.Index, n.Term = max(w.Index, s.Index, now.Index), w.Term
+	n.Time = max(s.Time, now.Time, w.Now)
+	n.Generation = max(s.Generation, now.Generation) + 1
+	n.Level = max(s.Level, now.Level)
+	if now.ClusterID != "" {
+		n.ClusterID = now.ClusterID
+	}
+	n.Armed, n.Waking, n.ArmedIndex, n.Digest = false, true, n.Index, DigestAt{}
+	n.seq = max(s.seq, now.seq) // no id is given twice
+	n.brakes = newTable[string, Brake](less[string])
+	n.nodes = newTable[NodeID, *Node](less[NodeID])
+	for id, x := range now.Nodes() {
+		n.nodes.set(id, x)
+	}
+	t := &tx{s: n, now: n.Time, index: n.Index, actor: w.Actor}
+	t.event("CLUSTER.RESTORE", Critical, "cluster", "the state of log index %d (%s) was restored%s: cluster generation %d, HA is disarmed until `lifeboat ha arm`", s.Index, clock(s.Time), w.From, n.Generation)
+	t.forgetAlerts()
+	for _, h := range s.Hosts() {
+		t.wakeHost(h, now.Host(h.ID))
+	}
+	for id, h := range now.Hosts() {
+		if was := n.Host(id); h.Status != Removed && (was == nil || was.Status == Removed) {
+			again := &Host{ID: id, Resource: h.Resource, Fence: h.Fence, Inventory: h.Inventory, Labels: h.Labels}
+			if was != nil {
+				again.Epoch = was.Epoch
+			}
+			t.wakeHost(again, h)
+		}
+	}
+	for _, x := range n.Nodes() {
+		if x.Gone() {
+			continue
+		}
+		if x.State == NodeDown {
+			t.missNode(x, Critical)
+		}
+		t.missSnapshots(x)
+	}
+	return n
+}
+
+// awaitsHost is why a host is Disconnected after a restore.
+const awaitsHost = "the state was restored: the host has not registered since"
+
+// wakeHost stores what is left of a host: its VMs, its settings, and an epoch that
+// no agent is in. is: what was known of it until now, nil when it was not.
+func (t *tx) wakeHost(was, is *Host) {
+	h := edit(was)
+	if is != nil {
+		h.Epoch = max(was.Epoch, is.Epoch)
+		if is.Status != Removed {
+			h.MachineID, h.HardwareID, h.Watchdog, h.BoundNS, h.ProbeAddrs = is.MachineID, is.HardwareID, is.Watchdog, is.BoundNS, is.ProbeAddrs
+		}
+	}
+	h.Epoch++
+	h.Seq, h.Session, h.Assigned, h.Settled = 0, "", t.index, t.index
+	h.Lease, h.Orders, h.Copies, h.Evidence, h.Attempt, h.FenceFailure, h.Proof = nil, nil, nil, nil, nil, "", nil
+	h.DownAt, h.DownIndex, h.Silent, h.Risen, h.Evicted, h.Stalled = 0, 0, t.now, 0, false, false
+	if was.Status == Removed {
+		h.Silent = 0
+		t.setHost(h)
+		return
+	}
+	// Without a boot id its next registration is no proof that what the snapshot
+	// says of its VMs has ended: they may have moved since (S9).
+	h.BootID = ""
+	t.hostState(h, Disconnected, HAAvailable, awaitsHost)
+	h.Since = t.now
+	h.VMs = slices.Clone(was.VMs)
+	for i := range h.VMs {
+		t.wakeVM(&h.VMs[i])
+	}
+	t.setHost(h)
+}
+
+// wakeVM forgets what was true of a VM: nobody has seen it. Its incarnation stays
+// as it is: what a host holds of it by now is newer, and counts (S22).
+func (t *tx) wakeVM(v *VM) {
+	if w := t.s.Work(v.Work); w != nil {
+		t.endWork(v, w, Cancelled, "dropped: the state was restored")
+	}
+	v.Reason, v.Gone = ReasonNone, false
+	if v.Incarnation == 0 {
+		v.Power = PowerUnknown
+		return
+	}
+	v.Power = PowerReportMissing
+}
+
+// forgetAlerts closes the alerts that are about hosts, nodes and copies as they
+// were. What is still so is found out anew.
+func (t *tx) forgetAlerts() {
+	var keys []AlertKey
+	for k := range t.s.raised.all() {
+		var drop bool
+		switch k.Type {
+		case AlertNode, AlertBrake:
+			drop = true
+		case AlertHost:
+			drop = !strings.HasPrefix(k.Cause, unreadable) // the inventory stays, and so does what it lacks
+		case AlertFence:
+			drop = k.Cause == "failed"
+		case AlertVM:
+			drop = k.Cause == "stopping" || strings.HasPrefix(k.Cause, duplicateOn) || strings.HasPrefix(k.Cause, sameUUIDOn)
+		}
+		if drop {
+			keys = append(keys, k)
+		}
+	}
+	for _, k := range keys {
+		t.resolve(k, "the state was restored")
+	}
+}
+
+// Awaited are the hosts that have not registered since a restore and are not
+// proven dead; none when the state was not restored, or was armed since.
+func (s *State) Awaited() (hosts []HostID) {
+	if !s.Waking {
+		return nil
+	}
+	for id, h := range s.Hosts() {
+		if h.Status != Up && h.Status != Removed && h.HA != HAFenced {
+			hosts = append(hosts, id)
+		}
+	}
+	return hosts
+}
+
+// maxAwaited hosts are named in a refusal.
+const maxAwaited = 8
+
+// awaitedText says which hosts have not registered since a restore; "" when all
+// have.
+func (s *State) awaitedText() string {
+	hosts := s.Awaited()
+	if len(hosts) == 0 {
+		return ""
+	}
+	list := names(hosts)
+	if more := len(list) - maxAwaited; more > 0 {
+		list = append(list[:maxAwaited], fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(list, ", ")
+}
+
+// awake ends the waking: what no host has shown is looked for on all of them
+// before it is started anywhere (S18, S22).
+func (t *tx) awake() {
+	t.s.Waking = false
+	for _, old := range t.s.Hosts() {
+		var vms []VM
+		for i := range old.VMs {
+			v := old.VMs[i]
+			if !v.Protected() || !v.Wanted || v.Error != "" || v.Work != 0 || !v.LostSight() {
+				continue
+			}
+			if vms == nil {
+				vms = slices.Clone(old.VMs)
+			}
+			t.openWork(&v, WorkHA, Investigating, CauseMissing, old.ID, "no host has shown it since the state was restored; every host is asked where it is")
+			vms[i] = v
+		}
+		if vms != nil {
+			h := edit(old)
+			h.VMs = vms
+			t.setHost(h)
+		}
+	}
+}
+
+// ahead reports whether the owner holds a newer incarnation of a VM than the
+// state: it was granted after the snapshot that the state was restored from. It
+// counts where the VM is seen to run, and while nothing is started also where it
+// is seen to be off (S22).
+func (s *State) ahead(v *VM, e *vmEntry) bool {
+	if v.Incarnation == 0 || e.inc <= v.Incarnation || e.refused >= e.inc || e.inc.Generation() >= s.Generation || !v.LostSight() {
+		return false
+	}
+	if w := s.Work(v.Work); w != nil && w.Step != Investigating {
+		return false
+	}
+	return e.power == PowerOn || e.power == PowerOff && s.Waking
+}
