@@ -44,7 +44,11 @@ func (s *State) Wake(now *State, w Waking) *State {
 		n.nodes.set(id, x)
 	}
 	t := &tx{s: n, now: n.Time, index: n.Index, actor: w.Actor}
-	t.event("CLUSTER.RESTORE", Critical, "cluster", "the state of log index %d (%s) was restored%s: cluster generation %d, HA is disarmed until `lifeboat ha arm`", s.Index, clock(s.Time), w.From, n.Generation)
+	what := "CLUSTER.RESTORE"
+	if w.Members != nil {
+		what = "CLUSTER.RECOVER"
+	}
+	t.event(what, Critical, "cluster", "the state of log index %d (%s) was restored%s: cluster generation %d, HA is disarmed until `lifeboat ha arm`", s.Index, clock(s.Time), w.From, n.Generation)
 	t.forgetAlerts()
 	if w.Members != nil {
 		t.loseNodes(w.Members)

@@ -68,6 +68,15 @@ func TestS22LostQuorumIsRecovered(t *testing.T) {
 		if s.Generation != before.Generation+1 || s.Armed || !s.Waking || s.ClusterID != before.ClusterID || s.Index <= had.Index+recoverGap {
 			t.Errorf("generation %d, armed %v, index %d after %d", s.Generation, s.Armed, s.Index, had.Index)
 		}
+		recovered := 0
+		for _, e := range s.EventsDown() {
+			if e.Type == "CLUSTER.RECOVER" {
+				recovered++
+			}
+		}
+		if recovered != 1 {
+			t.Errorf("the audit has %d recoveries", recovered)
+		}
 		for _, n := range lost {
 			if x := s.Node(fsm.NodeID(n.id)); x == nil || !x.Gone() {
 				t.Errorf("%s is %+v", n.id, x)
