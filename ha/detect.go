@@ -89,7 +89,7 @@ func (d *decision) connecting(h *fsm.Host, c Contact) {
 // machine is looked at; seen dead counts at once, seen nothing only after the
 // grace (S16).
 func (d *decision) disconnected(h *fsm.Host, c Contact) {
-	if h.RunsProtected() == 0 && !owed(h) && !awaited(h) {
+	if h.RunsProtected() == 0 && !owed(h) && !awaited(h) && (h.Resource != fsm.Enabled || !d.sought()) {
 		return // S19
 	}
 	d.investigate(h, c)

@@ -105,6 +105,9 @@ func (s *Session) accept(v *vm) bool {
 	v.failure = "the start was not tried"
 	v.settle = s.now
 	v.existed, v.stuck = false, false
+	if v.inactive() {
+		v.wasActive = false // the process that is to come has not run
+	}
 	if len(o.DefinitionHash) > 0 {
 		if sum := sha256.Sum256(o.Definition); string(sum[:]) != string(o.DefinitionHash) {
 			v.failure = "the definition in the order does not match its hash"

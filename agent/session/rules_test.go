@@ -58,6 +58,28 @@ func TestS3AlreadyRunning(t *testing.T) {
 	}
 }
 
+// A start whose outcome is not known left a process whose guest has not run: it is
+// made to run, also where an earlier incarnation of the VM has run before.
+func TestS3AStartIsFinishedWhereItRanBefore(t *testing.T) {
+	b := newBench(t, Ledger{}).boot()
+	b.pass(100 * time.Millisecond)
+	b.runs(vm1, 8)
+	b.set(vm1, hypervisor.StateOff, hypervisor.ReasonCrashed)
+	b.pass(5 * time.Second)
+	b.starts(vm1, 9)
+	act[StartVM](b)
+	b.set(vm1, hypervisor.StatePaused, hypervisor.ReasonUser) // as the hypervisor shows it
+	b.done(vm1, fmt.Errorf("libvirtd went away: %w", hypervisor.ErrUnknownOutcome))
+	b.pass(quiet + 2*time.Second)
+	act[ResumeVM](b)
+	b.set(vm1, hypervisor.StateRunning, hypervisor.ReasonUser)
+	b.done(vm1, nil)
+	b.pass(5 * time.Second)
+	if v := b.report(vm1, stateOn); v.Incarnation != 9 {
+		t.Errorf("reported %v, want incarnation 9", v)
+	}
+}
+
 func TestS4OrdersAreVoidElsewhere(t *testing.T) {
 	for name, change := range map[string]func(*lifeboatv1.Order){
 		"another epoch":    func(o *lifeboatv1.Order) { o.Epoch-- },

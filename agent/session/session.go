@@ -123,7 +123,7 @@ type vm struct {
 	held    uint64  // incarnation held on disk when it was begun (S5)
 	stamp   uint64  // the same, of the poll that is under way
 
-	wasActive bool   // seen active by this process
+	wasActive bool   // seen active by this process since the last start was accepted
 	came      bool   // by migration, seen by this process, and not known to the managers yet
 	cameSeq   uint64 // the first report that says so; 0: none yet
 
