@@ -76,11 +76,11 @@ func (p *reporting) poweredOn(v *VM) {
 	if v.Reason == ReasonIOError && v.Protected() {
 		p.raiseVM(v, "I/O error", Critical, "VM %s on host %s is paused on an I/O error: it cannot reach its storage.", v.Name, p.host.ID)
 	} else {
-		p.resolve(VMAlert(v, "I/O error"), "it runs again")
+		p.resolveVM(v, "I/O error", "it runs again")
 	}
 	if v.inError {
 		v.setError("") // or its next crash would be nobody's business
-		p.resolve(VMAlert(v, "error"), "it runs on host %s", p.host.ID)
+		p.resolveVM(v, "error", "it runs on host %s", p.host.ID)
 	}
 	if v.Protected() && !v.Wanted && p.host.order(OrderStop, v.ID) == nil {
 		v.Wanted = true
@@ -96,7 +96,7 @@ func offByHand(v *VM, r Reason) bool {
 
 func (p *reporting) poweredOff(v *VM, e *vmEntry, was Power) {
 	p.dropOrder(OrderStop, v.ID)
-	p.resolve(VMAlert(v, "I/O error"), "it is off")
+	p.resolveVM(v, "I/O error", "it is off")
 	if w := p.s.Work(v.Work); w != nil {
 		p.dropOrder(OrderStart, v.ID)
 		p.offDuringWork(v, w, e)

@@ -62,6 +62,14 @@ func (t *tx) resolve(key AlertKey, format string, args ...any) {
 	t.event("ALERT.RESOLVE", Info, subjectOf(key, n.About()), "%s: %s", key.Cause, n.Resolution)
 }
 
+// resolveVM is resolve for an alert about a VM. Mostly none is open at all, and a
+// report that is about many VMs makes no keys.
+func (t *tx) resolveVM(v *VM, cause, format string, args ...any) {
+	if t.s.raised.len() > 0 {
+		t.resolve(VMAlert(v, cause), format, args...)
+	}
+}
+
 // resolveAll closes every open alert about a subject.
 func (t *tx) resolveAll(typ, subject, why string) {
 	for _, k := range t.openAbout(typ, subject) {

@@ -13,6 +13,9 @@ type Waking struct {
 	Now   int64  // unix ns
 	Actor string // who restores it
 	From  string // where it comes from, for people
+	// Members are the management nodes from now on, when those that are missing
+	// from them are lost for ever; nil = they are as they were.
+	Members []NodeID
 }
 
 // MaxGeneration is the last cluster generation that an incarnation can hold.
@@ -41,8 +44,15 @@ func (s *State) Wake(now *State, w Waking) *State {
 		n.nodes.set(id, x)
 	}
 	t := &tx{s: n, now: n.Time, index: n.Index, actor: w.Actor}
-	t.event("CLUSTER.RESTORE", Critical, "cluster", "the state of log index %d (%s) was restored%s: cluster generation %d, HA is disarmed until `lifeboat ha arm`", s.Index, clock(s.Time), w.From, n.Generation)
+	what := "CLUSTER.RESTORE"
+	if w.Members != nil {
+		what = "CLUSTER.RECOVER"
+	}
+	t.event(what, Critical, "cluster", "the state of log index %d (%s) was restored%s: cluster generation %d, HA is disarmed until `lifeboat ha arm`", s.Index, clock(s.Time), w.From, n.Generation)
 	t.forgetAlerts()
+	if w.Members != nil {
+		t.loseNodes(w.Members)
+	}
 	for _, h := range s.Hosts() {
 		t.wakeHost(h, now.Host(h.ID))
 	}
@@ -65,6 +75,18 @@ func (s *State) Wake(now *State, w Waking) *State {
 		t.missSnapshots(x)
 	}
 	return n
+}
+
+// loseNodes takes out every node but those that stay.
+func (t *tx) loseNodes(stay []NodeID) {
+	for id, x := range t.s.Nodes() {
+		if !slices.Contains(stay, id) {
+			lost := *x
+			lost.Going = GoingRemove
+			t.s.nodes.set(id, &lost)
+			t.nodeGone(&lost)
+		}
+	}
 }
 
 // awaitsHost is why a host is Disconnected after a restore.

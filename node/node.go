@@ -129,13 +129,9 @@ func (n *Node) startRaft() error {
 		return fmt.Errorf("look for an existing log: %w", err)
 	}
 	if fresh {
-		var conf raft.Configuration
-		for _, id := range sortedKeys(n.cfg.InitialCluster) {
-			conf.Servers = append(conf.Servers, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(n.cfg.InitialCluster[id])})
-		}
 		// All founders write the same configuration, so it does not matter who
 		// is first.
-		if err := raft.BootstrapCluster(c, store.logs, store.stable, store.snapshots, trans, conf); err != nil {
+		if err := raft.BootstrapCluster(c, store.logs, store.stable, store.snapshots, trans, configuration(n.cfg.InitialCluster)); err != nil {
 			return fmt.Errorf("found the cluster: %w", err)
 		}
 	}
@@ -146,6 +142,14 @@ func (n *Node) startRaft() error {
 	n.raft, n.arrivals = r, trans
 	n.joined.Store(true)
 	return nil
+}
+
+// configuration makes voters of nodes (id → address).
+func configuration(nodes map[string]string) (c raft.Configuration) {
+	for _, id := range sortedKeys(nodes) {
+		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(nodes[id])})
+	}
+	return c
 }
 
 func ignoreClosed(err error) error {

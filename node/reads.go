@@ -84,7 +84,7 @@ func (n *Node) readStatus(_ *term, _ context.Context, _ *lifeboatv1.StatusReques
 			time.Unix(0, s.Time).UTC().Format(time.RFC3339)))
 	}
 	if s.Waking {
-		note := "the state was restored from a snapshot and HA is disarmed: nothing is started, stopped or fenced until `lifeboat ha arm`"
+		note := "the state was restored, and HA is disarmed: nothing is started, stopped or fenced until `lifeboat ha arm`"
 		if away := s.Awaited(); len(away) > 0 {
 			note += fmt.Sprintf("; %d hosts have not registered since", len(away))
 		}

@@ -20,12 +20,18 @@ import (
 
 // ServerCmd is 'lifeboat server'.
 type ServerCmd struct {
+	Run     ServerRunCmd     `cmd:"" default:"withargs" help:"Run a management node. This is what 'lifeboat server' alone does."`
+	Recover ServerRecoverCmd `cmd:"" help:"Go on with what one node has, when the majority of the nodes is lost for ever."`
+}
+
+// ServerRunCmd is 'lifeboat server run'.
+type ServerRunCmd struct {
 	Config string `required:"" short:"c" placeholder:"FILE" help:"YAML configuration of this node; see deploy/examples."`
 	Check  bool   `help:"Check the configuration and the certificate, and stop."`
 }
 
 // Run is a management node until a signal ends it.
-func (c *ServerCmd) Run(ctx context.Context, env *cli.Env) error {
+func (c *ServerRunCmd) Run(ctx context.Context, env *cli.Env) error {
 	cfg, err := node.LoadConfig(c.Config)
 	if err != nil {
 		return cli.Usage("", "%w", err)

@@ -37,6 +37,8 @@ func reading() []mutation {
 			"wait != \"\" && !c.Force", "false && wait != \"\"", inFSM},
 		{"S22", "what a host was granted after the snapshot counts", "fsm/wake.go",
 			"return e.power == PowerOn || e.power == PowerOff && s.Waking", "return false", inFSM},
+		{"S22", "a recovered state wakes", "node/recover.go",
+			"return checked(next)", "_ = next\n\treturn checked(s)", inNode},
 		{"S22", "a new boot id proves nothing after a restore", "fsm/wake.go",
 			"	h.BootID = \"\"\n", "", inFSM},
 		{"S23", "only protected VMs' definitions are kept", "fsm/apply_vm.go",
