@@ -100,7 +100,13 @@ func (s *State) VM(id VMID) (*VM, *Host) {
 }
 
 // Work returns an item of work, nil when unknown.
-func (s *State) Work(id WorkID) *Work { w, _ := s.work.get(id); return w }
+func (s *State) Work(id WorkID) *Work {
+	if id == 0 {
+		return nil // as most VMs have it: not worth a search
+	}
+	w, _ := s.work.get(id)
+	return w
+}
 
 // AllWork walks all work that is kept, newest first.
 func (s *State) AllWork() iter.Seq2[WorkID, *Work] { return s.work.down() }
