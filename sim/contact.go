@@ -65,6 +65,7 @@ func (t *term) contact(id fsm.HostID, epoch uint64) *contact {
 		} else {
 			t.order[slices.Index(t.order, t.hosts[id])] = x
 		}
+		t.told = told{}
 		t.hosts[id] = x
 		x.changed()
 	}
@@ -140,12 +141,27 @@ func (x *contact) turnOver() {
 	}
 }
 
+// told is which state of the hosts they know of, in the order of t.order: where it
+// has not changed since, nothing is news.
+type told struct {
+	hosts  []*fsm.Host
+	armed  uint64
+	policy *fsm.Policy
+}
+
 // wakeNews answers every host that the state has news for.
 func (t *term) wakeNews() {
 	s := t.state()
+	if n := len(t.order); len(t.told.hosts) != n || t.told.armed != s.ArmedIndex || t.told.policy != s.Policy {
+		t.told = told{make([]*fsm.Host, n), s.ArmedIndex, s.Policy}
+	}
 	var wake []*contact
 	i := 0
 	for id, h := range s.Hosts() { // both are sorted
+		if i < len(t.order) && t.told.hosts[i] == h {
+			i++
+			continue
+		}
 		for i < len(t.order) && t.order[i].id < id {
 			wake = append(wake, t.order[i])
 			i++
@@ -154,6 +170,7 @@ func (t *term) wakeNews() {
 			break
 		}
 		if x := t.order[i]; x.id == id {
+			t.told.hosts[i] = h
 			i++
 			if x.parked == nil {
 				continue

@@ -22,7 +22,8 @@ type term struct {
 
 	since, proven time.Duration // see ha.Soft
 	hosts         map[fsm.HostID]*contact
-	order         []*contact    // by id
+	order         []*contact // by id
+	told          told
 	view          ha.Contacts   // hosts, for ha
 	news          []*contact    // those of which the view is not what they are
 	looked        time.Duration // when decide last looked
