@@ -95,7 +95,7 @@ func (c *checker) hosts() {
 		if !(h.Inventory != nil) {
 			c.fail("hosts", "host %s has no inventory", id)
 		}
-		if !(h.Assigned <= c.s.Index && h.DownIndex <= h.Settled && h.Settled <= c.s.Index) {
+		if !(h.Assigned <= c.s.Index && (h.Settled == 0 || h.DownIndex <= h.Settled) && h.Settled <= c.s.Index) {
 			c.fail("hosts", "host %s was changed at an index to come", id)
 		}
 		c.pastHost(h.Since, "since", id)
