@@ -90,7 +90,7 @@ func (g *guard) drop(e *raft.Log) error {
 	if last, err := g.LastIndex(); err != nil {
 		return fmt.Errorf("find the last entry: %w", err)
 	} else if last >= e.Index {
-		if err := g.DeleteRange(e.Index, last); err != nil {
+		if err := g.LogStore.DeleteRange(e.Index, last); err != nil {
 			return fmt.Errorf("drop entries: %w", err)
 		}
 	}
@@ -116,7 +116,9 @@ func (g *guard) drop(e *raft.Log) error {
 // GetLog implements raft.LogStore. The entry at the index of the newest snapshot is
 // known by its term although it is not in the log: without it a node that has
 // uncommitted entries after a snapshot would refuse what its leader sends for
-// ever, and be sent the snapshot again and again. Its contents are never asked for.
+// ever, and be sent the snapshot again and again. Where the entry before it is there,
+// this node could send others what it does not have, so it is not known then; else
+// its contents are never asked for.
 func (g *guard) GetLog(index uint64, out *raft.Log) error {
 	err := g.LogStore.GetLog(index, out)
 	if !errors.Is(err, raft.ErrLogNotFound) {
@@ -126,6 +128,13 @@ func (g *guard) GetLog(index uint64, out *raft.Log) error {
 	defer g.mu.Unlock()
 	if index == 0 || index != g.latest.index {
 		return err
+	}
+	var before raft.Log
+	switch no := g.LogStore.GetLog(index-1, &before); {
+	case no == nil:
+		return err
+	case !errors.Is(no, raft.ErrLogNotFound):
+		return no
 	}
 	*out = raft.Log{Index: index, Term: g.latest.term, Type: raft.LogNoop}
 	return nil
@@ -142,6 +151,43 @@ func (g *guard) StoreLogs(logs []*raft.Log) error {
 		return err
 	}
 	return g.LogStore.StoreLogs(logs)
+}
+
+// DeleteRange implements raft.LogStore. What Raft deletes at the beginning of the log
+// is in the newest snapshot; but that one may yet be dropped, and the log may not have
+// a hole then that no snapshot covers. So what the second newest does not cover stays.
+func (g *guard) DeleteRange(first, last uint64) error {
+	end, err := g.LogStore.LastIndex()
+	if err != nil {
+		return fmt.Errorf("find the last entry: %w", err)
+	}
+	if last < end { // else the end of the log goes: others have other entries there
+		covered, err := g.covered()
+		if err != nil {
+			return err
+		}
+		if last = min(last, covered); last < first {
+			return nil
+		}
+	}
+	return g.LogStore.DeleteRange(first, last)
+}
+
+// covered is the index of the second newest snapshot; 0 = there is none.
+func (g *guard) covered() (uint64, error) {
+	list, err := g.List()
+	if err != nil {
+		return 0, fmt.Errorf("list snapshots: %w", err)
+	}
+	var newest, second uint64
+	for _, m := range list {
+		if m.Index > newest {
+			newest, second = m.Index, newest
+		} else if m.Index < newest {
+			second = max(second, m.Index)
+		}
+	}
+	return second, nil
 }
 
 // Create implements raft.SnapshotStore.

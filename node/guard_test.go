@@ -44,8 +44,15 @@ func restoredLog(t *testing.T) (dir string, logs *slowLogs, g *guard) {
 			t.Fatal(err)
 		}
 	}
+	take(t, g, 73, 2)
+	return dir, logs, g
+}
+
+// take makes a snapshot.
+func take(t *testing.T, g *guard, index, term uint64) {
+	t.Helper()
 	_, trans := raft.NewInmemTransport("n1")
-	sink, err := g.Create(raft.SnapshotVersionMax, 73, 2, raft.Configuration{}, 1, trans)
+	sink, err := g.Create(raft.SnapshotVersionMax, index, term, raft.Configuration{}, 1, trans)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +62,6 @@ func restoredLog(t *testing.T) (dir string, logs *slowLogs, g *guard) {
 	if err := sink.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return dir, logs, g
 }
 
 // What a later leader has at the index of a snapshot drops it and all that lies on
@@ -107,5 +113,49 @@ func TestGuardLetsOtherEntriesBe(t *testing.T) {
 		if err := g.GetLog(hole, &e); !errors.Is(err, raft.ErrLogNotFound) {
 			t.Errorf("entry %d: %v", hole, err)
 		}
+	}
+}
+
+// A restored snapshot may yet be dropped. What lies beneath it in the log is not
+// deleted before another snapshot covers it, or the node would never start again.
+func TestGuardKeepsWhatNoOtherSnapshotCovers(t *testing.T) {
+	_, logs, g := restoredLog(t)
+	expect := func(first, last uint64) {
+		t.Helper()
+		f, _ := logs.FirstIndex()
+		l, err := logs.LastIndex()
+		if err != nil || f != first || l != last {
+			t.Fatalf("the log is %d to %d, %v; it should be %d to %d", f, l, err, first, last)
+		}
+	}
+	compact := func(first, last uint64) {
+		t.Helper()
+		if err := g.DeleteRange(first, last); err != nil {
+			t.Fatal(err)
+		}
+	}
+	compact(1, 5)
+	expect(1, 9)
+	take(t, g, 75, 2)
+	if err := g.StoreLogs([]*raft.Log{{Index: 74, Term: 2}, {Index: 75, Term: 2}, {Index: 76, Term: 2}}); err != nil {
+		t.Fatal(err)
+	}
+	compact(1, 75)
+	expect(74, 76) // what the one at 73 covers
+	compact(75, 76)
+	expect(74, 74) // the end of the log is another matter
+}
+
+// The entry at a snapshot is not invented where the one before it is there: it would
+// be sent to others in place of the true one.
+func TestGuardInventsNothingToBeSent(t *testing.T) {
+	_, _, g := restoredLog(t)
+	for i := uint64(10); i <= 72; i++ {
+		if err := g.LogStore.StoreLog(&raft.Log{Index: i, Term: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.GetLog(73, &raft.Log{}); err != raft.ErrLogNotFound { // Raft compares it so
+		t.Errorf("the entry at the snapshot: %v", err)
 	}
 }
