@@ -100,10 +100,11 @@ func (n *Node) lead(ctx context.Context) error {
 	t.contacts.wakeAll()
 	t.effects.Wait() // they ended with gctx (S10)
 	var restore *errRestoring
-	if t.job != nil && (ctx.Err() != nil || !errors.As(err, &restore)) {
+	ended := ctx.Err() != nil // asked once: either this answers the job, or who gets the error does
+	if t.job != nil && (ended || !errors.As(err, &restore)) {
 		t.job.done <- restored{err: errNoLeader}
 	}
-	if ctx.Err() != nil {
+	if ended {
 		return nil
 	}
 	return err
