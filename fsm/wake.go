@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Waking says how a snapshot is brought back.
@@ -21,6 +22,27 @@ type Waking struct {
 // MaxGeneration is the last cluster generation that an incarnation can hold.
 const MaxGeneration = 1<<(64-incarnationCounterBits) - 1
 
+const (
+	// levelWaking is the feature level that knows a state that wakes: an older build
+	// would read it as an ordinary one.
+	levelWaking = 2
+	// seqLeap is more ids than were given by those of whom neither state knows: no id
+	// is given twice.
+	seqLeap = 1 << 24
+)
+
+// generationAt is the least generation of a state that wakes at a time: the minutes
+// since 2020. Two states that know nothing of one another are restored from one, and
+// each would be the next generation of it; an agent must not hold an incarnation of
+// one as if the other had granted it (S1). 0 where the clock says nothing of use.
+func generationAt(now int64) uint32 {
+	const begin = 1_577_836_800 // unix time of 2020-01-01
+	if m := (now/int64(time.Second) - begin) / 60; m > 0 && m < MaxGeneration {
+		return uint32(m)
+	}
+	return 0
+}
+
 // Wake makes of a snapshot s the state that replaces now (S1, S22). It promises
 // nothing to anybody: HA is disarmed, the cluster generation is above both, open
 // work, orders, leases, copies and fence attempts are dropped, every host must
@@ -32,12 +54,16 @@ func (s *State) Wake(now *State, w Waking) *State {
 	n.Index, n.Term = max(w.Index, s.Index, now.Index), w.Term
 	n.Time = max(s.Time, now.Time, w.Now)
 	n.Generation = max(s.Generation, now.Generation) + 1
-	n.Level = max(s.Level, now.Level)
+	n.Generation = max(n.Generation, generationAt(w.Now))
+	n.Level = max(s.Level, now.Level, levelWaking)
 	if now.ClusterID != "" {
 		n.ClusterID = now.ClusterID
 	}
 	n.Armed, n.Waking, n.ArmedIndex, n.Digest = false, true, n.Index, DigestAt{}
-	n.seq = max(s.seq, now.seq) // no id is given twice
+	n.seq = max(s.seq, now.seq)
+	if w.Members != nil || s.ClusterID != now.ClusterID {
+		n.seq += seqLeap
+	}
 	n.brakes = newTable[string, Brake](less[string])
 	n.nodes = newTable[NodeID, *Node](less[NodeID])
 	for id, x := range now.Nodes() {

@@ -108,7 +108,7 @@ func TestS22MovedVMsAreNotTouched(t *testing.T) {
 							t.Fatalf("%s is %s on host %s at %s with work %d", v.Name, v.Power, l.owner(n), v.Incarnation, v.Work)
 						}
 					}
-					if l.state().Generation != 2 {
+					if l.state().Generation != generationAt(l.now) {
 						t.Errorf("the generation is %d", l.state().Generation)
 					}
 				})
@@ -142,7 +142,7 @@ func TestS22RestartedInPlaceIsAdopted(t *testing.T) {
 	l.ok(&logpb.Arm{Armed: true})
 	l.ok(&logpb.VMReleased{Vm: idBytes(2), Work: uint64(w.ID)})
 	l.ok(l.place(2, "h1"))
-	if v := l.vm(2); v.Incarnation.Generation() != 2 || v.Incarnation <= NewIncarnation(1, 3) {
+	if v := l.vm(2); v.Incarnation.Generation() != generationAt(l.now) || v.Incarnation <= NewIncarnation(1, 3) {
 		t.Errorf("what is granted is %s: the host may hold more", v.Incarnation)
 	}
 }
@@ -262,5 +262,39 @@ func TestWakeInAnyStory(t *testing.T) {
 			}
 		}
 		l.do(&logpb.Arm{Armed: true, Force: true})
+	}
+}
+
+// S1: two clusters that know nothing of one another are made of one state. What one
+// grants is never of the generation of the other, nor is any number given by both;
+// and one that wakes twice at the same time is of another generation each time.
+func TestWakingsOfOneStateDiffer(t *testing.T) {
+	l, s := moved(t)
+	now := l.now
+	wake := func(of *State, minutes int64, w Waking) *State {
+		w.Now = now + minutes*60_000_000_000
+		return of.Wake(of, w)
+	}
+	first, second := wake(s, 1, Waking{Members: []NodeID{"n3"}}), wake(s, 2, Waking{Members: []NodeID{"n2"}})
+	if first.Generation == second.Generation || first.Generation <= s.Generation {
+		t.Errorf("generations %d and %d of %d", first.Generation, second.Generation, s.Generation)
+	}
+	if again := wake(second, 2, Waking{}); again.Generation <= second.Generation {
+		t.Errorf("generation %d after %d", again.Generation, second.Generation)
+	}
+	wrong := wake(s, 60*24*365*100, Waking{})
+	if wrong.Generation != s.Generation+1 {
+		t.Errorf("a clock a hundred years ahead gives generation %d of %d", wrong.Generation, MaxGeneration)
+	}
+	if first.seq < s.seq+seqLeap {
+		t.Error("ids of those who are lost may be given again")
+	}
+	other := newLab(t).state()
+	other.ClusterID = "c2"
+	if got := s.Wake(other, Waking{}); got.seq < s.seq+seqLeap {
+		t.Error("ids of the other cluster may be given again")
+	}
+	if first.Level != levelWaking {
+		t.Errorf("it has feature level %d", first.Level)
 	}
 }
