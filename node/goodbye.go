@@ -62,13 +62,18 @@ func (t *term) takeOut(ctx context.Context, q *lifeboatv1.ControlNodeRequest, ho
 		return nil, notFound("node %s is not a member; `lifeboat node list` shows them", q.Id)
 	case why != "":
 		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New(why))
-	case q.Id == n.cfg.ID && how == fsm.GoingLeave:
-		return n.leaveByNext(ctx, q)
-	case q.Id == n.cfg.ID:
+	case q.Id == n.cfg.ID && how != fsm.GoingLeave:
 		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s leads; let it leave in order with `lifeboat node leave %s`, or give leadership away first with `lifeboat node transfer-leadership`", q.Id, q.Id))
 	}
-	if err := tooNew(f.Configuration().Servers, n.fsm.State(), levelNodes, fsm.NodeID(q.Id)); err != nil {
+	judged, passed := f.Configuration().Servers, ""
+	if q.Force {
+		judged, passed = withoutDown(judged, n.fsm.State(), levelNodes, fsm.NodeID(q.Id))
+	}
+	if err := tooNew(judged, n.fsm.State(), levelNodes, fsm.NodeID(q.Id)); err != nil {
 		return nil, err
+	}
+	if q.Id == n.cfg.ID {
+		return n.leaveByNext(ctx, q)
 	}
 	if _, err := t.write(ctx, &logpb.Command{Body: &logpb.Command_NodeControl{NodeControl: &logpb.NodeControl{Id: q.Id, Action: uint32(how)}}}, ""); err != nil {
 		return nil, err
@@ -89,8 +94,8 @@ func (t *term) takeOut(ctx context.Context, q *lifeboatv1.ControlNodeRequest, ho
 			return nil, connect.NewError(connect.CodeAborted, fmt.Errorf("take node %s out: %w", q.Id, err))
 		}
 	}
-	return &lifeboatv1.WriteResponse{Index: change.Index(), Message: fmt.Sprintf("node %s %s; stop its server for good (`systemctl disable --now lifeboat-server` there). %s",
-		q.Id, map[fsm.Going]string{fsm.GoingLeave: "has left the cluster", fsm.GoingRemove: "is removed from the cluster"}[how], x.sentence())}, nil
+	return &lifeboatv1.WriteResponse{Index: change.Index(), Message: fmt.Sprintf("node %s %s; stop its server for good (`systemctl disable --now lifeboat-server` there). %s%s",
+		q.Id, map[fsm.Going]string{fsm.GoingLeave: "has left the cluster", fsm.GoingRemove: "is removed from the cluster"}[how], x.sentence(), passed)}, nil
 }
 
 // leaveByNext hands leadership over and has the next leader take this node out.

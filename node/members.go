@@ -23,7 +23,7 @@ type members struct {
 	heard  map[fsm.NodeID]time.Duration
 	offset map[fsm.NodeID]time.Duration
 	lag    map[fsm.NodeID]uint64 // entries behind the commit index then
-	taken  map[fsm.NodeID]int64  // its newest snapshot of its own, unix ns
+	taken  map[fsm.NodeID]backupSaying
 	said   map[fsm.NodeID]saying
 }
 
@@ -32,6 +32,12 @@ type members struct {
 type saying struct {
 	agents int
 	state  uint64
+}
+
+// backupSaying is what a node said of the snapshots that it takes by itself.
+type backupSaying struct {
+	last    int64  // when the newest was taken, unix ns
+	failure string // why there is no newer one
 }
 
 const (
@@ -43,7 +49,7 @@ const (
 )
 
 func newMembers(t *term) *members {
-	return &members{t: t, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}, lag: map[fsm.NodeID]uint64{}, said: map[fsm.NodeID]saying{}, taken: map[fsm.NodeID]int64{}}
+	return &members{t: t, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}, lag: map[fsm.NodeID]uint64{}, said: map[fsm.NodeID]saying{}, taken: map[fsm.NodeID]backupSaying{}}
 }
 
 // hello is a node's sign of life. It is committed only when it is news.
@@ -64,13 +70,28 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 			Id: req.Id, RunId: req.RunId, Reason: "it was stopped", Left: true}}})
 		return err
 	}
-	if n != nil && n.State != fsm.NodeDown && n.RunID == req.RunId && n.Addr == req.Addr && n.Version == req.Version && n.SnapshotFailure == req.SnapshotFailure {
+	failure := m.t.node.writtenFailure(n, req.SnapshotFailure)
+	if n != nil && n.State != fsm.NodeDown && n.RunID == req.RunId && n.Addr == req.Addr && n.Version == req.Version && n.SnapshotFailure == failure {
 		return nil
 	}
 	_, err := m.t.propose(ctx, "node/"+req.Id, &logpb.Command{Body: &logpb.Command_NodeHello{NodeHello: &logpb.NodeHello{
 		Id: req.Id, Addr: req.Addr, HttpAddr: req.HttpAddr, RunId: req.RunId, Version: req.Version, FeatureLevel: req.FeatureLevel, Machine: req.Machine, StartedUnixNs: req.StartedUnixNs,
-		SnapshotFailure: req.SnapshotFailure}}})
+		SnapshotFailure: failure}}})
 	return err
+}
+
+// writtenFailure is what a hello in the log may say of why a node's snapshots fail. A
+// member of an older version would pass over it, and its replica would lack the alert:
+// as long as there is one, what the log says stays as it is.
+func (n *Node) writtenFailure(known *fsm.Node, failure string) string {
+	servers, err := n.servers()
+	switch {
+	case err == nil && older(servers, n.fsm.State(), levelNodes, "") == nil:
+		return failure
+	case known != nil:
+		return known.SnapshotFailure
+	}
+	return ""
 }
 
 func (m *members) note(id fsm.NodeID, req *lifeboatv1.HelloRequest) {
@@ -81,7 +102,7 @@ func (m *members) note(id fsm.NodeID, req *lifeboatv1.HelloRequest) {
 	m.offset[id] = time.Duration(req.TimeUnixNs - m.t.node.clock().UnixNano())
 	m.lag[id] = commit - min(commit, req.AppliedIndex)
 	m.said[id] = saying{int(req.Agents), req.StateIndex}
-	m.taken[id] = req.SnapshotUnixNs
+	m.taken[id] = backupSaying{req.SnapshotUnixNs, req.SnapshotFailure}
 }
 
 // lastSeen is how long ago a node was heard in this term, and how many entries it
@@ -93,9 +114,9 @@ func (m *members) lastSeen(id fsm.NodeID) (ago time.Duration, lag uint64, ok boo
 	return m.t.mono() - at, m.lag[id], ok
 }
 
-// lastSnapshot is when a node took its newest snapshot, unix ns; 0 = it has none, or
-// it was not heard in this term.
-func (m *members) lastSnapshot(id fsm.NodeID) int64 {
+// backup is what a node said of its snapshots in this term; nothing when it has none
+// and none has failed.
+func (m *members) backup(id fsm.NodeID) backupSaying {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.taken[id]

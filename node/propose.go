@@ -92,14 +92,15 @@ func (g *gate) apply(r *raft.Raft, data []byte, patience time.Duration, era uint
 }
 
 // turn begins another era: what was decided before is not let in any more, and
-// what is out gets a moment to be applied.
-func (g *gate) turn(ctx context.Context) {
+// what is out gets a moment to be applied. It says whether all of that has an outcome:
+// what has none may yet be appended, after all that follows.
+func (g *gate) turn(ctx context.Context) bool {
 	g.mu.Lock()
 	g.era++
 	g.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, canaryStall)
 	defer cancel()
-	g.drain(ctx)
+	return g.drain(ctx)
 }
 
 // now is the era that runs.
@@ -119,12 +120,15 @@ func (g *gate) close(ctx context.Context, _ error) error {
 	return nil
 }
 
-func (g *gate) drain(ctx context.Context) {
+// drain waits for what is out; false when ctx ended first.
+func (g *gate) drain(ctx context.Context) bool {
 	done := make(chan struct{})
 	go func() { g.out.Wait(); close(done) }()
 	select {
 	case <-done:
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }
 

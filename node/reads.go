@@ -184,7 +184,8 @@ func (n *Node) readNodes(t *term, _ context.Context, _ *lifeboatv1.ListNodesRequ
 		}
 		if ago, lag, ok := t.members.lastSeen(fsm.NodeID(v.Id)); ok {
 			v.LastContactMs, v.Lag = ago.Milliseconds(), lag
-			v.SnapshotUnixNs = t.members.lastSnapshot(fsm.NodeID(v.Id))
+			b := t.members.backup(fsm.NodeID(v.Id))
+			v.SnapshotUnixNs, v.SnapshotFailure = b.last, b.failure
 		}
 	}
 	slices.SortFunc(r.Nodes, func(a, b *lifeboatv1.NodeView) int { return strings.Compare(a.Id, b.Id) })

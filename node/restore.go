@@ -108,13 +108,18 @@ func forbid(format string, args ...any) error {
 
 // restorable says why a snapshot may not replace the state.
 func (n *Node) restorable(now, snap *fsm.State, q *lifeboatv1.RestoreSnapshotRequest) error {
+	servers, err := n.servers()
+	if err != nil {
+		return err
+	}
+	if x := older(servers, now, max(levelNodes, snap.Level), ""); x != nil {
+		return forbid("node %s runs version %s, which does not know what holds after a restore, and would give orders before HA is armed; install the version of the others there first, or remove the node", x.ID, x.Version) // S22
+	}
 	switch ahead := time.Duration(snap.Time - n.clock().UnixNano()); {
 	case now.ClusterID == "":
 		return errNoLeader // it is being founded
 	case now.Armed:
 		return forbid("HA is armed; run `lifeboat ha disarm` first, so that no host stops its VMs while the state is replaced")
-	case snap.Level > now.Level:
-		return forbid("the snapshot has feature level %d, this cluster runs at %d: upgrade all its nodes first", snap.Level, now.Level)
 	case ahead > maxAhead:
 		return forbid("the snapshot's time is %s ahead of this node's clock, and no node could lead with it; set the clocks right", ahead.Round(time.Second))
 	case max(now.Generation, snap.Generation) >= fsm.MaxGeneration:
@@ -172,12 +177,15 @@ func (t *term) disarmed(ctx context.Context) error {
 // restore replaces the state by one that wakes. No term of this node runs
 // meanwhile. The result is an error when this node must end.
 func (n *Node) restore(ctx context.Context, job *restoring) error {
-	n.gate.turn(ctx) // what was decided in the old state is not proposed to the new one
-	now := n.fsm.State()
 	fail := func(err error) error {
 		job.done <- restored{err: err}
 		return nil
 	}
+	// What was decided in the old state is not proposed to the new one.
+	if !n.gate.turn(ctx) {
+		return fail(forbid("what was decided before has no outcome yet: the disk or a majority of the nodes is slow; try again"))
+	}
+	now := n.fsm.State()
 	if err := n.restorable(now, job.state, job.req); err != nil {
 		return fail(err)
 	}
@@ -210,7 +218,7 @@ func (n *Node) restore(ctx context.Context, job *restoring) error {
 		job.done <- restored{index: at + 1}
 		n.log.Warn("the snapshot was restored; HA is disarmed", "index", at+1, "generation", next.Generation)
 		return nil
-	case answered && n.fsm.State().Generation != next.Generation:
+	case answered && !errors.Is(err, raft.ErrRaftShutdown) && n.fsm.State().Generation != next.Generation:
 		return fail(fmt.Errorf("restore snapshot: %w; nothing was changed", err))
 	}
 	job.done <- restored{err: fmt.Errorf("%w (%w)", errUnknown, err)}

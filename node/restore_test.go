@@ -215,6 +215,63 @@ func TestRestoreRefuses(t *testing.T) {
 	})
 }
 
+// A state that this cluster cannot have, or not now, is refused, and the leader leads
+// on with the one it has.
+func TestRestoreIsNotPossibleNow(t *testing.T) {
+	forged := func(w *world, how func(*fsm.State)) []byte {
+		s := *w.state()
+		how(&s)
+		var b bytes.Buffer
+		w.must(archive.Write(&b, &s, "test", "n1", time.Now()))
+		return b.Bytes()
+	}
+	refused := func(w *world, raw []byte, want string) {
+		w.Helper()
+		before := w.state().Generation
+		err := w.restore(w.leader(), raw, &lifeboatv1.RestoreSnapshotRequest{})
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "nothing was changed") {
+			w.Errorf("%q is not said: %v", want, err)
+		}
+		if w.state().Generation != before {
+			w.Errorf("%q: something was restored", want)
+		}
+	}
+	run(t, 3, func(w *world) {
+		w.fleet(2, 1, "bmc")
+		w.allUp()
+		w.must(w.ha(&lifeboatv1.ControlHARequest{Action: "disarm"}))
+		refused(w, forged(w, func(s *fsm.State) { s.Level = FeatureLevel + 1 }), "upgrade first")
+		refused(w, forged(w, func(s *fsm.State) { s.Time += int64(time.Minute) }), "set the clocks right")
+		raw := w.save(w.leader())
+
+		// S22: one that does not know what holds after a restore gives orders.
+		n := w.others(w.leader())[0]
+		w.older(n, 1)
+		refused(w, raw, "node "+n.id+" runs version 0.1")
+		n.start()
+		w.within(5*time.Second, n.id+" is of this version again", func() bool { return w.state().Node(fsm.NodeID(n.id)).Level == FeatureLevel })
+
+		// What was proposed before and has no outcome may come after the restore.
+		l := w.leader()
+		l.n.gate.out.Add(1)
+		refused(w, raw, "no outcome yet")
+		l.n.gate.out.Done()
+		w.within(10*time.Second, "it leads on", l.leads)
+
+		// S10: the power of a host may still be cut.
+		w.must(w.ha(&lifeboatv1.ControlHARequest{Action: "arm"}))
+		for id := range w.nodes {
+			w.net.CutBoth(id, bmcAddr("h1"))
+		}
+		w.hosts["h1"].powerOff()
+		w.within(30*time.Second, "h1 is being fenced", func() bool { return w.state().Host("h1").Attempt.End() > time.Now().UnixNano()+int64(2*time.Second) })
+		w.must(w.ha(&lifeboatv1.ControlHARequest{Action: "disarm"}))
+		refused(w, raw, "may still be cut")
+		w.within(60*time.Second, "the attempt has ended", func() bool { return w.state().Host("h1").Attempt.End() < time.Now().UnixNano() })
+		w.must(w.restore(w.leader(), raw, &lifeboatv1.RestoreSnapshotRequest{}))
+	})
+}
+
 // The leader is cut off as it restores: it has the new state, and nobody else has.
 // The others go on with the old one; it drops the new one when it hears of them,
 // and no node ever puts entries of one on the other.

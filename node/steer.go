@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -148,13 +149,38 @@ func (c count) now() count {
 // tooNew refuses an entry that a member could not read: its replica would stop. A
 // node that was never up is not judged, nor one that is about to go.
 func tooNew(servers []raft.Server, s *fsm.State, level uint32, but fsm.NodeID) error {
+	if n := older(servers, s, level, but); n != nil {
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf(
+			"node %s runs version %s, which could not read this in the log, and would stop; install the version of the others there first", n.ID, n.Version))
+	}
+	return nil
+}
+
+// older is a member that does not know a feature level; nil = none is known to be so.
+func older(servers []raft.Server, s *fsm.State, level uint32, but fsm.NodeID) *fsm.Node {
 	for _, srv := range servers {
 		if n := s.Node(fsm.NodeID(srv.ID)); n != nil && n.ID != but && n.Level < level {
-			return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf(
-				"node %s runs version %s, which could not read this in the log, and would stop; install the version of the others there first", n.ID, n.Version))
+			return n
 		}
 	}
 	return nil
+}
+
+// withoutDown leaves out who is Down and too old for a level, and says so: forced, a
+// dead node does not keep another one in the cluster.
+func withoutDown(servers []raft.Server, s *fsm.State, level uint32, but fsm.NodeID) (rest []raft.Server, note string) {
+	var down []string
+	for _, srv := range servers {
+		if n := s.Node(fsm.NodeID(srv.ID)); n != nil && n.ID != but && n.State == fsm.NodeDown && n.Level < level {
+			down = append(down, string(n.ID))
+			continue
+		}
+		rest = append(rest, srv)
+	}
+	if len(down) > 0 {
+		note = fmt.Sprintf(". Node %s is Down and runs a version that could not read this in the log, and would stop: remove it too, or install the version of the others there before it starts again", strings.Join(down, ", "))
+	}
+	return rest, note
 }
 
 func (n *Node) servers() ([]raft.Server, error) {
