@@ -25,6 +25,7 @@ type Recovery struct {
 	Index      uint64   `json:"index"` // of the newest entry that this node has
 	Term       uint64   `json:"term"`
 	Time       string   `json:"time"`       // of the state
+	Clock      string   `json:"clock"`      // of this node: the time of the state from now on, unless that is ahead
 	Generation uint32   `json:"generation"` // from now on
 	Hosts      int      `json:"hosts"`
 	VMs        int      `json:"vms"`
@@ -40,8 +41,9 @@ const recoverGap = 1 << 24
 // Recover makes the nodes in peers (id → address) the whole cluster, from the data
 // directory of one of them, which does not run. The state wakes disarmed, in a new
 // generation (S1, S22). Everything is checked, then ok is asked, and only when it
-// returns nil is anything changed; its error is returned as it is.
-func Recover(cfg Config, peers map[string]string, log hclog.Logger, ok func(Recovery) error) (Recovery, error) {
+// returns nil is anything changed; its error is returned as it is. acceptTime: also
+// when this node's clock is more than an hour ahead of the state (S21).
+func Recover(cfg Config, peers map[string]string, acceptTime bool, log hclog.Logger, ok func(Recovery) error) (Recovery, error) {
 	if err := cfg.survives(peers); err != nil {
 		return Recovery{}, err
 	}
@@ -53,7 +55,7 @@ func Recover(cfg Config, peers map[string]string, log hclog.Logger, ok func(Reco
 	if err != nil {
 		return Recovery{}, err
 	}
-	r := &recovery{FSM: raftfsm.New(), store: store, cfg: cfg, peers: peers, ok: ok}
+	r := &recovery{FSM: raftfsm.New(), store: store, cfg: cfg, peers: peers, accept: acceptTime, ok: ok}
 	_, trans := raft.NewInmemTransport(raft.ServerAddress(cfg.Advertise))
 	err = raft.RecoverCluster(cfg.raft(log.Named("raft")), r, store.logs, store.stable, &leap{store.snapshots}, trans, configuration(peers))
 	if r.refused != nil {
@@ -70,7 +72,9 @@ type recovery struct {
 	store *storage
 	cfg   Config
 	peers map[string]string
-	ok    func(Recovery) error
+	// accept: the clock of this node is right, whatever the state says.
+	accept bool
+	ok     func(Recovery) error
 
 	plan    Recovery
 	refused error
@@ -103,11 +107,15 @@ func (r *recovery) wake() ([]byte, error) {
 	if s.Generation >= fsm.MaxGeneration {
 		return nil, fmt.Errorf("the cluster has been restored %d times; there is no further generation", s.Generation)
 	}
+	now := time.Now()
+	if ahead := now.UnixNano() - s.Time; ahead > fsm.MaxClockStep && !r.accept {
+		return nil, fmt.Errorf("this node's clock says %s, which is %s ahead of what it has; if the clock is right and the cluster was down for that long, add --accept-time: deadlines that lie in between have passed then", stamp(now.UnixNano()), time.Duration(ahead).Round(time.Second))
+	}
 	last, err := r.store.last()
 	if err != nil {
 		return nil, err
 	}
-	r.plan = Recovery{Node: r.cfg.ID, ClusterID: s.ClusterID, Index: last.index, Term: last.term, Time: time.Unix(0, s.Time).UTC().Format(time.RFC3339),
+	r.plan = Recovery{Node: r.cfg.ID, ClusterID: s.ClusterID, Index: last.index, Term: last.term, Time: stamp(s.Time), Clock: stamp(now.UnixNano()),
 		VMs: s.CountVMs(), OpenWork: s.CountOpenWork(), Members: sortedKeys(r.peers)}
 	for _, h := range s.Hosts() {
 		if h.Status != fsm.Removed {
@@ -123,11 +131,14 @@ func (r *recovery) wake() ([]byte, error) {
 			r.plan.Lost = append(r.plan.Lost, string(id))
 		}
 	}
-	next := s.Wake(s, fsm.Waking{Index: last.index + recoverGap, Term: last.term, Now: time.Now().UnixNano(), Actor: "node/" + r.cfg.ID,
+	next := s.Wake(s, fsm.Waking{Index: last.index + recoverGap, Term: last.term, Now: now.UnixNano(), Actor: "node/" + r.cfg.ID,
 		From: fmt.Sprintf(" from what node %s had, after the quorum was lost", r.cfg.ID), Members: members})
 	r.plan.Generation = next.Generation
 	return checked(next)
 }
+
+// stamp is a time, unix ns, for people.
+func stamp(ns int64) string { return time.Unix(0, ns).UTC().Format(time.RFC3339) }
 
 // leap puts the snapshot of a recovery at the index of the state that wakes.
 type leap struct{ raft.SnapshotStore }

@@ -18,7 +18,7 @@ import (
 
 // recover runs the recovery of a node that does not run.
 func (n *testNode) recover(peers map[string]string, ok func(Recovery) error) (Recovery, error) {
-	return Recover(n.cfg, peers, hclog.NewNullLogger(), ok)
+	return Recover(n.cfg, peers, false, hclog.NewNullLogger(), ok)
 }
 
 func yes(Recovery) error { return nil }
@@ -117,8 +117,17 @@ func TestRecoveredDataIsCopied(t *testing.T) {
 			n.halt()
 			peers[n.id] = n.cfg.Advertise
 		}
-		_, err := left[0].recover(peers, yes)
+		// S21: after so long its clock may as well be wrong.
+		time.Sleep(2 * time.Hour)
+		now := time.Now().UTC().Format(time.RFC3339)
+		if _, err := left[0].recover(peers, yes); err == nil || !strings.Contains(err.Error(), "clock says "+now) || !strings.Contains(err.Error(), "--accept-time") {
+			t.Fatalf("recovered two hours later: %v", err)
+		}
+		r, err := Recover(left[0].cfg, peers, true, hclog.NewNullLogger(), yes)
 		w.must(err)
+		if r.Clock != now || r.Time >= now {
+			t.Errorf("the clock says %s, the state %s; it is %s", r.Clock, r.Time, now)
+		}
 		w.must(os.RemoveAll(left[1].cfg.DataDir))
 		w.must(os.CopyFS(left[1].cfg.DataDir, os.DirFS(left[0].cfg.DataDir)))
 		for _, n := range left {
@@ -145,7 +154,7 @@ func TestRecoverRefuses(t *testing.T) {
 		"one address":     {map[string]string{"n1": "10.0.0.1:7400", "n2": "10.0.0.1:7400"}, "the same address"},
 		"nothing there":   {map[string]string{"n1": "10.0.0.1:7400"}, "nothing to recover"},
 	} {
-		if _, err := Recover(cfg, c.peers, hclog.NewNullLogger(), yes); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := Recover(cfg, c.peers, false, hclog.NewNullLogger(), yes); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -159,7 +168,7 @@ func TestRecoverRefuses(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Recover(cfg, map[string]string{"n1": "10.0.0.1:7400"}, hclog.NewNullLogger(), yes); err == nil || !strings.Contains(err.Error(), "no initial state") {
+	if _, err := Recover(cfg, map[string]string{"n1": "10.0.0.1:7400"}, false, hclog.NewNullLogger(), yes); err == nil || !strings.Contains(err.Error(), "no initial state") {
 		t.Errorf("a data directory without state: %v", err)
 	}
 }

@@ -11,9 +11,10 @@ import (
 
 // ServerRecoverCmd is 'lifeboat server recover'.
 type ServerRecoverCmd struct {
-	Config string `required:"" short:"c" placeholder:"FILE" help:"YAML configuration of this node, which must be stopped."`
-	Peers  string `required:"" placeholder:"FILE" help:"Names the nodes of the cluster from now on, one 'id: host:port' in a line. Usually this one alone."`
-	Yes    bool   `help:"Do not ask. For scripts that have looked themselves."`
+	Config     string `required:"" short:"c" placeholder:"FILE" help:"YAML configuration of this node, which must be stopped."`
+	Peers      string `required:"" placeholder:"FILE" help:"Names the nodes of the cluster from now on, one 'id: host:port' in a line. Usually this one alone."`
+	AcceptTime bool   `help:"Also when this node's clock is more than an hour ahead of what it has, as after a long outage."`
+	Yes        bool   `help:"Do not ask. For scripts that have looked themselves."`
 }
 
 // Help is the long part of --help.
@@ -31,7 +32,7 @@ func (c *ServerRecoverCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals
 	if err != nil {
 		return cli.Usage("", "%w", err)
 	}
-	r, err := node.Recover(cfg, peers, newLogger(env.Stderr, "lifeboat", "error", cfg.Log.Format), func(r node.Recovery) error {
+	r, err := node.Recover(cfg, peers, c.AcceptTime, newLogger(env.Stderr, "lifeboat", "error", cfg.Log.Format), func(r node.Recovery) error {
 		fmt.Fprint(env.Stderr, recoveryText(r))
 		if c.Yes {
 			return nil
@@ -54,7 +55,8 @@ func (c *ServerRecoverCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals
 
 func recoveryText(r node.Recovery) string {
 	text := fmt.Sprintf(`Node %s has the state of log index %d, term %d, %s: %s, %s, %d open work items.
-The cluster from now on: %s. `, r.Node, r.Index, r.Term, r.Time, cli.Count(r.Hosts, "host"), cli.Count(r.VMs, "VM"), r.OpenWork, strings.Join(r.Members, ", "))
+This node's clock says %s.
+The cluster from now on: %s. `, r.Node, r.Index, r.Term, r.Time, cli.Count(r.Hosts, "host"), cli.Count(r.VMs, "VM"), r.OpenWork, r.Clock, strings.Join(r.Members, ", "))
 	if len(r.Lost) > 0 {
 		text += fmt.Sprintf("No members any more: %s. They must never start again with the data they have.", strings.Join(r.Lost, ", "))
 	}
