@@ -65,11 +65,16 @@ func (n *Node) backUp(ctx context.Context) error {
 		if s.ClusterID == "" {
 			continue // it is not known yet what is to be kept
 		}
-		if wait = b.due(n.clock(), s.ClusterID); wait > 0 {
+		b.began(n.clock()) // a folder that hangs, hangs as it is read too
+		var file string
+		var err error
+		if wait, err = b.due(n.clock(), s.ClusterID); err == nil && wait > 0 {
+			b.rested()
 			continue
 		}
-		b.began(n.clock())
-		file, err := b.take(ctx, s, n.deps.Version, n.clock())
+		if err == nil {
+			file, err = b.take(ctx, s, n.deps.Version, n.clock())
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -176,21 +181,28 @@ func (b *backups) prune(cluster string, now time.Time) error {
 }
 
 // due is how long the next snapshot of a cluster has time.
-func (b *backups) due(now time.Time, cluster string) time.Duration {
-	list, _ := b.list(cluster, now) // what is wrong with the folder shows as it is written to
-	if len(list) == 0 {
-		return 0
+func (b *backups) due(now time.Time, cluster string) (time.Duration, error) {
+	list, err := b.list(cluster, now)
+	if err != nil || len(list) == 0 {
+		return 0, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.last = list[len(list)-1].taken
-	return max(0, b.cfg.Every-now.Sub(b.last))
+	return max(0, b.cfg.Every-now.Sub(b.last)), nil
 }
 
 func (b *backups) began(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.since = now
+}
+
+// rested: there was nothing to do.
+func (b *backups) rested() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.since = time.Time{}
 }
 
 func (b *backups) ended(now time.Time, err error) {

@@ -105,7 +105,15 @@ func TestBackupsKeepWhatTheyHave(t *testing.T) {
 		}
 		return out
 	}
-	if b.due(at, "") != 0 {
+	due := func(now time.Time) time.Duration {
+		t.Helper()
+		wait, err := b.due(now, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return wait
+	}
+	if due(at) != 0 {
 		t.Error("the first one is not due at once")
 	}
 	for i := range 3 {
@@ -127,10 +135,10 @@ func TestBackupsKeepWhatTheyHave(t *testing.T) {
 	if _, _, err := archive.Read(bytes.NewReader(raw), FeatureLevel); err != nil {
 		t.Error(err)
 	}
-	if got := b.due(at.Add(2*time.Minute+20*time.Second), ""); got != 40*time.Second {
+	if got := due(at.Add(2*time.Minute + 20*time.Second)); got != 40*time.Second {
 		t.Errorf("the next one is due in %s", got)
 	}
-	if got := b.due(at, ""); got != 0 {
+	if got := due(at); got != 0 {
 		t.Errorf("after the clock was set back it is due in %s", got)
 	}
 	past := at.Add(-time.Hour)
@@ -160,5 +168,13 @@ func TestBackupsKeepWhatTheyHave(t *testing.T) {
 	b.began(later)
 	if _, failure := b.report(later.Add(backupHangs + 1)); !strings.Contains(failure, "hangs") {
 		t.Errorf("one that hangs: %q", failure)
+	}
+	b.rested()
+	if _, failure := b.report(later.Add(backupHangs + 1)); strings.Contains(failure, "hangs") {
+		t.Errorf("one that had nothing to do: %q", failure)
+	}
+	b.cfg.Dir = filepath.Join(b.cfg.Dir, before[0]) // a file
+	if _, err := b.due(later, ""); err == nil {
+		t.Error("a folder that cannot be read has a snapshot that is due")
 	}
 }

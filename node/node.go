@@ -83,6 +83,7 @@ type Node struct {
 	hushed  atomic.Bool          // no hello is said any more
 	// Archives on their way out and in, and one that a term ends for.
 	outgoing, incoming parcels
+	packing            chan struct{} // capacity maxPacking, holds who writes or reads an archive
 	restoring          chan *restoring
 	// listening takes the time of the others before a term begins.
 	listening atomic.Pointer[members]

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"slices"
 	"sync"
@@ -26,9 +27,15 @@ const (
 	// least recently.
 	maxParcels = 2
 	parcelIdle = 5 * time.Minute
-	pieceSize  = 1 << 20   // bytes of an archive in one answer
-	maxParcel  = 512 << 20 // bytes of an archive that is sent in
+	// maxPacking is how many archives are written or read at a time: each takes several
+	// times its size in memory.
+	maxPacking = 1
+	pieceSize  = 1 << 20 // bytes of an archive in one answer
+	maxParcel  = MaxArchive
 )
+
+// MaxArchive is how many bytes an archive may have that is restored.
+const MaxArchive = 512 << 20
 
 // open begins a parcel.
 func (p *parcels) open(now time.Time) *parcel {
@@ -41,6 +48,18 @@ func (p *parcels) open(now time.Time) *parcel {
 	x := &parcel{id: newID(), used: now}
 	p.list = append(p.list, x)
 	return x
+}
+
+// tidy drops the archives that nobody asks for any more, until ctx ends.
+func (n *Node) tidy(ctx context.Context) error {
+	for pause(ctx, parcelIdle/5) {
+		for _, p := range []*parcels{&n.outgoing, &n.incoming} {
+			p.mu.Lock()
+			p.sweep(time.Now())
+			p.mu.Unlock()
+		}
+	}
+	return nil
 }
 
 func (p *parcels) sweep(now time.Time) {

@@ -13,7 +13,6 @@ import (
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/fsm"
-	"lifeboat/fsm/archive"
 	"lifeboat/transport"
 )
 
@@ -66,13 +65,9 @@ func (t *term) restores(ctx context.Context) error {
 // restoreSnapshot checks an archive as a whole, and then replaces the state of
 // every node by it.
 func (t *term) restoreSnapshot(ctx context.Context, q *lifeboatv1.RestoreSnapshotRequest) (*lifeboatv1.WriteResponse, error) {
-	raw, err := t.node.incoming.take(q.Id, q.Sha256, time.Now())
+	meta, state, err := t.node.unpack(ctx, q.Id, q.Sha256)
 	if err != nil {
 		return nil, err
-	}
-	meta, state, err := archive.Read(bytes.NewReader(raw), FeatureLevel)
-	if err != nil {
-		return nil, refuse("%w; nothing was changed", err)
 	}
 	if err := t.node.restorable(t.node.fsm.State(), state, q); err != nil {
 		return nil, err

@@ -25,7 +25,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	if err != nil {
 		return err
 	}
-	n := &Node{cfg: cfg, deps: deps, log: deps.Log, runID: newID(), fsm: raftfsm.New(), sealer: seals, greeting: make(chan struct{}, 1), calls: newCalls(), restoring: make(chan *restoring)}
+	n := &Node{cfg: cfg, deps: deps, log: deps.Log, runID: newID(), fsm: raftfsm.New(), sealer: seals, greeting: make(chan struct{}, 1), calls: newCalls(), restoring: make(chan *restoring), packing: make(chan struct{}, maxPacking)}
 	n.started = n.clock().UnixNano()
 	ctx, n.shutdown = context.WithCancel(ctx)
 	defer n.shutdown()
@@ -58,6 +58,7 @@ func (n *Node) components() []lifecycle.Component {
 		{Name: "proposals", Stop: n.gate.close, Within: time.Second},
 		{Name: "wake-ups", Run: n.wakeParked, Within: time.Second},
 		{Name: "snapshots", Start: n.openBackups, Run: n.backUp},
+		{Name: "archives", Run: n.tidy, Within: time.Second},
 		{Name: "leadership", Run: n.leadership, Within: 3 * time.Second},
 		{Name: "orders", Run: n.obey, Within: time.Second},
 		{Name: "hellos", Run: n.keepAlive, Within: 3 * time.Second},

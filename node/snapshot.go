@@ -1,12 +1,14 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/fsm"
 	"lifeboat/fsm/archive"
 )
 
@@ -23,10 +25,15 @@ func (n *Node) readSnapshot(t *term, ctx context.Context, q *lifeboatv1.ReadSnap
 				return nil, err
 			}
 		}
+		free, err := n.pack(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer free()
 		x := n.outgoing.open(now)
 		id = x.id
-		if err := n.pack(x); err != nil {
-			return nil, err
+		if err := archive.Write(&x.data, n.fsm.State(), n.deps.Version, n.cfg.ID, n.clock()); err != nil {
+			return nil, fmt.Errorf("write snapshot: %w", err)
 		}
 	}
 	data, size, err := n.outgoing.piece(id, q.Offset, now)
@@ -36,12 +43,31 @@ func (n *Node) readSnapshot(t *term, ctx context.Context, q *lifeboatv1.ReadSnap
 	return &lifeboatv1.ReadSnapshotResponse{Id: id, NodeId: n.cfg.ID, Size: size, Data: data}, nil
 }
 
-// pack writes the archive; nobody else knows the parcel yet.
-func (n *Node) pack(x *parcel) error {
-	if err := archive.Write(&x.data, n.fsm.State(), n.deps.Version, n.cfg.ID, n.clock()); err != nil {
-		return fmt.Errorf("write snapshot: %w", err)
+// pack waits for its turn to write or to read an archive. It must be freed.
+func (n *Node) pack(ctx context.Context) (free func(), err error) {
+	select {
+	case n.packing <- struct{}{}:
+		return func() { <-n.packing }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return nil
+}
+
+// unpack takes an archive that has been sent in, and reads and checks all of it.
+func (n *Node) unpack(ctx context.Context, id string, sum []byte) (meta archive.Meta, s *fsm.State, err error) {
+	free, err := n.pack(ctx)
+	if err != nil {
+		return meta, nil, err
+	}
+	defer free()
+	raw, err := n.incoming.take(id, sum, time.Now())
+	if err != nil {
+		return meta, nil, err
+	}
+	if meta, s, err = archive.Read(bytes.NewReader(raw), FeatureLevel); err != nil {
+		return meta, nil, refuse("%w; nothing was changed", err)
+	}
+	return meta, s, nil
 }
 
 // writeSnapshot takes a piece of an archive that is to be restored.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"connectrpc.com/connect"
 	"filippo.io/age"
 
 	pb "lifeboat/api/lifeboat/v1"
@@ -53,6 +54,9 @@ func (c *SnapshotSaveCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals)
 	if err != nil {
 		return &cli.Error{Exit: cli.ExitFailed, Text: "what the cluster sent is " + err.Error(), Do: "compare 'lifeboat version' with 'lifeboat node list', then try again", Err: err}
 	}
+	if why := tooLarge(len(raw), node.MaxArchive); why != "" {
+		fmt.Fprintln(env.Stderr, "warning: "+why)
+	}
 	if raw, err = archive.Seal(raw, to); err != nil {
 		return err
 	}
@@ -63,14 +67,19 @@ func (c *SnapshotSaveCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals)
 		cli.Count(meta.Hosts, "host"), cli.Count(meta.VMs, "VM"), cli.Bytes(uint64(len(raw)))))
 }
 
-// download reads an archive in pieces. A node that loses it in between is asked
-// for another one.
+// download reads an archive in pieces. Once, a node that does not have it any more is
+// asked for another one: it may not be the one that was asked before.
 func download(ctx context.Context, client *cli.Client, stale bool) ([]byte, error) {
 	client = client.Patient(time.Minute)
 	var raw []byte
+	again := false
 	q := &pb.ReadSnapshotRequest{Stale: stale}
 	for {
 		r, err := cli.Read(ctx, client, lifeboatv1connect.AdminServiceClient.ReadSnapshot, q)
+		if connect.CodeOf(err) == connect.CodeNotFound && q.Id != "" && !again {
+			raw, again, q = nil, true, &pb.ReadSnapshotRequest{Stale: stale}
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -83,6 +92,14 @@ func download(ctx context.Context, client *cli.Client, stale bool) ([]byte, erro
 		}
 		q.Id, q.Offset = r.Id, int64(len(raw))
 	}
+}
+
+// tooLarge says why an archive cannot be restored by sending it; "" = it can.
+func tooLarge(size, most int) string {
+	if size <= most {
+		return ""
+	}
+	return fmt.Sprintf("the snapshot has %s, and a node takes at most %s in a restore: remove hosts and VMs that are no more, and save it again", cli.Bytes(uint64(size)), cli.Bytes(uint64(most)))
 }
 
 // ArchiveFile is a snapshot in a file.
@@ -174,6 +191,9 @@ func (c *SnapshotRestoreCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globa
 	raw, meta, next, err := c.read()
 	if err != nil {
 		return err
+	}
+	if why := tooLarge(len(raw), node.MaxArchive); why != "" {
+		return &cli.Error{Exit: cli.ExitFailed, Text: why, Do: "nothing was changed"}
 	}
 	client, err := cli.Open(env, g)
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	pb "lifeboat/api/lifeboat/v1"
 	"lifeboat/internal/cli"
+	"lifeboat/node"
 )
 
 // goldenArchive is the state that the fake cluster has.
@@ -72,6 +74,43 @@ func TestSnapshotSaveAndVerify(t *testing.T) {
 	}
 	if got := w.sent(); got != "" {
 		t.Errorf("sent %q", got)
+	}
+}
+
+// A node that has lost it in between is asked for another one, once.
+func TestSnapshotSaveBeginsAgain(t *testing.T) {
+	for lost, ok := range map[int]bool{1: true, 2: false} {
+		w := newWorld(t, busyState())
+		calls := 0
+		w.admin.before = func(_ context.Context, procedure string) error {
+			if !strings.HasSuffix(procedure, "ReadSnapshot") {
+				return nil
+			}
+			if calls++; calls%2 == 0 && calls <= 2*lost {
+				return connect.NewError(connect.CodeNotFound, errors.New("this node does not keep that snapshot any more"))
+			}
+			return nil
+		}
+		file := filepath.Join(t.TempDir(), "backup")
+		r := w.run("snapshot", "save", file)
+		if (r.code == 0) != ok {
+			t.Fatalf("lost %d times: exit %d: %s%s", lost, r.code, r.stdout, r.stderr)
+		}
+		raw, _ := os.ReadFile(file)
+		if want, _ := goldenArchive(); ok && !bytes.Equal(raw, want) {
+			t.Error("the file is not what the cluster sent")
+		}
+	}
+}
+
+// One that no node would take is told of when it is saved, and refused before HA is
+// disarmed for it.
+func TestSnapshotTooLarge(t *testing.T) {
+	if why := tooLarge(node.MaxArchive, node.MaxArchive); why != "" {
+		t.Error(why)
+	}
+	if why := tooLarge(node.MaxArchive+1, node.MaxArchive); !strings.Contains(why, "at most 512 MiB") {
+		t.Error(why)
 	}
 }
 
