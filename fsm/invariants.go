@@ -3,7 +3,6 @@ package fsm
 import (
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // Check looks for violations of what must hold in every state, whatever the
@@ -11,7 +10,7 @@ import (
 // rule, or nil. It reads the whole state and is meant for tests, `lifeboat
 // backup verify` and support, not for every entry.
 func (s *State) Check() error {
-	c := &checker{s: s, ids: make([]uint64, s.seq/64+1)}
+	c := &checker{s: s, ids: map[uint64]*idPage{}}
 	c.hosts()
 	c.index()
 	c.allWork()
@@ -33,9 +32,14 @@ func (m *Machine) Check() error {
 
 type checker struct {
 	s    *State
-	ids  []uint64 // a bit for each id that was minted: somebody has it
+	ids  map[uint64]*idPage // by id / idsInPage; a snapshot may say any seq
 	errs []error
 }
+
+// idPage has a bit for each id that somebody has.
+type idPage [64]uint64
+
+const idsInPage = 64 * 64
 
 // must notes a violation unless ok.
 func (c *checker) must(ok bool, rule, format string, args ...any) {
@@ -55,11 +59,16 @@ func (c *checker) minted(id uint64, what string) {
 		c.fail("ids", "%s %d was never minted (last id %d)", what, id, c.s.seq)
 		return
 	}
-	at, bit := id/64, uint64(1)<<(id%64)
-	if c.ids[at]&bit != 0 {
+	page := c.ids[id/idsInPage]
+	if page == nil {
+		page = &idPage{}
+		c.ids[id/idsInPage] = page
+	}
+	at, bit := id%idsInPage/64, uint64(1)<<(id%64)
+	if page[at]&bit != 0 {
 		c.fail("ids", "%s %d has the id of something else", what, id)
 	}
-	c.ids[at] |= bit
+	page[at] |= bit
 }
 
 // past checks a time that Apply has written down.
@@ -82,294 +91,6 @@ func (c *checker) pastOf(at int64, what string, id uint64) {
 	if at > c.s.Time {
 		c.fail("S21", "%s %d lies in the future", what, id)
 	}
-}
-
-func (c *checker) hosts() {
-	for id, h := range c.s.Hosts() {
-		if !(h.ID == id) {
-			c.fail("hosts", "host %s stands under the id %s", h.ID, id)
-		}
-		if !(h.Epoch > 0) {
-			c.fail("hosts", "host %s has never registered", id)
-		}
-		if !(h.Inventory != nil) {
-			c.fail("hosts", "host %s has no inventory", id)
-		}
-		if !(h.Assigned <= c.s.Index && (h.Settled == 0 || h.DownIndex <= h.Settled) && h.Settled <= c.s.Index) {
-			c.fail("hosts", "host %s was changed at an index to come", id)
-		}
-		c.pastHost(h.Since, "since", id)
-		c.pastHost(h.Silent, "silent", id)
-		c.hostState(h)
-		c.lease(h)
-		c.orders(h)
-		c.copies(h)
-		for i := range h.VMs {
-			v := &h.VMs[i]
-			if !(h.Stalled || !v.Stalled()) {
-				c.fail("S18", "VM %s is paused on an I/O error, and host %s does not say so", v.Name, id)
-			}
-			if !(i == 0 || lessVM(h.VMs[i-1].ID, v.ID)) {
-				c.fail("S2", "the VMs of host %s are out of order at %s", id, v.ID)
-			}
-			c.vm(h, v)
-		}
-	}
-}
-
-// hostStates are the combinations of Status and HA that Apply makes.
-func hostStates(st Status) []HAState {
-	switch st {
-	case Connecting:
-		return []HAState{HARecovering}
-	case Up, Disconnected:
-		return []HAState{HAAvailable}
-	case Alert:
-		return []HAState{HASuspect, HAChecking, HADegraded}
-	case Down:
-		return []HAState{HAFencing, HAFenced}
-	case Removed:
-		return []HAState{HADisabled}
-	}
-	return nil
-}
-
-func (c *checker) hostState(h *Host) {
-	if !(slices.Contains(hostStates(h.Status), h.HA)) {
-		c.fail("hosts", "host %s is %s and %s at once", h.ID, h.Status, h.HA)
-	}
-	if !(h.Resource >= Enabled && h.Resource <= Degraded) {
-		c.fail("hosts", "host %s has resource state %d", h.ID, h.Resource)
-	}
-	if !(h.Watchdog <= WatchdogSoft || h.Lease == nil) {
-		c.fail("S12", "host %s has a lease under watchdog %d", h.ID, h.Watchdog)
-	}
-	switch h.Status {
-	case Up:
-		if h.inFlight(c.s.Time) {
-			c.fail("S10", "host %s is Up while fence attempt %d may be in flight", h.ID, attemptNumber(h))
-		}
-	case Down:
-		if !(h.DownIndex > 0) {
-			c.fail("S10", "host %s is Down since no index", h.ID)
-		}
-		if !((h.HA == HAFenced) == (h.Proof != nil)) {
-			c.fail("S9", "host %s is %s with proof %v", h.ID, h.HA, h.Proof)
-		}
-	case Removed:
-		if len(h.VMs) > 0 || len(h.Orders) > 0 {
-			c.fail("hosts", "removed host %s owns %d VMs and has %d orders", h.ID, len(h.VMs), len(h.Orders))
-		}
-	}
-	if !(!h.Evicted || h.Status == Down && h.HA == HAFencing) {
-		c.fail("S6", "host %s is evicted and %s (%s)", h.ID, h.Status, h.HA)
-	}
-	for _, e := range h.Evidence {
-		if !(e.Verdict <= Dead) {
-			c.fail("S20", "evidence of %s about host %s says %d", e.Source, h.ID, e.Verdict)
-		}
-	}
-}
-
-func attemptNumber(h *Host) uint32 {
-	if h.Attempt == nil {
-		return 0
-	}
-	return h.Attempt.Number
-}
-
-func (c *checker) lease(h *Host) {
-	l := h.Lease
-	if l == nil {
-		return
-	}
-	if !(l.Armed && l.DurationNS > 0 && l.BoundNS >= 0 && l.Watchdog <= WatchdogSoft) {
-		c.fail("S12", "host %s has a lease that makes no sense: %+v", h.ID, *l)
-	}
-	if !(l.BootID == h.BootID) {
-		c.fail("S12", "host %s has a lease of boot %s in boot %s", h.ID, l.BootID, h.BootID)
-	}
-	if !(c.s.Armed) {
-		c.fail("S12", "host %s has a lease while HA is disarmed", h.ID)
-	}
-	if !(h.HasLevel(DriverLease)) {
-		c.fail("S12", "host %s has a lease that is not among its fence levels", h.ID)
-	}
-	if !(h.Status != Disconnected && h.Status != Removed && h.HA != HAFenced) {
-		c.fail("S16", "host %s is %s (%s) and has a lease", h.ID, h.Status, h.HA)
-	}
-}
-
-func (c *checker) copies(h *Host) {
-	for i, k := range h.Copies {
-		_, owner := c.s.VM(k.VM)
-		c.must(owner == nil || owner.ID != h.ID, "S6", "host %s has a copy of VM %s, which it owns", h.ID, k.VM)
-		c.must(i == 0 || lessVM(h.Copies[i-1].VM, k.VM), "S6", "the copies on host %s are out of order at %s", h.ID, k.VM)
-		c.must(h.Status != Removed && h.HA != HAFenced, "S6", "a copy of VM %s runs on host %s, which is %s (%s)", k.VM, h.ID, h.Status, h.HA)
-		c.past(k.Since, "a copy on host "+string(h.ID))
-	}
-}
-
-func (c *checker) orders(h *Host) {
-	type key struct {
-		kind OrderKind
-		vm   VMID
-	}
-	c.must(!c.s.Waking || len(h.Orders) == 0, "S22", "host %s has orders after a restore, and HA was not armed since", h.ID)
-	seen := map[key]bool{}
-	for _, o := range h.Orders {
-		c.minted(uint64(o.ID), "order")
-		k := key{o.Kind, o.VM}
-		c.must(!seen[k], "S4", "host %s has two orders to %s %s", h.ID, o.Kind, o.Name)
-		seen[k] = true
-		c.must(o.Epoch == h.Epoch && o.BootID == h.BootID, "S4", "the order to %s %s on host %s is of epoch %d (%s), the host in epoch %d (%s)", o.Kind, o.Name, h.ID, o.Epoch, o.BootID, h.Epoch, h.BootID)
-		v, owner := c.s.VM(o.VM)
-		owned := v != nil && owner.ID == h.ID
-		switch o.Kind {
-		case OrderStart:
-			c.must(owned, "S2", "host %s is told to start %s, which it does not own", h.ID, o.Name)
-			if owned {
-				c.must(o.Incarnation == v.Incarnation, "S3", "host %s is told to start %s at incarnation %s, it is at %s", h.ID, o.Name, o.Incarnation, v.Incarnation)
-				c.must(!v.Gone && v.Power != PowerOn, "S4", "host %s is told to start %s, which is %s (gone: %v)", h.ID, o.Name, v.Power, v.Gone)
-				w := c.s.Work(v.Work)
-				c.must(w != nil && (w.Step == Restarting || w.Step == Fencing), "S4", "host %s is told to start %s without work that restarts it", h.ID, o.Name)
-			}
-		case OrderStop:
-			c.must(owned && o.Incarnation == v.Incarnation, "S4", "host %s is told to stop %s, which it does not own at incarnation %s", h.ID, o.Name, o.Incarnation)
-			if owned {
-				w := c.s.Work(v.Work)
-				c.must(w != nil && w.Type.Stops(), "S4", "host %s is told to stop %s without work that stops it", h.ID, o.Name)
-			}
-		case OrderDestroy:
-			c.must(o.Incarnation != 0, "S6", "host %s is told to destroy %s at no incarnation", h.ID, o.Name)
-			if v != nil && !owned {
-				c.must(o.Incarnation < v.Incarnation, "S6", "host %s is told to destroy %s up to incarnation %s, and host %s owns it at %s", h.ID, o.Name, o.Incarnation, owner.ID, v.Incarnation)
-			}
-			if owned {
-				c.must(o.Incarnation <= v.Incarnation, "S6", "host %s is told to destroy %s up to incarnation %s, which was never granted", h.ID, o.Name, o.Incarnation)
-			}
-		case OrderResume:
-			c.must(owned && o.Incarnation == v.Incarnation, "S18", "host %s is told to resume %s, which it does not own at incarnation %s", h.ID, o.Name, o.Incarnation)
-		default:
-			c.must(false, "S4", "host %s has an order of kind %d", h.ID, o.Kind)
-		}
-	}
-}
-
-// vm checks a VM in its owner's slice.
-func (c *checker) vm(h *Host, v *VM) {
-	if !(v.Power <= PowerReportMissing && v.Reason <= ReasonHostDead && v.ProtectedBy <= OptedOut) {
-		c.fail("vms", "VM %s has power %d, reason %d, protection %d", v.Name, v.Power, v.Reason, v.ProtectedBy)
-	}
-	if v.Name == "" {
-		c.fail("vms", "VM %s has no name", v.ID)
-	}
-	if !(v.mode == v.HAPolicy().HA && v.inError == (v.Error != "")) {
-		c.fail("vms", "VM %s is of mode %s and in error (%v), which is not what its policy and error say", v.Name, v.mode, v.inError)
-	}
-	if v.Since > c.s.Time {
-		c.past(v.Since, "since of VM "+v.Name)
-	}
-	if !(!v.Protected() || v.Incarnation != 0) {
-		c.fail("S1", "VM %s is protected and has no incarnation", v.Name)
-	}
-	if !(!v.Gone || v.Power != PowerOn) {
-		c.fail("S2", "VM %s is proven gone and on", v.Name)
-	}
-	if !(!v.Gone || v.Incarnation != 0) {
-		c.fail("S2", "VM %s is proven gone and was never granted", v.Name)
-	}
-	if !(v.Error == "" || v.Work == 0) {
-		c.fail("work", "VM %s is in error and has open work %d", v.Name, v.Work)
-	}
-	if v.Protected() && v.Wanted && v.Error == "" {
-		if !(v.Work != 0 || v.Power != PowerOff && !v.Gone) {
-			c.fail("work", "VM %s is wanted on and %s (gone: %v), and nobody does anything", v.Name, v.Power, v.Gone)
-		}
-		if h.Status == Down {
-			if !(v.Work != 0) {
-				c.fail("work", "VM %s is on host %s, which is Down, and nobody does anything", v.Name, h.ID)
-			}
-		}
-	}
-	if h.HA == HAFenced && v.Protected() {
-		w := c.s.Work(v.Work)
-		if !(v.Gone || w != nil && w.Step == Investigating || v.LostSight()) {
-			c.fail("S2", "VM %s is on host %s, which is proven dead, and is not gone", v.Name, h.ID)
-		}
-	}
-	if v.Work == 0 {
-		return
-	}
-	w := c.s.Work(v.Work)
-	if !(w != nil && !w.Step.Ended() && w.VM == v.ID) {
-		c.fail("work", "VM %s points to work %d, which is not open for it", v.Name, v.Work)
-	}
-	if w == nil {
-		return
-	}
-	switch w.Step {
-	case Restarting:
-		o := h.order(OrderStart, v.ID)
-		if !(w.Target == h.ID && w.Incarnation == v.Incarnation && !v.Gone) {
-			c.fail("S2", "work %d restarts %s on host %s at incarnation %s; host %s owns it at %s (gone: %v)", w.ID, v.Name, w.Target, w.Incarnation, h.ID, v.Incarnation, v.Gone)
-		}
-		if !(o != nil) {
-			c.fail("S4", "work %d restarts %s, but host %s has no order", w.ID, v.Name, h.ID)
-		}
-	case Fencing:
-		if !(h.HA != HAFenced && !v.Gone) {
-			c.fail("work", "work %d waits for proof that host %s is dead, and it has it", w.ID, h.ID)
-		}
-	case Stopping:
-		kind := OrderDestroy
-		if w.Type.Stops() {
-			kind = OrderStop
-		}
-		if !(h.order(kind, v.ID) != nil) {
-			c.fail("S4", "work %d waits for host %s to give up %s, but it has no order", w.ID, h.ID, v.Name)
-		}
-	}
-}
-
-// index checks that the VMs on the hosts and those that have an owner are the same.
-func (c *checker) index() {
-	if c.indexed() {
-		return
-	}
-	for id, h := range c.s.Hosts() {
-		for i := range h.VMs {
-			owner, ok := c.s.owner.get(h.VMs[i].ID)
-			c.must(ok && owner == id, "S2", "VM %s lies on host %s, its owner is %q", h.VMs[i].ID, id, owner)
-		}
-	}
-	for id, hid := range c.s.owner.all() {
-		h := c.s.Host(hid)
-		c.must(h != nil && h.VM(id) != nil, "S2", "VM %s is owned by host %s, which does not have it", id, hid)
-	}
-}
-
-// indexed is index for when all is well. Both are sorted: the next VM that a host
-// owns is the next one on it, and nothing needs to be looked up.
-func (c *checker) indexed() bool {
-	left := make(map[HostID]*[]VM, c.s.CountHosts())
-	for id, h := range c.s.Hosts() {
-		vms := h.VMs
-		left[id] = &vms
-	}
-	for id, host := range c.s.owner.all() {
-		vms := left[host]
-		if vms == nil || len(*vms) == 0 || (*vms)[0].ID != id {
-			return false
-		}
-		*vms = (*vms)[1:]
-	}
-	for _, vms := range left { // in any order
-		if len(*vms) > 0 {
-			return false
-		}
-	}
-	return true
 }
 
 func (c *checker) allWork() {

@@ -143,3 +143,12 @@ func TestCanaryCarriesTheDigest(t *testing.T) {
 		t.Fatalf("digest %+v at index %d, want %016x", d, l.index, sum)
 	}
 }
+
+// A snapshot from elsewhere may say that any number of ids was given.
+func TestCheckBearsAnyNumberOfIDs(t *testing.T) {
+	s := *fleet(t, 1, 1).state()
+	s.seq = 1<<64 - 1
+	if err := s.Check(); err != nil {
+		t.Error(err)
+	}
+}

@@ -16,7 +16,6 @@ type crowd struct {
 type visitor struct {
 	under int       // calls of it that are under way
 	last  time.Time // when the newest of the answered ones ended
-	asked uint64    // index of the change of state for which it was sent on
 }
 
 // come notes a call of a host's agent until leave is called.
