@@ -307,6 +307,24 @@ func TestLeaderIsCutOffInARestore(t *testing.T) {
 	})
 }
 
+// Raft ends in the middle of a restore: what the state machine has got by then is not
+// known, so it is not said that nothing was changed, and the node learns it anew.
+func TestRaftEndsInARestore(t *testing.T) {
+	run(t, 3, func(w *world) {
+		w.must(w.ha(&lifeboatv1.ControlHARequest{Action: "disarm"}))
+		raw, old := w.save(w.leader()), w.leader()
+		old.n.deps.faults.restoring = func() { _ = old.n.raft.Shutdown().Error() }
+		if err := w.restore(old, raw, &lifeboatv1.RestoreSnapshotRequest{}); err == nil || strings.Contains(err.Error(), "nothing was changed") {
+			t.Fatalf("it says %v", err)
+		}
+		if err := old.wait(); !errors.Is(err, ErrRestore) {
+			t.Fatalf("the node ended with %v", err)
+		}
+		old.start()
+		w.within(20*time.Second, "all nodes are equal", func() bool { return len(w.live()) == 3 && w.settled() })
+	})
+}
+
 // The leader dies when it has restored: the others have the new state, or the old
 // one, and so has it when it is back.
 func TestLeaderDiesAfterARestore(t *testing.T) {
