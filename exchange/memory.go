@@ -18,6 +18,16 @@ type Memory struct {
 	absent map[fsm.VMID]int
 	asked  map[fsm.VMID]request
 	copies atomic.Pointer[map[fsm.VMID]copied] // the map is replaced, never changed
+	coming atomic.Pointer[[]fsm.VMID]          // as is the list
+}
+
+// Coming are the VMs of other hosts that were on their way to this one, by live
+// migration, when it was last heard.
+func (x *Memory) Coming() []fsm.VMID {
+	if p := x.coming.Load(); p != nil {
+		return *p
+	}
+	return nil
 }
 
 // request is a question for a VM's definition.

@@ -82,6 +82,7 @@ func Diff(s *fsm.State, h *fsm.Host, x *Memory, req *lifeboatv1.ReportRequest, n
 	d := &Difference{Report: &logpb.HostReport{Host: string(h.ID), Epoch: h.Epoch, Seq: req.Seq}}
 	x.forgetCopies(h, req.Vms)
 	var entries entryWriter
+	var coming []fsm.VMID
 	next := 0 // h.VMs and the report are sorted: merge
 	for _, r := range req.Vms {
 		id := fsm.VMID(r.Id)
@@ -90,6 +91,9 @@ func Diff(s *fsm.State, h *fsm.Host, x *Memory, req *lifeboatv1.ReportRequest, n
 			next++
 		}
 		said := read(r)
+		if said.power == fsm.PowerOn && said.reason == fsm.ReasonMigratingIn {
+			coming = append(coming, id)
+		}
 		var own *fsm.VM
 		replaced := false
 		if next < len(h.VMs) && h.VMs[next].ID == id {
@@ -119,6 +123,9 @@ func Diff(s *fsm.State, h *fsm.Host, x *Memory, req *lifeboatv1.ReportRequest, n
 	}
 	for ; next < len(h.VMs); next++ {
 		x.notListed(h, &h.VMs[next], d)
+	}
+	if len(coming) > 0 || len(x.Coming()) > 0 {
+		x.coming.Store(&coming)
 	}
 	d.Report.Missing = append(d.Report.Missing, copiesGone(h, req.Vms)...)
 	d.Report.Vms = entries.done()

@@ -72,22 +72,35 @@ func (d *decision) judge(v *fsm.VM, h *fsm.Host, action uint32, why string) {
 	d.do(&logpb.Command{Body: &logpb.Command_VmCopy{VmCopy: c}})
 }
 
-// unsure names a host that runs another machine with a VM's UUID, as far as is
-// known: it is asked whether it still is that one, for the VM may have come there
-// since in its place. Nobody starts the VM before it has answered (S6, S18).
-func (d *decision) unsure(v *fsm.VM, w *fsm.Work) (fsm.HostID, bool) {
+// unsure says why a VM may run on another host than its own, and nobody starts it;
+// "" when none does. A host that runs another machine with its UUID, as far as is
+// known, is asked whether it still is that one: the VM may have come there since in
+// its place (S6, S18). A host to which the VM was being migrated may have it by now.
+func (d *decision) unsure(v *fsm.VM, w *fsm.Work) string {
 	for _, h := range d.copied {
 		if c := h.Copy(v.ID); c != nil && c.Apart && !unread(h) && d.contact(h).Copies[v.ID].Work != w.ID {
 			d.wake(d.now.Mono + d.p.Beat)
-			return h.ID, true
+			return fmt.Sprintf("host %s runs another machine with its UUID, and is asked whether it still is that one", h.ID)
 		}
 	}
-	return "", false
+	if h := d.s.Host(d.goal(v.ID)); h != nil && h.HA != fsm.HAFenced && h.Status != fsm.Removed && h.VM(v.ID) == nil {
+		d.wake(d.now.Mono + d.p.Beat)
+		return fmt.Sprintf("it was being migrated to host %s (%s) when that was last heard: it must report, or be proven dead", h.ID, h.Status)
+	}
+	return ""
 }
 
-// another is what a VM waits for that unsure speaks of.
-func another(h fsm.HostID) string {
-	return fmt.Sprintf("host %s runs another machine with its UUID, and is asked whether it still is that one", h)
+// goal is the host to which a VM was being migrated when that host was last heard.
+func (d *decision) goal(id fsm.VMID) fsm.HostID {
+	if d.goals == nil {
+		d.goals = map[fsm.VMID]fsm.HostID{}
+		for to, c := range d.soft.Hosts.All() {
+			for _, vm := range c.Coming {
+				d.goals[vm] = to
+			}
+		}
+	}
+	return d.goals[id]
 }
 
 // shared names a disk that two domains on two hosts both write to. apart: there

@@ -141,13 +141,16 @@ func (d *decision) timeout(h *fsm.Host, level uint32) time.Duration {
 }
 
 // affected reports whether a VM waits for the proof, may run on the host for
-// the second time (S6), or is searched for in vain and may have gone there (S18).
+// the second time (S6), or is searched for in vain and may have gone there, or was on its way there (S18).
 // A host without one is left alone: cutting its power would help nobody.
 func (d *decision) affected(h *fsm.Host) bool {
 	return slices.ContainsFunc(h.Copies, func(c fsm.Copy) bool { return !c.Apart }) || slices.ContainsFunc(h.VMs, func(v fsm.VM) bool {
 		w := d.s.Work(v.Work)
 		return w != nil && w.Step == fsm.Fencing
-	}) || d.sought()
+	}) || d.sought() || slices.ContainsFunc(d.contact(h).Coming, func(id fsm.VMID) bool {
+		v, _ := d.s.VM(id)
+		return v != nil && v.Work != 0
+	})
 }
 
 // fenced commits the proof, and in the same entry where the VMs start: they

@@ -17,6 +17,8 @@ import (
 func TestS2ALeaderThatBeginsHearsTheHostsOut(t *testing.T) {
 	const second = int64(time.Second)
 	heard := ha.Contact{Epoch: 1, Heard: 2 * time.Second, Absorbed: dawn + 30*second}
+	coming := heard
+	coming.Coming = []fsm.VMID{vmID(1)}
 	suspect := func(at int64) *logpb.Command {
 		return &logpb.Command{TimeUnixNs: at, Body: &logpb.Command_HostSuspect{HostSuspect: &logpb.HostSuspect{Host: "h2", Epoch: 1, Reason: "test"}}}
 	}
@@ -35,6 +37,8 @@ func TestS2ALeaderThatBeginsHearsTheHostsOut(t *testing.T) {
 		"one fell silent in this term":    {mono: 9 * time.Second, before: suspect(dawn + 30*second)},
 		"one was silent before":           {mono: 3 * time.Second, before: suspect(dawn + 10*second), starts: true},
 		"one does not come":               {mono: 10 * time.Second, starts: true},
+		"the VM was on its way to one":    {h2: coming, mono: 20 * time.Second},
+		"and that one fell silent":        {h2: coming, mono: 20 * time.Second, before: suspect(dawn + 29*second)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, index := fsm.NewMachine(), uint64(0)

@@ -58,15 +58,16 @@ type decision struct {
 	now  Now
 	plan Plan
 
-	held    map[fsm.HostID]bool // by the brake, as of now
-	open    bool                // there is work
-	jobs    []job               // wait for a host
-	room    *placer             // nil until somebody waits
-	living  []fsm.HostID        // see following
-	unheard []fsm.HostID        // see hearing; nil until asked for
-	report  *reported           // see missing
-	vain    *bool               // see sought
-	checks  int                 // see fenceCheck
+	held    map[fsm.HostID]bool     // by the brake, as of now
+	open    bool                    // there is work
+	jobs    []job                   // wait for a host
+	room    *placer                 // nil until somebody waits
+	living  []fsm.HostID            // see following
+	unheard []fsm.HostID            // see hearing; nil until asked for
+	report  *reported               // see missing
+	vain    *bool                   // see sought
+	goals   map[fsm.VMID]fsm.HostID // see goal
+	checks  int                     // see fenceCheck
 
 	stalled []*fsm.Host // see storage
 	copied  []*fsm.Host // see copies

@@ -56,6 +56,8 @@ type Contact struct {
 	// Copies are the disks of the domains that run there and that another host
 	// owns, as far as they have been read.
 	Copies map[fsm.VMID]Domain
+	// Coming are the VMs that were on their way there by live migration.
+	Coming []fsm.VMID
 	Check  *Investigation
 	Fence  *FenceRun
 }

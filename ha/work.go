@@ -63,7 +63,7 @@ func (d *decision) work() {
 	var place []*logpb.WorkPlacement
 	for _, j := range byPriority(d.jobs) {
 		if j.fenced != nil {
-			if _, wait := d.unsure(j.vm, j.work); wait || d.hearing(j.owner.ID) {
+			if d.unsure(j.vm, j.work) != "" || d.hearing(j.owner.ID) {
 				continue
 			}
 			if t, why, _ := d.placer().place(j); t != nil {
@@ -90,8 +90,8 @@ func (d *decision) start(j job) *logpb.WorkPlacement {
 		d.wait(j, fmt.Sprintf("%shost %s is still removing it", noTarget, j.owner.ID))
 		return nil
 	}
-	if h, wait := d.unsure(j.vm, j.work); wait {
-		d.wait(j, noTarget+another(h))
+	if why := d.unsure(j.vm, j.work); why != "" {
+		d.wait(j, noTarget+why)
 		return nil
 	}
 	if j.gone && d.hearing(j.owner.ID) {
@@ -244,8 +244,8 @@ func (d *decision) missing(v *fsm.VM, owner *fsm.Host, w *fsm.Work) {
 		}
 		return
 	}
-	if h, wait := d.unsure(v, w); wait {
-		if why := another(h); why != w.Reason {
+	if why := d.unsure(v, w); why != "" {
+		if why != w.Reason {
 			d.update(w, fsm.WorkNoTarget, why, 0)
 		}
 		return

@@ -149,7 +149,7 @@ func (c *contacts) soft() *ha.Soft {
 	for _, id := range c.order {
 		h := ha.Contact{Knocked: c.knocked[id]}
 		if x := c.hosts[id]; x != nil {
-			h.Epoch, h.Heard, h.Absorbed, h.Looked, h.Copies = x.epoch, x.heard, x.absorbed, x.arrivals.Looked(), x.memory.Copies()
+			h.Epoch, h.Heard, h.Absorbed, h.Looked, h.Copies, h.Coming = x.epoch, x.heard, x.absorbed, x.arrivals.Looked(), x.memory.Copies(), x.memory.Coming()
 			if x.check != nil {
 				i := *x.check
 				h.Check = &i // findings are replaced, never changed

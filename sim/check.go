@@ -205,7 +205,7 @@ func (w *World) cannotRun(s *fsm.State, g *guest, v *fsm.VM, owner *fsm.Host) st
 // and the work says which.
 func (w *World) searched(s *fsm.State, v *fsm.VM) string {
 	x := s.Work(v.Work)
-	if x == nil || x.Step != fsm.Investigating {
+	if x == nil || x.Step != fsm.Investigating && !strings.Contains(x.Reason, "was being migrated to host") {
 		return ""
 	}
 	for _, f := range s.Hosts() {
