@@ -62,9 +62,7 @@ func newRig(t *testing.T) *rig {
 func script(t *testing.T, dir, text string) string {
 	t.Helper()
 	path := filepath.Join(dir, "fence_shell")
-	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	fencetest.Program(t, path, text)
 	return path
 }
 

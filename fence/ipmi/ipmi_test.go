@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"lifeboat/fence"
+	"lifeboat/fence/fencetest"
 )
 
 func TestParsePower(t *testing.T) {
@@ -112,9 +113,7 @@ func TestThePasswordIsNotOnTheCommandLine(t *testing.T) {
 	program := filepath.Join(dir, "ipmitool")
 	text := "#!/bin/sh\nprintf '%s ' \"$0\" \"$@\" >'" + dir + "/args'\n[ \"$IPMI_PASSWORD\" = 'open-barley' ] && echo 'Chassis Power is off'\n" +
 		"printf 'Set failed: open-barley\\n' >&2\n[ $# -gt 0 ] && case \"$*\" in *status) exit 0;; esac; exit 1\n"
-	if err := os.WriteFile(program, []byte(text), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	fencetest.Program(t, program, text)
 	d, err := open(fence.Target{Driver: Name, Address: "bmc1", User: "admin", Password: fence.NewSecret("open-barley"), Options: map[string]string{"program": program}})
 	if err != nil {
 		t.Fatal(err)
