@@ -8,6 +8,9 @@ import (
 
 func (t *tx) hostControl(c *logpb.HostControl) string {
 	old := t.s.Host(HostID(c.Host))
+	if c.Action == 6 {
+		return t.hostAdmit(c.Host, old)
+	}
 	if old == nil || old.Status == Removed {
 		return fmt.Sprintf("there is no host %s; `lifeboat host list` shows them", c.Host)
 	}
@@ -32,6 +35,25 @@ func (t *tx) hostControl(c *logpb.HostControl) string {
 		t.event("HOST.RESOURCE", Info, hostSubject(h.ID), "host %s: %s → %s", h.ID, old.Resource, h.Resource)
 	}
 	return ""
+}
+
+// hostAdmit lets a removed host come back, or another machine in its place.
+func (t *tx) hostAdmit(id string, old *Host) string {
+	switch no := t.later(levelJoin); {
+	case no != "":
+		return no
+	case old == nil || old.Status != Removed:
+		return fmt.Sprintf("host %s was not removed; `lifeboat host list` shows the hosts", id)
+	case !old.Admitted:
+		t.readmit(old)
+		t.event("HOST.ADMIT", Info, hostSubject(old.ID), "host %s, which was removed, may register again", old.ID)
+	}
+	return ""
+}
+
+// barred says why a removed host may not register.
+func (h *Host) barred() string {
+	return fmt.Sprintf("host %s was removed from the cluster; an administrator lets it come back with `lifeboat host admit %s`", h.ID, h.ID)
 }
 
 func (t *tx) hostRemove(h *Host) string {

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 
 	"lifeboat/fsm/logpb"
 )
@@ -107,6 +108,9 @@ func (t *tx) nodeControl(c *logpb.NodeControl) string {
 		n := *old
 		n.Going = going
 		t.s.nodes.set(n.ID, &n)
+		if n.Invited {
+			t.nodeGone(&n) // it never came: no configuration will say that it is gone
+		}
 	}
 	return ""
 }
@@ -121,7 +125,7 @@ func (t *tx) nodeGone(n *Node) {
 		t.nodeDown(n, n.Going.String(), Warning)
 	}
 	gone := *t.s.Node(n.ID)
-	gone.Left, gone.Reason = true, n.Going.String()
+	gone.Left, gone.Invited, gone.Reason = true, false, n.Going.String()
 	t.s.nodes.set(gone.ID, &gone)
 	for _, cause := range []string{"down", "snapshot"} {
 		t.resolve(AlertKey{AlertNode, string(n.ID), cause}, "%s: %s", n.ID, gone.Reason)
@@ -132,6 +136,11 @@ func (t *tx) policySet(c *logpb.PolicySet) string {
 	var settings []Setting
 	for _, s := range c.Settings {
 		settings = append(settings, Setting{s.Key, s.Value})
+	}
+	for _, k := range PolicySettings() {
+		if no := t.later(k.Level); no != "" && slices.ContainsFunc(settings, func(s Setting) bool { return s.Key == k.Key }) {
+			return k.Key + ": " + no
+		}
 	}
 	p, err := t.s.Policy.With(settings)
 	if err != nil {

@@ -18,8 +18,9 @@ type digester struct {
 	buf    []byte
 	dirty  *tracked
 
-	policy    *Policy // whose hash is policySum
-	policySum uint64
+	policy      *Policy // whose hash is policySum, at policyLevel
+	policyLevel uint32
+	policySum   uint64
 }
 
 type tracked struct {
@@ -28,6 +29,8 @@ type tracked struct {
 	work   map[WorkID]struct{}
 	alerts map[AlertID]struct{}
 	events map[EventID]struct{}
+
+	tokens, operators map[string]struct{}
 }
 
 func newDigester(s *State) *digester {
@@ -37,7 +40,9 @@ func newDigester(s *State) *digester {
 	s.work.track()
 	s.alerts.track()
 	s.events.track()
-	d.dirty = &tracked{s.nodes.dirty, s.hosts.dirty, s.work.dirty, s.alerts.dirty, s.events.dirty}
+	s.tokens.track()
+	s.operators.track()
+	d.dirty = &tracked{s.nodes.dirty, s.hosts.dirty, s.work.dirty, s.alerts.dirty, s.events.dirty, s.tokens.dirty, s.operators.dirty}
 	d.each(s, d.put)
 	return d
 }
@@ -46,6 +51,7 @@ func newDigester(s *State) *digester {
 func (d *digester) track(s *State) {
 	s.nodes.dirty, s.hosts.dirty, s.work.dirty = d.dirty.nodes, d.dirty.hosts, d.dirty.work
 	s.alerts.dirty, s.events.dirty = d.dirty.alerts, d.dirty.events
+	s.tokens.dirty, s.operators.dirty = d.dirty.tokens, d.dirty.operators
 }
 
 // put replaces the hash of a record; 0 means that there is none.
@@ -143,6 +149,14 @@ func (d *digester) fold(s *State) uint64 {
 		e, _ := s.events.get(id)
 		d.put(eventKey(id), d.record(orNil(e, eventRecord)))
 	}
+	for id := range d.dirty.tokens {
+		d.put(tokenKey(id), d.record(orNil(s.Token(id), tokenRecord)))
+	}
+	for id := range d.dirty.operators {
+		d.put(operatorKey(id), d.record(orNil(s.Operator(id), operatorRecord)))
+	}
+	clear(d.dirty.tokens)
+	clear(d.dirty.operators)
 	clear(d.dirty.nodes)
 	clear(d.dirty.hosts)
 	clear(d.dirty.work)
@@ -156,12 +170,12 @@ func (d *digester) fold(s *State) uint64 {
 func (d *digester) metaHash(s *State) uint64 {
 	m := bareMeta(s)
 	m.Index, m.Term, m.Digest, m.DigestIndex = 0, 0, 0, 0
-	if d.policy != s.Policy { // it is replaced as a whole
+	if d.policy != s.Policy || d.policyLevel != s.Level { // it is replaced as a whole
 		b := d.buf[:0]
-		for _, x := range s.Policy.Settings() {
+		for _, x := range s.Policy.Settings(s.Level) {
 			b = appendText(appendText(b, x.Key), x.Value)
 		}
-		d.policy, d.policySum, d.buf = s.Policy, xxhash.Sum64(b), b
+		d.policy, d.policyLevel, d.policySum, d.buf = s.Policy, s.Level, xxhash.Sum64(b), b
 	}
 	return d.hash(&logpb.Record{Body: &logpb.Record_Meta{Meta: m}}) ^ d.policySum
 }
@@ -191,6 +205,12 @@ func (d *digester) each(s *State, f func(key string, n uint64)) {
 	for id, e := range s.events.all() {
 		f(eventKey(id), d.hash(eventRecord(e)))
 	}
+	for id, k := range s.tokens.all() {
+		f(tokenKey(id), d.hash(tokenRecord(k)))
+	}
+	for id, o := range s.operators.all() {
+		f(operatorKey(id), d.hash(operatorRecord(o)))
+	}
 }
 
 // record is hash, 0 for none.
@@ -213,6 +233,9 @@ func hostKey(id HostID) string   { return "h" + string(id) }
 func workKey(id WorkID) string   { return "w" + strconv.FormatUint(uint64(id), 36) }
 func alertKey(id AlertID) string { return "a" + strconv.FormatUint(uint64(id), 36) }
 func eventKey(id EventID) string { return "e" + strconv.FormatUint(uint64(id), 36) }
+func tokenKey(id string) string  { return "t" + id }
+
+func operatorKey(name string) string { return "o" + name }
 
 // eachRecord walks every record of a snapshot but the first and the last.
 func eachRecord(s *State, f func(*logpb.Record)) {
@@ -230,5 +253,11 @@ func eachRecord(s *State, f func(*logpb.Record)) {
 	}
 	for _, e := range s.events.all() {
 		f(eventRecord(e))
+	}
+	for _, k := range s.tokens.all() {
+		f(tokenRecord(k))
+	}
+	for _, o := range s.operators.all() {
+		f(operatorRecord(o))
 	}
 }

@@ -159,6 +159,43 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.ok(&logpb.NodeHello{Id: "n4", Addr: "n4:7000", RunId: "r2", Version: "0.2", StartedUnixNs: 2})
 			return l
 		},
+		"joining": func() *lab { // everything that tokens are good for
+			l := joinLab(t)
+			l.ok(&logpb.NodeHello{Id: "n1", Addr: "n1:7000", RunId: "r1", Version: "0.3", FeatureLevel: levelJoin})
+			l.ok(&logpb.CASet{Cert: []byte("certificate"), SealedKey: []byte("sealed")})
+			made := func(id string, kind Member, name string, role Role, uses uint32) {
+				l.ok(&logpb.TokenCreate{Id: id, Kind: uint32(kind), Hash: sum(id), Name: name, Role: uint32(role), Uses: uses, LastsNs: int64(time.Hour)})
+			}
+			used := func(id string, kind Member, name string) *logpb.TokenUse {
+				return &logpb.TokenUse{Id: id, Hash: sum(id), Kind: uint32(kind), Name: name, Key: sum(name), Addr: name + ":7000"}
+			}
+			made("t1", MemberNode, "", RoleNone, 2)
+			made("t2", MemberHost, "", RoleNone, 100)
+			made("t3", MemberOperator, "alice", RoleOperator, 1)
+			made("t4", MemberHost, "h1", RoleNone, 1)
+			made("t5", MemberHost, "", RoleNone, 1)
+			l.ok(used("t1", MemberNode, "n2"))
+			l.ok(&logpb.NodeAdmit{Id: "n2", Step: 1, Addr: "n2:7000"})
+			l.ok(&logpb.NodeHello{Id: "n2", Addr: "n2:7000", RunId: "r1", Version: "0.3", FeatureLevel: levelJoin})
+			l.ok(&logpb.NodeAdmit{Id: "n2", Step: 2})
+			l.ok(&logpb.NodeAdmit{Id: "n2", Step: 3, Addr: "n2:7001"})
+			l.ok(used("t1", MemberNode, "n3"))
+			l.ok(used("t2", MemberHost, "h1"))
+			l.ok(registration("h1", "b1"))
+			l.ok(used("t3", MemberOperator, "alice"))
+			l.ok(&logpb.HostLeave{Host: "h1", Epoch: 1, Session: l.host("h1").Session, Reason: "stopped"})
+			l.ok(&logpb.HostControl{Host: "h1", Action: 5})
+			l.rejected(registration("h1", "b2"))
+			l.ok(used("t4", MemberHost, "h1"))
+			l.ok(registration("h1", "b2"))
+			l.ok(&logpb.OperatorSet{Name: "bob", Role: uint32(RoleViewer)})
+			l.ok(&logpb.OperatorSet{Name: "alice"})
+			l.ok(&logpb.TokenRevoke{Id: "t5"})
+			l.rejected(used("t5", MemberHost, "h5"))
+			l.ok(&logpb.PolicySet{Settings: []*logpb.Setting{{Key: "unknown_operator", Value: "viewer"}, {Key: "dead_node_cleanup", Value: "1h"}, {Key: "certificate_validity", Value: "720h"}}})
+			l.ok(&logpb.NodeControl{Id: "n3", Action: uint32(GoingRemove)})
+			return l
+		},
 		"anything": func() *lab { // random commands, nonsense included
 			_, log := story(t.Fatalf, rand.New(rand.NewPCG(2026, 11)).IntN, 400)
 			return &lab{t: t, log: log}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -280,7 +281,11 @@ func (l *lab) kill(id HostID, targets ...string) {
 // essence treat VMs and hosts alike.
 func essence(s *State) string {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "armed %v, brakes %d, policy %v\n", s.Armed, s.brakes.len(), *s.Policy)
+	var policy []string
+	for _, x := range s.Policy.Settings(s.Level) {
+		policy = append(policy, x.Value)
+	}
+	fmt.Fprintf(&b, "armed %v, brakes %d, policy {%s}\n", s.Armed, s.brakes.len(), strings.Join(policy, " "))
 	for id, n := range s.Nodes() {
 		fmt.Fprintf(&b, "node %s %s run %s", id, n.State, n.RunID)
 		if n.Until != 0 || n.For != 0 {
@@ -305,6 +310,12 @@ func essence(s *State) string {
 	}
 	for k, id := range s.raised.all() {
 		fmt.Fprintf(&b, "alert %d %v %s\n", id, k, s.Alert(id).State)
+	}
+	for id, k := range s.Tokens() {
+		fmt.Fprintf(&b, "token %s for a %s %q, %d left, used %d\n", id, k.Kind, k.Name, k.Left, len(k.Used))
+	}
+	for id, o := range s.Operators() {
+		fmt.Fprintf(&b, "operator %s %s\n", id, o.Role)
 	}
 	return b.String()
 }

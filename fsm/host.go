@@ -247,6 +247,8 @@ type Host struct {
 	// Settled is the index of its last registration, death or removal. A registration
 	// that was asked for before is late, and changes nothing (S5).
 	Settled uint64
+	// Admitted lets a removed host register again.
+	Admitted bool
 
 	Orders   []*Order
 	Assigned uint64 // index of the last change an agent must be told

@@ -210,6 +210,18 @@ func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
 		return t.alertUpdate(b.AlertUpdate)
 	case *logpb.Command_NodeSteer:
 		return t.nodeSteer(b.NodeSteer)
+	case *logpb.Command_CaSet:
+		return t.caSet(b.CaSet)
+	case *logpb.Command_TokenCreate:
+		return t.tokenCreate(b.TokenCreate)
+	case *logpb.Command_TokenRevoke:
+		return t.tokenRevoke(b.TokenRevoke)
+	case *logpb.Command_TokenUse:
+		return t.tokenUse(b.TokenUse)
+	case *logpb.Command_OperatorSet:
+		return t.operatorSet(b.OperatorSet)
+	case *logpb.Command_NodeAdmit:
+		return t.nodeAdmit(b.NodeAdmit)
 	}
 	panic(fmt.Sprintf("fsm: entry %d holds a command this version of lifeboat does not know; install the version that wrote it", e.Index))
 }

@@ -42,6 +42,7 @@ type Node struct {
 	For      int64  // ns that the maintenance lasts for which it prepares; 0 = until it is ended
 	// SnapshotFailure is why it takes no snapshots by itself although it should.
 	SnapshotFailure string
+	Invited         bool // admitted by a token, and not a member yet
 }
 
 // Going is why a node is no member any more, or will soon not be one.

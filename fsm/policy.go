@@ -40,6 +40,9 @@ type Policy struct {
 	EventsKeep       int
 	WorkKeep         int
 	AlertsKeep       int
+	UnknownOperator  Role
+	CertValidity     time.Duration
+	DeadNodeCleanup  time.Duration
 }
 
 // leaseDrift is the clock drift allowed between agent and leader (S13).
@@ -75,6 +78,8 @@ func DefaultPolicy() *Policy {
 		EventsKeep:       20000,
 		WorkKeep:         5000,
 		AlertsKeep:       5000,
+		UnknownOperator:  RoleAdmin,
+		CertValidity:     90 * 24 * time.Hour,
 	}
 }
 
@@ -91,8 +96,11 @@ func (p *Policy) ProvesDeath(w Watchdog) bool {
 type PolicySetting struct {
 	Key string
 	Doc string
-	get func(*Policy) string
-	set func(*Policy, string) error
+	// Level is the feature level from which on it can be set; below it counts as
+	// it is by default.
+	Level uint32
+	get   func(*Policy) string
+	set   func(*Policy, string) error
 }
 
 // Get returns the key's value in p.
@@ -101,7 +109,7 @@ func (s PolicySetting) Get(p *Policy) string { return s.get(p) }
 // PolicySettings lists every key with its meaning, in the order they are shown.
 func PolicySettings() []PolicySetting {
 	dur := func(key string, f func(*Policy) *time.Duration, lo, hi time.Duration, doc string) PolicySetting {
-		return PolicySetting{key, doc,
+		return PolicySetting{key, doc, 1,
 			func(p *Policy) string { return f(p).String() },
 			func(p *Policy, v string) error {
 				d, err := time.ParseDuration(v)
@@ -116,7 +124,7 @@ func PolicySettings() []PolicySetting {
 			}}
 	}
 	num := func(key string, f func(*Policy) *int, lo, hi int, doc string) PolicySetting {
-		return PolicySetting{key, doc,
+		return PolicySetting{key, doc, 1,
 			func(p *Policy) string { return strconv.Itoa(*f(p)) },
 			func(p *Policy, v string) error {
 				n, err := strconv.Atoi(v)
@@ -128,7 +136,7 @@ func PolicySettings() []PolicySetting {
 			}}
 	}
 	flag := func(key string, f func(*Policy) *bool, doc string) PolicySetting {
-		return PolicySetting{key, doc,
+		return PolicySetting{key, doc, 1,
 			func(p *Policy) string { return strconv.FormatBool(*f(p)) },
 			func(p *Policy, v string) error {
 				b, err := strconv.ParseBool(v)
@@ -168,7 +176,7 @@ func PolicySettings() []PolicySetting {
 		dur("storage_loss_after", func(p *Policy) *time.Duration { return &p.StorageLossAfter }, time.Second, day, "how long a VM may be paused on an I/O error before it is restarted elsewhere"),
 		flag("protect_default", func(p *Policy) *bool { return &p.ProtectDefault }, "protect every VM that has no word of its own"),
 		flag("place_unfenced", func(p *Policy) *bool { return &p.PlaceUnfenced }, "start VMs on hosts that nothing could prove dead"),
-		{"placement", "count: fewest VMs; spread: largest free share; pack: smallest free share that fits",
+		{"placement", "count: fewest VMs; spread: largest free share; pack: smallest free share that fits", 1,
 			func(p *Policy) string { return p.Placement },
 			func(p *Policy, v string) error {
 				switch v {
@@ -181,7 +189,24 @@ func PolicySettings() []PolicySetting {
 		num("events_keep", func(p *Policy) *int { return &p.EventsKeep }, 100, 10000000, "events kept in the state"),
 		num("work_keep", func(p *Policy) *int { return &p.WorkKeep }, 100, 10000000, "ended work items kept in the state"),
 		num("alerts_keep", func(p *Policy) *int { return &p.AlertsKeep }, 100, 10000000, "resolved alerts kept in the state"),
+		{"unknown_operator", "what an operator may do whose certificate is valid and to whom nobody has given a role: admin, operator, viewer or none", levelJoin,
+			func(p *Policy) string { return p.UnknownOperator.String() },
+			func(p *Policy, v string) error {
+				r, err := ParseRole(v)
+				if err != nil {
+					return fmt.Errorf("unknown_operator: %w", err)
+				}
+				p.UnknownOperator = r
+				return nil
+			}},
+		from(levelJoin, dur("certificate_validity", func(p *Policy) *time.Duration { return &p.CertValidity }, time.Hour, 3650*day, "how long a certificate lasts that the cluster signs; it is renewed after two thirds of that")),
+		from(levelJoin, dur("dead_node_cleanup", func(p *Policy) *time.Duration { return &p.DeadNodeCleanup }, 0, 365*day, "how long a management node is Down before it is removed, one at a time and never below three voters; 0 = never")),
 	}
+}
+
+func from(level uint32, s PolicySetting) PolicySetting {
+	s.Level = level
+	return s
 }
 
 // With returns a copy of p with the settings applied, valid as a whole, or an
@@ -204,11 +229,13 @@ next:
 	return &q, q.validate()
 }
 
-// Settings writes the whole policy.
-func (p *Policy) Settings() []Setting {
+// Settings writes the whole policy, as builds of a feature level know it.
+func (p *Policy) Settings(level uint32) []Setting {
 	var out []Setting
 	for _, k := range PolicySettings() {
-		out = append(out, Setting{k.Key, k.get(p)})
+		if k.Level <= level {
+			out = append(out, Setting{k.Key, k.get(p)})
+		}
 	}
 	return out
 }

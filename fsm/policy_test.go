@@ -12,7 +12,7 @@ import (
 
 func TestPolicySettingsRoundTrip(t *testing.T) {
 	p := DefaultPolicy()
-	q, err := (&Policy{}).With(p.Settings())
+	q, err := (&Policy{}).With(p.Settings(99))
 	if err != nil || *q != *p {
 		t.Fatalf("%+v became %+v: %v", *p, q, err)
 	}
@@ -83,7 +83,7 @@ func TestPolicyNeverTakesOverTooEarly(t *testing.T) {
 		if p.Takeover <= (p.Lease+p.WatchdogBound)*101/100 && p.Takeover < p.Lease+p.WatchdogBound+time.Millisecond {
 			t.Fatalf("%+v", p)
 		}
-		if q, err := DefaultPolicy().With(p.Settings()); err != nil || *q != *p {
+		if q, err := DefaultPolicy().With(p.Settings(99)); err != nil || *q != *p {
 			t.Fatalf("%+v does not survive a snapshot: %v", p, err)
 		}
 	})

@@ -216,6 +216,21 @@ func (s *State) load(rec *logpb.Record, first bool) error {
 			return fmt.Errorf("event %d is there twice", e.ID)
 		}
 		s.events.set(e.ID, e)
+	case *logpb.Record_Token:
+		k, err := tokenFromLog(b.Token)
+		switch {
+		case err != nil:
+			return err
+		case s.Token(k.ID) != nil:
+			return fmt.Errorf("token %s is there twice", k.ID)
+		}
+		s.tokens.set(k.ID, k)
+	case *logpb.Record_Operator:
+		o := operatorFromLog(b.Operator)
+		if s.Operator(o.Name) != nil {
+			return fmt.Errorf("operator %s is there twice", o.Name)
+		}
+		s.operators.set(o.Name, o)
 	}
 	return nil
 }
@@ -232,6 +247,9 @@ func (s *State) loadMeta(m *logpb.MetaRecord) error {
 	s.Index, s.Term, s.Time, s.ClusterID, s.Generation = m.Index, m.Term, m.TimeUnixNs, m.ClusterId, m.Generation
 	s.Level, s.Armed, s.ArmedIndex, s.seq, s.Waking = m.FeatureLevel, m.Armed, m.ArmedIndex, m.Seq, m.Waking
 	s.Digest = DigestAt{Index: m.DigestIndex, Sum: m.Digest}
+	if len(m.CaCert) > 0 {
+		s.CA = &Authority{Cert: m.CaCert, Key: m.CaKey}
+	}
 	for _, b := range m.Brakes {
 		was := Brake{Reason: b.Reason, Since: b.SinceUnixNs}
 		for _, id := range b.Gone {

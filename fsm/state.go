@@ -22,17 +22,27 @@ type State struct {
 	Policy     *Policy
 	Digest     DigestAt
 
-	seq    uint64 // last id minted
-	shapes *shapes
-	nodes  table[NodeID, *Node]
-	hosts  table[HostID, *Host]
-	owner  table[VMID, HostID]
-	work   table[WorkID, *Work]
-	open   table[VMID, WorkID]
-	alerts table[AlertID, *AlertRecord]
-	raised table[AlertKey, AlertID] // not resolved
-	events table[EventID, *Event]
-	brakes table[string, Brake] // by failure domain
+	CA *Authority // signs the cluster's certificates; nil = somebody else does
+
+	seq       uint64 // last id minted
+	shapes    *shapes
+	nodes     table[NodeID, *Node]
+	hosts     table[HostID, *Host]
+	owner     table[VMID, HostID]
+	work      table[WorkID, *Work]
+	open      table[VMID, WorkID]
+	alerts    table[AlertID, *AlertRecord]
+	raised    table[AlertKey, AlertID] // not resolved
+	events    table[EventID, *Event]
+	brakes    table[string, Brake] // by failure domain
+	tokens    table[string, *Token]
+	operators table[string, *Operator]
+}
+
+// Authority is the cluster's own CA.
+type Authority struct {
+	Cert []byte // DER
+	Key  []byte // sealed
 }
 
 // DigestAt is the rolling digest as of a Canary.
@@ -53,6 +63,7 @@ func newState() *State {
 		raised: newTable[AlertKey, AlertID](lessKey),
 		events: newTable[EventID, *Event](less[EventID]),
 		brakes: newTable[string, Brake](less[string]),
+		tokens: newTable[string, *Token](less[string]), operators: newTable[string, *Operator](less[string]),
 	}
 }
 
@@ -68,6 +79,8 @@ func (s *State) clone() *State {
 	n.raised = s.raised.clone()
 	n.events = s.events.clone()
 	n.brakes = s.brakes.clone()
+	n.tokens = s.tokens.clone()
+	n.operators = s.operators.clone()
 	return &n
 }
 
@@ -157,6 +170,18 @@ func (s *State) Brake(domain string) string { b, _ := s.brakes.get(domain); retu
 
 // Brakes walks the brakes that are on.
 func (s *State) Brakes() iter.Seq2[string, Brake] { return s.brakes.all() }
+
+// Token returns a token, nil when unknown.
+func (s *State) Token(id string) *Token { k, _ := s.tokens.get(id); return k }
+
+// Tokens walks the tokens by id.
+func (s *State) Tokens() iter.Seq2[string, *Token] { return s.tokens.all() }
+
+// Operator returns an operator that was given a role, nil when none was.
+func (s *State) Operator(name string) *Operator { o, _ := s.operators.get(name); return o }
+
+// Operators walks the operators that were given a role, by name.
+func (s *State) Operators() iter.Seq2[string, *Operator] { return s.operators.all() }
 
 func less[T cmp.Ordered](a, b T) bool { return a < b }
 

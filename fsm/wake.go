@@ -65,6 +65,13 @@ func (s *State) Wake(now *State, w Waking) *State {
 		n.seq += seqLeap
 	}
 	n.brakes = newTable[string, Brake](less[string])
+	n.tokens = newTable[string, *Token](less[string]) // one that was used since would be good again
+	if now.CA != nil {
+		n.CA = now.CA // it has signed what the nodes show one another
+	}
+	for name, o := range now.Operators() {
+		n.operators.set(name, o) // nobody gets back what was taken away since
+	}
 	n.nodes = newTable[NodeID, *Node](less[NodeID])
 	for id, x := range now.Nodes() {
 		n.nodes.set(id, x)
@@ -95,7 +102,7 @@ func (s *State) Wake(now *State, w Waking) *State {
 		if x.Gone() {
 			continue
 		}
-		if x.State == NodeDown {
+		if x.State == NodeDown && !x.Invited {
 			t.missNode(x, Critical)
 		}
 		t.missSnapshots(x)

@@ -71,6 +71,12 @@ type Command struct {
 	//	*Command_WorkUpdate
 	//	*Command_AlertUpdate
 	//	*Command_NodeSteer
+	//	*Command_CaSet
+	//	*Command_TokenCreate
+	//	*Command_TokenRevoke
+	//	*Command_TokenUse
+	//	*Command_OperatorSet
+	//	*Command_NodeAdmit
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -447,6 +453,60 @@ func (x *Command) GetNodeSteer() *NodeSteer {
 	return nil
 }
 
+func (x *Command) GetCaSet() *CASet {
+	if x != nil {
+		if x, ok := x.Body.(*Command_CaSet); ok {
+			return x.CaSet
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetTokenCreate() *TokenCreate {
+	if x != nil {
+		if x, ok := x.Body.(*Command_TokenCreate); ok {
+			return x.TokenCreate
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetTokenRevoke() *TokenRevoke {
+	if x != nil {
+		if x, ok := x.Body.(*Command_TokenRevoke); ok {
+			return x.TokenRevoke
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetTokenUse() *TokenUse {
+	if x != nil {
+		if x, ok := x.Body.(*Command_TokenUse); ok {
+			return x.TokenUse
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetOperatorSet() *OperatorSet {
+	if x != nil {
+		if x, ok := x.Body.(*Command_OperatorSet); ok {
+			return x.OperatorSet
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetNodeAdmit() *NodeAdmit {
+	if x != nil {
+		if x, ok := x.Body.(*Command_NodeAdmit); ok {
+			return x.NodeAdmit
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -587,6 +647,30 @@ type Command_NodeSteer struct {
 	NodeSteer *NodeSteer `protobuf:"bytes,60,opt,name=node_steer,json=nodeSteer,proto3,oneof"`
 }
 
+type Command_CaSet struct {
+	CaSet *CASet `protobuf:"bytes,80,opt,name=ca_set,json=caSet,proto3,oneof"`
+}
+
+type Command_TokenCreate struct {
+	TokenCreate *TokenCreate `protobuf:"bytes,81,opt,name=token_create,json=tokenCreate,proto3,oneof"`
+}
+
+type Command_TokenRevoke struct {
+	TokenRevoke *TokenRevoke `protobuf:"bytes,82,opt,name=token_revoke,json=tokenRevoke,proto3,oneof"`
+}
+
+type Command_TokenUse struct {
+	TokenUse *TokenUse `protobuf:"bytes,83,opt,name=token_use,json=tokenUse,proto3,oneof"`
+}
+
+type Command_OperatorSet struct {
+	OperatorSet *OperatorSet `protobuf:"bytes,84,opt,name=operator_set,json=operatorSet,proto3,oneof"`
+}
+
+type Command_NodeAdmit struct {
+	NodeAdmit *NodeAdmit `protobuf:"bytes,85,opt,name=node_admit,json=nodeAdmit,proto3,oneof"`
+}
+
 func (*Command_ClusterInit) isCommand_Body() {}
 
 func (*Command_NodeHello) isCommand_Body() {}
@@ -654,6 +738,18 @@ func (*Command_WorkUpdate) isCommand_Body() {}
 func (*Command_AlertUpdate) isCommand_Body() {}
 
 func (*Command_NodeSteer) isCommand_Body() {}
+
+func (*Command_CaSet) isCommand_Body() {}
+
+func (*Command_TokenCreate) isCommand_Body() {}
+
+func (*Command_TokenRevoke) isCommand_Body() {}
+
+func (*Command_TokenUse) isCommand_Body() {}
+
+func (*Command_OperatorSet) isCommand_Body() {}
+
+func (*Command_NodeAdmit) isCommand_Body() {}
 
 type ClusterInit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1030,6 +1126,397 @@ func (x *NodeSteer) GetReason() string {
 	return ""
 }
 
+// CASet gives the cluster the CA that signs its certificates.
+type CASet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cert          []byte                 `protobuf:"bytes,1,opt,name=cert,proto3" json:"cert,omitempty"` // DER
+	SealedKey     []byte                 `protobuf:"bytes,2,opt,name=sealed_key,json=sealedKey,proto3" json:"sealed_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CASet) Reset() {
+	*x = CASet{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CASet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CASet) ProtoMessage() {}
+
+func (x *CASet) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CASet.ProtoReflect.Descriptor instead.
+func (*CASet) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CASet) GetCert() []byte {
+	if x != nil {
+		return x.Cert
+	}
+	return nil
+}
+
+func (x *CASet) GetSealedKey() []byte {
+	if x != nil {
+		return x.SealedKey
+	}
+	return nil
+}
+
+// TokenCreate lets somebody join who shows the secret behind the hash.
+type TokenCreate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind          uint32                 `protobuf:"varint,2,opt,name=kind,proto3" json:"kind,omitempty"` // 1 management node 2 host 3 operator
+	Hash          []byte                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`  // SHA-256 of the secret
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`  // only this name may join by it; empty = any that is free
+	Role          uint32                 `protobuf:"varint,5,opt,name=role,proto3" json:"role,omitempty"` // of an operator: 1 viewer 2 operator 3 admin
+	Uses          uint32                 `protobuf:"varint,6,opt,name=uses,proto3" json:"uses,omitempty"`
+	LastsNs       int64                  `protobuf:"varint,7,opt,name=lasts_ns,json=lastsNs,proto3" json:"lasts_ns,omitempty"` // from the command's time
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenCreate) Reset() {
+	*x = TokenCreate{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenCreate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenCreate) ProtoMessage() {}
+
+func (x *TokenCreate) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenCreate.ProtoReflect.Descriptor instead.
+func (*TokenCreate) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *TokenCreate) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TokenCreate) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *TokenCreate) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *TokenCreate) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TokenCreate) GetRole() uint32 {
+	if x != nil {
+		return x.Role
+	}
+	return 0
+}
+
+func (x *TokenCreate) GetUses() uint32 {
+	if x != nil {
+		return x.Uses
+	}
+	return 0
+}
+
+func (x *TokenCreate) GetLastsNs() int64 {
+	if x != nil {
+		return x.LastsNs
+	}
+	return 0
+}
+
+type TokenRevoke struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenRevoke) Reset() {
+	*x = TokenRevoke{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenRevoke) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenRevoke) ProtoMessage() {}
+
+func (x *TokenRevoke) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenRevoke.ProtoReflect.Descriptor instead.
+func (*TokenRevoke) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *TokenRevoke) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// TokenUse admits a name by a token. The same name with the same key again is the
+// same use.
+type TokenUse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"` // SHA-256 of the secret that was shown
+	Kind          uint32                 `protobuf:"varint,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Key           []byte                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`   // SHA-256 of the public key that it is admitted with
+	Addr          string                 `protobuf:"bytes,6,opt,name=addr,proto3" json:"addr,omitempty"` // of a management node: Raft and API
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenUse) Reset() {
+	*x = TokenUse{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenUse) ProtoMessage() {}
+
+func (x *TokenUse) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenUse.ProtoReflect.Descriptor instead.
+func (*TokenUse) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TokenUse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TokenUse) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *TokenUse) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *TokenUse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TokenUse) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *TokenUse) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+// OperatorSet gives a person or program a role, or takes it away.
+type OperatorSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Role          uint32                 `protobuf:"varint,2,opt,name=role,proto3" json:"role,omitempty"` // 0 = refused from now on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperatorSet) Reset() {
+	*x = OperatorSet{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperatorSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperatorSet) ProtoMessage() {}
+
+func (x *OperatorSet) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperatorSet.ProtoReflect.Descriptor instead.
+func (*OperatorSet) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *OperatorSet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OperatorSet) GetRole() uint32 {
+	if x != nil {
+		return x.Role
+	}
+	return 0
+}
+
+// NodeAdmit notes what the leader is about to make of a management node in the
+// configuration of Raft.
+type NodeAdmit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Step          uint32                 `protobuf:"varint,2,opt,name=step,proto3" json:"step,omitempty"` // 1 a member without a vote 2 a voter 3 another address
+	Addr          string                 `protobuf:"bytes,3,opt,name=addr,proto3" json:"addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeAdmit) Reset() {
+	*x = NodeAdmit{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeAdmit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeAdmit) ProtoMessage() {}
+
+func (x *NodeAdmit) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeAdmit.ProtoReflect.Descriptor instead.
+func (*NodeAdmit) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *NodeAdmit) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *NodeAdmit) GetStep() uint32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *NodeAdmit) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
 // Canary proves that this term commits (S14) and carries nothing else.
 type Canary struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1042,7 +1529,7 @@ type Canary struct {
 
 func (x *Canary) Reset() {
 	*x = Canary{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[6]
+	mi := &file_fsm_logpb_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1541,7 @@ func (x *Canary) String() string {
 func (*Canary) ProtoMessage() {}
 
 func (x *Canary) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[6]
+	mi := &file_fsm_logpb_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1554,7 @@ func (x *Canary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Canary.ProtoReflect.Descriptor instead.
 func (*Canary) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{6}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Canary) GetNode() string {
@@ -1101,7 +1588,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	mi := &file_fsm_logpb_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1600,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	mi := &file_fsm_logpb_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1613,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{7}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Setting) GetKey() string {
@@ -1152,7 +1639,7 @@ type PolicySet struct {
 
 func (x *PolicySet) Reset() {
 	*x = PolicySet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	mi := &file_fsm_logpb_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1651,7 @@ func (x *PolicySet) String() string {
 func (*PolicySet) ProtoMessage() {}
 
 func (x *PolicySet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	mi := &file_fsm_logpb_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1664,7 @@ func (x *PolicySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
 func (*PolicySet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{8}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PolicySet) GetSettings() []*Setting {
@@ -1197,7 +1684,7 @@ type Arm struct {
 
 func (x *Arm) Reset() {
 	*x = Arm{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[9]
+	mi := &file_fsm_logpb_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1209,7 +1696,7 @@ func (x *Arm) String() string {
 func (*Arm) ProtoMessage() {}
 
 func (x *Arm) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[9]
+	mi := &file_fsm_logpb_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1222,7 +1709,7 @@ func (x *Arm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Arm.ProtoReflect.Descriptor instead.
 func (*Arm) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{9}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Arm) GetArmed() bool {
@@ -1250,7 +1737,7 @@ type AcceptTime struct {
 
 func (x *AcceptTime) Reset() {
 	*x = AcceptTime{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[10]
+	mi := &file_fsm_logpb_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1262,7 +1749,7 @@ func (x *AcceptTime) String() string {
 func (*AcceptTime) ProtoMessage() {}
 
 func (x *AcceptTime) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[10]
+	mi := &file_fsm_logpb_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1275,7 +1762,7 @@ func (x *AcceptTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptTime.ProtoReflect.Descriptor instead.
 func (*AcceptTime) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{10}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{16}
 }
 
 type Storage struct {
@@ -1289,7 +1776,7 @@ type Storage struct {
 
 func (x *Storage) Reset() {
 	*x = Storage{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[11]
+	mi := &file_fsm_logpb_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1788,7 @@ func (x *Storage) String() string {
 func (*Storage) ProtoMessage() {}
 
 func (x *Storage) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[11]
+	mi := &file_fsm_logpb_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1801,7 @@ func (x *Storage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Storage.ProtoReflect.Descriptor instead.
 func (*Storage) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{11}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Storage) GetId() string {
@@ -1348,7 +1835,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[12]
+	mi := &file_fsm_logpb_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1847,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[12]
+	mi := &file_fsm_logpb_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1860,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{12}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Problem) GetPart() string {
@@ -1400,7 +1887,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[13]
+	mi := &file_fsm_logpb_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1899,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[13]
+	mi := &file_fsm_logpb_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1912,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{13}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Label) GetKey() string {
@@ -1459,7 +1946,7 @@ type Inventory struct {
 
 func (x *Inventory) Reset() {
 	*x = Inventory{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[14]
+	mi := &file_fsm_logpb_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1958,7 @@ func (x *Inventory) String() string {
 func (*Inventory) ProtoMessage() {}
 
 func (x *Inventory) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[14]
+	mi := &file_fsm_logpb_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1971,7 @@ func (x *Inventory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory.ProtoReflect.Descriptor instead.
 func (*Inventory) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{14}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Inventory) GetCpus() uint32 {
@@ -1573,7 +2060,7 @@ type HostRegister struct {
 
 func (x *HostRegister) Reset() {
 	*x = HostRegister{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[15]
+	mi := &file_fsm_logpb_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +2072,7 @@ func (x *HostRegister) String() string {
 func (*HostRegister) ProtoMessage() {}
 
 func (x *HostRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[15]
+	mi := &file_fsm_logpb_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +2085,7 @@ func (x *HostRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRegister.ProtoReflect.Descriptor instead.
 func (*HostRegister) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{15}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HostRegister) GetId() string {
@@ -1722,7 +2209,7 @@ type VMEntries struct {
 
 func (x *VMEntries) Reset() {
 	*x = VMEntries{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[16]
+	mi := &file_fsm_logpb_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +2221,7 @@ func (x *VMEntries) String() string {
 func (*VMEntries) ProtoMessage() {}
 
 func (x *VMEntries) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[16]
+	mi := &file_fsm_logpb_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +2234,7 @@ func (x *VMEntries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMEntries.ProtoReflect.Descriptor instead.
 func (*VMEntries) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{16}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *VMEntries) GetIds() []byte {
@@ -1799,7 +2286,7 @@ type VMDetail struct {
 
 func (x *VMDetail) Reset() {
 	*x = VMDetail{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[17]
+	mi := &file_fsm_logpb_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1811,7 +2298,7 @@ func (x *VMDetail) String() string {
 func (*VMDetail) ProtoMessage() {}
 
 func (x *VMDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[17]
+	mi := &file_fsm_logpb_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1824,7 +2311,7 @@ func (x *VMDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMDetail.ProtoReflect.Descriptor instead.
 func (*VMDetail) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{17}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VMDetail) GetPos() uint32 {
@@ -1878,7 +2365,7 @@ type HostReports struct {
 
 func (x *HostReports) Reset() {
 	*x = HostReports{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[18]
+	mi := &file_fsm_logpb_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +2377,7 @@ func (x *HostReports) String() string {
 func (*HostReports) ProtoMessage() {}
 
 func (x *HostReports) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[18]
+	mi := &file_fsm_logpb_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +2390,7 @@ func (x *HostReports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostReports.ProtoReflect.Descriptor instead.
 func (*HostReports) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{18}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HostReports) GetReports() []*HostReport {
@@ -1928,7 +2415,7 @@ type HostReport struct {
 
 func (x *HostReport) Reset() {
 	*x = HostReport{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[19]
+	mi := &file_fsm_logpb_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1940,7 +2427,7 @@ func (x *HostReport) String() string {
 func (*HostReport) ProtoMessage() {}
 
 func (x *HostReport) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[19]
+	mi := &file_fsm_logpb_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1953,7 +2440,7 @@ func (x *HostReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostReport.ProtoReflect.Descriptor instead.
 func (*HostReport) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{19}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HostReport) GetHost() string {
@@ -2010,7 +2497,7 @@ type HostSuspect struct {
 
 func (x *HostSuspect) Reset() {
 	*x = HostSuspect{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[20]
+	mi := &file_fsm_logpb_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2022,7 +2509,7 @@ func (x *HostSuspect) String() string {
 func (*HostSuspect) ProtoMessage() {}
 
 func (x *HostSuspect) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[20]
+	mi := &file_fsm_logpb_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2035,7 +2522,7 @@ func (x *HostSuspect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSuspect.ProtoReflect.Descriptor instead.
 func (*HostSuspect) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{20}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *HostSuspect) GetHost() string {
@@ -2079,7 +2566,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[21]
+	mi := &file_fsm_logpb_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2091,7 +2578,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[21]
+	mi := &file_fsm_logpb_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2104,7 +2591,7 @@ func (x *Evidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
 func (*Evidence) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{21}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Evidence) GetSource() string {
@@ -2153,7 +2640,7 @@ type HostEvidence struct {
 
 func (x *HostEvidence) Reset() {
 	*x = HostEvidence{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[22]
+	mi := &file_fsm_logpb_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2165,7 +2652,7 @@ func (x *HostEvidence) String() string {
 func (*HostEvidence) ProtoMessage() {}
 
 func (x *HostEvidence) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[22]
+	mi := &file_fsm_logpb_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2178,7 +2665,7 @@ func (x *HostEvidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostEvidence.ProtoReflect.Descriptor instead.
 func (*HostEvidence) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{22}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *HostEvidence) GetHost() string {
@@ -2213,7 +2700,7 @@ type HostSeen struct {
 
 func (x *HostSeen) Reset() {
 	*x = HostSeen{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[23]
+	mi := &file_fsm_logpb_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2225,7 +2712,7 @@ func (x *HostSeen) String() string {
 func (*HostSeen) ProtoMessage() {}
 
 func (x *HostSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[23]
+	mi := &file_fsm_logpb_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2238,7 +2725,7 @@ func (x *HostSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSeen.ProtoReflect.Descriptor instead.
 func (*HostSeen) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{23}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *HostSeen) GetHost() string {
@@ -2268,7 +2755,7 @@ type HostUnproven struct {
 
 func (x *HostUnproven) Reset() {
 	*x = HostUnproven{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[24]
+	mi := &file_fsm_logpb_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2767,7 @@ func (x *HostUnproven) String() string {
 func (*HostUnproven) ProtoMessage() {}
 
 func (x *HostUnproven) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[24]
+	mi := &file_fsm_logpb_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2780,7 @@ func (x *HostUnproven) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostUnproven.ProtoReflect.Descriptor instead.
 func (*HostUnproven) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{24}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HostUnproven) GetHost() string {
@@ -2328,7 +2815,7 @@ type HostDown struct {
 
 func (x *HostDown) Reset() {
 	*x = HostDown{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[25]
+	mi := &file_fsm_logpb_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2340,7 +2827,7 @@ func (x *HostDown) String() string {
 func (*HostDown) ProtoMessage() {}
 
 func (x *HostDown) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[25]
+	mi := &file_fsm_logpb_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2353,7 +2840,7 @@ func (x *HostDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDown.ProtoReflect.Descriptor instead.
 func (*HostDown) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{25}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HostDown) GetHost() string {
@@ -2392,7 +2879,7 @@ type FenceAttempt struct {
 
 func (x *FenceAttempt) Reset() {
 	*x = FenceAttempt{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[26]
+	mi := &file_fsm_logpb_log_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2404,7 +2891,7 @@ func (x *FenceAttempt) String() string {
 func (*FenceAttempt) ProtoMessage() {}
 
 func (x *FenceAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[26]
+	mi := &file_fsm_logpb_log_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2417,7 +2904,7 @@ func (x *FenceAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceAttempt.ProtoReflect.Descriptor instead.
 func (*FenceAttempt) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{26}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FenceAttempt) GetHost() string {
@@ -2482,7 +2969,7 @@ type FenceResult struct {
 
 func (x *FenceResult) Reset() {
 	*x = FenceResult{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[27]
+	mi := &file_fsm_logpb_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2494,7 +2981,7 @@ func (x *FenceResult) String() string {
 func (*FenceResult) ProtoMessage() {}
 
 func (x *FenceResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[27]
+	mi := &file_fsm_logpb_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2507,7 +2994,7 @@ func (x *FenceResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResult.ProtoReflect.Descriptor instead.
 func (*FenceResult) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{27}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FenceResult) GetHost() string {
@@ -2558,7 +3045,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[28]
+	mi := &file_fsm_logpb_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2570,7 +3057,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[28]
+	mi := &file_fsm_logpb_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2583,7 +3070,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{28}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Proof) GetKind() uint32 {
@@ -2632,7 +3119,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[29]
+	mi := &file_fsm_logpb_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +3131,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[29]
+	mi := &file_fsm_logpb_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +3144,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{29}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Placement) GetVm() []byte {
@@ -2694,7 +3181,7 @@ type HostFenced struct {
 
 func (x *HostFenced) Reset() {
 	*x = HostFenced{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[30]
+	mi := &file_fsm_logpb_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2706,7 +3193,7 @@ func (x *HostFenced) String() string {
 func (*HostFenced) ProtoMessage() {}
 
 func (x *HostFenced) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[30]
+	mi := &file_fsm_logpb_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2719,7 +3206,7 @@ func (x *HostFenced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFenced.ProtoReflect.Descriptor instead.
 func (*HostFenced) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{30}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *HostFenced) GetHost() string {
@@ -2769,7 +3256,7 @@ type HostLeave struct {
 
 func (x *HostLeave) Reset() {
 	*x = HostLeave{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[31]
+	mi := &file_fsm_logpb_log_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2781,7 +3268,7 @@ func (x *HostLeave) String() string {
 func (*HostLeave) ProtoMessage() {}
 
 func (x *HostLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[31]
+	mi := &file_fsm_logpb_log_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2794,7 +3281,7 @@ func (x *HostLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLeave.ProtoReflect.Descriptor instead.
 func (*HostLeave) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{31}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *HostLeave) GetHost() string {
@@ -2841,7 +3328,7 @@ type HostLease struct {
 
 func (x *HostLease) Reset() {
 	*x = HostLease{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[32]
+	mi := &file_fsm_logpb_log_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2853,7 +3340,7 @@ func (x *HostLease) String() string {
 func (*HostLease) ProtoMessage() {}
 
 func (x *HostLease) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[32]
+	mi := &file_fsm_logpb_log_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2866,7 +3353,7 @@ func (x *HostLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLease.ProtoReflect.Descriptor instead.
 func (*HostLease) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{32}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *HostLease) GetHost() string {
@@ -2928,14 +3415,14 @@ func (x *HostLease) GetAssignment() uint64 {
 type HostControl struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
-	Action        uint32                 `protobuf:"varint,2,opt,name=action,proto3" json:"action,omitempty"` // 1 enable 2 disable 3 maintenance on 4 maintenance off 5 remove
+	Action        uint32                 `protobuf:"varint,2,opt,name=action,proto3" json:"action,omitempty"` // 1 enable 2 disable 3 maintenance on 4 maintenance off 5 remove 6 admit again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HostControl) Reset() {
 	*x = HostControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	mi := &file_fsm_logpb_log_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2947,7 +3434,7 @@ func (x *HostControl) String() string {
 func (*HostControl) ProtoMessage() {}
 
 func (x *HostControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	mi := &file_fsm_logpb_log_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2960,7 +3447,7 @@ func (x *HostControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostControl.ProtoReflect.Descriptor instead.
 func (*HostControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{33}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *HostControl) GetHost() string {
@@ -2995,7 +3482,7 @@ type FenceLevel struct {
 
 func (x *FenceLevel) Reset() {
 	*x = FenceLevel{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	mi := &file_fsm_logpb_log_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3007,7 +3494,7 @@ func (x *FenceLevel) String() string {
 func (*FenceLevel) ProtoMessage() {}
 
 func (x *FenceLevel) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	mi := &file_fsm_logpb_log_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3020,7 +3507,7 @@ func (x *FenceLevel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceLevel.ProtoReflect.Descriptor instead.
 func (*FenceLevel) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{34}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *FenceLevel) GetDriver() string {
@@ -3107,7 +3594,7 @@ type FenceCheck struct {
 
 func (x *FenceCheck) Reset() {
 	*x = FenceCheck{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	mi := &file_fsm_logpb_log_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3119,7 +3606,7 @@ func (x *FenceCheck) String() string {
 func (*FenceCheck) ProtoMessage() {}
 
 func (x *FenceCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	mi := &file_fsm_logpb_log_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3132,7 +3619,7 @@ func (x *FenceCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceCheck.ProtoReflect.Descriptor instead.
 func (*FenceCheck) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{35}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *FenceCheck) GetCheckedUnixNs() int64 {
@@ -3181,7 +3668,7 @@ type FenceChecked struct {
 
 func (x *FenceChecked) Reset() {
 	*x = FenceChecked{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[36]
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3193,7 +3680,7 @@ func (x *FenceChecked) String() string {
 func (*FenceChecked) ProtoMessage() {}
 
 func (x *FenceChecked) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[36]
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3206,7 +3693,7 @@ func (x *FenceChecked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceChecked.ProtoReflect.Descriptor instead.
 func (*FenceChecked) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{36}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *FenceChecked) GetHost() string {
@@ -3238,7 +3725,7 @@ type LevelCheck struct {
 
 func (x *LevelCheck) Reset() {
 	*x = LevelCheck{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[37]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3250,7 +3737,7 @@ func (x *LevelCheck) String() string {
 func (*LevelCheck) ProtoMessage() {}
 
 func (x *LevelCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[37]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3263,7 +3750,7 @@ func (x *LevelCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LevelCheck.ProtoReflect.Descriptor instead.
 func (*LevelCheck) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{37}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *LevelCheck) GetLevel() uint32 {
@@ -3326,7 +3813,7 @@ type HostFenceLevels struct {
 
 func (x *HostFenceLevels) Reset() {
 	*x = HostFenceLevels{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[38]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3338,7 +3825,7 @@ func (x *HostFenceLevels) String() string {
 func (*HostFenceLevels) ProtoMessage() {}
 
 func (x *HostFenceLevels) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[38]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3351,7 +3838,7 @@ func (x *HostFenceLevels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFenceLevels.ProtoReflect.Descriptor instead.
 func (*HostFenceLevels) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{38}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *HostFenceLevels) GetHost() string {
@@ -3389,7 +3876,7 @@ type Brake struct {
 
 func (x *Brake) Reset() {
 	*x = Brake{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[39]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3401,7 +3888,7 @@ func (x *Brake) String() string {
 func (*Brake) ProtoMessage() {}
 
 func (x *Brake) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[39]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3414,7 +3901,7 @@ func (x *Brake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Brake.ProtoReflect.Descriptor instead.
 func (*Brake) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{39}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Brake) GetDomain() string {
@@ -3474,7 +3961,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[40]
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3486,7 +3973,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[40]
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3499,7 +3986,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{40}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Disk) GetPath() string {
@@ -3573,7 +4060,7 @@ type Spec struct {
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[41]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3585,7 +4072,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[41]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3598,7 +4085,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{41}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Spec) GetId() []byte {
@@ -3712,7 +4199,7 @@ type Protection struct {
 
 func (x *Protection) Reset() {
 	*x = Protection{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3724,7 +4211,7 @@ func (x *Protection) String() string {
 func (*Protection) ProtoMessage() {}
 
 func (x *Protection) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3737,7 +4224,7 @@ func (x *Protection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Protection.ProtoReflect.Descriptor instead.
 func (*Protection) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Protection) GetOn() bool {
@@ -3786,7 +4273,7 @@ type VMSpecs struct {
 
 func (x *VMSpecs) Reset() {
 	*x = VMSpecs{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3798,7 +4285,7 @@ func (x *VMSpecs) String() string {
 func (*VMSpecs) ProtoMessage() {}
 
 func (x *VMSpecs) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3811,7 +4298,7 @@ func (x *VMSpecs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMSpecs.ProtoReflect.Descriptor instead.
 func (*VMSpecs) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *VMSpecs) GetHost() string {
@@ -3845,7 +4332,7 @@ type VMProtect struct {
 
 func (x *VMProtect) Reset() {
 	*x = VMProtect{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3857,7 +4344,7 @@ func (x *VMProtect) String() string {
 func (*VMProtect) ProtoMessage() {}
 
 func (x *VMProtect) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3870,7 +4357,7 @@ func (x *VMProtect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMProtect.ProtoReflect.Descriptor instead.
 func (*VMProtect) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *VMProtect) GetVm() []byte {
@@ -3897,7 +4384,7 @@ type VMControl struct {
 
 func (x *VMControl) Reset() {
 	*x = VMControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3909,7 +4396,7 @@ func (x *VMControl) String() string {
 func (*VMControl) ProtoMessage() {}
 
 func (x *VMControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3922,7 +4409,7 @@ func (x *VMControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMControl.ProtoReflect.Descriptor instead.
 func (*VMControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *VMControl) GetVm() []byte {
@@ -3952,7 +4439,7 @@ type VMReleased struct {
 
 func (x *VMReleased) Reset() {
 	*x = VMReleased{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3964,7 +4451,7 @@ func (x *VMReleased) String() string {
 func (*VMReleased) ProtoMessage() {}
 
 func (x *VMReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3977,7 +4464,7 @@ func (x *VMReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMReleased.ProtoReflect.Descriptor instead.
 func (*VMReleased) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *VMReleased) GetVm() []byte {
@@ -4014,7 +4501,7 @@ type VMStorage struct {
 
 func (x *VMStorage) Reset() {
 	*x = VMStorage{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4026,7 +4513,7 @@ func (x *VMStorage) String() string {
 func (*VMStorage) ProtoMessage() {}
 
 func (x *VMStorage) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4039,7 +4526,7 @@ func (x *VMStorage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMStorage.ProtoReflect.Descriptor instead.
 func (*VMStorage) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *VMStorage) GetVm() []byte {
@@ -4088,7 +4575,7 @@ type VMCopy struct {
 
 func (x *VMCopy) Reset() {
 	*x = VMCopy{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4100,7 +4587,7 @@ func (x *VMCopy) String() string {
 func (*VMCopy) ProtoMessage() {}
 
 func (x *VMCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4113,7 +4600,7 @@ func (x *VMCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMCopy.ProtoReflect.Descriptor instead.
 func (*VMCopy) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *VMCopy) GetVm() []byte {
@@ -4181,7 +4668,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4193,7 +4680,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4206,7 +4693,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Place) GetPlacements() []*WorkPlacement {
@@ -4228,7 +4715,7 @@ type WorkPlacement struct {
 
 func (x *WorkPlacement) Reset() {
 	*x = WorkPlacement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4240,7 +4727,7 @@ func (x *WorkPlacement) String() string {
 func (*WorkPlacement) ProtoMessage() {}
 
 func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4253,7 +4740,7 @@ func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkPlacement.ProtoReflect.Descriptor instead.
 func (*WorkPlacement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *WorkPlacement) GetWork() uint64 {
@@ -4296,7 +4783,7 @@ type WorkUpdate struct {
 
 func (x *WorkUpdate) Reset() {
 	*x = WorkUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4308,7 +4795,7 @@ func (x *WorkUpdate) String() string {
 func (*WorkUpdate) ProtoMessage() {}
 
 func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4321,7 +4808,7 @@ func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkUpdate.ProtoReflect.Descriptor instead.
 func (*WorkUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *WorkUpdate) GetWork() uint64 {
@@ -4362,7 +4849,7 @@ type AlertUpdate struct {
 
 func (x *AlertUpdate) Reset() {
 	*x = AlertUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4374,7 +4861,7 @@ func (x *AlertUpdate) String() string {
 func (*AlertUpdate) ProtoMessage() {}
 
 func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4387,7 +4874,7 @@ func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertUpdate.ProtoReflect.Descriptor instead.
 func (*AlertUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *AlertUpdate) GetId() uint64 {
@@ -4414,6 +4901,8 @@ type Record struct {
 	//	*Record_Work
 	//	*Record_Alert
 	//	*Record_Event
+	//	*Record_Token
+	//	*Record_Operator
 	//	*Record_End
 	Body          isRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
@@ -4422,7 +4911,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4434,7 +4923,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4447,7 +4936,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -4511,6 +5000,24 @@ func (x *Record) GetEvent() *EventRecord {
 	return nil
 }
 
+func (x *Record) GetToken() *TokenRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_Token); ok {
+			return x.Token
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetOperator() *OperatorRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_Operator); ok {
+			return x.Operator
+		}
+	}
+	return nil
+}
+
 func (x *Record) GetEnd() *EndRecord {
 	if x != nil {
 		if x, ok := x.Body.(*Record_End); ok {
@@ -4548,6 +5055,14 @@ type Record_Event struct {
 	Event *EventRecord `protobuf:"bytes,6,opt,name=event,proto3,oneof"`
 }
 
+type Record_Token struct {
+	Token *TokenRecord `protobuf:"bytes,7,opt,name=token,proto3,oneof"`
+}
+
+type Record_Operator struct {
+	Operator *OperatorRecord `protobuf:"bytes,8,opt,name=operator,proto3,oneof"`
+}
+
 type Record_End struct {
 	End *EndRecord `protobuf:"bytes,15,opt,name=end,proto3,oneof"`
 }
@@ -4563,6 +5078,10 @@ func (*Record_Work) isRecord_Body() {}
 func (*Record_Alert) isRecord_Body() {}
 
 func (*Record_Event) isRecord_Body() {}
+
+func (*Record_Token) isRecord_Body() {}
+
+func (*Record_Operator) isRecord_Body() {}
 
 func (*Record_End) isRecord_Body() {}
 
@@ -4582,14 +5101,16 @@ type MetaRecord struct {
 	Digest        uint64                 `protobuf:"varint,12,opt,name=digest,proto3" json:"digest,omitempty"`
 	ArmedIndex    uint64                 `protobuf:"varint,13,opt,name=armed_index,json=armedIndex,proto3" json:"armed_index,omitempty"`
 	Seq           uint64                 `protobuf:"varint,14,opt,name=seq,proto3" json:"seq,omitempty"`
-	Waking        bool                   `protobuf:"varint,15,opt,name=waking,proto3" json:"waking,omitempty"` // restored, and not armed since (S22)
+	Waking        bool                   `protobuf:"varint,15,opt,name=waking,proto3" json:"waking,omitempty"`              // restored, and not armed since (S22)
+	CaCert        []byte                 `protobuf:"bytes,80,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"` // DER
+	CaKey         []byte                 `protobuf:"bytes,81,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`    // sealed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4601,7 +5122,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4614,7 +5135,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -4722,6 +5243,256 @@ func (x *MetaRecord) GetWaking() bool {
 	return false
 }
 
+func (x *MetaRecord) GetCaCert() []byte {
+	if x != nil {
+		return x.CaCert
+	}
+	return nil
+}
+
+func (x *MetaRecord) GetCaKey() []byte {
+	if x != nil {
+		return x.CaKey
+	}
+	return nil
+}
+
+type TokenRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind          uint32                 `protobuf:"varint,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Role          uint32                 `protobuf:"varint,5,opt,name=role,proto3" json:"role,omitempty"`
+	Left          uint32                 `protobuf:"varint,6,opt,name=left,proto3" json:"left,omitempty"` // uses
+	ExpiresUnixNs int64                  `protobuf:"varint,7,opt,name=expires_unix_ns,json=expiresUnixNs,proto3" json:"expires_unix_ns,omitempty"`
+	CreatedUnixNs int64                  `protobuf:"varint,8,opt,name=created_unix_ns,json=createdUnixNs,proto3" json:"created_unix_ns,omitempty"`
+	By            string                 `protobuf:"bytes,9,opt,name=by,proto3" json:"by,omitempty"`
+	Used          []*TokenUsed           `protobuf:"bytes,10,rep,name=used,proto3" json:"used,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenRecord) Reset() {
+	*x = TokenRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenRecord) ProtoMessage() {}
+
+func (x *TokenRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenRecord.ProtoReflect.Descriptor instead.
+func (*TokenRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *TokenRecord) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TokenRecord) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *TokenRecord) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *TokenRecord) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TokenRecord) GetRole() uint32 {
+	if x != nil {
+		return x.Role
+	}
+	return 0
+}
+
+func (x *TokenRecord) GetLeft() uint32 {
+	if x != nil {
+		return x.Left
+	}
+	return 0
+}
+
+func (x *TokenRecord) GetExpiresUnixNs() int64 {
+	if x != nil {
+		return x.ExpiresUnixNs
+	}
+	return 0
+}
+
+func (x *TokenRecord) GetCreatedUnixNs() int64 {
+	if x != nil {
+		return x.CreatedUnixNs
+	}
+	return 0
+}
+
+func (x *TokenRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *TokenRecord) GetUsed() []*TokenUsed {
+	if x != nil {
+		return x.Used
+	}
+	return nil
+}
+
+type TokenUsed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"` // SHA-256 of the public key
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenUsed) Reset() {
+	*x = TokenUsed{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenUsed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenUsed) ProtoMessage() {}
+
+func (x *TokenUsed) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
+func (*TokenUsed) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *TokenUsed) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TokenUsed) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+type OperatorRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Role          uint32                 `protobuf:"varint,2,opt,name=role,proto3" json:"role,omitempty"` // 0 = refused
+	SinceUnixNs   int64                  `protobuf:"varint,3,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperatorRecord) Reset() {
+	*x = OperatorRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperatorRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperatorRecord) ProtoMessage() {}
+
+func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperatorRecord.ProtoReflect.Descriptor instead.
+func (*OperatorRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *OperatorRecord) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OperatorRecord) GetRole() uint32 {
+	if x != nil {
+		return x.Role
+	}
+	return 0
+}
+
+func (x *OperatorRecord) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *OperatorRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 type NodeRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -4741,13 +5512,14 @@ type NodeRecord struct {
 	SnapshotFailure string                 `protobuf:"bytes,30,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"`
 	UntilUnixNs     int64                  `protobuf:"varint,40,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"` // when the state ends by itself; 0 = it does not
 	ForNs           int64                  `protobuf:"varint,41,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"`                     // how long the maintenance is to last that it prepares for; 0 = until it is ended
+	Invited         bool                   `protobuf:"varint,80,opt,name=invited,proto3" json:"invited,omitempty"`                              // it may come and be a member
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4759,7 +5531,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4772,7 +5544,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -4894,6 +5666,13 @@ func (x *NodeRecord) GetForNs() int64 {
 	return 0
 }
 
+func (x *NodeRecord) GetInvited() bool {
+	if x != nil {
+		return x.Invited
+	}
+	return false
+}
+
 type HostRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -4929,16 +5708,17 @@ type HostRecord struct {
 	FenceFailure    string                 `protobuf:"bytes,32,opt,name=fence_failure,json=fenceFailure,proto3" json:"fence_failure,omitempty"`
 	HardwareId      string                 `protobuf:"bytes,45,opt,name=hardware_id,json=hardwareId,proto3" json:"hardware_id,omitempty"`
 	Copies          []*CopyRecord          `protobuf:"bytes,40,rep,name=copies,proto3" json:"copies,omitempty"`
-	Risen           uint64                 `protobuf:"varint,46,opt,name=risen,proto3" json:"risen,omitempty"`     // newest id when it came back from a death it had not died; 0 = it did not
-	Evicted         bool                   `protobuf:"varint,47,opt,name=evicted,proto3" json:"evicted,omitempty"` // Down because it does not destroy a second copy
-	Settled         uint64                 `protobuf:"varint,48,opt,name=settled,proto3" json:"settled,omitempty"` // index of its last registration, death or removal
+	Risen           uint64                 `protobuf:"varint,46,opt,name=risen,proto3" json:"risen,omitempty"`       // newest id when it came back from a death it had not died; 0 = it did not
+	Evicted         bool                   `protobuf:"varint,47,opt,name=evicted,proto3" json:"evicted,omitempty"`   // Down because it does not destroy a second copy
+	Settled         uint64                 `protobuf:"varint,48,opt,name=settled,proto3" json:"settled,omitempty"`   // index of its last registration, death or removal
+	Admitted        bool                   `protobuf:"varint,80,opt,name=admitted,proto3" json:"admitted,omitempty"` // of a removed host: it may come back
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4950,7 +5730,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4963,7 +5743,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *HostRecord) GetId() string {
@@ -5218,6 +5998,13 @@ func (x *HostRecord) GetSettled() uint64 {
 	return 0
 }
 
+func (x *HostRecord) GetAdmitted() bool {
+	if x != nil {
+		return x.Admitted
+	}
+	return false
+}
+
 // CopyRecord is a running copy of a VM on a host that does not own it.
 type CopyRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5234,7 +6021,7 @@ type CopyRecord struct {
 
 func (x *CopyRecord) Reset() {
 	*x = CopyRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5246,7 +6033,7 @@ func (x *CopyRecord) String() string {
 func (*CopyRecord) ProtoMessage() {}
 
 func (x *CopyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5259,7 +6046,7 @@ func (x *CopyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRecord.ProtoReflect.Descriptor instead.
 func (*CopyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *CopyRecord) GetVm() []byte {
@@ -5326,7 +6113,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5338,7 +6125,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5351,7 +6138,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{58}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -5419,7 +6206,7 @@ type OrderRecord struct {
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[59]
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5431,7 +6218,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[59]
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5444,7 +6231,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{59}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -5525,7 +6312,7 @@ type VMRecord struct {
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5537,7 +6324,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5550,7 +6337,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -5679,7 +6466,7 @@ type WorkRecord struct {
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5691,7 +6478,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5704,7 +6491,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -5857,7 +6644,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5869,7 +6656,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5882,7 +6669,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Tried) GetHost() string {
@@ -5920,7 +6707,7 @@ type AlertRecord struct {
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5932,7 +6719,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5945,7 +6732,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -6055,7 +6842,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6067,7 +6854,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6080,7 +6867,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -6149,7 +6936,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6161,7 +6948,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6174,7 +6961,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -6195,7 +6982,7 @@ var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xe0\x10\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xbf\x13\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -6249,7 +7036,14 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"workUpdate\x12>\n" +
 	"\falert_update\x184 \x01(\v2\x19.lifeboat.log.AlertUpdateH\x00R\valertUpdate\x128\n" +
 	"\n" +
-	"node_steer\x18< \x01(\v2\x17.lifeboat.log.NodeSteerH\x00R\tnodeSteerB\x06\n" +
+	"node_steer\x18< \x01(\v2\x17.lifeboat.log.NodeSteerH\x00R\tnodeSteer\x12,\n" +
+	"\x06ca_set\x18P \x01(\v2\x13.lifeboat.log.CASetH\x00R\x05caSet\x12>\n" +
+	"\ftoken_create\x18Q \x01(\v2\x19.lifeboat.log.TokenCreateH\x00R\vtokenCreate\x12>\n" +
+	"\ftoken_revoke\x18R \x01(\v2\x19.lifeboat.log.TokenRevokeH\x00R\vtokenRevoke\x125\n" +
+	"\ttoken_use\x18S \x01(\v2\x16.lifeboat.log.TokenUseH\x00R\btokenUse\x12>\n" +
+	"\foperator_set\x18T \x01(\v2\x19.lifeboat.log.OperatorSetH\x00R\voperatorSet\x128\n" +
+	"\n" +
+	"node_admit\x18U \x01(\v2\x17.lifeboat.log.NodeAdmitH\x00R\tnodeAdmitB\x06\n" +
 	"\x04body\"Q\n" +
 	"\vClusterInit\x12\x1d\n" +
 	"\n" +
@@ -6280,7 +7074,35 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\twithin_ns\x18\x04 \x01(\x03R\bwithinNs\x12\x15\n" +
 	"\x06for_ns\x18\x05 \x01(\x03R\x05forNs\x12\x14\n" +
 	"\x05force\x18\x06 \x01(\bR\x05force\x12\x16\n" +
-	"\x06reason\x18\a \x01(\tR\x06reason\"B\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\":\n" +
+	"\x05CASet\x12\x12\n" +
+	"\x04cert\x18\x01 \x01(\fR\x04cert\x12\x1d\n" +
+	"\n" +
+	"sealed_key\x18\x02 \x01(\fR\tsealedKey\"\x9c\x01\n" +
+	"\vTokenCreate\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x05 \x01(\rR\x04role\x12\x12\n" +
+	"\x04uses\x18\x06 \x01(\rR\x04uses\x12\x19\n" +
+	"\blasts_ns\x18\a \x01(\x03R\alastsNs\"\x1d\n" +
+	"\vTokenRevoke\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"|\n" +
+	"\bTokenUse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\rR\x04kind\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\fR\x03key\x12\x12\n" +
+	"\x04addr\x18\x06 \x01(\tR\x04addr\"5\n" +
+	"\vOperatorSet\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\rR\x04role\"C\n" +
+	"\tNodeAdmit\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04step\x18\x02 \x01(\rR\x04step\x12\x12\n" +
+	"\x04addr\x18\x03 \x01(\tR\x04addr\"B\n" +
 	"\x06Canary\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x10\n" +
@@ -6568,16 +7390,18 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\bdelay_ns\x18\x04 \x01(\x03R\adelayNs\"5\n" +
 	"\vAlertUpdate\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
-	"\x06action\x18\x02 \x01(\rR\x06action\"\xe3\x02\n" +
+	"\x06action\x18\x02 \x01(\rR\x06action\"\xd2\x03\n" +
 	"\x06Record\x12.\n" +
 	"\x04meta\x18\x01 \x01(\v2\x18.lifeboat.log.MetaRecordH\x00R\x04meta\x12.\n" +
 	"\x04node\x18\x02 \x01(\v2\x18.lifeboat.log.NodeRecordH\x00R\x04node\x12.\n" +
 	"\x04host\x18\x03 \x01(\v2\x18.lifeboat.log.HostRecordH\x00R\x04host\x12.\n" +
 	"\x04work\x18\x04 \x01(\v2\x18.lifeboat.log.WorkRecordH\x00R\x04work\x121\n" +
 	"\x05alert\x18\x05 \x01(\v2\x19.lifeboat.log.AlertRecordH\x00R\x05alert\x121\n" +
-	"\x05event\x18\x06 \x01(\v2\x19.lifeboat.log.EventRecordH\x00R\x05event\x12+\n" +
+	"\x05event\x18\x06 \x01(\v2\x19.lifeboat.log.EventRecordH\x00R\x05event\x121\n" +
+	"\x05token\x18\a \x01(\v2\x19.lifeboat.log.TokenRecordH\x00R\x05token\x12:\n" +
+	"\boperator\x18\b \x01(\v2\x1c.lifeboat.log.OperatorRecordH\x00R\boperator\x12+\n" +
 	"\x03end\x18\x0f \x01(\v2\x17.lifeboat.log.EndRecordH\x00R\x03endB\x06\n" +
-	"\x04body\"\xcc\x03\n" +
+	"\x04body\"\xfc\x03\n" +
 	"\n" +
 	"MetaRecord\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x14\n" +
@@ -6600,7 +7424,29 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\varmed_index\x18\r \x01(\x04R\n" +
 	"armedIndex\x12\x10\n" +
 	"\x03seq\x18\x0e \x01(\x04R\x03seq\x12\x16\n" +
-	"\x06waking\x18\x0f \x01(\bR\x06waking\"\xdd\x03\n" +
+	"\x06waking\x18\x0f \x01(\bR\x06waking\x12\x17\n" +
+	"\aca_cert\x18P \x01(\fR\x06caCert\x12\x15\n" +
+	"\x06ca_key\x18Q \x01(\fR\x05caKey\"\x8e\x02\n" +
+	"\vTokenRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x05 \x01(\rR\x04role\x12\x12\n" +
+	"\x04left\x18\x06 \x01(\rR\x04left\x12&\n" +
+	"\x0fexpires_unix_ns\x18\a \x01(\x03R\rexpiresUnixNs\x12&\n" +
+	"\x0fcreated_unix_ns\x18\b \x01(\x03R\rcreatedUnixNs\x12\x0e\n" +
+	"\x02by\x18\t \x01(\tR\x02by\x12+\n" +
+	"\x04used\x18\n" +
+	" \x03(\v2\x17.lifeboat.log.TokenUsedR\x04used\"1\n" +
+	"\tTokenUsed\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\"l\n" +
+	"\x0eOperatorRecord\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\rR\x04role\x12\"\n" +
+	"\rsince_unix_ns\x18\x03 \x01(\x03R\vsinceUnixNs\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\"\xf7\x03\n" +
 	"\n" +
 	"NodeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -6620,7 +7466,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05going\x18\x0e \x01(\rR\x05going\x12)\n" +
 	"\x10snapshot_failure\x18\x1e \x01(\tR\x0fsnapshotFailure\x12\"\n" +
 	"\runtil_unix_ns\x18( \x01(\x03R\vuntilUnixNs\x12\x15\n" +
-	"\x06for_ns\x18) \x01(\x03R\x05forNs\"\xd2\t\n" +
+	"\x06for_ns\x18) \x01(\x03R\x05forNs\x12\x18\n" +
+	"\ainvited\x18P \x01(\bR\ainvited\"\xee\t\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -6664,7 +7511,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06copies\x18( \x03(\v2\x18.lifeboat.log.CopyRecordR\x06copies\x12\x14\n" +
 	"\x05risen\x18. \x01(\x04R\x05risen\x12\x18\n" +
 	"\aevicted\x18/ \x01(\bR\aevicted\x12\x18\n" +
-	"\asettled\x180 \x01(\x04R\asettled\"\xc2\x01\n" +
+	"\asettled\x180 \x01(\x04R\asettled\x12\x1a\n" +
+	"\badmitted\x18P \x01(\bR\badmitted\"\xc2\x01\n" +
 	"\n" +
 	"CopyRecord\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x12\"\n" +
@@ -6779,7 +7627,7 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),         // 0: lifeboat.log.Command
 	(*ClusterInit)(nil),     // 1: lifeboat.log.ClusterInit
@@ -6787,153 +7635,171 @@ var file_fsm_logpb_log_proto_goTypes = []any{
 	(*NodeDown)(nil),        // 3: lifeboat.log.NodeDown
 	(*NodeControl)(nil),     // 4: lifeboat.log.NodeControl
 	(*NodeSteer)(nil),       // 5: lifeboat.log.NodeSteer
-	(*Canary)(nil),          // 6: lifeboat.log.Canary
-	(*Setting)(nil),         // 7: lifeboat.log.Setting
-	(*PolicySet)(nil),       // 8: lifeboat.log.PolicySet
-	(*Arm)(nil),             // 9: lifeboat.log.Arm
-	(*AcceptTime)(nil),      // 10: lifeboat.log.AcceptTime
-	(*Storage)(nil),         // 11: lifeboat.log.Storage
-	(*Problem)(nil),         // 12: lifeboat.log.Problem
-	(*Label)(nil),           // 13: lifeboat.log.Label
-	(*Inventory)(nil),       // 14: lifeboat.log.Inventory
-	(*HostRegister)(nil),    // 15: lifeboat.log.HostRegister
-	(*VMEntries)(nil),       // 16: lifeboat.log.VMEntries
-	(*VMDetail)(nil),        // 17: lifeboat.log.VMDetail
-	(*HostReports)(nil),     // 18: lifeboat.log.HostReports
-	(*HostReport)(nil),      // 19: lifeboat.log.HostReport
-	(*HostSuspect)(nil),     // 20: lifeboat.log.HostSuspect
-	(*Evidence)(nil),        // 21: lifeboat.log.Evidence
-	(*HostEvidence)(nil),    // 22: lifeboat.log.HostEvidence
-	(*HostSeen)(nil),        // 23: lifeboat.log.HostSeen
-	(*HostUnproven)(nil),    // 24: lifeboat.log.HostUnproven
-	(*HostDown)(nil),        // 25: lifeboat.log.HostDown
-	(*FenceAttempt)(nil),    // 26: lifeboat.log.FenceAttempt
-	(*FenceResult)(nil),     // 27: lifeboat.log.FenceResult
-	(*Proof)(nil),           // 28: lifeboat.log.Proof
-	(*Placement)(nil),       // 29: lifeboat.log.Placement
-	(*HostFenced)(nil),      // 30: lifeboat.log.HostFenced
-	(*HostLeave)(nil),       // 31: lifeboat.log.HostLeave
-	(*HostLease)(nil),       // 32: lifeboat.log.HostLease
-	(*HostControl)(nil),     // 33: lifeboat.log.HostControl
-	(*FenceLevel)(nil),      // 34: lifeboat.log.FenceLevel
-	(*FenceCheck)(nil),      // 35: lifeboat.log.FenceCheck
-	(*FenceChecked)(nil),    // 36: lifeboat.log.FenceChecked
-	(*LevelCheck)(nil),      // 37: lifeboat.log.LevelCheck
-	(*HostFenceLevels)(nil), // 38: lifeboat.log.HostFenceLevels
-	(*Brake)(nil),           // 39: lifeboat.log.Brake
-	(*Disk)(nil),            // 40: lifeboat.log.Disk
-	(*Spec)(nil),            // 41: lifeboat.log.Spec
-	(*Protection)(nil),      // 42: lifeboat.log.Protection
-	(*VMSpecs)(nil),         // 43: lifeboat.log.VMSpecs
-	(*VMProtect)(nil),       // 44: lifeboat.log.VMProtect
-	(*VMControl)(nil),       // 45: lifeboat.log.VMControl
-	(*VMReleased)(nil),      // 46: lifeboat.log.VMReleased
-	(*VMStorage)(nil),       // 47: lifeboat.log.VMStorage
-	(*VMCopy)(nil),          // 48: lifeboat.log.VMCopy
-	(*Place)(nil),           // 49: lifeboat.log.Place
-	(*WorkPlacement)(nil),   // 50: lifeboat.log.WorkPlacement
-	(*WorkUpdate)(nil),      // 51: lifeboat.log.WorkUpdate
-	(*AlertUpdate)(nil),     // 52: lifeboat.log.AlertUpdate
-	(*Record)(nil),          // 53: lifeboat.log.Record
-	(*MetaRecord)(nil),      // 54: lifeboat.log.MetaRecord
-	(*NodeRecord)(nil),      // 55: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),      // 56: lifeboat.log.HostRecord
-	(*CopyRecord)(nil),      // 57: lifeboat.log.CopyRecord
-	(*AttemptRecord)(nil),   // 58: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),     // 59: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),        // 60: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),      // 61: lifeboat.log.WorkRecord
-	(*Tried)(nil),           // 62: lifeboat.log.Tried
-	(*AlertRecord)(nil),     // 63: lifeboat.log.AlertRecord
-	(*EventRecord)(nil),     // 64: lifeboat.log.EventRecord
-	(*EndRecord)(nil),       // 65: lifeboat.log.EndRecord
+	(*CASet)(nil),           // 6: lifeboat.log.CASet
+	(*TokenCreate)(nil),     // 7: lifeboat.log.TokenCreate
+	(*TokenRevoke)(nil),     // 8: lifeboat.log.TokenRevoke
+	(*TokenUse)(nil),        // 9: lifeboat.log.TokenUse
+	(*OperatorSet)(nil),     // 10: lifeboat.log.OperatorSet
+	(*NodeAdmit)(nil),       // 11: lifeboat.log.NodeAdmit
+	(*Canary)(nil),          // 12: lifeboat.log.Canary
+	(*Setting)(nil),         // 13: lifeboat.log.Setting
+	(*PolicySet)(nil),       // 14: lifeboat.log.PolicySet
+	(*Arm)(nil),             // 15: lifeboat.log.Arm
+	(*AcceptTime)(nil),      // 16: lifeboat.log.AcceptTime
+	(*Storage)(nil),         // 17: lifeboat.log.Storage
+	(*Problem)(nil),         // 18: lifeboat.log.Problem
+	(*Label)(nil),           // 19: lifeboat.log.Label
+	(*Inventory)(nil),       // 20: lifeboat.log.Inventory
+	(*HostRegister)(nil),    // 21: lifeboat.log.HostRegister
+	(*VMEntries)(nil),       // 22: lifeboat.log.VMEntries
+	(*VMDetail)(nil),        // 23: lifeboat.log.VMDetail
+	(*HostReports)(nil),     // 24: lifeboat.log.HostReports
+	(*HostReport)(nil),      // 25: lifeboat.log.HostReport
+	(*HostSuspect)(nil),     // 26: lifeboat.log.HostSuspect
+	(*Evidence)(nil),        // 27: lifeboat.log.Evidence
+	(*HostEvidence)(nil),    // 28: lifeboat.log.HostEvidence
+	(*HostSeen)(nil),        // 29: lifeboat.log.HostSeen
+	(*HostUnproven)(nil),    // 30: lifeboat.log.HostUnproven
+	(*HostDown)(nil),        // 31: lifeboat.log.HostDown
+	(*FenceAttempt)(nil),    // 32: lifeboat.log.FenceAttempt
+	(*FenceResult)(nil),     // 33: lifeboat.log.FenceResult
+	(*Proof)(nil),           // 34: lifeboat.log.Proof
+	(*Placement)(nil),       // 35: lifeboat.log.Placement
+	(*HostFenced)(nil),      // 36: lifeboat.log.HostFenced
+	(*HostLeave)(nil),       // 37: lifeboat.log.HostLeave
+	(*HostLease)(nil),       // 38: lifeboat.log.HostLease
+	(*HostControl)(nil),     // 39: lifeboat.log.HostControl
+	(*FenceLevel)(nil),      // 40: lifeboat.log.FenceLevel
+	(*FenceCheck)(nil),      // 41: lifeboat.log.FenceCheck
+	(*FenceChecked)(nil),    // 42: lifeboat.log.FenceChecked
+	(*LevelCheck)(nil),      // 43: lifeboat.log.LevelCheck
+	(*HostFenceLevels)(nil), // 44: lifeboat.log.HostFenceLevels
+	(*Brake)(nil),           // 45: lifeboat.log.Brake
+	(*Disk)(nil),            // 46: lifeboat.log.Disk
+	(*Spec)(nil),            // 47: lifeboat.log.Spec
+	(*Protection)(nil),      // 48: lifeboat.log.Protection
+	(*VMSpecs)(nil),         // 49: lifeboat.log.VMSpecs
+	(*VMProtect)(nil),       // 50: lifeboat.log.VMProtect
+	(*VMControl)(nil),       // 51: lifeboat.log.VMControl
+	(*VMReleased)(nil),      // 52: lifeboat.log.VMReleased
+	(*VMStorage)(nil),       // 53: lifeboat.log.VMStorage
+	(*VMCopy)(nil),          // 54: lifeboat.log.VMCopy
+	(*Place)(nil),           // 55: lifeboat.log.Place
+	(*WorkPlacement)(nil),   // 56: lifeboat.log.WorkPlacement
+	(*WorkUpdate)(nil),      // 57: lifeboat.log.WorkUpdate
+	(*AlertUpdate)(nil),     // 58: lifeboat.log.AlertUpdate
+	(*Record)(nil),          // 59: lifeboat.log.Record
+	(*MetaRecord)(nil),      // 60: lifeboat.log.MetaRecord
+	(*TokenRecord)(nil),     // 61: lifeboat.log.TokenRecord
+	(*TokenUsed)(nil),       // 62: lifeboat.log.TokenUsed
+	(*OperatorRecord)(nil),  // 63: lifeboat.log.OperatorRecord
+	(*NodeRecord)(nil),      // 64: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),      // 65: lifeboat.log.HostRecord
+	(*CopyRecord)(nil),      // 66: lifeboat.log.CopyRecord
+	(*AttemptRecord)(nil),   // 67: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),     // 68: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),        // 69: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),      // 70: lifeboat.log.WorkRecord
+	(*Tried)(nil),           // 71: lifeboat.log.Tried
+	(*AlertRecord)(nil),     // 72: lifeboat.log.AlertRecord
+	(*EventRecord)(nil),     // 73: lifeboat.log.EventRecord
+	(*EndRecord)(nil),       // 74: lifeboat.log.EndRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
 	1,  // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
 	2,  // 1: lifeboat.log.Command.node_hello:type_name -> lifeboat.log.NodeHello
 	3,  // 2: lifeboat.log.Command.node_down:type_name -> lifeboat.log.NodeDown
-	6,  // 3: lifeboat.log.Command.canary:type_name -> lifeboat.log.Canary
-	8,  // 4: lifeboat.log.Command.policy_set:type_name -> lifeboat.log.PolicySet
-	9,  // 5: lifeboat.log.Command.arm:type_name -> lifeboat.log.Arm
-	10, // 6: lifeboat.log.Command.accept_time:type_name -> lifeboat.log.AcceptTime
+	12, // 3: lifeboat.log.Command.canary:type_name -> lifeboat.log.Canary
+	14, // 4: lifeboat.log.Command.policy_set:type_name -> lifeboat.log.PolicySet
+	15, // 5: lifeboat.log.Command.arm:type_name -> lifeboat.log.Arm
+	16, // 6: lifeboat.log.Command.accept_time:type_name -> lifeboat.log.AcceptTime
 	4,  // 7: lifeboat.log.Command.node_control:type_name -> lifeboat.log.NodeControl
-	15, // 8: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
-	18, // 9: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
-	20, // 10: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
-	22, // 11: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
-	23, // 12: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
-	25, // 13: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
-	26, // 14: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
-	27, // 15: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
-	30, // 16: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
-	31, // 17: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
-	32, // 18: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
-	33, // 19: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
-	38, // 20: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
-	24, // 21: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
-	39, // 22: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
-	36, // 23: lifeboat.log.Command.fence_checked:type_name -> lifeboat.log.FenceChecked
-	43, // 24: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
-	44, // 25: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
-	45, // 26: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
-	46, // 27: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
-	47, // 28: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
-	48, // 29: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
-	49, // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
-	51, // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
-	52, // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
+	21, // 8: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
+	24, // 9: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
+	26, // 10: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
+	28, // 11: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
+	29, // 12: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
+	31, // 13: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
+	32, // 14: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
+	33, // 15: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
+	36, // 16: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
+	37, // 17: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
+	38, // 18: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
+	39, // 19: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
+	44, // 20: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
+	30, // 21: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
+	45, // 22: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
+	42, // 23: lifeboat.log.Command.fence_checked:type_name -> lifeboat.log.FenceChecked
+	49, // 24: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
+	50, // 25: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
+	51, // 26: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
+	52, // 27: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
+	53, // 28: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
+	54, // 29: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
+	55, // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
+	57, // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
+	58, // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
 	5,  // 33: lifeboat.log.Command.node_steer:type_name -> lifeboat.log.NodeSteer
-	7,  // 34: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	11, // 35: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	12, // 36: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	11, // 37: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
-	14, // 38: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	13, // 39: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	16, // 40: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	17, // 41: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	19, // 42: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	16, // 43: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	14, // 44: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	21, // 45: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	28, // 46: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	29, // 47: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	7,  // 48: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	35, // 49: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
-	37, // 50: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
-	34, // 51: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	37, // 52: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
-	40, // 53: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	42, // 54: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	41, // 55: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	42, // 56: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	50, // 57: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	54, // 58: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	55, // 59: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	56, // 60: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	61, // 61: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	63, // 62: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	64, // 63: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	65, // 64: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	7,  // 65: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	39, // 66: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	14, // 67: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	13, // 68: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	32, // 69: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	34, // 70: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	21, // 71: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	58, // 72: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	28, // 73: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	59, // 74: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	60, // 75: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	57, // 76: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
-	41, // 77: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	42, // 78: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	62, // 79: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	80, // [80:80] is the sub-list for method output_type
-	80, // [80:80] is the sub-list for method input_type
-	80, // [80:80] is the sub-list for extension type_name
-	80, // [80:80] is the sub-list for extension extendee
-	0,  // [0:80] is the sub-list for field type_name
+	6,  // 34: lifeboat.log.Command.ca_set:type_name -> lifeboat.log.CASet
+	7,  // 35: lifeboat.log.Command.token_create:type_name -> lifeboat.log.TokenCreate
+	8,  // 36: lifeboat.log.Command.token_revoke:type_name -> lifeboat.log.TokenRevoke
+	9,  // 37: lifeboat.log.Command.token_use:type_name -> lifeboat.log.TokenUse
+	10, // 38: lifeboat.log.Command.operator_set:type_name -> lifeboat.log.OperatorSet
+	11, // 39: lifeboat.log.Command.node_admit:type_name -> lifeboat.log.NodeAdmit
+	13, // 40: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	17, // 41: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	18, // 42: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	17, // 43: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
+	20, // 44: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	19, // 45: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	22, // 46: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	23, // 47: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	25, // 48: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	22, // 49: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	20, // 50: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	27, // 51: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	34, // 52: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	35, // 53: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	13, // 54: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	41, // 55: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
+	43, // 56: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
+	40, // 57: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	43, // 58: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
+	46, // 59: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	48, // 60: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	47, // 61: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	48, // 62: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	56, // 63: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	60, // 64: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	64, // 65: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	65, // 66: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	70, // 67: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	72, // 68: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	73, // 69: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	61, // 70: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
+	63, // 71: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
+	74, // 72: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	13, // 73: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	45, // 74: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	62, // 75: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
+	20, // 76: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	19, // 77: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	38, // 78: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	40, // 79: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	27, // 80: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	67, // 81: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	34, // 82: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	68, // 83: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	69, // 84: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	66, // 85: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	47, // 86: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	48, // 87: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	71, // 88: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	89, // [89:89] is the sub-list for method output_type
+	89, // [89:89] is the sub-list for method input_type
+	89, // [89:89] is the sub-list for extension type_name
+	89, // [89:89] is the sub-list for extension extendee
+	0,  // [0:89] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -6976,15 +7842,23 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_WorkUpdate)(nil),
 		(*Command_AlertUpdate)(nil),
 		(*Command_NodeSteer)(nil),
+		(*Command_CaSet)(nil),
+		(*Command_TokenCreate)(nil),
+		(*Command_TokenRevoke)(nil),
+		(*Command_TokenUse)(nil),
+		(*Command_OperatorSet)(nil),
+		(*Command_NodeAdmit)(nil),
 	}
-	file_fsm_logpb_log_proto_msgTypes[42].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[53].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[48].OneofWrappers = []any{}
+	file_fsm_logpb_log_proto_msgTypes[59].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
 		(*Record_Work)(nil),
 		(*Record_Alert)(nil),
 		(*Record_Event)(nil),
+		(*Record_Token)(nil),
+		(*Record_Operator)(nil),
 		(*Record_End)(nil),
 	}
 	type x struct{}
@@ -6993,7 +7867,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   66,
+			NumMessages:   75,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
