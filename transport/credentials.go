@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,9 +42,11 @@ type Credentials struct {
 
 // material is one consistent reading of the three files. Immutable.
 type material struct {
-	cert  tls.Certificate
-	roots *x509.CertPool
-	stamp stamp
+	cert     tls.Certificate
+	roots    *x509.CertPool
+	root     *x509.Certificate // the first of roots
+	rootsPEM []byte
+	stamp    stamp
 }
 
 // stamp tells two versions of the files apart without reading them.
@@ -147,11 +150,15 @@ func (c *Credentials) warnOpenKey() {
 
 // serverConfig is the TLS side of a listener. verify runs after the chain of the
 // client was verified, and an error from it ends the handshake.
-func (c *Credentials) serverConfig(protos []string, verify func(tls.ConnectionState) error) *tls.Config {
+// join lets those in who speak ProtoJoin only; they are nobody.
+func (c *Credentials) serverConfig(protos []string, join bool, verify func(tls.ConnectionState) error) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			m := c.material()
+			if join && len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == ProtoJoin {
+				return m.joinConfig(), nil
+			}
 			return &tls.Config{
 				MinVersion:   tls.VersionTLS13,
 				Certificates: []tls.Certificate{m.cert},
@@ -165,6 +172,13 @@ func (c *Credentials) serverConfig(protos []string, verify func(tls.ConnectionSt
 			}, nil
 		},
 	}
+}
+
+// joinConfig shows the CA beside the certificate: a stranger knows its fingerprint.
+func (m *material) joinConfig() *tls.Config {
+	cert := m.cert
+	cert.Certificate = append(slices.Clone(cert.Certificate), m.root.Raw)
+	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, NextProtos: []string{ProtoJoin}, SessionTicketsDisabled: true}
 }
 
 // clientConfig is the TLS side of a dialer that speaks proto to a peer that must

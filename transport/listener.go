@@ -22,6 +22,7 @@ type Listener struct {
 	tls   *tls.Config
 	raft  *protoListener
 	http  *protoListener
+	join  *protoListener
 	conns *connTable
 	warn  throttle
 	wg    sync.WaitGroup
@@ -50,7 +51,8 @@ func Serve(ln net.Listener, creds *Credentials, opts Options) *Listener {
 	}
 	l.raft = newProtoListener(ln.Addr(), func() { l.conns.closeProto(ProtoRaft) })
 	l.http = newProtoListener(ln.Addr(), nil)
-	l.tls = creds.serverConfig([]string{ProtoHTTP, ProtoRaft}, l.authorize)
+	l.join = newProtoListener(ln.Addr(), nil)
+	l.tls = creds.serverConfig([]string{ProtoHTTP, ProtoRaft}, opts.Join, l.authorize)
 	l.wg.Go(l.acceptLoop)
 	return l
 }
@@ -67,6 +69,10 @@ func (l *Listener) Raft() net.Listener { return l.raft }
 // Closing it leaves its connections to http.Server.Shutdown.
 func (l *Listener) HTTP() net.Listener { return l.http }
 
+// Join yields handshaken connections of strangers who speak ProtoJoin, for
+// NewJoinServer.
+func (l *Listener) Join() net.Listener { return l.join }
+
 // CloseConns closes the accepted connections whose identity matches and returns
 // how many. Make Authorize refuse the identity first: then none slips through,
 // not even one that is in its handshake right now. match must not block.
@@ -80,6 +86,7 @@ func (l *Listener) Close() error {
 		err = l.ln.Close()
 		l.raft.Close()
 		l.http.Close()
+		l.join.Close()
 		l.conns.closeAll()
 	})
 	l.wg.Wait()
@@ -151,6 +158,10 @@ func (l *Listener) admit(c *trackedConn) error {
 		return err
 	}
 	cs := tc.ConnectionState()
+	if cs.NegotiatedProtocol == ProtoJoin {
+		c.SetDeadline(time.Time{})
+		return l.join.deliver(joinConn{tc}, deadline)
+	}
 	id, err := PeerIdentity(cs)
 	if err != nil {
 		return err
@@ -172,6 +183,10 @@ func (l *Listener) admit(c *trackedConn) error {
 	}
 	return l.raft.deliver(rc, time.Now().Add(l.opts.HandshakeTimeout))
 }
+
+// joinConn hides that it is TLS: net/http drops a connection whose ALPN protocol it
+// does not know.
+type joinConn struct{ net.Conn }
 
 // authorize runs inside the handshake, where its error reaches the peer as an
 // alert, and once more after it.

@@ -20,8 +20,8 @@ func loadMaterial(files Files, now time.Time) (*material, Identity, error) {
 	if err != nil {
 		return fail(err)
 	}
-	roots, err := loadRoots(files.CA)
-	if err != nil {
+	m := &material{stamp: s}
+	if err := m.loadRoots(files.CA); err != nil {
 		return fail(err)
 	}
 	cert, err := loadPair(files)
@@ -32,10 +32,11 @@ func loadMaterial(files Files, now time.Time) (*material, Identity, error) {
 	if err != nil {
 		return fail(fmt.Errorf("load certificate %s: %w", files.Cert, err))
 	}
-	if err := verifyOwn(cert, roots, now); err != nil {
+	if err := verifyOwn(cert, m.roots, now); err != nil {
 		return fail(fmt.Errorf("load certificate %s of %s: %w", files.Cert, id, explainOwn(err, cert.Leaf, files, id)))
 	}
-	return &material{cert: cert, roots: roots, stamp: s}, id, nil
+	m.cert = cert
+	return m, id, nil
 }
 
 func stampOf(files Files) (stamp, error) {
@@ -58,30 +59,32 @@ func stampOf(files Files) (stamp, error) {
 	return s, nil
 }
 
-func loadRoots(path string) (*x509.CertPool, error) {
+func (m *material) loadRoots(path string) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("load CA certificate: %w", err)
+		return fmt.Errorf("load CA certificate: %w", err)
 	}
-	pool, n := x509.NewCertPool(), 0
+	m.roots, m.rootsPEM = x509.NewCertPool(), data
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("load CA certificate %s: %w; copy the file anew from where the CA is kept", path, err)
+			return fmt.Errorf("load CA certificate %s: %w; copy the file anew from where the CA is kept", path, err)
 		}
 		if !cert.IsCA {
-			return nil, fmt.Errorf("load CA certificate %s: %q is not a CA certificate; use the ca.crt that 'lifeboat ca init' wrote", path, cert.Subject)
+			return fmt.Errorf("load CA certificate %s: %q is not a CA certificate; use the ca.crt that 'lifeboat ca init' wrote", path, cert.Subject)
 		}
-		pool.AddCert(cert)
-		n++
+		m.roots.AddCert(cert)
+		if m.root == nil {
+			m.root = cert
+		}
 	}
-	if n == 0 {
-		return nil, fmt.Errorf("load CA certificate %s: no PEM certificate in it; use the ca.crt that 'lifeboat ca init' wrote", path)
+	if m.root == nil {
+		return fmt.Errorf("load CA certificate %s: no PEM certificate in it; use the ca.crt that 'lifeboat ca init' wrote", path)
 	}
-	return pool, nil
+	return nil
 }
 
 func loadPair(files Files) (tls.Certificate, error) {

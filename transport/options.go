@@ -16,6 +16,9 @@ const (
 	ProtoRaft = "lifeboat-raft/1"
 	// ProtoHTTP is HTTP/2: the API, the agents, the page.
 	ProtoHTTP = "h2"
+	// ProtoJoin is HTTP/1.1 for those who have no certificate yet and a token
+	// instead. Who speaks it names nothing else.
+	ProtoJoin = "lifeboat-join/1"
 )
 
 // Options of a listener. The zero value is ready for production.
@@ -25,6 +28,9 @@ type Options struct {
 	// possibly twice for one connection, and must not block. Nil lets everybody
 	// in that has a certificate; ProtoRaft is for nodes in any case.
 	Authorize func(proto string, id Identity) error
+
+	// Join lets strangers speak ProtoJoin.
+	Join bool
 
 	HandshakeTimeout time.Duration // TCP accept to end of TLS handshake; 0 means 5 s
 	// FirstByteTimeout is how long a Raft peer may stay silent after the

@@ -2,7 +2,6 @@ package pki
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -43,9 +42,9 @@ func CreateCA(dir, name string) (*CA, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create CA directory: %w", err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, keyPEM, err := NewKey()
 	if err != nil {
-		return nil, fmt.Errorf("generate CA key: %w", err)
+		return nil, err
 	}
 	now := time.Now()
 	template := &x509.Certificate{
@@ -65,19 +64,21 @@ func CreateCA(dir, name string) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create CA certificate: %w", err)
 	}
-	keyPEM, err := encodeKey(key)
-	if err != nil {
-		return nil, err
-	}
 	// A lone ca.crt is refused first: a new key beside it would never match.
 	if _, err := os.Lstat(filepath.Join(dir, CACertFile)); err == nil {
 		return nil, existsError(filepath.Join(dir, CACertFile))
 	}
-	if err := writeNew(filepath.Join(dir, CAKeyFile), keyPEM, 0o600); err != nil {
-		return nil, err
-	}
-	if err := writeNew(filepath.Join(dir, CACertFile), encodeCert(der), 0o644); err != nil {
-		return nil, err
+	for _, f := range []struct {
+		name string
+		data []byte
+		mode fs.FileMode
+	}{{CAKeyFile, keyPEM, 0o600}, {CACertFile, encodeCert(der), 0o644}} {
+		switch err := WriteNew(filepath.Join(dir, f.name), f.data, f.mode); {
+		case errors.Is(err, fs.ErrExist):
+			return nil, existsError(filepath.Join(dir, f.name))
+		case err != nil:
+			return nil, err
+		}
 	}
 	return &CA{Cert: cert, key: key}, nil
 }
@@ -101,21 +102,42 @@ func LoadCA(dir string) (*CA, error) {
 	if block == nil {
 		return nil, fmt.Errorf("load CA key %s: it is not PEM; restore it from a backup", path)
 	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	ca, err := ParseCA(cert.Raw, block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("load CA key %s: %w", path, err)
+		return nil, fmt.Errorf("load CA from %s and %s: %w; restore both from the same backup", filepath.Join(dir, CACertFile), path, err)
 	}
-	key, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("load CA key %s: it is a %T, expected an ECDSA key as written by 'lifeboat ca init'", path, parsed)
+	return ca, nil
+}
+
+// ParseCA makes a CA of its certificate (DER) and its key (PKCS #8).
+func ParseCA(cert, key []byte) (*CA, error) {
+	c, err := x509.ParseCertificate(cert)
+	if err != nil {
+		return nil, fmt.Errorf("read the CA's certificate: %w", err)
 	}
+	parsed, err := x509.ParsePKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("read the CA's key: %w", err)
+	}
+	signer, ok := parsed.(*ecdsa.PrivateKey)
 	switch {
-	case !cert.IsCA:
-		return nil, fmt.Errorf("load CA %s: %q is not a CA certificate", dir, cert.Subject)
-	case !key.PublicKey.Equal(cert.PublicKey):
-		return nil, fmt.Errorf("load CA %s: %s and %s do not belong together; restore both from the same backup", dir, CAKeyFile, CACertFile)
+	case !ok:
+		return nil, fmt.Errorf("the CA's key is a %T, expected an ECDSA key as written by 'lifeboat ca init'", parsed)
+	case !c.IsCA:
+		return nil, fmt.Errorf("%q is not a CA certificate", c.Subject)
+	case !signer.PublicKey.Equal(c.PublicKey):
+		return nil, errors.New("the CA's key and its certificate do not belong together")
 	}
-	return &CA{Cert: cert, key: key}, nil
+	return &CA{Cert: c, key: signer}, nil
+}
+
+// Key is the private key, PKCS #8: whoever has it can be anybody in the cluster.
+func (ca *CA) Key() ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(ca.key)
+	if err != nil {
+		return nil, fmt.Errorf("encode the CA's key: %w", err)
+	}
+	return der, nil
 }
 
 // ReadCert reads the first certificate of a PEM file.
@@ -144,12 +166,4 @@ func Fingerprint(cert *x509.Certificate) string {
 
 func encodeCert(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}
-
-func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, fmt.Errorf("encode private key: %w", err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }

@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 )
 
-// writeNew creates path with the whole content or not at all, and fails when
+// WriteNew creates path with the whole content or not at all, and fails when
 // it exists, also when somebody creates it at the same moment.
-func writeNew(path string, data []byte, mode fs.FileMode) error {
+func WriteNew(path string, data []byte, mode fs.FileMode) error {
 	tmp, err := writeTemp(path, data, mode)
 	if err != nil {
 		return err
@@ -19,21 +19,8 @@ func writeNew(path string, data []byte, mode fs.FileMode) error {
 	// A hard link, unlike a rename, never replaces its target.
 	if err := os.Link(tmp, path); err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			return existsError(path)
+			return fmt.Errorf("write %s: %w", path, fs.ErrExist)
 		}
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return syncDir(path)
-}
-
-// replace writes path atomically: readers see the old content or the new.
-func replace(path string, data []byte, mode fs.FileMode) error {
-	tmp, err := writeTemp(path, data, mode)
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		os.Remove(tmp)
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return syncDir(path)

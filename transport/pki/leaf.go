@@ -1,8 +1,7 @@
 package pki
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
+	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -44,6 +43,20 @@ type Leaf struct {
 
 // Issue makes a key and a certificate for id, usable as client and as server.
 func (ca *CA) Issue(id transport.Identity, opts IssueOptions) (*Leaf, error) {
+	key, keyPEM, err := NewKey()
+	if err != nil {
+		return nil, err
+	}
+	cert, err := ca.Sign(&key.PublicKey, id, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Leaf{Identity: id, Cert: cert, CertPEM: encodeCert(cert.Raw), KeyPEM: keyPEM}, nil
+}
+
+// Sign makes a certificate for id, usable as client and as server, over a key that
+// stays with its owner.
+func (ca *CA) Sign(public crypto.PublicKey, id transport.Identity, opts IssueOptions) (*x509.Certificate, error) {
 	if err := id.Validate(); err != nil {
 		return nil, fmt.Errorf("issue certificate: %w", err)
 	}
@@ -67,10 +80,6 @@ func (ca *CA) Issue(id transport.Identity, opts IssueOptions) (*Leaf, error) {
 	if err != nil {
 		return nil, fmt.Errorf("issue certificate: %w", err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("generate key: %w", err)
-	}
 	template := &x509.Certificate{
 		Subject:               pkix.Name{CommonName: id.Name, Organization: []string{"Lifeboat " + string(id.Kind)}},
 		NotBefore:             now.Add(-backdate),
@@ -82,7 +91,7 @@ func (ca *CA) Issue(id transport.Identity, opts IssueOptions) (*Leaf, error) {
 		DNSNames:              opts.DNS,
 		IPAddresses:           opts.IPs,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.Cert, &key.PublicKey, ca.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.Cert, public, ca.key)
 	if err != nil {
 		return nil, fmt.Errorf("sign certificate: %w", err)
 	}
@@ -90,11 +99,7 @@ func (ca *CA) Issue(id transport.Identity, opts IssueOptions) (*Leaf, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign certificate: %w", err)
 	}
-	keyPEM, err := encodeKey(key)
-	if err != nil {
-		return nil, err
-	}
-	return &Leaf{Identity: id, Cert: cert, CertPEM: encodeCert(der), KeyPEM: keyPEM}, nil
+	return cert, nil
 }
 
 // Write puts KIND-NAME.key (mode 0600) and KIND-NAME.crt into dir and returns
@@ -107,10 +112,10 @@ func (l *Leaf) Write(dir string) (transport.Files, error) {
 	}
 	base := filepath.Join(dir, string(l.Identity.Kind)+"-"+l.Identity.Name)
 	files := transport.Files{Cert: base + ".crt", Key: base + ".key", CA: filepath.Join(dir, CACertFile)}
-	if err := replace(files.Key, l.KeyPEM, 0o600); err != nil {
+	if err := transport.WriteFile(files.Key, l.KeyPEM, 0o600); err != nil {
 		return transport.Files{}, err
 	}
-	if err := replace(files.Cert, l.CertPEM, 0o644); err != nil {
+	if err := transport.WriteFile(files.Cert, l.CertPEM, 0o644); err != nil {
 		return transport.Files{}, err
 	}
 	return files, nil
