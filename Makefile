@@ -59,7 +59,7 @@ lint: ## gofmt, vet, staticcheck
 generate: ## protobuf code; needs protoc
 	GOBIN=$(CURDIR)/bin go install google.golang.org/protobuf/cmd/protoc-gen-go connectrpc.com/connect/cmd/protoc-gen-connect-go
 	PATH=$(CURDIR)/bin:$$PATH protoc -I . --go_out=. --go_opt=module=lifeboat fsm/logpb/log.proto
-	PATH=$(CURDIR)/bin:$$PATH protoc -I api --go_out=. --go_opt=module=lifeboat --connect-go_out=. --connect-go_opt=module=lifeboat api/lifeboat/v1/agent.proto api/lifeboat/v1/admin.proto
+	PATH=$(CURDIR)/bin:$$PATH protoc -I api --go_out=. --go_opt=module=lifeboat --connect-go_out=. --connect-go_opt=module=lifeboat api/lifeboat/v1/agent.proto api/lifeboat/v1/admin.proto api/lifeboat/v1/join.proto
 
 clean:
 	rm -rf bin dist

@@ -25,10 +25,19 @@ func (n *Node) authorize(proto string, id transport.Identity) error {
 	return nil
 }
 
-// stranger is a management node that is no member. A node that is cut off or
-// behind does not know the newest members: it takes part in nothing that counts.
+// stranger is a management node that is no member, and was not admitted to be one. A
+// node that is cut off or behind does not know the newest members: it takes part in
+// nothing that counts. One that has just joined knows nobody yet, and has to hear
+// whoever leads.
 func (n *Node) stranger(id transport.Identity) bool {
-	return id.Kind == transport.KindNode && n.joined.Load() && !n.isMember(fsm.NodeID(id.Name))
+	if id.Kind != transport.KindNode || !n.joined.Load() || n.isMember(fsm.NodeID(id.Name)) {
+		return false
+	}
+	if servers, err := n.servers(); err == nil && len(servers) == 0 {
+		return false
+	}
+	x := n.fsm.State().Node(fsm.NodeID(id.Name))
+	return x == nil || !x.Invited
 }
 
 const expelEvery = 250 * time.Millisecond
@@ -66,9 +75,11 @@ func (n *Node) nameOf(addr string) string {
 			}
 		}
 	}
-	for id, a := range n.cfg.InitialCluster {
-		if a == addr {
-			return id
+	for _, hints := range []map[string]string{n.cfg.InitialCluster, n.cfg.Join} {
+		for id, a := range hints {
+			if a == addr {
+				return id
+			}
 		}
 	}
 	return ""

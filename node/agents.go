@@ -13,6 +13,7 @@ import (
 	"lifeboat/exchange"
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
+	"lifeboat/transport"
 )
 
 // absorbTimeout bounds how long a report may wait to be committed. The agent
@@ -36,6 +37,9 @@ func (t *term) register(ctx context.Context, req *lifeboatv1.RegisterRequest) (*
 		// S11. Said here with a code that no agent takes for "register again".
 		return nil, connect.NewError(connect.CodeAlreadyExists, fmt.Errorf(
 			"host %s is another machine (machine id %s); give this one an id and a certificate of its own, or remove the old host first with `lifeboat host remove %s`", h.ID, h.MachineID, h.ID))
+	}
+	if no := t.node.outcast(s, transport.Identity{Kind: transport.KindHost, Name: req.HostId}); no != "" {
+		return nil, connect.NewError(connect.CodePermissionDenied, errors.New(no))
 	}
 	if req.Ticket == 0 {
 		return &lifeboatv1.RegisterResponse{Ticket: s.Index}, nil

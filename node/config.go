@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -34,7 +33,13 @@ type Config struct {
 	// InitialCluster is id → advertised address of the nodes that found the
 	// cluster. It counts only on the first start; all of them must name the same.
 	InitialCluster map[string]string `yaml:"initial_cluster"`
-	Host           string            `yaml:"host"` // the libvirt host that runs on this machine, if any
+	// Join is id → address of nodes of the cluster that this node has joined, instead
+	// of InitialCluster. It asks them until it has heard from the leader.
+	Join map[string]string `yaml:"join"`
+	// CAKey is the key of CA: the cluster takes it, sealed, into its state, and signs
+	// certificates by itself. It counts until the cluster has one. Empty = it signs none.
+	CAKey string `yaml:"ca_key"`
+	Host  string `yaml:"host"` // the libvirt host that runs on this machine, if any
 	// RaftTimeout is the silence after which the others elect a new leader; a
 	// failover takes two to three times as long. Empty = 500ms; longer where
 	// machines stall under load.
@@ -107,7 +112,7 @@ func LoadConfig(path string) (Config, error) {
 		return Config{}, fmt.Errorf("%s: %s", path, oneLine(yaml.FormatError(err, false, false)))
 	}
 	base := filepath.Dir(path)
-	for _, p := range []*string{&c.DataDir, &c.Cert, &c.Key, &c.CA, &c.SecretKey, &c.Snapshots.Dir} {
+	for _, p := range []*string{&c.DataDir, &c.Cert, &c.Key, &c.CA, &c.SecretKey, &c.CAKey, &c.Snapshots.Dir} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(base, *p)
 		}
@@ -149,29 +154,8 @@ func (c *Config) validate() error {
 	if host, _, _ := net.SplitHostPort(c.Advertise); host == "" || net.ParseIP(host).IsUnspecified() {
 		return fmt.Errorf("advertise: %q is no address that other nodes can dial; name this machine's address", c.Advertise)
 	}
-	if len(c.InitialCluster) == 0 {
-		return errors.New("initial_cluster is missing; name every founding node, for example {n1: \"10.0.0.1:7400\"}")
-	}
-	mine, ok := c.InitialCluster[c.ID]
-	switch {
-	case !ok:
-		return fmt.Errorf("initial_cluster: it does not name this node, %s", c.ID)
-	case mine != c.Advertise:
-		return fmt.Errorf("initial_cluster: it says %s is at %s, advertise says %s", c.ID, mine, c.Advertise)
-	}
-	seen := map[string]string{}
-	for _, id := range slices.Sorted(maps.Keys(c.InitialCluster)) {
-		addr := c.InitialCluster[id]
-		if !hostPort(addr) {
-			return fmt.Errorf("initial_cluster: %s: %q is not host:port", id, addr)
-		}
-		if other, twice := seen[addr]; twice {
-			return fmt.Errorf("initial_cluster: %s and %s have the same address %s", other, id, addr)
-		}
-		seen[addr] = id
-	}
-	if n := len(c.InitialCluster); n%2 == 0 {
-		return fmt.Errorf("initial_cluster: %d nodes survive no more failures than %d; name 1, 3 or 5", n, n-1)
+	if err := c.validateMembers(); err != nil {
+		return err
 	}
 	if c.RaftTimeout < minRaftTimeout || c.RaftTimeout > maxRaftTimeout {
 		return fmt.Errorf("raft_timeout: %s is out of range; it must be between %s and %s", c.RaftTimeout, minRaftTimeout, maxRaftTimeout)
@@ -187,6 +171,42 @@ func (c *Config) validate() error {
 	}
 	if !slices.Contains([]string{"", "text", "json"}, c.Log.Format) {
 		return fmt.Errorf("log.format: %q must be text or json", c.Log.Format)
+	}
+	return nil
+}
+
+func (c *Config) validateMembers() error {
+	list, key := c.InitialCluster, "initial_cluster"
+	switch {
+	case len(c.Join) > 0 && len(list) > 0:
+		return errors.New("join and initial_cluster are both there: a node founds the cluster or joins it; remove one")
+	case len(c.Join) > 0:
+		list, key = c.Join, "join"
+	case len(list) == 0:
+		return errors.New("initial_cluster is missing; name every founding node, for example {n1: \"10.0.0.1:7400\"}, or let `lifeboat server join` write this file")
+	}
+	mine, in := list[c.ID]
+	switch founds := key == "initial_cluster"; {
+	case founds && !in:
+		return fmt.Errorf("initial_cluster: it does not name this node, %s", c.ID)
+	case founds && mine != c.Advertise:
+		return fmt.Errorf("initial_cluster: it says %s is at %s, advertise says %s", c.ID, mine, c.Advertise)
+	case !founds && in && len(list) == 1:
+		return fmt.Errorf("join: it names nobody but this node, %s", c.ID)
+	}
+	seen := map[string]string{}
+	for _, id := range sortedKeys(list) {
+		addr := list[id]
+		if !hostPort(addr) {
+			return fmt.Errorf("%s: %s: %q is not host:port", key, id, addr)
+		}
+		if other, twice := seen[addr]; twice {
+			return fmt.Errorf("%s: %s and %s have the same address %s", key, other, id, addr)
+		}
+		seen[addr] = id
+	}
+	if n := len(c.InitialCluster); n%2 == 0 && n > 0 {
+		return fmt.Errorf("initial_cluster: %d nodes survive no more failures than %d; name 1, 3 or 5", n, n-1)
 	}
 	return nil
 }

@@ -28,6 +28,9 @@ var errNoLeader = connect.NewError(connect.CodeUnavailable, errors.New("there is
 // errNoMember is a node that was taken out and runs on.
 var errNoMember = connect.NewError(connect.CodeUnavailable, errors.New("this node is not a member of the cluster any more; ask another one"))
 
+// errNotYet is a node that has joined and has heard nobody yet.
+var errNotYet = connect.NewError(connect.CodeUnavailable, errors.New("this node has joined the cluster and waits to hear from its leader; ask another one"))
+
 // handler is the API on the mutual-TLS port.
 func (n *Node) handler() http.Handler {
 	mux := http.NewServeMux()
@@ -35,6 +38,7 @@ func (n *Node) handler() http.Handler {
 	mux.Handle(lifeboatv1connect.NewAgentServiceHandler(&agentAPI{n}, limit))
 	mux.Handle(lifeboatv1connect.NewAdminServiceHandler(&adminAPI{n}, limit))
 	mux.Handle(lifeboatv1connect.NewNodeServiceHandler(nodeAPI{n}, limit))
+	mux.Handle(lifeboatv1connect.NewJoinServiceHandler(joinAPI{n: n}, connect.WithReadMaxBytes(maxJoin)))
 	return n.calls.counted(n.identify(mux))
 }
 
@@ -95,6 +99,9 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 		return connect.NewResponse(r), nil
 	}
 	if !n.isMember(n.self()) {
+		if servers, err := n.servers(); err == nil && len(servers) == 0 {
+			return nil, errNotYet
+		}
 		return nil, errNoMember
 	}
 	id, _ := transport.IdentityFromContext(ctx)

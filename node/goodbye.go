@@ -57,6 +57,10 @@ func (t *term) takeOut(ctx context.Context, q *lifeboatv1.ControlNodeRequest, ho
 		return nil, fmt.Errorf("read the members: %w", err)
 	}
 	x, member := countWithout(f.Configuration().Servers, n.fsm.State(), fsm.NodeID(q.Id))
+	if invited := n.fsm.State().Node(fsm.NodeID(q.Id)); !member && invited != nil && invited.Invited {
+		return t.write(ctx, &logpb.Command{Body: &logpb.Command_NodeControl{NodeControl: &logpb.NodeControl{Id: q.Id, Action: uint32(how)}}},
+			fmt.Sprintf("node %s, which was admitted and never came, may not come any more", q.Id))
+	}
 	switch why := x.refusal(q.Id, q.Force); {
 	case !member:
 		return nil, notFound("node %s is not a member; `lifeboat node list` shows them", q.Id)

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -60,11 +61,11 @@ func (n *Node) sayHello(ctx context.Context, leaving bool) error {
 	if t := n.term.Load(); t != nil {
 		return t.members.hello(ctx, req)
 	}
-	addr, id := n.raft.LeaderWithID()
-	if addr == "" || string(id) == n.cfg.ID {
+	addr := n.whoLeads()
+	if addr == "" {
 		return errors.New("no leader is known")
 	}
-	client := lifeboatv1connect.NewNodeServiceClient(n.client, "https://"+string(addr))
+	client := lifeboatv1connect.NewNodeServiceClient(n.client, "https://"+addr)
 	_, err := client.Hello(ctx, connect.NewRequest(req))
 	return err
 }
@@ -78,15 +79,37 @@ func (n *Node) hello(ctx context.Context, req *connect.Request[lifeboatv1.HelloR
 	if id.Name != req.Msg.Id {
 		return nil, connect.NewError(connect.CodePermissionDenied, errors.New("a node speaks for itself only"))
 	}
-	t := n.term.Load()
-	if t == nil {
-		if m := n.listening.Load(); m != nil {
-			m.note(fsm.NodeID(id.Name), req.Msg)
-		}
+	if m := n.listening.Load(); m != nil && n.term.Load() == nil {
+		m.note(fsm.NodeID(id.Name), req.Msg)
 		return nil, errNoLeader
 	}
-	if err := t.members.hello(ctx, req.Msg); err != nil {
-		return nil, answerError(err)
+	return onward(ctx, n, req, false, func(t *term, ctx context.Context, q *lifeboatv1.HelloRequest) (*lifeboatv1.HelloResponse, error) {
+		return &lifeboatv1.HelloResponse{}, t.members.hello(ctx, q)
+	}, lifeboatv1connect.NewNodeServiceClient, lifeboatv1connect.NodeServiceClient.Hello)
+}
+
+// whoLeads is the address to which a hello goes: the leader's, or, as long as none
+// has been heard, that of one node after the other: it passes the hello on. So a
+// leader learns of a node that it cannot reach, because it is new or has moved.
+func (n *Node) whoLeads() string {
+	addr, id := n.raft.LeaderWithID()
+	if addr != "" && string(id) != n.cfg.ID {
+		return string(addr)
 	}
-	return connect.NewResponse(&lifeboatv1.HelloResponse{}), nil
+	if last := n.raft.LastContact(); !last.IsZero() && time.Since(last) < maxLag {
+		return "" // an election, most likely
+	}
+	known := n.cfg.Join
+	if servers, err := n.servers(); err == nil && len(servers) > 0 {
+		known = map[string]string{}
+		for _, srv := range servers {
+			known[string(srv.ID)] = string(srv.Address)
+		}
+	}
+	ids := slices.DeleteFunc(sortedKeys(known), func(id string) bool { return id == n.cfg.ID })
+	if len(ids) == 0 {
+		return ""
+	}
+	n.asked++
+	return known[ids[n.asked%len(ids)]]
 }

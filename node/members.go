@@ -55,10 +55,16 @@ func newMembers(t *term) *members {
 // hello is a node's sign of life. It is committed only when it is news.
 func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error {
 	id := fsm.NodeID(req.Id)
-	if !m.t.node.isMember(id) {
+	n := m.t.node.fsm.State().Node(id)
+	switch member := m.t.node.isMember(id); {
+	case member:
+	case n != nil && n.Invited && !req.Leaving:
+		if err := m.welcome(ctx, req); err != nil {
+			return err
+		}
+	default:
 		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is not a member of this cluster", id))
 	}
-	n := m.t.node.fsm.State().Node(id)
 	if no := n.Outdated(req.RunId, req.StartedUnixNs); no != "" {
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New(no))
 	}

@@ -91,6 +91,7 @@ type Node struct {
 	gaveAway  time.Time               // when a term last ended because this node should not lead; the term's own
 	shutdown  context.CancelFunc      // stops this node in order
 	reshaping sync.Mutex              // held while the members change: who may go is counted under it
+	asked     int                     // nodes that were asked for the leader; held under greeting
 	greeting  chan struct{}           // capacity 1, held while a hello is out: the goodbye must come after it
 
 	store    *storage
@@ -129,7 +130,7 @@ func (n *Node) startRaft() error {
 	if err != nil {
 		return fmt.Errorf("look for an existing log: %w", err)
 	}
-	if fresh {
+	if fresh && len(n.cfg.InitialCluster) > 0 {
 		// All founders write the same configuration, so it does not matter who
 		// is first.
 		if err := raft.BootstrapCluster(c, store.logs, store.stable, store.snapshots, trans, configuration(n.cfg.InitialCluster)); err != nil {

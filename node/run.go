@@ -47,7 +47,7 @@ func (n *Node) ready() {
 // comes last.
 func (n *Node) components() []lifecycle.Component {
 	var health healthServer
-	var api *http.Server
+	var api, door *http.Server
 	list := []lifecycle.Component{
 		{Name: "storage", Start: n.openStorage, Stop: func(context.Context, error) error { return n.store.Close() }},
 		{Name: "port", Start: n.openPort, Stop: func(context.Context, error) error { return n.listener.Close() }, Within: 2 * time.Second},
@@ -69,6 +69,11 @@ func (n *Node) components() []lifecycle.Component {
 			},
 			Run:  func(context.Context) error { return ignoreClosed(api.Serve(n.listener.HTTP())) },
 			Stop: func(ctx context.Context, _ error) error { return n.closeAPI(ctx, api) }, Within: answerWithin + flushWithin + time.Second},
+		{Name: "door",
+			Start: func(context.Context) error { door = transport.NewJoinServer(n.doorHandler()); return nil },
+			Run:   func(context.Context) error { return ignoreClosed(door.Serve(n.listener.Join())) },
+			Stop:  func(context.Context, error) error { return ignoreClosed(door.Close()) }, Within: time.Second},
+		{Name: "certificate", Run: func(ctx context.Context) error { return n.deps.Creds.KeepFresh(ctx, n.askRenewal) }, Within: time.Second},
 		{Name: "membership", Stop: n.farewell, Within: farewellTimeout + time.Second},
 		{Name: "readiness", Stop: n.withdraw, Within: n.cfg.drainTime() + transferTimeout + 500*time.Millisecond},
 	}
@@ -104,7 +109,7 @@ func (n *Node) openPort(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.listener = transport.Serve(raw, n.deps.Creds, transport.Options{Authorize: n.authorize, Logger: n.log.Named("listener")})
+	n.listener = transport.Serve(raw, n.deps.Creds, transport.Options{Authorize: n.authorize, Join: true, Logger: n.log.Named("listener")})
 	return nil
 }
 

@@ -39,6 +39,14 @@ type sealer struct {
 
 // loadSealer reads the cluster's secret key: 64 hexadecimal digits.
 func loadSealer(path string) (*sealer, error) {
+	key, err := readSecretKey(path)
+	if err != nil {
+		return nil, err
+	}
+	return newSealer(key)
+}
+
+func readSecretKey(path string) ([]byte, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read secret key: %w (make one with `lifeboat ca secret-key` and give every node the same)", err)
@@ -47,7 +55,7 @@ func loadSealer(path string) (*sealer, error) {
 	if err != nil || len(key) != SecretKeySize {
 		return nil, fmt.Errorf("read secret key: %s must hold %d hexadecimal digits", path, 2*SecretKeySize)
 	}
-	return newSealer(key)
+	return key, nil
 }
 
 func newSealer(key []byte) (*sealer, error) {

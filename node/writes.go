@@ -19,7 +19,7 @@ func (t *term) write(ctx context.Context, cmd *logpb.Command, message string) (*
 	id, _ := transport.IdentityFromContext(ctx)
 	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
 	defer cancel()
-	r, err := t.propose(ctx, string(id.Kind)+"/"+id.Name, cmd)
+	r, err := t.propose(ctx, id.Actor(), cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +69,10 @@ func (t *term) controlVM(ctx context.Context, q *lifeboatv1.ControlVMRequest) (*
 func (t *term) controlHost(ctx context.Context, q *lifeboatv1.ControlHostRequest) (*lifeboatv1.WriteResponse, error) {
 	s := t.node.fsm.State()
 	h := s.Host(fsm.HostID(q.Host))
+	if q.Action == "admit" {
+		return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: valid(q.Host), Action: 6}}},
+			fmt.Sprintf("host %s may register again", q.Host))
+	}
 	if h == nil || h.Status == fsm.Removed {
 		return nil, notFound("there is no host %s; `lifeboat host list` shows them", q.Host)
 	}
@@ -78,7 +82,7 @@ func (t *term) controlHost(ctx context.Context, q *lifeboatv1.ControlHostRequest
 	actions := map[string]uint32{"enable": 1, "disable": 2, "maintenance-on": 3, "maintenance-off": 4, "remove": 5}
 	action := actions[q.Action]
 	if action == 0 {
-		return nil, refuse("%q is no action on a host; it is enable, disable, maintenance-on, maintenance-off, remove or confirm-dead", q.Action)
+		return nil, refuse("%q is no action on a host; it is enable, disable, maintenance-on, maintenance-off, remove, admit or confirm-dead", q.Action)
 	}
 	return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: q.Host, Action: action}}}, "")
 }

@@ -82,6 +82,9 @@ func isAlnum(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' 
 // String is the URI form, the one ParseIdentity reads.
 func (id Identity) String() string { return uriPrefix + string(id.Kind) + "/" + id.Name }
 
+// Actor is how the audit names it: "operator/alice".
+func (id Identity) Actor() string { return string(id.Kind) + "/" + id.Name }
+
 // Satisfies reports whether id is what was wanted: the same kind, and the same
 // name unless want.Name is empty, which stands for any name.
 func (id Identity) Satisfies(want Identity) bool {

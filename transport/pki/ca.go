@@ -98,11 +98,11 @@ func LoadCA(dir string) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load CA key: %w", err)
 	}
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return nil, fmt.Errorf("load CA key %s: it is not PEM; restore it from a backup", path)
+	der, err := DecodeKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("load CA key %s: %w", path, err)
 	}
-	ca, err := ParseCA(cert.Raw, block.Bytes)
+	ca, err := ParseCA(cert.Raw, der)
 	if err != nil {
 		return nil, fmt.Errorf("load CA from %s and %s: %w; restore both from the same backup", filepath.Join(dir, CACertFile), path, err)
 	}

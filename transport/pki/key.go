@@ -26,21 +26,13 @@ func NewKey() (*ecdsa.PrivateKey, []byte, error) {
 	return key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// ParseKey reads what NewKey wrote.
-func ParseKey(data []byte) (crypto.Signer, error) {
+// DecodeKey takes the key (PKCS #8) out of its file.
+func DecodeKey(data []byte) ([]byte, error) {
 	block, _ := pem.Decode(data)
 	if block == nil {
-		return nil, errors.New("read private key: it is not PEM")
+		return nil, errors.New("it is not PEM; restore it from a backup")
 	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("read private key: %w", err)
-	}
-	key, ok := parsed.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("read private key: a %T cannot sign", parsed)
-	}
-	return key, nil
+	return block.Bytes, nil
 }
 
 // maxRequest bounds a certificate request, in bytes.

@@ -4113,6 +4113,630 @@ func (x *RestoreSnapshotRequest) GetOtherKey() bool {
 	return false
 }
 
+type CreateTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // server | agent | operator
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"` // only this name may join by it; empty = any that is free
+	Role          string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"` // operator: viewer | operator | admin
+	Uses          uint32                 `protobuf:"varint,4,opt,name=uses,proto3" json:"uses,omitempty"`
+	LastsMs       int64                  `protobuf:"varint,5,opt,name=lasts_ms,json=lastsMs,proto3" json:"lasts_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTokenRequest) Reset() {
+	*x = CreateTokenRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenRequest) ProtoMessage() {}
+
+func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
+func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *CreateTokenRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetUses() uint32 {
+	if x != nil {
+		return x.Uses
+	}
+	return 0
+}
+
+func (x *CreateTokenRequest) GetLastsMs() int64 {
+	if x != nil {
+		return x.LastsMs
+	}
+	return 0
+}
+
+type CreateTokenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"` // shown once: the cluster keeps a hash
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	ExpiresUnixNs int64                  `protobuf:"varint,3,opt,name=expires_unix_ns,json=expiresUnixNs,proto3" json:"expires_unix_ns,omitempty"`
+	Index         uint64                 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTokenResponse) Reset() {
+	*x = CreateTokenResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenResponse) ProtoMessage() {}
+
+func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
+func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *CreateTokenResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *CreateTokenResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CreateTokenResponse) GetExpiresUnixNs() int64 {
+	if x != nil {
+		return x.ExpiresUnixNs
+	}
+	return 0
+}
+
+func (x *CreateTokenResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type ListTokensRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensRequest) Reset() {
+	*x = ListTokensRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensRequest) ProtoMessage() {}
+
+func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
+func (*ListTokensRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *ListTokensRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+type ListTokensResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tokens        []*TokenView           `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensResponse) Reset() {
+	*x = ListTokensResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensResponse) ProtoMessage() {}
+
+func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
+func (*ListTokensResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ListTokensResponse) GetTokens() []*TokenView {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+type TokenView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Role          string                 `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"`
+	Left          uint32                 `protobuf:"varint,5,opt,name=left,proto3" json:"left,omitempty"`
+	Used          uint32                 `protobuf:"varint,6,opt,name=used,proto3" json:"used,omitempty"`
+	CreatedUnixNs int64                  `protobuf:"varint,7,opt,name=created_unix_ns,json=createdUnixNs,proto3" json:"created_unix_ns,omitempty"`
+	ExpiresUnixNs int64                  `protobuf:"varint,8,opt,name=expires_unix_ns,json=expiresUnixNs,proto3" json:"expires_unix_ns,omitempty"`
+	By            string                 `protobuf:"bytes,9,opt,name=by,proto3" json:"by,omitempty"`
+	Spent         string                 `protobuf:"bytes,10,opt,name=spent,proto3" json:"spent,omitempty"` // why nobody can use it any more; empty = somebody can
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenView) Reset() {
+	*x = TokenView{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenView) ProtoMessage() {}
+
+func (x *TokenView) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenView.ProtoReflect.Descriptor instead.
+func (*TokenView) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *TokenView) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TokenView) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *TokenView) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TokenView) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *TokenView) GetLeft() uint32 {
+	if x != nil {
+		return x.Left
+	}
+	return 0
+}
+
+func (x *TokenView) GetUsed() uint32 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *TokenView) GetCreatedUnixNs() int64 {
+	if x != nil {
+		return x.CreatedUnixNs
+	}
+	return 0
+}
+
+func (x *TokenView) GetExpiresUnixNs() int64 {
+	if x != nil {
+		return x.ExpiresUnixNs
+	}
+	return 0
+}
+
+func (x *TokenView) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *TokenView) GetSpent() string {
+	if x != nil {
+		return x.Spent
+	}
+	return ""
+}
+
+type RevokeTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenRequest) Reset() {
+	*x = RevokeTokenRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenRequest) ProtoMessage() {}
+
+func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
+func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *RevokeTokenRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type ListOperatorsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOperatorsRequest) Reset() {
+	*x = ListOperatorsRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOperatorsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOperatorsRequest) ProtoMessage() {}
+
+func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOperatorsRequest.ProtoReflect.Descriptor instead.
+func (*ListOperatorsRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ListOperatorsRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+type ListOperatorsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operators     []*OperatorView        `protobuf:"bytes,1,rep,name=operators,proto3" json:"operators,omitempty"`
+	Unknown       string                 `protobuf:"bytes,2,opt,name=unknown,proto3" json:"unknown,omitempty"` // the role of those that nobody has given one
+	You           string                 `protobuf:"bytes,3,opt,name=you,proto3" json:"you,omitempty"`         // who asks
+	YourRole      string                 `protobuf:"bytes,4,opt,name=your_role,json=yourRole,proto3" json:"your_role,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOperatorsResponse) Reset() {
+	*x = ListOperatorsResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOperatorsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOperatorsResponse) ProtoMessage() {}
+
+func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOperatorsResponse.ProtoReflect.Descriptor instead.
+func (*ListOperatorsResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ListOperatorsResponse) GetOperators() []*OperatorView {
+	if x != nil {
+		return x.Operators
+	}
+	return nil
+}
+
+func (x *ListOperatorsResponse) GetUnknown() string {
+	if x != nil {
+		return x.Unknown
+	}
+	return ""
+}
+
+func (x *ListOperatorsResponse) GetYou() string {
+	if x != nil {
+		return x.You
+	}
+	return ""
+}
+
+func (x *ListOperatorsResponse) GetYourRole() string {
+	if x != nil {
+		return x.YourRole
+	}
+	return ""
+}
+
+type OperatorView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	SinceUnixNs   int64                  `protobuf:"varint,3,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperatorView) Reset() {
+	*x = OperatorView{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperatorView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperatorView) ProtoMessage() {}
+
+func (x *OperatorView) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperatorView.ProtoReflect.Descriptor instead.
+func (*OperatorView) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *OperatorView) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OperatorView) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *OperatorView) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *OperatorView) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type SetOperatorRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"` // viewer | operator | admin | none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetOperatorRequest) Reset() {
+	*x = SetOperatorRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetOperatorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetOperatorRequest) ProtoMessage() {}
+
+func (x *SetOperatorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetOperatorRequest.ProtoReflect.Descriptor instead.
+func (*SetOperatorRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *SetOperatorRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetOperatorRequest) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
 var File_lifeboat_v1_admin_proto protoreflect.FileDescriptor
 
 const file_lifeboat_v1_admin_proto_rawDesc = "" +
@@ -4477,7 +5101,51 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12#\n" +
 	"\rother_cluster\x18\x03 \x01(\bR\fotherCluster\x12\x1b\n" +
-	"\tother_key\x18\x04 \x01(\bR\botherKey2\x8d\r\n" +
+	"\tother_key\x18\x04 \x01(\bR\botherKey\"\x7f\n" +
+	"\x12CreateTokenRequest\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\x12\n" +
+	"\x04uses\x18\x04 \x01(\rR\x04uses\x12\x19\n" +
+	"\blasts_ms\x18\x05 \x01(\x03R\alastsMs\"y\n" +
+	"\x13CreateTokenResponse\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12&\n" +
+	"\x0fexpires_unix_ns\x18\x03 \x01(\x03R\rexpiresUnixNs\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\")\n" +
+	"\x11ListTokensRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\"D\n" +
+	"\x12ListTokensResponse\x12.\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x16.lifeboat.v1.TokenViewR\x06tokens\"\xf5\x01\n" +
+	"\tTokenView\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x04 \x01(\tR\x04role\x12\x12\n" +
+	"\x04left\x18\x05 \x01(\rR\x04left\x12\x12\n" +
+	"\x04used\x18\x06 \x01(\rR\x04used\x12&\n" +
+	"\x0fcreated_unix_ns\x18\a \x01(\x03R\rcreatedUnixNs\x12&\n" +
+	"\x0fexpires_unix_ns\x18\b \x01(\x03R\rexpiresUnixNs\x12\x0e\n" +
+	"\x02by\x18\t \x01(\tR\x02by\x12\x14\n" +
+	"\x05spent\x18\n" +
+	" \x01(\tR\x05spent\"$\n" +
+	"\x12RevokeTokenRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\",\n" +
+	"\x14ListOperatorsRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\"\x99\x01\n" +
+	"\x15ListOperatorsResponse\x127\n" +
+	"\toperators\x18\x01 \x03(\v2\x19.lifeboat.v1.OperatorViewR\toperators\x12\x18\n" +
+	"\aunknown\x18\x02 \x01(\tR\aunknown\x12\x10\n" +
+	"\x03you\x18\x03 \x01(\tR\x03you\x12\x1b\n" +
+	"\tyour_role\x18\x04 \x01(\tR\byourRole\"j\n" +
+	"\fOperatorView\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\"\n" +
+	"\rsince_unix_ns\x18\x03 \x01(\x03R\vsinceUnixNs\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\"<\n" +
+	"\x12SetOperatorRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role2\x9e\x10\n" +
 	"\fAdminService\x12A\n" +
 	"\x06Status\x12\x1a.lifeboat.v1.StatusRequest\x1a\x1b.lifeboat.v1.StatusResponse\x12J\n" +
 	"\tListNodes\x12\x1d.lifeboat.v1.ListNodesRequest\x1a\x1e.lifeboat.v1.ListNodesResponse\x12J\n" +
@@ -4502,7 +5170,13 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\tTestFence\x12\x1d.lifeboat.v1.TestFenceRequest\x1a\x1e.lifeboat.v1.TestFenceResponse\x12S\n" +
 	"\fReadSnapshot\x12 .lifeboat.v1.ReadSnapshotRequest\x1a!.lifeboat.v1.ReadSnapshotResponse\x12V\n" +
 	"\rWriteSnapshot\x12!.lifeboat.v1.WriteSnapshotRequest\x1a\".lifeboat.v1.WriteSnapshotResponse\x12R\n" +
-	"\x0fRestoreSnapshot\x12#.lifeboat.v1.RestoreSnapshotRequest\x1a\x1a.lifeboat.v1.WriteResponse2\xe4\x01\n" +
+	"\x0fRestoreSnapshot\x12#.lifeboat.v1.RestoreSnapshotRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12P\n" +
+	"\vCreateToken\x12\x1f.lifeboat.v1.CreateTokenRequest\x1a .lifeboat.v1.CreateTokenResponse\x12M\n" +
+	"\n" +
+	"ListTokens\x12\x1e.lifeboat.v1.ListTokensRequest\x1a\x1f.lifeboat.v1.ListTokensResponse\x12J\n" +
+	"\vRevokeToken\x12\x1f.lifeboat.v1.RevokeTokenRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12V\n" +
+	"\rListOperators\x12!.lifeboat.v1.ListOperatorsRequest\x1a\".lifeboat.v1.ListOperatorsResponse\x12J\n" +
+	"\vSetOperator\x12\x1f.lifeboat.v1.SetOperatorRequest\x1a\x1a.lifeboat.v1.WriteResponse2\xe4\x01\n" +
 	"\vNodeService\x12>\n" +
 	"\x05Hello\x12\x19.lifeboat.v1.HelloRequest\x1a\x1a.lifeboat.v1.HelloResponse\x12P\n" +
 	"\vFenceTicket\x12\x1f.lifeboat.v1.FenceTicketRequest\x1a .lifeboat.v1.FenceTicketResponse\x12C\n" +
@@ -4520,7 +5194,7 @@ func file_lifeboat_v1_admin_proto_rawDescGZIP() []byte {
 	return file_lifeboat_v1_admin_proto_rawDescData
 }
 
-var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(*FenceTicketRequest)(nil),     // 0: lifeboat.v1.FenceTicketRequest
 	(*FenceTicketResponse)(nil),    // 1: lifeboat.v1.FenceTicketResponse
@@ -4574,25 +5248,35 @@ var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(*WriteSnapshotRequest)(nil),   // 49: lifeboat.v1.WriteSnapshotRequest
 	(*WriteSnapshotResponse)(nil),  // 50: lifeboat.v1.WriteSnapshotResponse
 	(*RestoreSnapshotRequest)(nil), // 51: lifeboat.v1.RestoreSnapshotRequest
-	nil,                            // 52: lifeboat.v1.FenceSpec.OptionsEntry
-	(*FenceJob)(nil),               // 53: lifeboat.v1.FenceJob
-	(*Label)(nil),                  // 54: lifeboat.v1.Label
-	(*Lease)(nil),                  // 55: lifeboat.v1.Lease
-	(*Problem)(nil),                // 56: lifeboat.v1.Problem
-	(*Storage)(nil),                // 57: lifeboat.v1.Storage
-	(*FenceOutcome)(nil),           // 58: lifeboat.v1.FenceOutcome
+	(*CreateTokenRequest)(nil),     // 52: lifeboat.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),    // 53: lifeboat.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),      // 54: lifeboat.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),     // 55: lifeboat.v1.ListTokensResponse
+	(*TokenView)(nil),              // 56: lifeboat.v1.TokenView
+	(*RevokeTokenRequest)(nil),     // 57: lifeboat.v1.RevokeTokenRequest
+	(*ListOperatorsRequest)(nil),   // 58: lifeboat.v1.ListOperatorsRequest
+	(*ListOperatorsResponse)(nil),  // 59: lifeboat.v1.ListOperatorsResponse
+	(*OperatorView)(nil),           // 60: lifeboat.v1.OperatorView
+	(*SetOperatorRequest)(nil),     // 61: lifeboat.v1.SetOperatorRequest
+	nil,                            // 62: lifeboat.v1.FenceSpec.OptionsEntry
+	(*FenceJob)(nil),               // 63: lifeboat.v1.FenceJob
+	(*Label)(nil),                  // 64: lifeboat.v1.Label
+	(*Lease)(nil),                  // 65: lifeboat.v1.Lease
+	(*Problem)(nil),                // 66: lifeboat.v1.Problem
+	(*Storage)(nil),                // 67: lifeboat.v1.Storage
+	(*FenceOutcome)(nil),           // 68: lifeboat.v1.FenceOutcome
 }
 var file_lifeboat_v1_admin_proto_depIdxs = []int32{
-	53, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
+	63, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
 	5,  // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
 	10, // 2: lifeboat.v1.StatusResponse.digests:type_name -> lifeboat.v1.DigestAt
 	11, // 3: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
-	54, // 4: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
+	64, // 4: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
 	14, // 5: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
-	55, // 6: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
+	65, // 6: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
 	15, // 7: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
-	56, // 8: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
-	57, // 9: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
+	66, // 8: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
+	67, // 9: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
 	16, // 10: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
 	19, // 11: lifeboat.v1.ListVMsResponse.vms:type_name -> lifeboat.v1.VMView
 	22, // 12: lifeboat.v1.ListWorkResponse.work:type_name -> lifeboat.v1.WorkView
@@ -4601,62 +5285,74 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	33, // 15: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
 	33, // 16: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
 	42, // 17: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
-	52, // 18: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
-	8,  // 19: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
-	12, // 20: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
-	17, // 21: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
-	20, // 22: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
-	23, // 23: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
-	26, // 24: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
-	29, // 25: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
-	31, // 26: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
-	34, // 27: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
-	36, // 28: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
-	38, // 29: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
-	39, // 30: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
-	40, // 31: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
-	41, // 32: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
-	43, // 33: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
-	44, // 34: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
-	45, // 35: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
-	46, // 36: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
-	3,  // 37: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
-	47, // 38: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
-	49, // 39: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
-	51, // 40: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
-	6,  // 41: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
-	0,  // 42: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
-	2,  // 43: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
-	9,  // 44: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
-	13, // 45: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
-	18, // 46: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
-	21, // 47: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
-	24, // 48: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
-	27, // 49: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
-	30, // 50: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
-	32, // 51: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
-	35, // 52: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
-	37, // 53: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
-	37, // 54: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
-	37, // 55: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
-	37, // 56: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
-	37, // 57: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
-	37, // 58: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
-	37, // 59: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
-	37, // 60: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
-	37, // 61: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
-	4,  // 62: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
-	48, // 63: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
-	50, // 64: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
-	37, // 65: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
-	7,  // 66: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
-	1,  // 67: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
-	58, // 68: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
-	44, // [44:69] is the sub-list for method output_type
-	19, // [19:44] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	62, // 18: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
+	56, // 19: lifeboat.v1.ListTokensResponse.tokens:type_name -> lifeboat.v1.TokenView
+	60, // 20: lifeboat.v1.ListOperatorsResponse.operators:type_name -> lifeboat.v1.OperatorView
+	8,  // 21: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
+	12, // 22: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
+	17, // 23: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
+	20, // 24: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
+	23, // 25: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
+	26, // 26: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
+	29, // 27: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
+	31, // 28: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
+	34, // 29: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
+	36, // 30: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
+	38, // 31: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
+	39, // 32: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
+	40, // 33: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
+	41, // 34: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
+	43, // 35: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
+	44, // 36: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
+	45, // 37: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
+	46, // 38: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
+	3,  // 39: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
+	47, // 40: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
+	49, // 41: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
+	51, // 42: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
+	52, // 43: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
+	54, // 44: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
+	57, // 45: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
+	58, // 46: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
+	61, // 47: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
+	6,  // 48: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
+	0,  // 49: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
+	2,  // 50: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
+	9,  // 51: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
+	13, // 52: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
+	18, // 53: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
+	21, // 54: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
+	24, // 55: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
+	27, // 56: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
+	30, // 57: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
+	32, // 58: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
+	35, // 59: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
+	37, // 60: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
+	37, // 61: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
+	37, // 62: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
+	37, // 63: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
+	37, // 64: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
+	37, // 65: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
+	37, // 66: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
+	37, // 67: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
+	37, // 68: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
+	4,  // 69: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
+	48, // 70: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
+	50, // 71: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
+	37, // 72: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
+	53, // 73: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
+	55, // 74: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
+	37, // 75: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
+	59, // 76: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
+	37, // 77: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
+	7,  // 78: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
+	1,  // 79: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
+	68, // 80: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
+	51, // [51:81] is the sub-list for method output_type
+	21, // [21:51] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_admin_proto_init() }
@@ -4672,7 +5368,7 @@ func file_lifeboat_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_admin_proto_rawDesc), len(file_lifeboat_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   53,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

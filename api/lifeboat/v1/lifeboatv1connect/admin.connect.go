@@ -86,6 +86,20 @@ const (
 	// AdminServiceRestoreSnapshotProcedure is the fully-qualified name of the AdminService's
 	// RestoreSnapshot RPC.
 	AdminServiceRestoreSnapshotProcedure = "/lifeboat.v1.AdminService/RestoreSnapshot"
+	// AdminServiceCreateTokenProcedure is the fully-qualified name of the AdminService's CreateToken
+	// RPC.
+	AdminServiceCreateTokenProcedure = "/lifeboat.v1.AdminService/CreateToken"
+	// AdminServiceListTokensProcedure is the fully-qualified name of the AdminService's ListTokens RPC.
+	AdminServiceListTokensProcedure = "/lifeboat.v1.AdminService/ListTokens"
+	// AdminServiceRevokeTokenProcedure is the fully-qualified name of the AdminService's RevokeToken
+	// RPC.
+	AdminServiceRevokeTokenProcedure = "/lifeboat.v1.AdminService/RevokeToken"
+	// AdminServiceListOperatorsProcedure is the fully-qualified name of the AdminService's
+	// ListOperators RPC.
+	AdminServiceListOperatorsProcedure = "/lifeboat.v1.AdminService/ListOperators"
+	// AdminServiceSetOperatorProcedure is the fully-qualified name of the AdminService's SetOperator
+	// RPC.
+	AdminServiceSetOperatorProcedure = "/lifeboat.v1.AdminService/SetOperator"
 	// NodeServiceHelloProcedure is the fully-qualified name of the NodeService's Hello RPC.
 	NodeServiceHelloProcedure = "/lifeboat.v1.NodeService/Hello"
 	// NodeServiceFenceTicketProcedure is the fully-qualified name of the NodeService's FenceTicket RPC.
@@ -123,6 +137,11 @@ type AdminServiceClient interface {
 	// whole and replaces the state of every node by it, disarmed (S22).
 	WriteSnapshot(context.Context, *connect.Request[v1.WriteSnapshotRequest]) (*connect.Response[v1.WriteSnapshotResponse], error)
 	RestoreSnapshot(context.Context, *connect.Request[v1.RestoreSnapshotRequest]) (*connect.Response[v1.WriteResponse], error)
+	CreateToken(context.Context, *connect.Request[v1.CreateTokenRequest]) (*connect.Response[v1.CreateTokenResponse], error)
+	ListTokens(context.Context, *connect.Request[v1.ListTokensRequest]) (*connect.Response[v1.ListTokensResponse], error)
+	RevokeToken(context.Context, *connect.Request[v1.RevokeTokenRequest]) (*connect.Response[v1.WriteResponse], error)
+	ListOperators(context.Context, *connect.Request[v1.ListOperatorsRequest]) (*connect.Response[v1.ListOperatorsResponse], error)
+	SetOperator(context.Context, *connect.Request[v1.SetOperatorRequest]) (*connect.Response[v1.WriteResponse], error)
 }
 
 // NewAdminServiceClient constructs a client for the lifeboat.v1.AdminService service. By default,
@@ -268,6 +287,36 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("RestoreSnapshot")),
 			connect.WithClientOptions(opts...),
 		),
+		createToken: connect.NewClient[v1.CreateTokenRequest, v1.CreateTokenResponse](
+			httpClient,
+			baseURL+AdminServiceCreateTokenProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("CreateToken")),
+			connect.WithClientOptions(opts...),
+		),
+		listTokens: connect.NewClient[v1.ListTokensRequest, v1.ListTokensResponse](
+			httpClient,
+			baseURL+AdminServiceListTokensProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListTokens")),
+			connect.WithClientOptions(opts...),
+		),
+		revokeToken: connect.NewClient[v1.RevokeTokenRequest, v1.WriteResponse](
+			httpClient,
+			baseURL+AdminServiceRevokeTokenProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("RevokeToken")),
+			connect.WithClientOptions(opts...),
+		),
+		listOperators: connect.NewClient[v1.ListOperatorsRequest, v1.ListOperatorsResponse](
+			httpClient,
+			baseURL+AdminServiceListOperatorsProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListOperators")),
+			connect.WithClientOptions(opts...),
+		),
+		setOperator: connect.NewClient[v1.SetOperatorRequest, v1.WriteResponse](
+			httpClient,
+			baseURL+AdminServiceSetOperatorProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("SetOperator")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -295,6 +344,11 @@ type adminServiceClient struct {
 	readSnapshot    *connect.Client[v1.ReadSnapshotRequest, v1.ReadSnapshotResponse]
 	writeSnapshot   *connect.Client[v1.WriteSnapshotRequest, v1.WriteSnapshotResponse]
 	restoreSnapshot *connect.Client[v1.RestoreSnapshotRequest, v1.WriteResponse]
+	createToken     *connect.Client[v1.CreateTokenRequest, v1.CreateTokenResponse]
+	listTokens      *connect.Client[v1.ListTokensRequest, v1.ListTokensResponse]
+	revokeToken     *connect.Client[v1.RevokeTokenRequest, v1.WriteResponse]
+	listOperators   *connect.Client[v1.ListOperatorsRequest, v1.ListOperatorsResponse]
+	setOperator     *connect.Client[v1.SetOperatorRequest, v1.WriteResponse]
 }
 
 // Status calls lifeboat.v1.AdminService.Status.
@@ -407,6 +461,31 @@ func (c *adminServiceClient) RestoreSnapshot(ctx context.Context, req *connect.R
 	return c.restoreSnapshot.CallUnary(ctx, req)
 }
 
+// CreateToken calls lifeboat.v1.AdminService.CreateToken.
+func (c *adminServiceClient) CreateToken(ctx context.Context, req *connect.Request[v1.CreateTokenRequest]) (*connect.Response[v1.CreateTokenResponse], error) {
+	return c.createToken.CallUnary(ctx, req)
+}
+
+// ListTokens calls lifeboat.v1.AdminService.ListTokens.
+func (c *adminServiceClient) ListTokens(ctx context.Context, req *connect.Request[v1.ListTokensRequest]) (*connect.Response[v1.ListTokensResponse], error) {
+	return c.listTokens.CallUnary(ctx, req)
+}
+
+// RevokeToken calls lifeboat.v1.AdminService.RevokeToken.
+func (c *adminServiceClient) RevokeToken(ctx context.Context, req *connect.Request[v1.RevokeTokenRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return c.revokeToken.CallUnary(ctx, req)
+}
+
+// ListOperators calls lifeboat.v1.AdminService.ListOperators.
+func (c *adminServiceClient) ListOperators(ctx context.Context, req *connect.Request[v1.ListOperatorsRequest]) (*connect.Response[v1.ListOperatorsResponse], error) {
+	return c.listOperators.CallUnary(ctx, req)
+}
+
+// SetOperator calls lifeboat.v1.AdminService.SetOperator.
+func (c *adminServiceClient) SetOperator(ctx context.Context, req *connect.Request[v1.SetOperatorRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return c.setOperator.CallUnary(ctx, req)
+}
+
 // AdminServiceHandler is an implementation of the lifeboat.v1.AdminService service.
 type AdminServiceHandler interface {
 	Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error)
@@ -436,6 +515,11 @@ type AdminServiceHandler interface {
 	// whole and replaces the state of every node by it, disarmed (S22).
 	WriteSnapshot(context.Context, *connect.Request[v1.WriteSnapshotRequest]) (*connect.Response[v1.WriteSnapshotResponse], error)
 	RestoreSnapshot(context.Context, *connect.Request[v1.RestoreSnapshotRequest]) (*connect.Response[v1.WriteResponse], error)
+	CreateToken(context.Context, *connect.Request[v1.CreateTokenRequest]) (*connect.Response[v1.CreateTokenResponse], error)
+	ListTokens(context.Context, *connect.Request[v1.ListTokensRequest]) (*connect.Response[v1.ListTokensResponse], error)
+	RevokeToken(context.Context, *connect.Request[v1.RevokeTokenRequest]) (*connect.Response[v1.WriteResponse], error)
+	ListOperators(context.Context, *connect.Request[v1.ListOperatorsRequest]) (*connect.Response[v1.ListOperatorsResponse], error)
+	SetOperator(context.Context, *connect.Request[v1.SetOperatorRequest]) (*connect.Response[v1.WriteResponse], error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -577,6 +661,36 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("RestoreSnapshot")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceCreateTokenHandler := connect.NewUnaryHandler(
+		AdminServiceCreateTokenProcedure,
+		svc.CreateToken,
+		connect.WithSchema(adminServiceMethods.ByName("CreateToken")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceListTokensHandler := connect.NewUnaryHandler(
+		AdminServiceListTokensProcedure,
+		svc.ListTokens,
+		connect.WithSchema(adminServiceMethods.ByName("ListTokens")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceRevokeTokenHandler := connect.NewUnaryHandler(
+		AdminServiceRevokeTokenProcedure,
+		svc.RevokeToken,
+		connect.WithSchema(adminServiceMethods.ByName("RevokeToken")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceListOperatorsHandler := connect.NewUnaryHandler(
+		AdminServiceListOperatorsProcedure,
+		svc.ListOperators,
+		connect.WithSchema(adminServiceMethods.ByName("ListOperators")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceSetOperatorHandler := connect.NewUnaryHandler(
+		AdminServiceSetOperatorProcedure,
+		svc.SetOperator,
+		connect.WithSchema(adminServiceMethods.ByName("SetOperator")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/lifeboat.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceStatusProcedure:
@@ -623,6 +737,16 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceWriteSnapshotHandler.ServeHTTP(w, r)
 		case AdminServiceRestoreSnapshotProcedure:
 			adminServiceRestoreSnapshotHandler.ServeHTTP(w, r)
+		case AdminServiceCreateTokenProcedure:
+			adminServiceCreateTokenHandler.ServeHTTP(w, r)
+		case AdminServiceListTokensProcedure:
+			adminServiceListTokensHandler.ServeHTTP(w, r)
+		case AdminServiceRevokeTokenProcedure:
+			adminServiceRevokeTokenHandler.ServeHTTP(w, r)
+		case AdminServiceListOperatorsProcedure:
+			adminServiceListOperatorsHandler.ServeHTTP(w, r)
+		case AdminServiceSetOperatorProcedure:
+			adminServiceSetOperatorHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -718,6 +842,26 @@ func (UnimplementedAdminServiceHandler) WriteSnapshot(context.Context, *connect.
 
 func (UnimplementedAdminServiceHandler) RestoreSnapshot(context.Context, *connect.Request[v1.RestoreSnapshotRequest]) (*connect.Response[v1.WriteResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.RestoreSnapshot is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) CreateToken(context.Context, *connect.Request[v1.CreateTokenRequest]) (*connect.Response[v1.CreateTokenResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.CreateToken is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListTokens(context.Context, *connect.Request[v1.ListTokensRequest]) (*connect.Response[v1.ListTokensResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.ListTokens is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) RevokeToken(context.Context, *connect.Request[v1.RevokeTokenRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.RevokeToken is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListOperators(context.Context, *connect.Request[v1.ListOperatorsRequest]) (*connect.Response[v1.ListOperatorsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.ListOperators is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) SetOperator(context.Context, *connect.Request[v1.SetOperatorRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.SetOperator is not implemented"))
 }
 
 // NodeServiceClient is a client for the lifeboat.v1.NodeService service.

@@ -1,0 +1,277 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/hashicorp/raft"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
+	"lifeboat/transport"
+	"lifeboat/transport/pki"
+)
+
+const (
+	// maxJoin bounds what a stranger may send, in bytes.
+	maxJoin = 64 << 10
+	// maxJoiners is how many strangers are served at a time.
+	maxJoiners = 16
+	// adoptAgain is the pause before the CA's key is looked for again.
+	adoptAgain = 30 * time.Second
+)
+
+type joinClient = lifeboatv1connect.JoinServiceClient
+
+// joinAPI is how somebody gets a certificate. At the door whoever asks is a
+// stranger; inside it is somebody with one, or a management node that passes a
+// stranger's request on.
+type joinAPI struct {
+	n    *Node
+	door bool
+}
+
+// doorHandler is what a stranger reaches.
+func (n *Node) doorHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(lifeboatv1connect.NewJoinServiceHandler(joinAPI{n, true}, connect.WithReadMaxBytes(maxJoin)))
+	free := make(chan struct{}, maxJoiners)
+	refusal := connect.NewErrorWriter()
+	return n.calls.counted(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case free <- struct{}{}:
+			defer func() { <-free }()
+			mux.ServeHTTP(w, r)
+		default:
+			_ = refusal.Write(w, r, connect.NewError(connect.CodeResourceExhausted, errors.New("many are joining at this moment; try again")))
+		}
+	}))
+}
+
+// Join admits whoever shows a token.
+func (a joinAPI) Join(ctx context.Context, req *connect.Request[lifeboatv1.JoinRequest]) (*connect.Response[lifeboatv1.JoinResponse], error) {
+	if a.door {
+		ctx = transport.WithIdentity(ctx, transport.Identity{Kind: transport.KindNode, Name: a.n.cfg.ID}) // this node speaks for him
+	} else if _, err := caller(ctx, transport.KindNode); err != nil {
+		return nil, err
+	}
+	return onward(ctx, a.n, req, false, (*term).join, lifeboatv1connect.NewJoinServiceClient, joinClient.Join)
+}
+
+// Renew gives whoever asks another certificate.
+func (a joinAPI) Renew(ctx context.Context, req *connect.Request[lifeboatv1.RenewRequest]) (*connect.Response[lifeboatv1.RenewResponse], error) {
+	if _, err := caller(ctx, transport.KindNode, transport.KindHost, transport.KindOperator); err != nil || a.door {
+		return nil, connect.NewError(connect.CodeUnauthenticated, errors.New("only who has a certificate can renew it"))
+	}
+	return onward(ctx, a.n, req, false, (*term).renew, lifeboatv1connect.NewJoinServiceClient, joinClient.Renew)
+}
+
+// join admits somebody by a token and signs his certificate.
+func (t *term) join(ctx context.Context, q *lifeboatv1.JoinRequest) (*lifeboatv1.JoinResponse, error) {
+	kind, as := joinKind(q.Kind)
+	id := transport.Identity{Kind: as, Name: q.Name}
+	if kind == 0 {
+		return nil, refuse("%q is nothing to join as; it is server, agent or operator", q.Kind)
+	}
+	if err := id.Validate(); err != nil {
+		return nil, refuse("join: %v", err)
+	}
+	public, err := pki.ReadRequest(q.Request)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	key, hash := sha256.Sum256(der), sha256.Sum256(q.Secret)
+	n := t.node
+	if kind == fsm.MemberNode {
+		if err := n.freeAddress(q.Name, q.Addr); err != nil {
+			return nil, err
+		}
+	}
+	if !q.OwnCertificate && n.fsm.State().CA == nil {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("the cluster signs no certificates: bring one of your own PKI (--cert, --key and --ca), or name the CA's key as ca_key in the configuration of a management node"))
+	}
+	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
+	defer cancel()
+	if _, err := t.propose(ctx, id.Actor(), &logpb.Command{Body: &logpb.Command_TokenUse{TokenUse: &logpb.TokenUse{
+		Id: valid(q.TokenId), Hash: hash[:], Kind: uint32(kind), Name: q.Name, Key: key[:], Addr: valid(q.Addr)}}}); err != nil {
+		return nil, err
+	}
+	if kind == fsm.MemberNode {
+		if err := t.replace(ctx, fsm.NodeID(q.Name)); err != nil {
+			return nil, err
+		}
+	}
+	s := n.fsm.State()
+	r := &lifeboatv1.JoinResponse{Ca: n.deps.Creds.RootsPEM(), ClusterId: s.ClusterID}
+	if !q.OwnCertificate {
+		if r.Certificate, err = n.sign(s, public, id); err != nil {
+			return nil, connect.NewError(connect.CodeFailedPrecondition, err)
+		}
+	}
+	servers, err := n.servers()
+	if err != nil {
+		return nil, err
+	}
+	for _, srv := range servers {
+		r.Members = append(r.Members, &lifeboatv1.Member{Id: string(srv.ID), Addr: string(srv.Address)})
+	}
+	switch kind {
+	case fsm.MemberNode:
+		if r.SecretKey, err = readSecretKey(n.cfg.SecretKey); err != nil {
+			return nil, err
+		}
+	case fsm.MemberOperator:
+		r.Role = s.RoleOf(q.Name).String()
+	}
+	return r, nil
+}
+
+func joinKind(kind string) (fsm.Member, transport.Kind) {
+	switch kind {
+	case "server":
+		return fsm.MemberNode, transport.KindNode
+	case "agent":
+		return fsm.MemberHost, transport.KindHost
+	case "operator":
+		return fsm.MemberOperator, transport.KindOperator
+	}
+	return 0, ""
+}
+
+// freeAddress refuses an address at which another node is.
+func (n *Node) freeAddress(id, addr string) error {
+	if !hostPort(addr) {
+		return refuse("%q is no address that other nodes can reach; name it as host:port with --advertise", addr)
+	}
+	servers, err := n.servers()
+	if err != nil {
+		return err
+	}
+	for _, srv := range servers {
+		if string(srv.Address) == addr && string(srv.ID) != id {
+			return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is at %s already; every node has an address of its own", srv.ID, addr))
+		}
+	}
+	return nil
+}
+
+// replace takes a node out whose place another machine takes: that one has an empty
+// disk, and with the vote of the old one it could vote twice in a term, and forget
+// what the old one has acknowledged. It comes back without a vote.
+func (t *term) replace(ctx context.Context, id fsm.NodeID) error {
+	n := t.node
+	if !n.isMember(id) {
+		return nil
+	}
+	if !n.reshaping.TryLock() {
+		return errReshaping
+	}
+	servers, err := n.servers()
+	if err != nil {
+		n.reshaping.Unlock()
+		return err
+	}
+	x, _ := countWithout(servers, n.fsm.State(), id)
+	if why := x.refusal(string(id), false); why != "" {
+		n.reshaping.Unlock()
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is still a member and cannot be taken out first: %s", id, why))
+	}
+	return n.settle(ctx, n.raft.RemoveServer(raft.ServerID(id), 0, memberTimeout))
+}
+
+// settle waits for a change of the members and frees the lock when it has an
+// outcome, also when the caller has gone by then.
+func (n *Node) settle(ctx context.Context, change raft.IndexFuture) error {
+	done := make(chan error, 1)
+	go func() {
+		err := change.Error()
+		n.reshaping.Unlock()
+		done <- err
+	}()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-done:
+		return err
+	}
+}
+
+// renew signs another certificate for whoever asks.
+func (t *term) renew(ctx context.Context, q *lifeboatv1.RenewRequest) (*lifeboatv1.RenewResponse, error) {
+	id, _ := transport.IdentityFromContext(ctx)
+	s := t.node.fsm.State()
+	if no := t.node.outcast(s, id); no != "" {
+		return nil, connect.NewError(connect.CodePermissionDenied, errors.New(no))
+	}
+	public, err := pki.ReadRequest(q.Request)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	der, err := t.node.sign(s, public, id)
+	switch {
+	case errors.Is(err, transport.ErrNoCA):
+		return nil, connect.NewError(connect.CodeUnimplemented, err)
+	case err != nil:
+		return nil, connect.NewError(connect.CodeFailedPrecondition, err)
+	}
+	return &lifeboatv1.RenewResponse{Certificate: der}, nil
+}
+
+// outcast says why somebody is not wanted any more although his certificate is
+// valid; "" = he is.
+func (n *Node) outcast(s *fsm.State, id transport.Identity) string {
+	switch id.Kind {
+	case transport.KindNode:
+		if n.stranger(id) {
+			return fmt.Sprintf("node %s is not a member of this cluster", id.Name)
+		}
+	case transport.KindHost:
+		if h := s.Host(fsm.HostID(id.Name)); h != nil && h.Status == fsm.Removed && !h.Admitted && s.Level >= levelJoin {
+			return fmt.Sprintf("host %s was removed from the cluster; an administrator lets it come back with `lifeboat host admit %s`", id.Name, id.Name)
+		}
+	case transport.KindOperator:
+		if s.RoleOf(id.Name) == fsm.RoleNone {
+			return fmt.Sprintf("operator %s may do nothing in this cluster; an administrator can give a role: `lifeboat operator set %s ROLE`", id.Name, id.Name)
+		}
+	}
+	return ""
+}
+
+// askRenewal has this node's certificate renewed by the leader.
+func (n *Node) askRenewal(ctx context.Context, request []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
+	defer cancel()
+	q := &lifeboatv1.RenewRequest{Request: request}
+	if t := n.term.Load(); t != nil {
+		r, err := t.renew(transport.WithIdentity(ctx, n.deps.Creds.Identity()), q)
+		return r.GetCertificate(), noCA(err)
+	}
+	addr, leader := n.raft.LeaderWithID()
+	if addr == "" || string(leader) == n.cfg.ID {
+		return nil, errNoLeader
+	}
+	r, err := lifeboatv1connect.NewJoinServiceClient(n.client, "https://"+string(addr)).Renew(ctx, connect.NewRequest(q))
+	if err != nil {
+		return nil, noCA(err)
+	}
+	return r.Msg.Certificate, nil
+}
+
+func noCA(err error) error {
+	if connect.CodeOf(err) == connect.CodeUnimplemented {
+		return transport.ErrNoCA
+	}
+	return err
+}

@@ -1,0 +1,137 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/hashicorp/raft"
+
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
+)
+
+const (
+	// stableFor is how long a node without a vote must have kept up before it gets
+	// one: a node that comes and goes would make the majority larger and not be there.
+	stableFor = 5 * time.Second
+	// keptUp is how many entries behind still counts as keeping up.
+	keptUp = 256
+	// shapeEvery is the pause between two looks at the members.
+	shapeEvery = 500 * time.Millisecond
+)
+
+// welcome makes a node that was admitted by a token a member without a vote, when it
+// has come.
+func (m *members) welcome(ctx context.Context, req *lifeboatv1.HelloRequest) error {
+	n := m.t.node
+	if err := n.freeAddress(req.Id, req.Addr); err != nil {
+		return err
+	}
+	if err := m.admit(ctx, &logpb.NodeAdmit{Id: req.Id, Step: 1, Addr: req.Addr}, func() raft.IndexFuture {
+		return n.raft.AddNonvoter(raft.ServerID(req.Id), raft.ServerAddress(req.Addr), 0, memberTimeout)
+	}); err != nil {
+		return connect.NewError(connect.CodeUnavailable, fmt.Errorf("make node %s a member: %w", req.Id, err))
+	}
+	return nil
+}
+
+// admit commits why the members change, and then the change.
+func (m *members) admit(ctx context.Context, why *logpb.NodeAdmit, change func() raft.IndexFuture) error {
+	n := m.t.node
+	if !n.reshaping.TryLock() {
+		return errReshaping
+	}
+	if _, err := m.t.propose(ctx, "", &logpb.Command{Body: &logpb.Command_NodeAdmit{NodeAdmit: why}}); err != nil {
+		n.reshaping.Unlock()
+		return err
+	}
+	return n.settle(ctx, change())
+}
+
+// shape keeps the members as they should be: who has caught up gets a vote, who has
+// moved is reached at the new address, and who is dead for long is taken out where
+// the policy says so. One change at a time; what fails is tried again.
+func (m *members) shape(ctx context.Context) error {
+	since := map[raft.ServerID]time.Duration{} // when a node without a vote began to keep up
+	for pause(ctx, shapeEvery) {
+		n := m.t.node
+		s := n.fsm.State()
+		servers, err := n.servers()
+		if err != nil || s.Level < levelJoin {
+			continue
+		}
+		why, change := m.nextShape(s, servers, since)
+		if change == nil {
+			continue
+		}
+		if err := change(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, errReshaping) {
+			m.t.log.Warn("the members could not be changed; it is tried again", "change", why, "error", err)
+		}
+	}
+	return nil
+}
+
+// nextShape is what should be changed next; nil = nothing.
+func (m *members) nextShape(s *fsm.State, servers []raft.Server, since map[raft.ServerID]time.Duration) (why string, change func(context.Context) error) {
+	n := m.t.node
+	for _, srv := range servers {
+		x := s.Node(fsm.NodeID(srv.ID))
+		ago, lag, heard := m.lastSeen(fsm.NodeID(srv.ID))
+		here := x.AtWork() && heard && ago < maxLag
+		moved := here && x.Addr != "" && x.Addr != string(srv.Address) && n.freeAddress(string(srv.ID), x.Addr) == nil
+		if srv.Suffrage == raft.Voter || !here || lag > keptUp {
+			delete(since, srv.ID)
+		} else if _, ok := since[srv.ID]; !ok {
+			since[srv.ID] = m.t.mono()
+		}
+		began, keeps := since[srv.ID]
+		switch id := string(srv.ID); {
+		case moved:
+			return fmt.Sprintf("node %s is at %s", id, x.Addr), func(ctx context.Context) error {
+				return m.admit(ctx, &logpb.NodeAdmit{Id: id, Step: 3, Addr: x.Addr}, func() raft.IndexFuture {
+					if srv.Suffrage == raft.Voter {
+						return n.raft.AddVoter(srv.ID, raft.ServerAddress(x.Addr), 0, memberTimeout)
+					}
+					return n.raft.AddNonvoter(srv.ID, raft.ServerAddress(x.Addr), 0, memberTimeout)
+				})
+			}
+		case keeps && m.t.mono()-began >= stableFor:
+			return fmt.Sprintf("node %s gets a vote", id), func(ctx context.Context) error {
+				return m.admit(ctx, &logpb.NodeAdmit{Id: id, Step: 2}, func() raft.IndexFuture {
+					return n.raft.AddVoter(srv.ID, srv.Address, 0, memberTimeout)
+				})
+			}
+		case m.dead(s, x, srv, servers):
+			return fmt.Sprintf("node %s has been Down for long and is removed", id), func(ctx context.Context) error {
+				if !n.reshaping.TryLock() {
+					return errReshaping
+				}
+				if _, err := m.t.propose(ctx, "policy dead_node_cleanup", &logpb.Command{Body: &logpb.Command_NodeControl{NodeControl: &logpb.NodeControl{Id: id, Action: uint32(fsm.GoingRemove)}}}); err != nil {
+					n.reshaping.Unlock()
+					return err
+				}
+				return n.settle(ctx, n.raft.RemoveServer(srv.ID, 0, memberTimeout))
+			}
+		}
+	}
+	return "", nil
+}
+
+// leastVoters are left by the cleanup of dead nodes.
+const leastVoters = 3
+
+// dead reports whether a node is to be removed because it has been Down for as long
+// as the policy says. The rest must be able to go without it, and a term that is
+// younger than the time has seen too little of it.
+func (m *members) dead(s *fsm.State, x *fsm.Node, srv raft.Server, servers []raft.Server) bool {
+	after := s.Policy.DeadNodeCleanup
+	if after == 0 || x == nil || x.State != fsm.NodeDown || time.Duration(s.Time-x.Since) < after || m.quiet(x.ID) < min(after, time.Minute) {
+		return false
+	}
+	c, _ := countWithout(servers, s, x.ID)
+	return srv.Suffrage != raft.Voter || c.voters >= leastVoters && c.up >= leastVoters && tolerance(c.up, c.voters) >= 1
+}
