@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -58,7 +60,33 @@ func Build(f File, d Deps) (Config, error) {
 		HardwareIDFile: f.HardwareIDFile, Fences: d.Fences,
 		Watchdog: dog, Bound: time.Duration(f.Watchdog.Bound), Logger: d.Logger,
 	}
+	if d.Credentials != nil {
+		c.Renew = func(ctx context.Context, manager func() string) { renew(ctx, d.Credentials, client, manager) }
+	}
 	return c, nil
+}
+
+// renewWithin bounds one request for another certificate.
+const renewWithin = 15 * time.Second
+
+// renew keeps credentials from expiring until ctx ends.
+func renew(ctx context.Context, creds *transport.Credentials, client connect.HTTPClient, manager func() string) {
+	_ = creds.KeepFresh(ctx, func(ctx context.Context, request []byte) ([]byte, error) {
+		addr := manager()
+		if addr == "" {
+			return nil, errors.New("no manager has answered yet")
+		}
+		ctx, cancel := context.WithTimeout(ctx, renewWithin)
+		defer cancel()
+		r, err := lifeboatv1connect.NewJoinServiceClient(client, "https://"+addr).Renew(ctx, connect.NewRequest(&lifeboatv1.RenewRequest{Request: request}))
+		switch {
+		case connect.CodeOf(err) == connect.CodeUnimplemented && err != nil:
+			return nil, transport.ErrNoCA
+		case err != nil:
+			return nil, err
+		}
+		return r.Msg.Certificate, nil
+	}) // it ends with ctx only
 }
 
 // Connect returns the Connect function of [Config] for an HTTP client.

@@ -46,6 +46,11 @@ type Config struct {
 	// once for an address and must not block.
 	Connect func(addr string) lifeboatv1connect.AgentServiceClient
 
+	// Renew keeps this host's certificate from expiring until ctx ends. It asks the
+	// manager at the address that manager returns, empty when none answers. Nil:
+	// somebody else does.
+	Renew func(ctx context.Context, manager func() string)
+
 	StateDir      string // empty: DefaultStateDir
 	RunDir        string // empty: DefaultRunDir
 	BootIDFile    string // empty: DefaultBootIDFile

@@ -17,12 +17,21 @@ import (
 
 // client returns the one client for an address.
 func (a *agent) client(m session.Manager) lifeboatv1connect.AgentServiceClient {
+	a.manager.Store(&m.Addr)
 	c := a.clients[m.Addr]
 	if c == nil {
 		c = a.cfg.Connect(m.Addr)
 		a.clients[m.Addr] = c
 	}
 	return c
+}
+
+// lastManager is where the newest message went. Any goroutine may ask.
+func (a *agent) lastManager() string {
+	if addr := a.manager.Load(); addr != nil {
+		return *addr
+	}
+	return ""
 }
 
 // mustRegister: the manager answered that it does not know this epoch.

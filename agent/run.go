@@ -43,6 +43,8 @@ type agent struct {
 	leaseFailed bool
 
 	beats []*heartbeat.Dir
+
+	manager atomic.Pointer[string] // the address that was talked to last
 }
 
 // Run is the agent: see the package comment. It returns nil after a clean stop;
@@ -79,6 +81,9 @@ func Run(ctx context.Context, c Config) error {
 	defer cancel()
 	defer c.Watchdog.Close()
 	a.wg.Go(a.watch)
+	if c.Renew != nil {
+		a.wg.Go(func() { c.Renew(inner, a.lastManager) })
+	}
 	a.beat(sc.BootID)
 	return a.loop(ctx.Done())
 }

@@ -79,6 +79,7 @@ func (t *tx) hostRemove(h *Host) string {
 	t.hostState(h, Removed, HADisabled, "removed by "+t.actor)
 	h.Settled = t.index
 	t.setHost(h)
+	t.dropTokens(MemberHost, string(h.ID))
 	t.event("HOST.REMOVE", Warning, hostSubject(h.ID), "host %s was removed", h.ID)
 	t.resolveAll(AlertHost, string(h.ID), fmt.Sprintf("host %s was removed", h.ID))
 	t.resolveAll(AlertFence, string(h.ID), fmt.Sprintf("host %s was removed", h.ID))

@@ -69,8 +69,15 @@ func (t *tx) tokenCreate(c *logpb.TokenCreate) string {
 	if k.Kind == MemberOperator {
 		about += " with the role " + k.Role.String()
 	}
-	t.event("TOKEN.CREATE", Warning, "token "+k.ID, "token %s was made, for %s: %d uses, until %s", k.ID, about, k.Left, clock(k.Expires))
+	t.event("TOKEN.CREATE", Warning, "token "+k.ID, "token %s was made, for %s: %s, until %s", k.ID, about, times(k.Left), clock(k.Expires))
 	return ""
+}
+
+func times(n uint32) string {
+	if n == 1 {
+		return "to be used once"
+	}
+	return fmt.Sprintf("to be used %d times", n)
 }
 
 // trimTokens forgets those that nobody can use any more.
@@ -157,6 +164,19 @@ func (t *tx) admit(k *Token, c *logpb.TokenUse) string {
 	return ""
 }
 
+// dropTokens takes back what was made for one who is not wanted any more.
+func (t *tx) dropTokens(kind Member, who string) {
+	var drop []string
+	for id, k := range t.s.tokens.all() {
+		if k.Kind == kind && k.Name == who {
+			drop = append(drop, id)
+		}
+	}
+	for _, id := range drop {
+		t.s.tokens.delete(id)
+	}
+}
+
 // promised reports whether somebody has joined by a name, with another key.
 func (t *tx) promised(kind Member, who string) bool {
 	for _, k := range t.s.tokens.all() {
@@ -196,6 +216,7 @@ func (t *tx) setOperator(who string, role Role, by string) {
 	was := t.s.RoleOf(who)
 	t.s.operators.set(who, &Operator{Name: who, Role: role, Since: t.now, By: by})
 	if role == RoleNone {
+		t.dropTokens(MemberOperator, who)
 		t.event("OPERATOR.REMOVE", Warning, "operator "+who, "operator %s may do nothing any more (was %s)", who, was)
 		return
 	}

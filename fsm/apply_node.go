@@ -125,6 +125,7 @@ func (t *tx) nodeGone(n *Node) {
 		t.nodeDown(n, n.Going.String(), Warning)
 	}
 	gone := *t.s.Node(n.ID)
+	t.dropTokens(MemberNode, string(n.ID))
 	gone.Left, gone.Invited, gone.Reason = true, false, n.Going.String()
 	t.s.nodes.set(gone.ID, &gone)
 	for _, cause := range []string{"down", "snapshot"} {

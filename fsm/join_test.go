@@ -220,7 +220,10 @@ func TestRoles(t *testing.T) {
 	}
 	l.ok(&logpb.PolicySet{Settings: []*logpb.Setting{{Key: "unknown_operator", Value: "none"}}})
 	l.ok(&logpb.OperatorSet{Name: "bob", Role: uint32(RoleViewer)})
-	for name, want := range map[string]Role{"alice": RoleAdmin, "bob": RoleViewer, "root": RoleNone} {
+	l.ok(token(MemberOperator, "carol", 1))
+	l.ok(&logpb.OperatorSet{Name: "carol"})
+	l.rejected(use(MemberOperator, "carol", "k"))
+	for name, want := range map[string]Role{"alice": RoleAdmin, "carol": RoleNone, "bob": RoleViewer, "root": RoleNone} {
 		if got := l.state().RoleOf(name); got != want {
 			t.Errorf("%s: %s", name, got)
 		}

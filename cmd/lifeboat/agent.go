@@ -11,11 +11,17 @@ import (
 
 // AgentCmd is 'lifeboat agent'.
 type AgentCmd struct {
+	Run  AgentRunCmd  `cmd:"" default:"withargs" help:"Run the agent of a host. This is what 'lifeboat agent' alone does."`
+	Join AgentJoinCmd `cmd:"" help:"Make this machine a host of a cluster, by a token."`
+}
+
+// AgentRunCmd is 'lifeboat agent run'.
+type AgentRunCmd struct {
 	Config string `required:"" short:"c" placeholder:"FILE" help:"YAML configuration of this host's agent; see deploy/examples."`
 }
 
 // Run is a host's agent until a signal ends it. VMs are not touched by that.
-func (c *AgentCmd) Run(ctx context.Context, env *cli.Env) error {
+func (c *AgentRunCmd) Run(ctx context.Context, env *cli.Env) error {
 	f, err := agent.LoadConfig(c.Config)
 	if err != nil {
 		return cli.Usage("", "%w", err)

@@ -24,6 +24,10 @@ type CLI struct {
 
 	Sim SimCmd `cmd:"" group:"Try out:" help:"Run scenarios in virtual time, with the real decisions and nothing real at stake."`
 
+	Token    TokenCmd    `cmd:"" group:"Set up:" help:"Let servers, agents and operators join."`
+	Operator OperatorCmd `cmd:"" group:"Set up:" help:"Who may do what."`
+	Login    LoginCmd    `cmd:"" group:"Set up:" help:"Become an operator of a cluster, by a token."`
+
 	Server   ServerCmd   `cmd:"" group:"Run:" help:"Run a management node."`
 	Agent    AgentCmd    `cmd:"" group:"Run:" help:"Run the agent of a host."`
 	Dev      DevCmd      `cmd:"" group:"Run:" help:"Run a cluster on this machine to play with, or drill its failures."`

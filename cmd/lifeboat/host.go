@@ -18,6 +18,7 @@ type HostCmd struct {
 	Maintenance HostMaintenanceCmd `cmd:"" help:"Begin or end maintenance of a host."`
 	ConfirmDead HostConfirmDeadCmd `cmd:"" help:"Vouch that a host is dead, so that its VMs restart elsewhere. If it lives, they run twice."`
 	Remove      HostRemoveCmd      `cmd:"" help:"Forget a host that will not come back."`
+	Admit       HostAdmitCmd       `cmd:"" help:"Let a removed host, or another machine in its place, register again."`
 	Fence       HostFenceCmd       `cmd:"" help:"How a host is proven dead: BMC, fence agent or lease."`
 }
 

@@ -37,6 +37,16 @@ func (c *HostDisableCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) 
 	return controlHost(ctx, env, g, c.Host, "disable", false, fmt.Sprintf("host %s is disabled", c.Host))
 }
 
+// HostAdmitCmd is 'lifeboat host admit'.
+type HostAdmitCmd struct {
+	Host string `arg:"" help:"Name of the host."`
+}
+
+// Run lets a removed host come back.
+func (c *HostAdmitCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
+	return controlHost(ctx, env, g, c.Host, "admit", false, fmt.Sprintf("host %s may register again", c.Host))
+}
+
 // HostMaintenanceCmd is 'lifeboat host maintenance'.
 type HostMaintenanceCmd struct {
 	On  HostMaintenanceOnCmd  `cmd:"" help:"Move the protected VMs away, then let the host be worked on."`

@@ -21,6 +21,8 @@ import (
 // ServerCmd is 'lifeboat server'.
 type ServerCmd struct {
 	Run     ServerRunCmd     `cmd:"" default:"withargs" help:"Run a management node. This is what 'lifeboat server' alone does."`
+	Init    ServerInitCmd    `cmd:"" help:"Make this machine the first node of a new cluster."`
+	Join    ServerJoinCmd    `cmd:"" help:"Make this machine a node of a cluster, by a token."`
 	Recover ServerRecoverCmd `cmd:"" help:"Go on with what one node has, when the majority of the nodes is lost for ever."`
 }
 

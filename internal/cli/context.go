@@ -35,6 +35,14 @@ func DevContextPath(env *Env) string {
 	return filepath.Join(dir, "lifeboat-dev-"+strconv.Itoa(env.UID), "context.yaml")
 }
 
+// UserContextPath is the context file that every command looks for.
+func UserContextPath(env *Env) (string, error) {
+	if path := userContextPath(env); path != "" {
+		return path, nil
+	}
+	return "", Usage("set HOME, or name a file", "there is no home directory for the context file")
+}
+
 func userContextPath(env *Env) string {
 	dir := env.getenv("XDG_CONFIG_HOME")
 	if dir == "" {

@@ -164,6 +164,9 @@ func Fingerprint(cert *x509.Certificate) string {
 	return strings.ReplaceAll(fmt.Sprintf("% X", sum[:]), " ", ":")
 }
 
+// EncodeCert is a certificate as its file holds it.
+func EncodeCert(c *x509.Certificate) []byte { return encodeCert(c.Raw) }
+
 func encodeCert(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
