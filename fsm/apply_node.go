@@ -134,6 +134,9 @@ func (t *tx) nodeGone(n *Node) {
 func (t *tx) policySet(c *logpb.PolicySet) string {
 	var settings []Setting
 	for _, s := range c.Settings {
+		if l := settingLevel(s.Key); l > max(t.s.Level, 1) {
+			return fmt.Sprintf("%s needs feature level %d, and the cluster is at %d: not every node has a version that knows it; `lifeboat status` says which", s.Key, l, t.s.Level)
+		}
 		settings = append(settings, Setting{s.Key, s.Value})
 	}
 	p, err := t.s.Policy.With(settings)

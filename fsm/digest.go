@@ -18,7 +18,8 @@ type digester struct {
 	buf    []byte
 	dirty  *tracked
 
-	policy    *Policy // whose hash is policySum
+	policy    *Policy // whose hash at a feature level is policySum
+	policyAt  uint32
 	policySum uint64
 }
 
@@ -156,12 +157,12 @@ func (d *digester) fold(s *State) uint64 {
 func (d *digester) metaHash(s *State) uint64 {
 	m := bareMeta(s)
 	m.Index, m.Term, m.Digest, m.DigestIndex = 0, 0, 0, 0
-	if d.policy != s.Policy { // it is replaced as a whole
+	if d.policy != s.Policy || d.policyAt != s.Level { // it is replaced as a whole
 		b := d.buf[:0]
-		for _, x := range s.Policy.Settings() {
+		for _, x := range s.Policy.settingsAt(s.Level) {
 			b = appendText(appendText(b, x.Key), x.Value)
 		}
-		d.policy, d.policySum, d.buf = s.Policy, xxhash.Sum64(b), b
+		d.policy, d.policyAt, d.policySum, d.buf = s.Policy, s.Level, xxhash.Sum64(b), b
 	}
 	return d.hash(&logpb.Record{Body: &logpb.Record_Meta{Meta: m}}) ^ d.policySum
 }

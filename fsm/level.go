@@ -96,6 +96,9 @@ func unknown(what string, level uint32) error {
 
 // fits refuses a command that leads to a feature level above level, or came with one.
 func fits(c *logpb.Command, level uint32) error {
+	if len(c.ProtoReflect().GetUnknown()) > 0 {
+		return unknown("a field", level)
+	}
 	switch b := c.Body.(type) {
 	case *logpb.Command_ClusterInit:
 		if b.ClusterInit.FeatureLevel > level {

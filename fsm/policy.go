@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -211,6 +212,21 @@ func (p *Policy) Settings() []Setting {
 		out = append(out, Setting{k.Key, k.get(p)})
 	}
 	return out
+}
+
+// settingLevel is the feature level that a policy key came with. A key that is newer
+// than the level of the cluster is neither set, nor in the digest, nor in a snapshot:
+// an older member does not know it.
+func settingLevel(key string) uint32 {
+	switch key {
+	default:
+		return 1
+	}
+}
+
+// settingsAt is Settings without the keys that came after a feature level.
+func (p *Policy) settingsAt(level uint32) []Setting {
+	return slices.DeleteFunc(p.Settings(), func(s Setting) bool { return settingLevel(s.Key) > max(level, 1) })
 }
 
 func (p *Policy) validate() error {

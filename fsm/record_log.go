@@ -6,7 +6,7 @@ import "lifeboat/fsm/logpb"
 
 func metaRecord(s *State) *logpb.MetaRecord {
 	m := bareMeta(s)
-	m.Policy = settingsToLog(s.Policy.Settings())
+	m.Policy = settingsToLog(s.Policy.settingsAt(s.Level))
 	return m
 }
 

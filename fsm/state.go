@@ -18,11 +18,11 @@ type State struct {
 	Level      uint32 // feature level: Apply does what came with it, and with none above
 	// LevelVersion is the version of the leader that raised Level, from level 3 on.
 	LevelVersion string
-	Armed      bool   // HA acts
-	ArmedIndex uint64 // last change of Armed or of the lease policy
-	Waking     bool   // restored, and not armed since: nobody is ordered to do anything (S22)
-	Policy     *Policy
-	Digest     DigestAt
+	Armed        bool   // HA acts
+	ArmedIndex   uint64 // last change of Armed or of the lease policy
+	Waking       bool   // restored, and not armed since: nobody is ordered to do anything (S22)
+	Policy       *Policy
+	Digest       DigestAt
 
 	seq    uint64 // last id minted
 	shapes *shapes
