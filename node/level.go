@@ -55,24 +55,26 @@ type laggard struct {
 // the records count.
 func (n *Node) ceiling(t *term, servers []raft.Server, s *fsm.State) (level uint32, by *laggard) {
 	level = n.level()
+	var silent *laggard
 	for _, srv := range servers {
 		id := fsm.NodeID(srv.ID)
 		if id == n.self() {
 			continue
 		}
 		record, x := s.Node(id), told{}
-		var heard bool
-		if t != nil {
-			x, heard = t.members.told(id)
-		}
-		switch {
-		case heard:
-		case record == nil:
-			return 0, &laggard{id, fmt.Sprintf("node %s has never been up, so nobody knows its version; start it, or take it out with `lifeboat node remove %s`", id, id)}
-		case t != nil && record.State != fsm.NodeDown:
-			return 0, &laggard{id, fmt.Sprintf("node %s has not been heard since this leader was elected", id)}
-		default:
+		if record != nil {
 			x = told{record.Level, record.Version}
+		}
+		if t != nil {
+			if now, heard := t.members.told(id); heard {
+				x = now
+			} else if record != nil && record.State != fsm.NodeDown {
+				silent = &laggard{id, fmt.Sprintf("node %s has not been heard since this leader was elected; look again in a few seconds", id)}
+			}
+		}
+		if x == (told{}) {
+			silent = &laggard{id, fmt.Sprintf("node %s has never been up, so nobody knows its version; start it, or take it out with `lifeboat node remove %s`", id, id)}
+			continue
 		}
 		if x.level >= level {
 			continue
@@ -84,7 +86,13 @@ func (n *Node) ceiling(t *term, servers []raft.Server, s *fsm.State) (level uint
 		}
 		by = &laggard{id, why}
 	}
-	return level, by
+	switch {
+	case silent == nil:
+		return level, by
+	case by == nil:
+		by = silent
+	}
+	return 0, by
 }
 
 // told is what a node said of its build in this term.
