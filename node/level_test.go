@@ -319,3 +319,36 @@ func TestPreflightOfNothing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What a newer build has left is refused by whoever opens a data directory.
+func TestNewerDataDirectoryIsRefused(t *testing.T) {
+	cfg := Config{ID: "n1", Advertise: "10.0.0.1:7400", DataDir: t.TempDir()}
+	store, err := openStorage(cfg.DataDir, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := *fsm.NewMachine().State()
+	s.Level, s.LevelVersion = FeatureLevel+1, "9.9"
+	var b bytes.Buffer
+	if _, err := s.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cfg.DataDir, "snapshots", "1-10-1")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "state.bin"), b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := sum(t, cfg.DataDir)
+	_, err = Recover(cfg, map[string]string{"n1": cfg.Advertise}, false, hclog.NewNullLogger(), func(Recovery) error { return nil })
+	if !errors.Is(err, fsm.ErrNewer) || !strings.Contains(err.Error(), fmt.Sprintf("level %d, raised by version 9.9", FeatureLevel+1)) {
+		t.Errorf("recovered: %v", err)
+	}
+	if sum(t, cfg.DataDir) != before {
+		t.Error("it was touched")
+	}
+}

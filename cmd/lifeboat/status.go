@@ -27,9 +27,9 @@ func featureLevel(s *pb.StatusResponse) string {
 	case s.FeatureLevel == 0:
 		return ""
 	case s.NewestLevel > s.FeatureLevel:
-		return fmt.Sprintf("%d (version %s knows %d)", s.FeatureLevel, s.Version, s.NewestLevel)
+		return fmt.Sprintf("level %d (version %s knows %d)", s.FeatureLevel, s.Version, s.NewestLevel)
 	}
-	return fmt.Sprint(s.FeatureLevel)
+	return fmt.Sprintf("level %d", s.FeatureLevel)
 }
 
 func drawStatus(v *cli.View, s *pb.StatusResponse) {
@@ -60,7 +60,7 @@ func drawStatus(v *cli.View, s *pb.StatusResponse) {
 		[2]string{"Open alerts", cli.Count(s.AlertsOpen, "alert")},
 		[2]string{"Log", fmt.Sprintf("applied to index %d, committed to index %d", s.AppliedIndex, s.CommitIndex)},
 		[2]string{"State digest", digest},
-		[2]string{"Feature level", featureLevel(s)},
+		[2]string{"Features", featureLevel(s)},
 	)
 	if v.Wide {
 		for _, d := range s.Digests {
