@@ -282,7 +282,7 @@ func (w *writer) check() {
 		w.c.Errorf("%d was acknowledged and %d tried, the cluster has %d", last, w.tried, got)
 	}
 	made := map[string]bool{}
-	for after := uint64(0); ; {
+	for after := uint64(1); ; { // 0 would be the newest ones
 		var page []*pb.EventView
 		w.c.ok(w.c.try(func(ctx context.Context, a lifeboatv1connect.AdminServiceClient) error {
 			r, err := a.ListEvents(ctx, connect.NewRequest(&pb.ListEventsRequest{After: after, Limit: 500, Subject: "policy"}))
