@@ -128,7 +128,8 @@ func TestCeilingCountsWhatWasHeard(t *testing.T) {
 	})
 }
 
-// ends starts a node and waits for the error that it ends with.
+// ends starts a node and waits for the error that it ends with. It says no hello, or
+// the answer to that might end it first.
 func (n *testNode) ends() error {
 	n.w.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -137,6 +138,7 @@ func (n *testNode) ends() error {
 		Log: hclog.New(&hclog.LoggerOptions{Output: io.Discard}), Creds: n.creds, Version: n.version(), Fences: fence.NewRegistry(),
 		Listen: func(_ context.Context, addr string) (net.Listener, error) { return n.w.net.Listen(addr) },
 		Dial:   transport.DialFunc(n.w.net.Dialer(n.id)), faults: n.faults,
+		started: func(x *Node) { x.hushed.Store(true) },
 	})
 }
 

@@ -171,6 +171,11 @@ func (c *cluster) ended(name string) string {
 	}
 	raw, err := os.ReadFile(p.log)
 	c.ok(err)
+	for _, line := range strings.Split(string(raw), "\n") {
+		if strings.Contains(line, "install ") {
+			c.Logf("%s ended: %s", name, line)
+		}
+	}
 	return string(raw)
 }
 
