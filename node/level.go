@@ -43,6 +43,11 @@ type told struct {
 	version string
 }
 
+// behind says that a node's version is in the way.
+func (x told) behind(id fsm.NodeID) string {
+	return fmt.Sprintf("node %s runs version %s, which knows feature levels up to %d; install the version of the others there", id, x.version, x.level)
+}
+
 // laggard is the member because of which the cluster's level is not higher.
 type laggard struct {
 	id  fsm.NodeID
@@ -80,7 +85,7 @@ func (n *Node) ceiling(t *term, servers []raft.Server, s *fsm.State) (level uint
 			continue
 		}
 		level = x.level
-		why := fmt.Sprintf("node %s runs version %s, which knows feature levels up to %d; install the version of the others there", id, x.version, x.level)
+		why := x.behind(id)
 		if record != nil && record.State == fsm.NodeDown {
 			why = fmt.Sprintf("node %s is Down and last ran version %s, which knows feature levels up to %d; install the version of the others there and start it, or take it out with `lifeboat node remove %s`", id, x.version, x.level, id)
 		}
@@ -155,7 +160,9 @@ func (n *Node) lacks(t *term, s *fsm.State, level uint32) string {
 		return ""
 	}
 	why := "every node knows it by now, and the cluster raises its level in a few seconds; try again"
-	if servers, err := n.servers(); err == nil {
+	if n.level() < level {
+		why = told{n.level(), n.deps.Version}.behind(n.self())
+	} else if servers, err := n.servers(); err == nil {
 		if can, by := n.ceiling(t, servers, s); can < level && by != nil {
 			why = by.why
 		}
