@@ -7,7 +7,7 @@ PKGS    := ./...
 # Staticcheck 2026.2.2, made for Go 1.26 and 1.27. Not in go.mod: it is no part of the program.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build demo fuzz mutation test test-race test-lab lab-demo bench lint generate clean
+.PHONY: help build demo fuzz mutation test test-race test-upgrade test-lab lab-demo bench lint generate clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -30,6 +30,9 @@ mutation: ## switch every safety rule off and see that the tests notice; half an
 SEED := 0
 sim-fuzz: build ## random worlds for 60 s, from a seed that is printed; SEED=n for one's own
 	bin/lifeboat sim fuzz --for 60s --seed $(SEED)
+
+test-upgrade: ## three processes from the previous build to this one and to the next; some minutes, needs the history
+	LIFEBOAT_UPGRADE=$${LIFEBOAT_UPGRADE:-1} $(GO) test -v -tags $(TAGS) -count 1 -timeout 15m ./internal/upgrade
 
 LAB_PKGS := ./internal/lab/... ./internal/labcluster/... ./hypervisor/... ./fence/...
 test-lab: ## real libvirt hosts with real guests, in namespaces; needs root and deploy/lab/install.sh

@@ -12,10 +12,10 @@ import (
 // later refuses a command that builds of a lower feature level would not read, or
 // read otherwise.
 func (t *tx) later(level uint32) string {
-	if t.s.Level >= level {
+	if max(t.s.Level, 1) >= level {
 		return ""
 	}
-	return fmt.Sprintf("this takes feature level %d, and the cluster is at %d; install the same version on every management node first", level, t.s.Level)
+	return fmt.Sprintf("this takes feature level %d, and the cluster is at %d: not every node has a version that knows it; `lifeboat status` says which", level, t.s.Level)
 }
 
 func (t *tx) caSet(c *logpb.CASet) string {

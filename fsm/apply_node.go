@@ -15,6 +15,9 @@ func (t *tx) clusterInit(c *logpb.ClusterInit) string {
 		return fmt.Sprintf("the cluster already has the id %s", t.s.ClusterID)
 	}
 	t.s.ClusterID, t.s.Level = c.ClusterId, c.FeatureLevel
+	if t.s.Level >= levelRaise {
+		t.s.LevelVersion = c.Version
+	}
 	t.event("CLUSTER.CREATE", Info, "cluster", "cluster %s was created", c.ClusterId)
 	return ""
 }

@@ -14,7 +14,7 @@ import (
 // are ever committed. Others stop a replica on purpose, see Apply.
 func readable(data []byte) bool {
 	var c logpb.Command
-	return proto.Unmarshal(data, &c) == nil && c.Body != nil
+	return proto.Unmarshal(data, &c) == nil && c.Body != nil && CheckEntry(data, FeatureLevel) == nil
 }
 
 // FuzzApply applies arbitrary commands to a grown state: no panic, no broken

@@ -196,6 +196,16 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.ok(&logpb.NodeControl{Id: "n3", Action: uint32(GoingRemove)})
 			return l
 		},
+		"levels": func() *lab { // a cluster of level 1 is upgraded, and its leaders say so more than once
+			l := fleet(t, 2, 1)
+			for _, n := range []string{"n1", "n2"} {
+				l.ok(&logpb.NodeHello{Id: n, Addr: n + ":7000", RunId: "r2", Version: "0.3", FeatureLevel: 3, StartedUnixNs: 2})
+			}
+			l.ok(&logpb.FeatureRaise{Level: 3, Version: "0.3"})
+			l.ok(&logpb.FeatureRaise{Level: 2, Version: "0.2"})
+			l.ok(&logpb.FeatureRaise{Level: 3, Version: "0.3.1"})
+			return l
+		},
 		"anything": func() *lab { // random commands, nonsense included
 			_, log := story(t.Fatalf, rand.New(rand.NewPCG(2026, 11)).IntN, 400)
 			return &lab{t: t, log: log}

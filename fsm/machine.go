@@ -15,6 +15,7 @@ import (
 type Machine struct {
 	published atomic.Pointer[State]
 	digester  *digester
+	level     uint32 // the newest feature level that it knows
 }
 
 // Result is what one command did. Rejected is a sentence for whoever asked;
@@ -37,8 +38,12 @@ type Entry struct {
 }
 
 // NewMachine returns a Machine with an empty state.
-func NewMachine() *Machine {
-	m := &Machine{}
+func NewMachine() *Machine { return NewMachineOf(FeatureLevel) }
+
+// NewMachineOf is NewMachine of a build that knows feature levels up to level:
+// tests have older builds by it.
+func NewMachineOf(level uint32) *Machine {
+	m := &Machine{level: level}
 	m.load(newState())
 	return m
 }
@@ -52,8 +57,9 @@ func (m *Machine) load(s *State) {
 // State is the newest published view.
 func (m *Machine) State() *State { return m.published.Load() }
 
-// Apply applies entries in order and publishes once, after the last. It
-// panics on an entry it cannot decode: a replica that guesses diverges.
+// Apply applies entries in order and publishes once, after the last. It panics
+// on an entry that CheckEntry refuses: a replica that passes over what another
+// one has applied diverges.
 func (m *Machine) Apply(entries []Entry) []Result {
 	s := m.State().clone()
 	m.digester.track(s)
@@ -63,6 +69,9 @@ func (m *Machine) Apply(entries []Entry) []Result {
 		proto.Reset(&cmd)
 		if err := proto.Unmarshal(e.Data, &cmd); err != nil || cmd.Body == nil {
 			panic(fmt.Sprintf("fsm: entry %d of term %d cannot be read by this version of lifeboat (%v): it was written by a newer one; install that version here", e.Index, e.Term, err))
+		}
+		if err := fits(&cmd, m.level); err != nil {
+			panic(fmt.Sprintf("fsm: entry %d of term %d: %v", e.Index, e.Term, err))
 		}
 		out[i] = Result{Index: e.Index}
 		if out[i].Rejected = void(s, e, &cmd); out[i].Rejected != "" {
@@ -222,6 +231,8 @@ func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
 		return t.operatorSet(b.OperatorSet)
 	case *logpb.Command_NodeAdmit:
 		return t.nodeAdmit(b.NodeAdmit)
+	case *logpb.Command_FeatureRaise:
+		return t.featureRaise(b.FeatureRaise)
 	}
 	panic(fmt.Sprintf("fsm: entry %d holds a command this version of lifeboat does not know; install the version that wrote it", e.Index))
 }

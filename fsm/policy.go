@@ -229,11 +229,13 @@ next:
 	return &q, q.validate()
 }
 
-// Settings writes the whole policy, as builds of a feature level know it.
+// Settings writes the whole policy, as builds of a feature level know it: a key that
+// is newer than the level of the cluster is neither set, nor in the digest, nor in a
+// snapshot.
 func (p *Policy) Settings(level uint32) []Setting {
 	var out []Setting
 	for _, k := range PolicySettings() {
-		if k.Level <= level {
+		if k.Level <= max(level, 1) {
 			out = append(out, Setting{k.Key, k.get(p)})
 		}
 	}

@@ -31,7 +31,7 @@ type contents struct {
 }
 
 func contentsOf(s *State) contents {
-	c := contents{Meta: State{Index: s.Index, Term: s.Term, Time: s.Time, ClusterID: s.ClusterID, Generation: s.Generation, Level: s.Level,
+	c := contents{Meta: State{Index: s.Index, Term: s.Term, Time: s.Time, ClusterID: s.ClusterID, Generation: s.Generation, Level: s.Level, LevelVersion: s.LevelVersion,
 		Armed: s.Armed, ArmedIndex: s.ArmedIndex, Policy: s.Policy, Digest: s.Digest}}
 	for _, n := range s.Nodes() {
 		c.Nodes = append(c.Nodes, n)
@@ -69,7 +69,7 @@ func contentsOf(s *State) contents {
 func sameState(a, b *State) string {
 	return cmp.Diff(contentsOf(a), contentsOf(b), cmp.Comparer(func(a, b State) bool {
 		return a.Index == b.Index && a.Term == b.Term && a.Time == b.Time && a.ClusterID == b.ClusterID && a.Generation == b.Generation &&
-			a.Level == b.Level && a.Armed == b.Armed && a.Waking == b.Waking && a.ArmedIndex == b.ArmedIndex && *a.Policy == *b.Policy && a.Digest == b.Digest && a.seq == b.seq
+			a.Level == b.Level && a.LevelVersion == b.LevelVersion && a.Armed == b.Armed && a.Waking == b.Waking && a.ArmedIndex == b.ArmedIndex && *a.Policy == *b.Policy && a.Digest == b.Digest && a.seq == b.seq
 	}), cmpopts.EquateEmpty(), cmp.AllowUnexported(Spec{}, Shape{}, VM{}))
 }
 

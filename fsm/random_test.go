@@ -316,6 +316,9 @@ func (c chooser) command(s *State) proto.Message {
 		case 1:
 			return &logpb.NodeDown{Id: pick(c, "n1", "n2", "n9"), RunId: pick(c, "r1", "r2"), Reason: "silent", Left: c.odds(2)}
 		case 2:
+			if c.odds(2) {
+				return &logpb.FeatureRaise{Level: uint32(c(FeatureLevel + 1)), Version: pick(c, "", "0.3")}
+			}
 			return &logpb.ClusterInit{ClusterId: "another"}
 		}
 		return &logpb.Canary{Node: "n1", Term: 1}

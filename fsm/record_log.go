@@ -12,7 +12,7 @@ func metaRecord(s *State) *logpb.MetaRecord {
 
 // bareMeta is the cluster-wide part without the policy, which rarely changes.
 func bareMeta(s *State) *logpb.MetaRecord {
-	m := &logpb.MetaRecord{Schema: snapshotSchema, Index: s.Index, Term: s.Term, TimeUnixNs: s.Time, ClusterId: s.ClusterID,
+	m := &logpb.MetaRecord{Schema: schemaOf(s.Level), LevelVersion: s.LevelVersion, Index: s.Index, Term: s.Term, TimeUnixNs: s.Time, ClusterId: s.ClusterID,
 		Generation: s.Generation, FeatureLevel: s.Level, Armed: s.Armed, ArmedIndex: s.ArmedIndex, Seq: s.seq, Waking: s.Waking,
 		DigestIndex: s.Digest.Index, Digest: s.Digest.Sum}
 	if s.CA != nil {

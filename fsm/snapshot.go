@@ -18,10 +18,21 @@ import (
 // record is the meta record, the last one counts the others and carries the
 // digest of the whole state. A snapshot without its last frame is no snapshot.
 const (
-	snapshotMagic  = "lifeboat snapshot 1\n"
-	snapshotSchema = 1
-	maxFrame       = 512 << 20 // a host with its VMs is one frame
+	snapshotMagic = "lifeboat snapshot 1\n"
+	maxFrame      = 512 << 20 // a host with its VMs is one frame
+	// snapshotSchema is the newest schema of the meta record. Schema 1 is read by
+	// builds that do not look at the feature level; schema 2, by those that do.
+	snapshotSchema = 2
 )
+
+// schemaOf is the schema of a snapshot of a feature level. A cluster that is half
+// way through its upgrade still writes what its older nodes read.
+func schemaOf(level uint32) uint32 {
+	if level < levelRaise {
+		return 1
+	}
+	return snapshotSchema
+}
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
@@ -81,8 +92,42 @@ func (f *frameWriter) record(r *logpb.Record) {
 var ErrSnapshot = errors.New("not a usable snapshot")
 
 // ReadState reads a snapshot into a fresh state and checks every CRC, the
-// count and the digest. Nothing of a running state is touched.
-func ReadState(r io.Reader) (*State, error) {
+// count and the digest. Nothing of a running state is touched. One of a feature
+// level that this build does not know is an ErrNewer.
+func ReadState(r io.Reader) (*State, error) { return readState(r, FeatureLevel) }
+
+// Read is ReadState with the feature levels that m knows.
+func (m *Machine) Read(r io.Reader) (*State, error) { return readState(r, m.level) }
+
+// CheckSnapshot reads the beginning of a snapshot and refuses one that a build which
+// knows feature levels up to level cannot use, as an ErrNewer. It takes no more than
+// that beginning out of r.
+func CheckSnapshot(r io.Reader, level uint32) error {
+	magic := make([]byte, len(snapshotMagic))
+	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != snapshotMagic {
+		return fmt.Errorf("%w: it does not begin like one", ErrSnapshot)
+	}
+	rec, err := readFrame(r, castagnoli())
+	if err != nil {
+		return fmt.Errorf("%w: record 0: %w", ErrSnapshot, err)
+	}
+	return usable(rec.GetMeta(), level)
+}
+
+// usable refuses the meta record of a snapshot of a newer version.
+func usable(m *logpb.MetaRecord, level uint32) error {
+	switch {
+	case m == nil:
+		return fmt.Errorf("%w: the first record is not the meta record", ErrSnapshot)
+	case m.FeatureLevel > level:
+		return newer("a snapshot", m.FeatureLevel, m.LevelVersion, level)
+	case m.Schema > snapshotSchema:
+		return fmt.Errorf("%w: a snapshot has schema %d, this version of lifeboat reads up to %d; install the version of the other nodes", ErrNewer, m.Schema, snapshotSchema)
+	}
+	return nil
+}
+
+func readState(r io.Reader, level uint32) (*State, error) {
 	br := bufio.NewReaderSize(r, 1<<20)
 	magic := make([]byte, len(snapshotMagic))
 	if _, err := io.ReadFull(br, magic); err != nil || string(magic) != snapshotMagic {
@@ -96,8 +141,12 @@ func ReadState(r io.Reader) (*State, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: record %d: %w", ErrSnapshot, records, err)
 		}
-		if records == 0 && rec.GetMeta() == nil {
-			return nil, fmt.Errorf("%w: the first record is not the meta record", ErrSnapshot)
+		if records == 0 {
+			if err := usable(rec.GetMeta(), level); errors.Is(err, ErrSnapshot) {
+				return nil, err
+			} else if err != nil {
+				return nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+			}
 		}
 		if end := rec.GetEnd(); end != nil {
 			if end.Records != records {
@@ -236,16 +285,13 @@ func (s *State) load(rec *logpb.Record, first bool) error {
 }
 
 func (s *State) loadMeta(m *logpb.MetaRecord) error {
-	if m.Schema > snapshotSchema {
-		return fmt.Errorf("it has schema %d, this version of lifeboat reads up to %d; use a newer version", m.Schema, snapshotSchema)
-	}
 	p, err := s.Policy.With(settingsFromLog(m.Policy))
 	if err != nil {
 		return fmt.Errorf("its policy: %w", err)
 	}
 	s.Policy = p
 	s.Index, s.Term, s.Time, s.ClusterID, s.Generation = m.Index, m.Term, m.TimeUnixNs, m.ClusterId, m.Generation
-	s.Level, s.Armed, s.ArmedIndex, s.seq, s.Waking = m.FeatureLevel, m.Armed, m.ArmedIndex, m.Seq, m.Waking
+	s.Level, s.LevelVersion, s.Armed, s.ArmedIndex, s.seq, s.Waking = m.FeatureLevel, m.LevelVersion, m.Armed, m.ArmedIndex, m.Seq, m.Waking
 	s.Digest = DigestAt{Index: m.DigestIndex, Sum: m.Digest}
 	if len(m.CaCert) > 0 {
 		s.CA = &Authority{Cert: m.CaCert, Key: m.CaKey}

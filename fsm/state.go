@@ -15,12 +15,14 @@ type State struct {
 	Time       int64 // unix ns; never decreases
 	ClusterID  string
 	Generation uint32 // raised by restore and recover (S1)
-	Level      uint32 // feature level
-	Armed      bool   // HA acts
-	ArmedIndex uint64 // last change of Armed or of the lease policy
-	Waking     bool   // restored, and not armed since: nobody is ordered to do anything (S22)
-	Policy     *Policy
-	Digest     DigestAt
+	Level      uint32 // feature level: Apply does what came with it, and with none above
+	// LevelVersion is the version of the leader that raised Level, from level 3 on.
+	LevelVersion string
+	Armed        bool   // HA acts
+	ArmedIndex   uint64 // last change of Armed or of the lease policy
+	Waking       bool   // restored, and not armed since: nobody is ordered to do anything (S22)
+	Policy       *Policy
+	Digest       DigestAt
 
 	CA *Authority // signs the cluster's certificates; nil = somebody else does
 

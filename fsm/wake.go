@@ -56,6 +56,9 @@ func (s *State) Wake(now *State, w Waking) *State {
 	n.Generation = max(s.Generation, now.Generation) + 1
 	n.Generation = max(n.Generation, generationAt(w.Now))
 	n.Level = max(s.Level, now.Level, levelWaking)
+	if now.Level > s.Level {
+		n.LevelVersion = now.LevelVersion
+	}
 	if now.ClusterID != "" {
 		n.ClusterID = now.ClusterID
 	}

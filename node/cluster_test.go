@@ -267,6 +267,14 @@ func (w *world) others(not *testNode) []*testNode {
 // state is the leader's view.
 func (w *world) state() *fsm.State { w.Helper(); return w.leader().n.fsm.State() }
 
+// version is what the build of the node says it is.
+func (n *testNode) version() string {
+	if l := n.faults.level; l != 0 {
+		return fmt.Sprintf("0.%d", l)
+	}
+	return "test"
+}
+
 // start runs the node, as a process that begins.
 func (n *testNode) start() {
 	n.w.Helper()
@@ -281,7 +289,7 @@ func (n *testNode) start() {
 	failed := make(chan error, 1)
 	go func() {
 		err := Run(ctx, n.cfg, Deps{
-			Log: n.w.log.Named(n.id), Creds: n.creds, Version: "test",
+			Log: n.w.log.Named(n.id), Creds: n.creds, Version: n.version(),
 			Fences: fence.NewRegistry(n.w.bmcKind(n.id)),
 			Listen: func(_ context.Context, addr string) (net.Listener, error) { return n.w.net.Listen(addr) },
 			Dial:   transport.DialFunc(n.w.net.Dialer(n.id)), started: func(x *Node) { started <- x }, faults: n.faults, Registry: n.registry,

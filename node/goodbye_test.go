@@ -196,7 +196,7 @@ func TestRemovedWhileDown(t *testing.T) {
 func (n *Node) sayTo(addr string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_, err := lifeboatv1connect.NewNodeServiceClient(n.client, "https://"+addr).Hello(ctx, connect.NewRequest(&lifeboatv1.HelloRequest{Id: n.cfg.ID, RunId: "another"}))
+	_, err := lifeboatv1connect.NewNodeServiceClient(n.client, "https://"+addr).Hello(ctx, connect.NewRequest(&lifeboatv1.HelloRequest{Id: n.cfg.ID, RunId: "another", FeatureLevel: FeatureLevel}))
 	return err
 }
 

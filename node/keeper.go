@@ -39,6 +39,9 @@ func (n *Node) keepAlive(ctx context.Context) error {
 		cancel()
 		<-n.greeting
 		wait = helloEvery
+		if end := n.outgrown(err); end != nil {
+			return end
+		}
 		if err != nil {
 			n.log.Debug("no leader could be told that this node is up", "error", err)
 			wait = helloRetry
@@ -56,7 +59,7 @@ func (n *Node) sayHello(ctx context.Context, leaving bool) error {
 	taken, failure := n.backups.report(n.clock())
 	req := &lifeboatv1.HelloRequest{SnapshotUnixNs: taken, SnapshotFailure: failure,
 		Id: n.cfg.ID, Addr: n.cfg.Advertise, HttpAddr: n.cfg.HTTPListen, RunId: n.runID, Version: n.deps.Version,
-		FeatureLevel: FeatureLevel, Machine: n.cfg.Host, Leaving: leaving, TimeUnixNs: n.clock().UnixNano(), StartedUnixNs: n.started,
+		FeatureLevel: n.level(), Machine: n.cfg.Host, Leaving: leaving, TimeUnixNs: n.clock().UnixNano(), StartedUnixNs: n.started,
 		AppliedIndex: n.raft.AppliedIndex(), Agents: uint32(n.agents()), StateIndex: known}
 	if t := n.term.Load(); t != nil {
 		return t.members.hello(ctx, req)

@@ -25,6 +25,10 @@ type members struct {
 	lag    map[fsm.NodeID]uint64 // entries behind the commit index then
 	taken  map[fsm.NodeID]backupSaying
 	said   map[fsm.NodeID]saying
+	build  map[fsm.NodeID]told
+	// The feature level that every member knows, and since when; watch's own.
+	raisable      uint32
+	raisableSince time.Duration
 }
 
 // saying is what a node said of itself: how many hosts' agents come to it, now that
@@ -49,21 +53,23 @@ const (
 )
 
 func newMembers(t *term) *members {
-	return &members{t: t, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}, lag: map[fsm.NodeID]uint64{}, said: map[fsm.NodeID]saying{}, taken: map[fsm.NodeID]backupSaying{}}
+	return &members{t: t, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}, lag: map[fsm.NodeID]uint64{}, said: map[fsm.NodeID]saying{}, taken: map[fsm.NodeID]backupSaying{}, build: map[fsm.NodeID]told{}}
 }
 
 // hello is a node's sign of life. It is committed only when it is news.
 func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error {
 	id := fsm.NodeID(req.Id)
-	n := m.t.node.fsm.State().Node(id)
+	s := m.t.node.fsm.State()
+	n := s.Node(id)
 	switch member := m.t.node.isMember(id); {
-	case member:
-	case n != nil && n.Invited && !req.Leaving:
+	case !member && (n == nil || !n.Invited || req.Leaving):
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is not a member of this cluster", id))
+	case m.t.node.tooOld(s, req) != nil:
+		return m.t.node.tooOld(s, req)
+	case !member:
 		if err := m.welcome(ctx, req); err != nil {
 			return err
 		}
-	default:
-		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is not a member of this cluster", id))
 	}
 	if no := n.Outdated(req.RunId, req.StartedUnixNs); no != "" {
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New(no))
@@ -88,11 +94,10 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 
 // writtenFailure is what a hello in the log may say of why a node's snapshots fail. A
 // member of an older version would pass over it, and its replica would lack the alert:
-// as long as there is one, what the log says stays as it is.
+// before the feature level that it came with, what the log says stays as it is.
 func (n *Node) writtenFailure(known *fsm.Node, failure string) string {
-	servers, err := n.servers()
 	switch {
-	case err == nil && older(servers, n.fsm.State(), levelNodes, "") == nil:
+	case n.fsm.State().Level >= levelNodes:
 		return failure
 	case known != nil:
 		return known.SnapshotFailure
@@ -107,6 +112,7 @@ func (m *members) note(id fsm.NodeID, req *lifeboatv1.HelloRequest) {
 	m.heard[id] = m.t.mono()
 	m.offset[id] = time.Duration(req.TimeUnixNs - m.t.node.clock().UnixNano())
 	m.lag[id] = commit - min(commit, req.AppliedIndex)
+	m.build[id] = told{req.FeatureLevel, req.Version}
 	m.said[id] = saying{int(req.Agents), req.StateIndex}
 	m.taken[id] = backupSaying{req.SnapshotUnixNs, req.SnapshotFailure}
 }
@@ -189,6 +195,9 @@ func (m *members) watch(ctx context.Context) error {
 			return fmt.Errorf("%w: %s", errTransfer, why)
 		}
 		if err := m.steer(ctx, s); err != nil {
+			return err
+		}
+		if err := m.raise(ctx, s); err != nil {
 			return err
 		}
 	}

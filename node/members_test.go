@@ -212,7 +212,7 @@ func TestLateHello(t *testing.T) {
 		w.within(3*time.Second, n.id+" is Up again", w.nodeIs(n.id, fsm.NodeUp))
 		now, m := w.state().Node(fsm.NodeID(n.id)), w.leader().n.term.Load().members
 		quiet := m.quiet(fsm.NodeID(n.id))
-		err := m.hello(t.Context(), &lifeboatv1.HelloRequest{Id: n.id, Addr: old.Addr, RunId: old.RunID, Version: old.Version, StartedUnixNs: old.Started, TimeUnixNs: time.Now().UnixNano()})
+		err := m.hello(t.Context(), &lifeboatv1.HelloRequest{Id: n.id, Addr: old.Addr, RunId: old.RunID, Version: old.Version, FeatureLevel: FeatureLevel, StartedUnixNs: old.Started, TimeUnixNs: time.Now().UnixNano()})
 		if err == nil || w.state().Node(fsm.NodeID(n.id)) != now || m.quiet(fsm.NodeID(n.id)) < quiet {
 			t.Errorf("it was taken: %v; the node was %+v and is %+v", err, now, w.state().Node(fsm.NodeID(n.id)))
 		}

@@ -23,9 +23,6 @@ import (
 	"lifeboat/transport"
 )
 
-// FeatureLevel is the newest behaviour of Apply that this build knows.
-const FeatureLevel = 3
-
 // Deps are the parts of a node that the program chooses.
 type Deps struct {
 	Log     hclog.Logger
@@ -53,6 +50,7 @@ type Deps struct {
 type faults struct {
 	logs  func(raft.LogStore) raft.LogStore // a disk
 	clock time.Duration                     // the machine's clock is ahead by this
+	level uint32                            // the build is of this feature level; 0 = of FeatureLevel
 	// restoring is told of a restored state before Raft has it.
 	restoring func()
 	// stop replaces how a component stops.
@@ -123,7 +121,7 @@ func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 func (n *Node) startRaft() error {
 	store := n.store
 	log := n.log.Named("raft")
-	trans := &arrivals{guard: store.guard, out: make(chan raft.RPC), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	trans := &arrivals{guard: store.guard, level: n.level(), refused: make(chan error, 1), out: make(chan raft.RPC), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: n.streams, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true, Logger: log})}
 	c := n.cfg.raft(log)
 	fresh, err := store.fresh()

@@ -55,6 +55,9 @@ func (t *term) propose(ctx context.Context, actor string, cmd *logpb.Command) (f
 // submit hands a command to Raft without waiting for what becomes of it. It
 // blocks while Raft takes nothing, which is only when the disk has stalled.
 func (t *term) submit(ctx context.Context, actor string, cmd *logpb.Command) (raft.ApplyFuture, error) {
+	if err := t.node.fsm.Err(); err != nil {
+		return nil, err // the state here is not what the others have
+	}
 	cmd.TimeUnixNs = t.wall()
 	cmd.Actor = actor
 	cmd.OnlyTerm = t.number
@@ -152,6 +155,9 @@ func (t *term) await(ctx context.Context, f raft.ApplyFuture) (fsm.Result, error
 		}
 	}
 	r, ok := f.Response().(fsm.Result)
+	if err, broken := f.Response().(error); broken {
+		return fsm.Result{}, fmt.Errorf("%w (%w)", errUnknown, err)
+	}
 	if !ok {
 		return fsm.Result{}, fmt.Errorf("unexpected answer %T of the state machine", f.Response())
 	}

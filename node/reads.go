@@ -48,14 +48,14 @@ func findVM(s *fsm.State, which string) (*fsm.VM, *fsm.Host, error) {
 	return v, on, nil
 }
 
-func (n *Node) readStatus(_ *term, _ context.Context, _ *lifeboatv1.StatusRequest) (*lifeboatv1.StatusResponse, error) {
+func (n *Node) readStatus(t *term, _ context.Context, _ *lifeboatv1.StatusRequest) (*lifeboatv1.StatusResponse, error) {
 	s := n.fsm.State()
 	addr, leader := n.raft.LeaderWithID()
 	r := &lifeboatv1.StatusResponse{
 		NodeId: n.cfg.ID, LeaderId: string(leader), LeaderAddr: string(addr), Term: n.raft.CurrentTerm(), AppliedIndex: s.Index,
 		CommitIndex: n.raft.CommitIndex(), ClusterId: s.ClusterID, Armed: s.Armed, Hosts: uint32(s.CountHosts()), Vms: uint32(s.CountVMs()),
 		WorkOpen: uint32(s.CountOpenWork()), AlertsOpen: uint32(s.CountOpenAlerts()), Version: n.deps.Version,
-		State: strings.ToLower(n.raft.State().String()), LastContactMs: n.lastContact(),
+		State: strings.ToLower(n.raft.State().String()), LastContactMs: n.lastContact(), FeatureLevel: s.Level, NewestLevel: n.level(),
 	}
 	if d := s.Digest; d.Index > 0 {
 		r.Digests = []*lifeboatv1.DigestAt{{Index: d.Index, Digest: fmt.Sprintf("%016x", d.Sum)}}
@@ -90,7 +90,7 @@ func (n *Node) readStatus(_ *term, _ context.Context, _ *lifeboatv1.StatusReques
 		}
 		r.Notes = append(r.Notes, note)
 	}
-	r.Notes = append(append(r.Notes, n.unprovenPaths(s)...), n.absent(s)...)
+	r.Notes = append(append(append(r.Notes, n.unprovenPaths(s)...), n.absent(s)...), n.levelNotes(t, s)...)
 	for domain, b := range s.Brakes() {
 		r.Notes = append(r.Notes, b.Sentence(domain, s.Policy))
 	}
@@ -149,7 +149,7 @@ func (n *Node) readNodes(t *term, _ context.Context, _ *lifeboatv1.ListNodesRequ
 	seen := map[string]*lifeboatv1.NodeView{}
 	for id, x := range s.Nodes() {
 		v := &lifeboatv1.NodeView{Id: string(id), Addr: x.Addr, HttpAddr: x.HTTPAddr, State: x.State.String(), Version: x.Version, RunId: x.RunID,
-			Machine: string(x.Machine), SinceUnixNs: x.Since, Index: x.Index, Reason: x.Reason, SnapshotFailure: x.SnapshotFailure, Leader: string(leader) == string(id) && x.State != fsm.NodeDown}
+			Machine: string(x.Machine), FeatureLevel: x.Level, SinceUnixNs: x.Since, Index: x.Index, Reason: x.Reason, SnapshotFailure: x.SnapshotFailure, Leader: string(leader) == string(id) && x.State != fsm.NodeDown}
 		if x.Until != 0 {
 			v.RemainingMs = max((x.Until-n.clock().UnixNano())/int64(time.Millisecond), 1)
 		}

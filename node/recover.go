@@ -51,6 +51,9 @@ func Recover(cfg Config, peers map[string]string, acceptTime bool, log hclog.Log
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, "raft.db")); err != nil {
 		return Recovery{}, fmt.Errorf("there is nothing to recover in data_dir %s: %w", cfg.DataDir, err)
 	}
+	if err := preflight(cfg.DataDir, FeatureLevel); err != nil {
+		return Recovery{}, err
+	}
 	store, err := openStorage(cfg.DataDir, log)
 	if err != nil {
 		return Recovery{}, err
@@ -100,6 +103,9 @@ func (r *recovery) Snapshot() (raft.FSMSnapshot, error) {
 
 // wake is the state that wakes, as it is written.
 func (r *recovery) wake() ([]byte, error) {
+	if err := r.Err(); err != nil {
+		return nil, err
+	}
 	s := r.State()
 	if s.ClusterID == "" {
 		return nil, fmt.Errorf("data_dir %s holds the log of a cluster that was never founded; there is nothing to recover", r.cfg.DataDir)

@@ -103,12 +103,8 @@ func forbid(format string, args ...any) error {
 
 // restorable says why a snapshot may not replace the state.
 func (n *Node) restorable(now, snap *fsm.State, q *lifeboatv1.RestoreSnapshotRequest) error {
-	servers, err := n.servers()
-	if err != nil {
-		return err
-	}
-	if x := older(servers, now, max(levelNodes, snap.Level), ""); x != nil {
-		return forbid("node %s runs version %s, which does not know what holds after a restore, and would give orders before HA is armed; install the version of the others there first, or remove the node", x.ID, x.Version) // S22
+	if why := n.lacks(n.term.Load(), now, max(levelNodes, snap.Level)); why != "" && now.ClusterID != "" {
+		return forbid("a restore %s; an older node does not know what holds after a restore, and would give orders before HA is armed", why) // S22
 	}
 	switch ahead := time.Duration(snap.Time - n.clock().UnixNano()); {
 	case now.ClusterID == "":

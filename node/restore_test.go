@@ -244,13 +244,6 @@ func TestRestoreIsNotPossibleNow(t *testing.T) {
 		refused(w, forged(w, func(s *fsm.State) { s.Time += int64(time.Minute) }), "set the clocks right")
 		raw := w.save(w.leader())
 
-		// S22: one that does not know what holds after a restore gives orders.
-		n := w.others(w.leader())[0]
-		w.older(n, 1)
-		refused(w, raw, "node "+n.id+" runs version 0.1")
-		n.start()
-		w.within(5*time.Second, n.id+" is of this version again", func() bool { return w.state().Node(fsm.NodeID(n.id)).Level == FeatureLevel })
-
 		// What was proposed before and has no outcome may come after the restore.
 		l := w.leader()
 		l.n.gate.out.Add(1)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	if err != nil {
 		return err
 	}
-	n := &Node{cfg: cfg, deps: deps, log: deps.Log, runID: newID(), fsm: raftfsm.New(), sealer: seals, greeting: make(chan struct{}, 1), calls: newCalls(), restoring: make(chan *restoring), packing: make(chan struct{}, maxPacking)}
+	n := &Node{cfg: cfg, deps: deps, log: deps.Log, runID: newID(), fsm: raftfsm.Of(cmp.Or(deps.faults.level, FeatureLevel)), sealer: seals, greeting: make(chan struct{}, 1), calls: newCalls(), restoring: make(chan *restoring), packing: make(chan struct{}, maxPacking)}
 	n.started = n.clock().UnixNano()
 	ctx, n.shutdown = context.WithCancel(ctx)
 	defer n.shutdown()
@@ -89,6 +90,9 @@ func (n *Node) components() []lifecycle.Component {
 }
 
 func (n *Node) openStorage(context.Context) error {
+	if err := preflight(n.cfg.DataDir, n.level()); err != nil {
+		return fmt.Errorf("version %s cannot be run here: %w", n.deps.Version, err)
+	}
 	store, err := openStorage(n.cfg.DataDir, n.log)
 	if err != nil {
 		return err
@@ -138,8 +142,22 @@ func (n *Node) openRaft(context.Context) error {
 	return nil
 }
 
-// arrive lets Raft hear the others, until it has stopped.
-func (n *Node) arrive(ctx context.Context) error { return n.arrivals.run(ctx, n.raft.CurrentTerm) }
+// arrive lets Raft hear the others, until it has stopped, or this node must not go
+// on because its version is too old.
+func (n *Node) arrive(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	heard := make(chan error, 1)
+	go func() { heard <- n.arrivals.run(ctx, n.raft.CurrentTerm) }()
+	select {
+	case err := <-heard:
+		return err
+	case <-n.fsm.Broken():
+		cancel()
+		<-heard
+		return n.fsm.Err()
+	}
+}
 
 // stopRaft hangs up first: Raft waits for every call that is out.
 func (n *Node) stopRaft(context.Context, error) error {

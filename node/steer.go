@@ -51,7 +51,7 @@ func (t *term) steerNode(ctx context.Context, q *lifeboatv1.ControlNodeRequest, 
 	case leaves(was, step) && why != "":
 		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New(why))
 	}
-	if err := tooNew(servers, s, levelNodes, ""); err != nil {
+	if err := n.needs(t, s, levelNodes); err != nil {
 		return nil, err
 	}
 	within := time.Duration(q.WithinMs) * time.Millisecond

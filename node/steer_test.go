@@ -247,7 +247,7 @@ func TestDownFromEachState(t *testing.T) {
 					n := follower(w)
 					bring(w, n)
 					m := w.leader().n.term.Load().members
-					w.must(m.hello(context.Background(), &lifeboatv1.HelloRequest{Id: n.id, Addr: n.cfg.Advertise, RunId: "next", Version: "test", StartedUnixNs: time.Now().UnixNano(), TimeUnixNs: time.Now().UnixNano()}))
+					w.must(m.hello(context.Background(), &lifeboatv1.HelloRequest{Id: n.id, Addr: n.cfg.Advertise, RunId: "next", Version: "test", FeatureLevel: FeatureLevel, StartedUnixNs: time.Now().UnixNano(), TimeUnixNs: time.Now().UnixNano()}))
 					if x := w.state().Node(fsm.NodeID(n.id)); x.State != fsm.NodeUp || x.RunID != "next" || x.Until != 0 {
 						t.Errorf("it is %+v", x)
 					}

@@ -70,7 +70,7 @@ func (n *Node) lead(ctx context.Context) error {
 	if err := n.barrier(ctx); err != nil {
 		return err
 	}
-	if n.raft.CurrentTerm() != number {
+	if n.raft.CurrentTerm() != number || n.fsm.Err() != nil {
 		return errOver
 	}
 	t := &term{
@@ -153,7 +153,7 @@ func (t *term) again() {
 func (t *term) found(ctx context.Context) error {
 	for t.node.fsm.State().ClusterID == "" {
 		_, err := t.propose(ctx, "", &logpb.Command{Body: &logpb.Command_ClusterInit{ClusterInit: &logpb.ClusterInit{
-			ClusterId: newID(), FeatureLevel: FeatureLevel}}})
+			ClusterId: newID(), FeatureLevel: t.node.level(), Version: t.node.deps.Version}}})
 		var no *errRejected
 		if err != nil && !errors.As(err, &no) {
 			return err

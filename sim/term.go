@@ -99,7 +99,7 @@ func (t *term) serveNow() {
 	m.listening, m.term = nil, t
 	t.since, t.ticked = t.mono(), t.mono() // until here nobody could be heard
 	if t.state().ClusterID == "" {
-		t.propose("", &logpb.Command{Body: &logpb.Command_ClusterInit{ClusterInit: &logpb.ClusterInit{ClusterId: "sim", FeatureLevel: 1}}}, ignore)
+		t.propose("", &logpb.Command{Body: &logpb.Command_ClusterInit{ClusterInit: &logpb.ClusterInit{ClusterId: "sim", FeatureLevel: fsm.FeatureLevel}}}, ignore)
 	}
 	t.canary(1, t.mono())
 	t.watchMembers()
@@ -372,7 +372,7 @@ func (t *term) hello(h hello, done func(error)) {
 		machine = h.from.on.name
 	}
 	t.propose("node/"+h.from.name, &logpb.Command{Body: &logpb.Command_NodeHello{NodeHello: &logpb.NodeHello{
-		Id: h.from.name, Addr: h.from.name, RunId: h.run, StartedUnixNs: h.began, Version: "sim", FeatureLevel: 1, Machine: machine}}}, end)
+		Id: h.from.name, Addr: h.from.name, RunId: h.run, StartedUnixNs: h.began, Version: "sim", FeatureLevel: fsm.FeatureLevel, Machine: machine}}}, end)
 }
 
 func (t *term) noteClock(h hello) {

@@ -32,11 +32,37 @@ func (c *NodeListCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) err
 	return cli.Show(ctx, env, g, c.ReadFlags, func(ctx context.Context, client *cli.Client) (*pb.ListNodesResponse, error) {
 		return cli.Read(ctx, client, lifeboatv1connect.AdminServiceClient.ListNodes, &pb.ListNodesRequest{Stale: c.Stale})
 	}, func(v *cli.View, r *pb.ListNodesResponse) {
-		cli.DrawTable(v, nodeColumns(), r.Nodes, "No management nodes are known.")
+		cli.DrawTable(v, nodeColumns(levelsDiffer(r.Nodes)), r.Nodes, "No management nodes are known.")
 	})
 }
 
-func nodeColumns() []cli.Column[*pb.NodeView] {
+// levelsDiffer reports whether members are of versions that know different feature
+// levels: then the list says which.
+func levelsDiffer(nodes []*pb.NodeView) bool {
+	var first uint32
+	for _, n := range nodes {
+		if n.FeatureLevel == 0 || n.Role == "left" || n.Role == "removed" || n.Role == "gone" {
+			continue
+		}
+		if first == 0 {
+			first = n.FeatureLevel
+		}
+		if n.FeatureLevel != first {
+			return true
+		}
+	}
+	return false
+}
+
+// nodeLevel is the feature level that a node knows; "-" = it was never heard.
+func nodeLevel(n *pb.NodeView) string {
+	if n.FeatureLevel == 0 {
+		return "-"
+	}
+	return fmt.Sprint(n.FeatureLevel)
+}
+
+func nodeColumns(levels bool) []cli.Column[*pb.NodeView] {
 	return []cli.Column[*pb.NodeView]{
 		{Title: "NODE", Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Id }},
 		{Title: "STATE", Cell: func(_ *cli.View, n *pb.NodeView) string { return n.State }},
@@ -48,6 +74,7 @@ func nodeColumns() []cli.Column[*pb.NodeView] {
 		{Title: "HEARD", Cell: func(_ *cli.View, n *pb.NodeView) string { return nodeHeard(n) }},
 		{Title: "SNAPSHOT", Cell: func(v *cli.View, n *pb.NodeView) string { return snapshotOrFailure(v, n) }},
 		{Title: "VERSION", Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Version }},
+		{Title: "LEVEL", Wide: !levels, Cell: func(_ *cli.View, n *pb.NodeView) string { return nodeLevel(n) }},
 		{Title: "HOST", Wide: true, Cell: func(_ *cli.View, n *pb.NodeView) string { return n.Machine }},
 		{Title: "RUN", Wide: true, Cell: func(_ *cli.View, n *pb.NodeView) string { return n.RunId }},
 		{Title: "SINCE", Cell: func(v *cli.View, n *pb.NodeView) string { return v.Time(n.SinceUnixNs) }},
@@ -133,6 +160,7 @@ func (c *NodeShowCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) err
 			[2]string{"Newest snapshot of its own", nodeSnapshot(v, n)},
 			[2]string{"Snapshots fail", n.SnapshotFailure},
 			[2]string{"Version", n.Version},
+			[2]string{"Knows feature levels up to", nodeLevel(n)},
 			[2]string{"Run", n.RunId},
 			[2]string{"Shares machine with host", n.Machine},
 		)

@@ -21,6 +21,17 @@ func (c *StatusCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error
 	}, drawStatus)
 }
 
+// featureLevel is that of the cluster; the notes say why it is not higher.
+func featureLevel(s *pb.StatusResponse) string {
+	switch {
+	case s.FeatureLevel == 0:
+		return ""
+	case s.NewestLevel > s.FeatureLevel:
+		return fmt.Sprintf("level %d (version %s knows %d)", s.FeatureLevel, s.Version, s.NewestLevel)
+	}
+	return fmt.Sprintf("level %d", s.FeatureLevel)
+}
+
 func drawStatus(v *cli.View, s *pb.StatusResponse) {
 	leader := "none is known: nothing can be changed until a majority of the nodes agrees on one"
 	if s.LeaderId != "" {
@@ -49,6 +60,7 @@ func drawStatus(v *cli.View, s *pb.StatusResponse) {
 		[2]string{"Open alerts", cli.Count(s.AlertsOpen, "alert")},
 		[2]string{"Log", fmt.Sprintf("applied to index %d, committed to index %d", s.AppliedIndex, s.CommitIndex)},
 		[2]string{"State digest", digest},
+		[2]string{"Features", featureLevel(s)},
 	)
 	if v.Wide {
 		for _, d := range s.Digests {

@@ -77,6 +77,7 @@ type Command struct {
 	//	*Command_TokenUse
 	//	*Command_OperatorSet
 	//	*Command_NodeAdmit
+	//	*Command_FeatureRaise
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -507,6 +508,15 @@ func (x *Command) GetNodeAdmit() *NodeAdmit {
 	return nil
 }
 
+func (x *Command) GetFeatureRaise() *FeatureRaise {
+	if x != nil {
+		if x, ok := x.Body.(*Command_FeatureRaise); ok {
+			return x.FeatureRaise
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -671,6 +681,10 @@ type Command_NodeAdmit struct {
 	NodeAdmit *NodeAdmit `protobuf:"bytes,85,opt,name=node_admit,json=nodeAdmit,proto3,oneof"`
 }
 
+type Command_FeatureRaise struct {
+	FeatureRaise *FeatureRaise `protobuf:"bytes,65,opt,name=feature_raise,json=featureRaise,proto3,oneof"`
+}
+
 func (*Command_ClusterInit) isCommand_Body() {}
 
 func (*Command_NodeHello) isCommand_Body() {}
@@ -751,10 +765,13 @@ func (*Command_OperatorSet) isCommand_Body() {}
 
 func (*Command_NodeAdmit) isCommand_Body() {}
 
+func (*Command_FeatureRaise) isCommand_Body() {}
+
 type ClusterInit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	FeatureLevel  uint32                 `protobuf:"varint,2,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	Version       string                 `protobuf:"bytes,65,opt,name=version,proto3" json:"version,omitempty"` // of the leader that founds it; counts from level 3 on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -803,6 +820,67 @@ func (x *ClusterInit) GetFeatureLevel() uint32 {
 	return 0
 }
 
+func (x *ClusterInit) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+// FeatureRaise lets Apply do what came with a feature level, once every server of
+// the cluster knows it. From here on a build that does not must not go on.
+type FeatureRaise struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         uint32                 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
+	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"` // of the leader that raises it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FeatureRaise) Reset() {
+	*x = FeatureRaise{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FeatureRaise) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FeatureRaise) ProtoMessage() {}
+
+func (x *FeatureRaise) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FeatureRaise.ProtoReflect.Descriptor instead.
+func (*FeatureRaise) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *FeatureRaise) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *FeatureRaise) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
 type NodeHello struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -820,7 +898,7 @@ type NodeHello struct {
 
 func (x *NodeHello) Reset() {
 	*x = NodeHello{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[2]
+	mi := &file_fsm_logpb_log_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +910,7 @@ func (x *NodeHello) String() string {
 func (*NodeHello) ProtoMessage() {}
 
 func (x *NodeHello) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[2]
+	mi := &file_fsm_logpb_log_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +923,7 @@ func (x *NodeHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeHello.ProtoReflect.Descriptor instead.
 func (*NodeHello) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{2}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *NodeHello) GetId() string {
@@ -923,7 +1001,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[3]
+	mi := &file_fsm_logpb_log_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -935,7 +1013,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[3]
+	mi := &file_fsm_logpb_log_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -948,7 +1026,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{3}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *NodeDown) GetId() string {
@@ -991,7 +1069,7 @@ type NodeControl struct {
 
 func (x *NodeControl) Reset() {
 	*x = NodeControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[4]
+	mi := &file_fsm_logpb_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1003,7 +1081,7 @@ func (x *NodeControl) String() string {
 func (*NodeControl) ProtoMessage() {}
 
 func (x *NodeControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[4]
+	mi := &file_fsm_logpb_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1016,7 +1094,7 @@ func (x *NodeControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeControl.ProtoReflect.Descriptor instead.
 func (*NodeControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{4}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *NodeControl) GetId() string {
@@ -1049,7 +1127,7 @@ type NodeSteer struct {
 
 func (x *NodeSteer) Reset() {
 	*x = NodeSteer{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[5]
+	mi := &file_fsm_logpb_log_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +1139,7 @@ func (x *NodeSteer) String() string {
 func (*NodeSteer) ProtoMessage() {}
 
 func (x *NodeSteer) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[5]
+	mi := &file_fsm_logpb_log_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +1152,7 @@ func (x *NodeSteer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSteer.ProtoReflect.Descriptor instead.
 func (*NodeSteer) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{5}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *NodeSteer) GetId() string {
@@ -1137,7 +1215,7 @@ type CASet struct {
 
 func (x *CASet) Reset() {
 	*x = CASet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[6]
+	mi := &file_fsm_logpb_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1227,7 @@ func (x *CASet) String() string {
 func (*CASet) ProtoMessage() {}
 
 func (x *CASet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[6]
+	mi := &file_fsm_logpb_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1240,7 @@ func (x *CASet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CASet.ProtoReflect.Descriptor instead.
 func (*CASet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{6}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CASet) GetCert() []byte {
@@ -1195,7 +1273,7 @@ type TokenCreate struct {
 
 func (x *TokenCreate) Reset() {
 	*x = TokenCreate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	mi := &file_fsm_logpb_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1285,7 @@ func (x *TokenCreate) String() string {
 func (*TokenCreate) ProtoMessage() {}
 
 func (x *TokenCreate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	mi := &file_fsm_logpb_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1298,7 @@ func (x *TokenCreate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCreate.ProtoReflect.Descriptor instead.
 func (*TokenCreate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{7}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TokenCreate) GetId() string {
@@ -1281,7 +1359,7 @@ type TokenRevoke struct {
 
 func (x *TokenRevoke) Reset() {
 	*x = TokenRevoke{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	mi := &file_fsm_logpb_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1371,7 @@ func (x *TokenRevoke) String() string {
 func (*TokenRevoke) ProtoMessage() {}
 
 func (x *TokenRevoke) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	mi := &file_fsm_logpb_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1384,7 @@ func (x *TokenRevoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRevoke.ProtoReflect.Descriptor instead.
 func (*TokenRevoke) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{8}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TokenRevoke) GetId() string {
@@ -1332,7 +1410,7 @@ type TokenUse struct {
 
 func (x *TokenUse) Reset() {
 	*x = TokenUse{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[9]
+	mi := &file_fsm_logpb_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1422,7 @@ func (x *TokenUse) String() string {
 func (*TokenUse) ProtoMessage() {}
 
 func (x *TokenUse) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[9]
+	mi := &file_fsm_logpb_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1435,7 @@ func (x *TokenUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUse.ProtoReflect.Descriptor instead.
 func (*TokenUse) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{9}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TokenUse) GetId() string {
@@ -1413,7 +1491,7 @@ type OperatorSet struct {
 
 func (x *OperatorSet) Reset() {
 	*x = OperatorSet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[10]
+	mi := &file_fsm_logpb_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1425,7 +1503,7 @@ func (x *OperatorSet) String() string {
 func (*OperatorSet) ProtoMessage() {}
 
 func (x *OperatorSet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[10]
+	mi := &file_fsm_logpb_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1438,7 +1516,7 @@ func (x *OperatorSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorSet.ProtoReflect.Descriptor instead.
 func (*OperatorSet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{10}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *OperatorSet) GetName() string {
@@ -1468,7 +1546,7 @@ type NodeAdmit struct {
 
 func (x *NodeAdmit) Reset() {
 	*x = NodeAdmit{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[11]
+	mi := &file_fsm_logpb_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1558,7 @@ func (x *NodeAdmit) String() string {
 func (*NodeAdmit) ProtoMessage() {}
 
 func (x *NodeAdmit) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[11]
+	mi := &file_fsm_logpb_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1571,7 @@ func (x *NodeAdmit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdmit.ProtoReflect.Descriptor instead.
 func (*NodeAdmit) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{11}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodeAdmit) GetId() string {
@@ -1529,7 +1607,7 @@ type Canary struct {
 
 func (x *Canary) Reset() {
 	*x = Canary{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[12]
+	mi := &file_fsm_logpb_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1619,7 @@ func (x *Canary) String() string {
 func (*Canary) ProtoMessage() {}
 
 func (x *Canary) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[12]
+	mi := &file_fsm_logpb_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1632,7 @@ func (x *Canary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Canary.ProtoReflect.Descriptor instead.
 func (*Canary) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{12}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Canary) GetNode() string {
@@ -1588,7 +1666,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[13]
+	mi := &file_fsm_logpb_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1678,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[13]
+	mi := &file_fsm_logpb_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1691,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{13}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Setting) GetKey() string {
@@ -1639,7 +1717,7 @@ type PolicySet struct {
 
 func (x *PolicySet) Reset() {
 	*x = PolicySet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[14]
+	mi := &file_fsm_logpb_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1729,7 @@ func (x *PolicySet) String() string {
 func (*PolicySet) ProtoMessage() {}
 
 func (x *PolicySet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[14]
+	mi := &file_fsm_logpb_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1742,7 @@ func (x *PolicySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
 func (*PolicySet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{14}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PolicySet) GetSettings() []*Setting {
@@ -1684,7 +1762,7 @@ type Arm struct {
 
 func (x *Arm) Reset() {
 	*x = Arm{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[15]
+	mi := &file_fsm_logpb_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +1774,7 @@ func (x *Arm) String() string {
 func (*Arm) ProtoMessage() {}
 
 func (x *Arm) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[15]
+	mi := &file_fsm_logpb_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1709,7 +1787,7 @@ func (x *Arm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Arm.ProtoReflect.Descriptor instead.
 func (*Arm) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{15}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Arm) GetArmed() bool {
@@ -1737,7 +1815,7 @@ type AcceptTime struct {
 
 func (x *AcceptTime) Reset() {
 	*x = AcceptTime{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[16]
+	mi := &file_fsm_logpb_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1749,7 +1827,7 @@ func (x *AcceptTime) String() string {
 func (*AcceptTime) ProtoMessage() {}
 
 func (x *AcceptTime) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[16]
+	mi := &file_fsm_logpb_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1762,7 +1840,7 @@ func (x *AcceptTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptTime.ProtoReflect.Descriptor instead.
 func (*AcceptTime) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{16}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{17}
 }
 
 type Storage struct {
@@ -1776,7 +1854,7 @@ type Storage struct {
 
 func (x *Storage) Reset() {
 	*x = Storage{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[17]
+	mi := &file_fsm_logpb_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +1866,7 @@ func (x *Storage) String() string {
 func (*Storage) ProtoMessage() {}
 
 func (x *Storage) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[17]
+	mi := &file_fsm_logpb_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +1879,7 @@ func (x *Storage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Storage.ProtoReflect.Descriptor instead.
 func (*Storage) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{17}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Storage) GetId() string {
@@ -1835,7 +1913,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[18]
+	mi := &file_fsm_logpb_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +1925,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[18]
+	mi := &file_fsm_logpb_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +1938,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{18}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Problem) GetPart() string {
@@ -1887,7 +1965,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[19]
+	mi := &file_fsm_logpb_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +1977,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[19]
+	mi := &file_fsm_logpb_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +1990,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{19}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Label) GetKey() string {
@@ -1946,7 +2024,7 @@ type Inventory struct {
 
 func (x *Inventory) Reset() {
 	*x = Inventory{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[20]
+	mi := &file_fsm_logpb_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1958,7 +2036,7 @@ func (x *Inventory) String() string {
 func (*Inventory) ProtoMessage() {}
 
 func (x *Inventory) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[20]
+	mi := &file_fsm_logpb_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2049,7 @@ func (x *Inventory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory.ProtoReflect.Descriptor instead.
 func (*Inventory) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{20}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Inventory) GetCpus() uint32 {
@@ -2060,7 +2138,7 @@ type HostRegister struct {
 
 func (x *HostRegister) Reset() {
 	*x = HostRegister{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[21]
+	mi := &file_fsm_logpb_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2072,7 +2150,7 @@ func (x *HostRegister) String() string {
 func (*HostRegister) ProtoMessage() {}
 
 func (x *HostRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[21]
+	mi := &file_fsm_logpb_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2085,7 +2163,7 @@ func (x *HostRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRegister.ProtoReflect.Descriptor instead.
 func (*HostRegister) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{21}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HostRegister) GetId() string {
@@ -2209,7 +2287,7 @@ type VMEntries struct {
 
 func (x *VMEntries) Reset() {
 	*x = VMEntries{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[22]
+	mi := &file_fsm_logpb_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2299,7 @@ func (x *VMEntries) String() string {
 func (*VMEntries) ProtoMessage() {}
 
 func (x *VMEntries) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[22]
+	mi := &file_fsm_logpb_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2312,7 @@ func (x *VMEntries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMEntries.ProtoReflect.Descriptor instead.
 func (*VMEntries) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{22}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VMEntries) GetIds() []byte {
@@ -2286,7 +2364,7 @@ type VMDetail struct {
 
 func (x *VMDetail) Reset() {
 	*x = VMDetail{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[23]
+	mi := &file_fsm_logpb_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2298,7 +2376,7 @@ func (x *VMDetail) String() string {
 func (*VMDetail) ProtoMessage() {}
 
 func (x *VMDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[23]
+	mi := &file_fsm_logpb_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2311,7 +2389,7 @@ func (x *VMDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMDetail.ProtoReflect.Descriptor instead.
 func (*VMDetail) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{23}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *VMDetail) GetPos() uint32 {
@@ -2365,7 +2443,7 @@ type HostReports struct {
 
 func (x *HostReports) Reset() {
 	*x = HostReports{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[24]
+	mi := &file_fsm_logpb_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +2455,7 @@ func (x *HostReports) String() string {
 func (*HostReports) ProtoMessage() {}
 
 func (x *HostReports) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[24]
+	mi := &file_fsm_logpb_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +2468,7 @@ func (x *HostReports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostReports.ProtoReflect.Descriptor instead.
 func (*HostReports) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{24}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HostReports) GetReports() []*HostReport {
@@ -2415,7 +2493,7 @@ type HostReport struct {
 
 func (x *HostReport) Reset() {
 	*x = HostReport{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[25]
+	mi := &file_fsm_logpb_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2427,7 +2505,7 @@ func (x *HostReport) String() string {
 func (*HostReport) ProtoMessage() {}
 
 func (x *HostReport) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[25]
+	mi := &file_fsm_logpb_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2440,7 +2518,7 @@ func (x *HostReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostReport.ProtoReflect.Descriptor instead.
 func (*HostReport) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{25}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *HostReport) GetHost() string {
@@ -2497,7 +2575,7 @@ type HostSuspect struct {
 
 func (x *HostSuspect) Reset() {
 	*x = HostSuspect{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[26]
+	mi := &file_fsm_logpb_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2509,7 +2587,7 @@ func (x *HostSuspect) String() string {
 func (*HostSuspect) ProtoMessage() {}
 
 func (x *HostSuspect) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[26]
+	mi := &file_fsm_logpb_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2522,7 +2600,7 @@ func (x *HostSuspect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSuspect.ProtoReflect.Descriptor instead.
 func (*HostSuspect) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{26}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *HostSuspect) GetHost() string {
@@ -2566,7 +2644,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[27]
+	mi := &file_fsm_logpb_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2578,7 +2656,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[27]
+	mi := &file_fsm_logpb_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2591,7 +2669,7 @@ func (x *Evidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
 func (*Evidence) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{27}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Evidence) GetSource() string {
@@ -2640,7 +2718,7 @@ type HostEvidence struct {
 
 func (x *HostEvidence) Reset() {
 	*x = HostEvidence{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[28]
+	mi := &file_fsm_logpb_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2652,7 +2730,7 @@ func (x *HostEvidence) String() string {
 func (*HostEvidence) ProtoMessage() {}
 
 func (x *HostEvidence) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[28]
+	mi := &file_fsm_logpb_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2665,7 +2743,7 @@ func (x *HostEvidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostEvidence.ProtoReflect.Descriptor instead.
 func (*HostEvidence) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{28}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *HostEvidence) GetHost() string {
@@ -2700,7 +2778,7 @@ type HostSeen struct {
 
 func (x *HostSeen) Reset() {
 	*x = HostSeen{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[29]
+	mi := &file_fsm_logpb_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2712,7 +2790,7 @@ func (x *HostSeen) String() string {
 func (*HostSeen) ProtoMessage() {}
 
 func (x *HostSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[29]
+	mi := &file_fsm_logpb_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2725,7 +2803,7 @@ func (x *HostSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSeen.ProtoReflect.Descriptor instead.
 func (*HostSeen) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{29}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HostSeen) GetHost() string {
@@ -2755,7 +2833,7 @@ type HostUnproven struct {
 
 func (x *HostUnproven) Reset() {
 	*x = HostUnproven{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[30]
+	mi := &file_fsm_logpb_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2767,7 +2845,7 @@ func (x *HostUnproven) String() string {
 func (*HostUnproven) ProtoMessage() {}
 
 func (x *HostUnproven) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[30]
+	mi := &file_fsm_logpb_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2780,7 +2858,7 @@ func (x *HostUnproven) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostUnproven.ProtoReflect.Descriptor instead.
 func (*HostUnproven) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{30}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HostUnproven) GetHost() string {
@@ -2815,7 +2893,7 @@ type HostDown struct {
 
 func (x *HostDown) Reset() {
 	*x = HostDown{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[31]
+	mi := &file_fsm_logpb_log_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2827,7 +2905,7 @@ func (x *HostDown) String() string {
 func (*HostDown) ProtoMessage() {}
 
 func (x *HostDown) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[31]
+	mi := &file_fsm_logpb_log_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2840,7 +2918,7 @@ func (x *HostDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDown.ProtoReflect.Descriptor instead.
 func (*HostDown) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{31}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HostDown) GetHost() string {
@@ -2879,7 +2957,7 @@ type FenceAttempt struct {
 
 func (x *FenceAttempt) Reset() {
 	*x = FenceAttempt{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[32]
+	mi := &file_fsm_logpb_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2891,7 +2969,7 @@ func (x *FenceAttempt) String() string {
 func (*FenceAttempt) ProtoMessage() {}
 
 func (x *FenceAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[32]
+	mi := &file_fsm_logpb_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2904,7 +2982,7 @@ func (x *FenceAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceAttempt.ProtoReflect.Descriptor instead.
 func (*FenceAttempt) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{32}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FenceAttempt) GetHost() string {
@@ -2969,7 +3047,7 @@ type FenceResult struct {
 
 func (x *FenceResult) Reset() {
 	*x = FenceResult{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	mi := &file_fsm_logpb_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2981,7 +3059,7 @@ func (x *FenceResult) String() string {
 func (*FenceResult) ProtoMessage() {}
 
 func (x *FenceResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	mi := &file_fsm_logpb_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2994,7 +3072,7 @@ func (x *FenceResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResult.ProtoReflect.Descriptor instead.
 func (*FenceResult) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{33}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *FenceResult) GetHost() string {
@@ -3045,7 +3123,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	mi := &file_fsm_logpb_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3057,7 +3135,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	mi := &file_fsm_logpb_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3070,7 +3148,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{34}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Proof) GetKind() uint32 {
@@ -3119,7 +3197,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	mi := &file_fsm_logpb_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3209,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	mi := &file_fsm_logpb_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3222,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{35}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Placement) GetVm() []byte {
@@ -3181,7 +3259,7 @@ type HostFenced struct {
 
 func (x *HostFenced) Reset() {
 	*x = HostFenced{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[36]
+	mi := &file_fsm_logpb_log_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3193,7 +3271,7 @@ func (x *HostFenced) String() string {
 func (*HostFenced) ProtoMessage() {}
 
 func (x *HostFenced) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[36]
+	mi := &file_fsm_logpb_log_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3206,7 +3284,7 @@ func (x *HostFenced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFenced.ProtoReflect.Descriptor instead.
 func (*HostFenced) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{36}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *HostFenced) GetHost() string {
@@ -3256,7 +3334,7 @@ type HostLeave struct {
 
 func (x *HostLeave) Reset() {
 	*x = HostLeave{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[37]
+	mi := &file_fsm_logpb_log_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3268,7 +3346,7 @@ func (x *HostLeave) String() string {
 func (*HostLeave) ProtoMessage() {}
 
 func (x *HostLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[37]
+	mi := &file_fsm_logpb_log_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3281,7 +3359,7 @@ func (x *HostLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLeave.ProtoReflect.Descriptor instead.
 func (*HostLeave) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{37}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *HostLeave) GetHost() string {
@@ -3328,7 +3406,7 @@ type HostLease struct {
 
 func (x *HostLease) Reset() {
 	*x = HostLease{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[38]
+	mi := &file_fsm_logpb_log_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3340,7 +3418,7 @@ func (x *HostLease) String() string {
 func (*HostLease) ProtoMessage() {}
 
 func (x *HostLease) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[38]
+	mi := &file_fsm_logpb_log_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3353,7 +3431,7 @@ func (x *HostLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLease.ProtoReflect.Descriptor instead.
 func (*HostLease) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{38}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *HostLease) GetHost() string {
@@ -3422,7 +3500,7 @@ type HostControl struct {
 
 func (x *HostControl) Reset() {
 	*x = HostControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[39]
+	mi := &file_fsm_logpb_log_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3434,7 +3512,7 @@ func (x *HostControl) String() string {
 func (*HostControl) ProtoMessage() {}
 
 func (x *HostControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[39]
+	mi := &file_fsm_logpb_log_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3447,7 +3525,7 @@ func (x *HostControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostControl.ProtoReflect.Descriptor instead.
 func (*HostControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{39}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *HostControl) GetHost() string {
@@ -3482,7 +3560,7 @@ type FenceLevel struct {
 
 func (x *FenceLevel) Reset() {
 	*x = FenceLevel{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[40]
+	mi := &file_fsm_logpb_log_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3494,7 +3572,7 @@ func (x *FenceLevel) String() string {
 func (*FenceLevel) ProtoMessage() {}
 
 func (x *FenceLevel) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[40]
+	mi := &file_fsm_logpb_log_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3507,7 +3585,7 @@ func (x *FenceLevel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceLevel.ProtoReflect.Descriptor instead.
 func (*FenceLevel) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{40}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *FenceLevel) GetDriver() string {
@@ -3594,7 +3672,7 @@ type FenceCheck struct {
 
 func (x *FenceCheck) Reset() {
 	*x = FenceCheck{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[41]
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3606,7 +3684,7 @@ func (x *FenceCheck) String() string {
 func (*FenceCheck) ProtoMessage() {}
 
 func (x *FenceCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[41]
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3619,7 +3697,7 @@ func (x *FenceCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceCheck.ProtoReflect.Descriptor instead.
 func (*FenceCheck) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{41}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *FenceCheck) GetCheckedUnixNs() int64 {
@@ -3668,7 +3746,7 @@ type FenceChecked struct {
 
 func (x *FenceChecked) Reset() {
 	*x = FenceChecked{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3680,7 +3758,7 @@ func (x *FenceChecked) String() string {
 func (*FenceChecked) ProtoMessage() {}
 
 func (x *FenceChecked) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3693,7 +3771,7 @@ func (x *FenceChecked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceChecked.ProtoReflect.Descriptor instead.
 func (*FenceChecked) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *FenceChecked) GetHost() string {
@@ -3725,7 +3803,7 @@ type LevelCheck struct {
 
 func (x *LevelCheck) Reset() {
 	*x = LevelCheck{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3737,7 +3815,7 @@ func (x *LevelCheck) String() string {
 func (*LevelCheck) ProtoMessage() {}
 
 func (x *LevelCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3750,7 +3828,7 @@ func (x *LevelCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LevelCheck.ProtoReflect.Descriptor instead.
 func (*LevelCheck) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LevelCheck) GetLevel() uint32 {
@@ -3813,7 +3891,7 @@ type HostFenceLevels struct {
 
 func (x *HostFenceLevels) Reset() {
 	*x = HostFenceLevels{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3825,7 +3903,7 @@ func (x *HostFenceLevels) String() string {
 func (*HostFenceLevels) ProtoMessage() {}
 
 func (x *HostFenceLevels) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3838,7 +3916,7 @@ func (x *HostFenceLevels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFenceLevels.ProtoReflect.Descriptor instead.
 func (*HostFenceLevels) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *HostFenceLevels) GetHost() string {
@@ -3876,7 +3954,7 @@ type Brake struct {
 
 func (x *Brake) Reset() {
 	*x = Brake{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3888,7 +3966,7 @@ func (x *Brake) String() string {
 func (*Brake) ProtoMessage() {}
 
 func (x *Brake) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3901,7 +3979,7 @@ func (x *Brake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Brake.ProtoReflect.Descriptor instead.
 func (*Brake) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Brake) GetDomain() string {
@@ -3961,7 +4039,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3973,7 +4051,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3986,7 +4064,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Disk) GetPath() string {
@@ -4060,7 +4138,7 @@ type Spec struct {
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4072,7 +4150,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4085,7 +4163,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Spec) GetId() []byte {
@@ -4199,7 +4277,7 @@ type Protection struct {
 
 func (x *Protection) Reset() {
 	*x = Protection{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4211,7 +4289,7 @@ func (x *Protection) String() string {
 func (*Protection) ProtoMessage() {}
 
 func (x *Protection) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4224,7 +4302,7 @@ func (x *Protection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Protection.ProtoReflect.Descriptor instead.
 func (*Protection) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Protection) GetOn() bool {
@@ -4273,7 +4351,7 @@ type VMSpecs struct {
 
 func (x *VMSpecs) Reset() {
 	*x = VMSpecs{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4285,7 +4363,7 @@ func (x *VMSpecs) String() string {
 func (*VMSpecs) ProtoMessage() {}
 
 func (x *VMSpecs) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4298,7 +4376,7 @@ func (x *VMSpecs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMSpecs.ProtoReflect.Descriptor instead.
 func (*VMSpecs) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *VMSpecs) GetHost() string {
@@ -4332,7 +4410,7 @@ type VMProtect struct {
 
 func (x *VMProtect) Reset() {
 	*x = VMProtect{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4344,7 +4422,7 @@ func (x *VMProtect) String() string {
 func (*VMProtect) ProtoMessage() {}
 
 func (x *VMProtect) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4357,7 +4435,7 @@ func (x *VMProtect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMProtect.ProtoReflect.Descriptor instead.
 func (*VMProtect) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *VMProtect) GetVm() []byte {
@@ -4384,7 +4462,7 @@ type VMControl struct {
 
 func (x *VMControl) Reset() {
 	*x = VMControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4396,7 +4474,7 @@ func (x *VMControl) String() string {
 func (*VMControl) ProtoMessage() {}
 
 func (x *VMControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4409,7 +4487,7 @@ func (x *VMControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMControl.ProtoReflect.Descriptor instead.
 func (*VMControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *VMControl) GetVm() []byte {
@@ -4439,7 +4517,7 @@ type VMReleased struct {
 
 func (x *VMReleased) Reset() {
 	*x = VMReleased{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4451,7 +4529,7 @@ func (x *VMReleased) String() string {
 func (*VMReleased) ProtoMessage() {}
 
 func (x *VMReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4464,7 +4542,7 @@ func (x *VMReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMReleased.ProtoReflect.Descriptor instead.
 func (*VMReleased) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *VMReleased) GetVm() []byte {
@@ -4501,7 +4579,7 @@ type VMStorage struct {
 
 func (x *VMStorage) Reset() {
 	*x = VMStorage{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4513,7 +4591,7 @@ func (x *VMStorage) String() string {
 func (*VMStorage) ProtoMessage() {}
 
 func (x *VMStorage) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4526,7 +4604,7 @@ func (x *VMStorage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMStorage.ProtoReflect.Descriptor instead.
 func (*VMStorage) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *VMStorage) GetVm() []byte {
@@ -4575,7 +4653,7 @@ type VMCopy struct {
 
 func (x *VMCopy) Reset() {
 	*x = VMCopy{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4587,7 +4665,7 @@ func (x *VMCopy) String() string {
 func (*VMCopy) ProtoMessage() {}
 
 func (x *VMCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4600,7 +4678,7 @@ func (x *VMCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMCopy.ProtoReflect.Descriptor instead.
 func (*VMCopy) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *VMCopy) GetVm() []byte {
@@ -4668,7 +4746,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4680,7 +4758,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4693,7 +4771,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Place) GetPlacements() []*WorkPlacement {
@@ -4715,7 +4793,7 @@ type WorkPlacement struct {
 
 func (x *WorkPlacement) Reset() {
 	*x = WorkPlacement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4727,7 +4805,7 @@ func (x *WorkPlacement) String() string {
 func (*WorkPlacement) ProtoMessage() {}
 
 func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4740,7 +4818,7 @@ func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkPlacement.ProtoReflect.Descriptor instead.
 func (*WorkPlacement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *WorkPlacement) GetWork() uint64 {
@@ -4783,7 +4861,7 @@ type WorkUpdate struct {
 
 func (x *WorkUpdate) Reset() {
 	*x = WorkUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4795,7 +4873,7 @@ func (x *WorkUpdate) String() string {
 func (*WorkUpdate) ProtoMessage() {}
 
 func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4808,7 +4886,7 @@ func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkUpdate.ProtoReflect.Descriptor instead.
 func (*WorkUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *WorkUpdate) GetWork() uint64 {
@@ -4849,7 +4927,7 @@ type AlertUpdate struct {
 
 func (x *AlertUpdate) Reset() {
 	*x = AlertUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	mi := &file_fsm_logpb_log_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4861,7 +4939,7 @@ func (x *AlertUpdate) String() string {
 func (*AlertUpdate) ProtoMessage() {}
 
 func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	mi := &file_fsm_logpb_log_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4874,7 +4952,7 @@ func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertUpdate.ProtoReflect.Descriptor instead.
 func (*AlertUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{58}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *AlertUpdate) GetId() uint64 {
@@ -4911,7 +4989,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[59]
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4923,7 +5001,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[59]
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4936,7 +5014,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{59}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -5101,16 +5179,17 @@ type MetaRecord struct {
 	Digest        uint64                 `protobuf:"varint,12,opt,name=digest,proto3" json:"digest,omitempty"`
 	ArmedIndex    uint64                 `protobuf:"varint,13,opt,name=armed_index,json=armedIndex,proto3" json:"armed_index,omitempty"`
 	Seq           uint64                 `protobuf:"varint,14,opt,name=seq,proto3" json:"seq,omitempty"`
-	Waking        bool                   `protobuf:"varint,15,opt,name=waking,proto3" json:"waking,omitempty"`              // restored, and not armed since (S22)
-	CaCert        []byte                 `protobuf:"bytes,80,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"` // DER
-	CaKey         []byte                 `protobuf:"bytes,81,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`    // sealed
+	Waking        bool                   `protobuf:"varint,15,opt,name=waking,proto3" json:"waking,omitempty"`                                // restored, and not armed since (S22)
+	LevelVersion  string                 `protobuf:"bytes,65,opt,name=level_version,json=levelVersion,proto3" json:"level_version,omitempty"` // version of the leader that raised the feature level
+	CaCert        []byte                 `protobuf:"bytes,80,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`                   // DER
+	CaKey         []byte                 `protobuf:"bytes,81,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`                      // sealed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5122,7 +5201,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5135,7 +5214,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -5243,6 +5322,13 @@ func (x *MetaRecord) GetWaking() bool {
 	return false
 }
 
+func (x *MetaRecord) GetLevelVersion() string {
+	if x != nil {
+		return x.LevelVersion
+	}
+	return ""
+}
+
 func (x *MetaRecord) GetCaCert() []byte {
 	if x != nil {
 		return x.CaCert
@@ -5275,7 +5361,7 @@ type TokenRecord struct {
 
 func (x *TokenRecord) Reset() {
 	*x = TokenRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5287,7 +5373,7 @@ func (x *TokenRecord) String() string {
 func (*TokenRecord) ProtoMessage() {}
 
 func (x *TokenRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5300,7 +5386,7 @@ func (x *TokenRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRecord.ProtoReflect.Descriptor instead.
 func (*TokenRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *TokenRecord) GetId() string {
@@ -5383,7 +5469,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5395,7 +5481,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5408,7 +5494,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *TokenUsed) GetName() string {
@@ -5437,7 +5523,7 @@ type OperatorRecord struct {
 
 func (x *OperatorRecord) Reset() {
 	*x = OperatorRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5449,7 +5535,7 @@ func (x *OperatorRecord) String() string {
 func (*OperatorRecord) ProtoMessage() {}
 
 func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5462,7 +5548,7 @@ func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRecord.ProtoReflect.Descriptor instead.
 func (*OperatorRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *OperatorRecord) GetName() string {
@@ -5519,7 +5605,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5531,7 +5617,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5544,7 +5630,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -5718,7 +5804,7 @@ type HostRecord struct {
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5730,7 +5816,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5743,7 +5829,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *HostRecord) GetId() string {
@@ -6021,7 +6107,7 @@ type CopyRecord struct {
 
 func (x *CopyRecord) Reset() {
 	*x = CopyRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6033,7 +6119,7 @@ func (x *CopyRecord) String() string {
 func (*CopyRecord) ProtoMessage() {}
 
 func (x *CopyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6046,7 +6132,7 @@ func (x *CopyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRecord.ProtoReflect.Descriptor instead.
 func (*CopyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{66}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *CopyRecord) GetVm() []byte {
@@ -6113,7 +6199,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6125,7 +6211,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6138,7 +6224,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{67}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -6206,7 +6292,7 @@ type OrderRecord struct {
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6218,7 +6304,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6231,7 +6317,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{68}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -6312,7 +6398,7 @@ type VMRecord struct {
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6324,7 +6410,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6337,7 +6423,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{69}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -6466,7 +6552,7 @@ type WorkRecord struct {
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6478,7 +6564,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6491,7 +6577,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{70}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -6644,7 +6730,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6656,7 +6742,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6669,7 +6755,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Tried) GetHost() string {
@@ -6707,7 +6793,7 @@ type AlertRecord struct {
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6719,7 +6805,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6732,7 +6818,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -6842,7 +6928,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6854,7 +6940,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6867,7 +6953,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -6936,7 +7022,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6948,7 +7034,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6961,7 +7047,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -6982,7 +7068,7 @@ var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xbf\x13\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\x82\x14\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -7043,12 +7129,17 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\ttoken_use\x18S \x01(\v2\x16.lifeboat.log.TokenUseH\x00R\btokenUse\x12>\n" +
 	"\foperator_set\x18T \x01(\v2\x19.lifeboat.log.OperatorSetH\x00R\voperatorSet\x128\n" +
 	"\n" +
-	"node_admit\x18U \x01(\v2\x17.lifeboat.log.NodeAdmitH\x00R\tnodeAdmitB\x06\n" +
-	"\x04body\"Q\n" +
+	"node_admit\x18U \x01(\v2\x17.lifeboat.log.NodeAdmitH\x00R\tnodeAdmit\x12A\n" +
+	"\rfeature_raise\x18A \x01(\v2\x1a.lifeboat.log.FeatureRaiseH\x00R\ffeatureRaiseB\x06\n" +
+	"\x04body\"k\n" +
 	"\vClusterInit\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12#\n" +
-	"\rfeature_level\x18\x02 \x01(\rR\ffeatureLevel\"\x8f\x02\n" +
+	"\rfeature_level\x18\x02 \x01(\rR\ffeatureLevel\x12\x18\n" +
+	"\aversion\x18A \x01(\tR\aversion\">\n" +
+	"\fFeatureRaise\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\"\x8f\x02\n" +
 	"\tNodeHello\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -7401,7 +7492,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05token\x18\a \x01(\v2\x19.lifeboat.log.TokenRecordH\x00R\x05token\x12:\n" +
 	"\boperator\x18\b \x01(\v2\x1c.lifeboat.log.OperatorRecordH\x00R\boperator\x12+\n" +
 	"\x03end\x18\x0f \x01(\v2\x17.lifeboat.log.EndRecordH\x00R\x03endB\x06\n" +
-	"\x04body\"\xfc\x03\n" +
+	"\x04body\"\xa1\x04\n" +
 	"\n" +
 	"MetaRecord\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x14\n" +
@@ -7424,7 +7515,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\varmed_index\x18\r \x01(\x04R\n" +
 	"armedIndex\x12\x10\n" +
 	"\x03seq\x18\x0e \x01(\x04R\x03seq\x12\x16\n" +
-	"\x06waking\x18\x0f \x01(\bR\x06waking\x12\x17\n" +
+	"\x06waking\x18\x0f \x01(\bR\x06waking\x12#\n" +
+	"\rlevel_version\x18A \x01(\tR\flevelVersion\x12\x17\n" +
 	"\aca_cert\x18P \x01(\fR\x06caCert\x12\x15\n" +
 	"\x06ca_key\x18Q \x01(\fR\x05caKey\"\x8e\x02\n" +
 	"\vTokenRecord\x12\x0e\n" +
@@ -7627,179 +7719,181 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),         // 0: lifeboat.log.Command
 	(*ClusterInit)(nil),     // 1: lifeboat.log.ClusterInit
-	(*NodeHello)(nil),       // 2: lifeboat.log.NodeHello
-	(*NodeDown)(nil),        // 3: lifeboat.log.NodeDown
-	(*NodeControl)(nil),     // 4: lifeboat.log.NodeControl
-	(*NodeSteer)(nil),       // 5: lifeboat.log.NodeSteer
-	(*CASet)(nil),           // 6: lifeboat.log.CASet
-	(*TokenCreate)(nil),     // 7: lifeboat.log.TokenCreate
-	(*TokenRevoke)(nil),     // 8: lifeboat.log.TokenRevoke
-	(*TokenUse)(nil),        // 9: lifeboat.log.TokenUse
-	(*OperatorSet)(nil),     // 10: lifeboat.log.OperatorSet
-	(*NodeAdmit)(nil),       // 11: lifeboat.log.NodeAdmit
-	(*Canary)(nil),          // 12: lifeboat.log.Canary
-	(*Setting)(nil),         // 13: lifeboat.log.Setting
-	(*PolicySet)(nil),       // 14: lifeboat.log.PolicySet
-	(*Arm)(nil),             // 15: lifeboat.log.Arm
-	(*AcceptTime)(nil),      // 16: lifeboat.log.AcceptTime
-	(*Storage)(nil),         // 17: lifeboat.log.Storage
-	(*Problem)(nil),         // 18: lifeboat.log.Problem
-	(*Label)(nil),           // 19: lifeboat.log.Label
-	(*Inventory)(nil),       // 20: lifeboat.log.Inventory
-	(*HostRegister)(nil),    // 21: lifeboat.log.HostRegister
-	(*VMEntries)(nil),       // 22: lifeboat.log.VMEntries
-	(*VMDetail)(nil),        // 23: lifeboat.log.VMDetail
-	(*HostReports)(nil),     // 24: lifeboat.log.HostReports
-	(*HostReport)(nil),      // 25: lifeboat.log.HostReport
-	(*HostSuspect)(nil),     // 26: lifeboat.log.HostSuspect
-	(*Evidence)(nil),        // 27: lifeboat.log.Evidence
-	(*HostEvidence)(nil),    // 28: lifeboat.log.HostEvidence
-	(*HostSeen)(nil),        // 29: lifeboat.log.HostSeen
-	(*HostUnproven)(nil),    // 30: lifeboat.log.HostUnproven
-	(*HostDown)(nil),        // 31: lifeboat.log.HostDown
-	(*FenceAttempt)(nil),    // 32: lifeboat.log.FenceAttempt
-	(*FenceResult)(nil),     // 33: lifeboat.log.FenceResult
-	(*Proof)(nil),           // 34: lifeboat.log.Proof
-	(*Placement)(nil),       // 35: lifeboat.log.Placement
-	(*HostFenced)(nil),      // 36: lifeboat.log.HostFenced
-	(*HostLeave)(nil),       // 37: lifeboat.log.HostLeave
-	(*HostLease)(nil),       // 38: lifeboat.log.HostLease
-	(*HostControl)(nil),     // 39: lifeboat.log.HostControl
-	(*FenceLevel)(nil),      // 40: lifeboat.log.FenceLevel
-	(*FenceCheck)(nil),      // 41: lifeboat.log.FenceCheck
-	(*FenceChecked)(nil),    // 42: lifeboat.log.FenceChecked
-	(*LevelCheck)(nil),      // 43: lifeboat.log.LevelCheck
-	(*HostFenceLevels)(nil), // 44: lifeboat.log.HostFenceLevels
-	(*Brake)(nil),           // 45: lifeboat.log.Brake
-	(*Disk)(nil),            // 46: lifeboat.log.Disk
-	(*Spec)(nil),            // 47: lifeboat.log.Spec
-	(*Protection)(nil),      // 48: lifeboat.log.Protection
-	(*VMSpecs)(nil),         // 49: lifeboat.log.VMSpecs
-	(*VMProtect)(nil),       // 50: lifeboat.log.VMProtect
-	(*VMControl)(nil),       // 51: lifeboat.log.VMControl
-	(*VMReleased)(nil),      // 52: lifeboat.log.VMReleased
-	(*VMStorage)(nil),       // 53: lifeboat.log.VMStorage
-	(*VMCopy)(nil),          // 54: lifeboat.log.VMCopy
-	(*Place)(nil),           // 55: lifeboat.log.Place
-	(*WorkPlacement)(nil),   // 56: lifeboat.log.WorkPlacement
-	(*WorkUpdate)(nil),      // 57: lifeboat.log.WorkUpdate
-	(*AlertUpdate)(nil),     // 58: lifeboat.log.AlertUpdate
-	(*Record)(nil),          // 59: lifeboat.log.Record
-	(*MetaRecord)(nil),      // 60: lifeboat.log.MetaRecord
-	(*TokenRecord)(nil),     // 61: lifeboat.log.TokenRecord
-	(*TokenUsed)(nil),       // 62: lifeboat.log.TokenUsed
-	(*OperatorRecord)(nil),  // 63: lifeboat.log.OperatorRecord
-	(*NodeRecord)(nil),      // 64: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),      // 65: lifeboat.log.HostRecord
-	(*CopyRecord)(nil),      // 66: lifeboat.log.CopyRecord
-	(*AttemptRecord)(nil),   // 67: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),     // 68: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),        // 69: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),      // 70: lifeboat.log.WorkRecord
-	(*Tried)(nil),           // 71: lifeboat.log.Tried
-	(*AlertRecord)(nil),     // 72: lifeboat.log.AlertRecord
-	(*EventRecord)(nil),     // 73: lifeboat.log.EventRecord
-	(*EndRecord)(nil),       // 74: lifeboat.log.EndRecord
+	(*FeatureRaise)(nil),    // 2: lifeboat.log.FeatureRaise
+	(*NodeHello)(nil),       // 3: lifeboat.log.NodeHello
+	(*NodeDown)(nil),        // 4: lifeboat.log.NodeDown
+	(*NodeControl)(nil),     // 5: lifeboat.log.NodeControl
+	(*NodeSteer)(nil),       // 6: lifeboat.log.NodeSteer
+	(*CASet)(nil),           // 7: lifeboat.log.CASet
+	(*TokenCreate)(nil),     // 8: lifeboat.log.TokenCreate
+	(*TokenRevoke)(nil),     // 9: lifeboat.log.TokenRevoke
+	(*TokenUse)(nil),        // 10: lifeboat.log.TokenUse
+	(*OperatorSet)(nil),     // 11: lifeboat.log.OperatorSet
+	(*NodeAdmit)(nil),       // 12: lifeboat.log.NodeAdmit
+	(*Canary)(nil),          // 13: lifeboat.log.Canary
+	(*Setting)(nil),         // 14: lifeboat.log.Setting
+	(*PolicySet)(nil),       // 15: lifeboat.log.PolicySet
+	(*Arm)(nil),             // 16: lifeboat.log.Arm
+	(*AcceptTime)(nil),      // 17: lifeboat.log.AcceptTime
+	(*Storage)(nil),         // 18: lifeboat.log.Storage
+	(*Problem)(nil),         // 19: lifeboat.log.Problem
+	(*Label)(nil),           // 20: lifeboat.log.Label
+	(*Inventory)(nil),       // 21: lifeboat.log.Inventory
+	(*HostRegister)(nil),    // 22: lifeboat.log.HostRegister
+	(*VMEntries)(nil),       // 23: lifeboat.log.VMEntries
+	(*VMDetail)(nil),        // 24: lifeboat.log.VMDetail
+	(*HostReports)(nil),     // 25: lifeboat.log.HostReports
+	(*HostReport)(nil),      // 26: lifeboat.log.HostReport
+	(*HostSuspect)(nil),     // 27: lifeboat.log.HostSuspect
+	(*Evidence)(nil),        // 28: lifeboat.log.Evidence
+	(*HostEvidence)(nil),    // 29: lifeboat.log.HostEvidence
+	(*HostSeen)(nil),        // 30: lifeboat.log.HostSeen
+	(*HostUnproven)(nil),    // 31: lifeboat.log.HostUnproven
+	(*HostDown)(nil),        // 32: lifeboat.log.HostDown
+	(*FenceAttempt)(nil),    // 33: lifeboat.log.FenceAttempt
+	(*FenceResult)(nil),     // 34: lifeboat.log.FenceResult
+	(*Proof)(nil),           // 35: lifeboat.log.Proof
+	(*Placement)(nil),       // 36: lifeboat.log.Placement
+	(*HostFenced)(nil),      // 37: lifeboat.log.HostFenced
+	(*HostLeave)(nil),       // 38: lifeboat.log.HostLeave
+	(*HostLease)(nil),       // 39: lifeboat.log.HostLease
+	(*HostControl)(nil),     // 40: lifeboat.log.HostControl
+	(*FenceLevel)(nil),      // 41: lifeboat.log.FenceLevel
+	(*FenceCheck)(nil),      // 42: lifeboat.log.FenceCheck
+	(*FenceChecked)(nil),    // 43: lifeboat.log.FenceChecked
+	(*LevelCheck)(nil),      // 44: lifeboat.log.LevelCheck
+	(*HostFenceLevels)(nil), // 45: lifeboat.log.HostFenceLevels
+	(*Brake)(nil),           // 46: lifeboat.log.Brake
+	(*Disk)(nil),            // 47: lifeboat.log.Disk
+	(*Spec)(nil),            // 48: lifeboat.log.Spec
+	(*Protection)(nil),      // 49: lifeboat.log.Protection
+	(*VMSpecs)(nil),         // 50: lifeboat.log.VMSpecs
+	(*VMProtect)(nil),       // 51: lifeboat.log.VMProtect
+	(*VMControl)(nil),       // 52: lifeboat.log.VMControl
+	(*VMReleased)(nil),      // 53: lifeboat.log.VMReleased
+	(*VMStorage)(nil),       // 54: lifeboat.log.VMStorage
+	(*VMCopy)(nil),          // 55: lifeboat.log.VMCopy
+	(*Place)(nil),           // 56: lifeboat.log.Place
+	(*WorkPlacement)(nil),   // 57: lifeboat.log.WorkPlacement
+	(*WorkUpdate)(nil),      // 58: lifeboat.log.WorkUpdate
+	(*AlertUpdate)(nil),     // 59: lifeboat.log.AlertUpdate
+	(*Record)(nil),          // 60: lifeboat.log.Record
+	(*MetaRecord)(nil),      // 61: lifeboat.log.MetaRecord
+	(*TokenRecord)(nil),     // 62: lifeboat.log.TokenRecord
+	(*TokenUsed)(nil),       // 63: lifeboat.log.TokenUsed
+	(*OperatorRecord)(nil),  // 64: lifeboat.log.OperatorRecord
+	(*NodeRecord)(nil),      // 65: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),      // 66: lifeboat.log.HostRecord
+	(*CopyRecord)(nil),      // 67: lifeboat.log.CopyRecord
+	(*AttemptRecord)(nil),   // 68: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),     // 69: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),        // 70: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),      // 71: lifeboat.log.WorkRecord
+	(*Tried)(nil),           // 72: lifeboat.log.Tried
+	(*AlertRecord)(nil),     // 73: lifeboat.log.AlertRecord
+	(*EventRecord)(nil),     // 74: lifeboat.log.EventRecord
+	(*EndRecord)(nil),       // 75: lifeboat.log.EndRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
 	1,  // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
-	2,  // 1: lifeboat.log.Command.node_hello:type_name -> lifeboat.log.NodeHello
-	3,  // 2: lifeboat.log.Command.node_down:type_name -> lifeboat.log.NodeDown
-	12, // 3: lifeboat.log.Command.canary:type_name -> lifeboat.log.Canary
-	14, // 4: lifeboat.log.Command.policy_set:type_name -> lifeboat.log.PolicySet
-	15, // 5: lifeboat.log.Command.arm:type_name -> lifeboat.log.Arm
-	16, // 6: lifeboat.log.Command.accept_time:type_name -> lifeboat.log.AcceptTime
-	4,  // 7: lifeboat.log.Command.node_control:type_name -> lifeboat.log.NodeControl
-	21, // 8: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
-	24, // 9: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
-	26, // 10: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
-	28, // 11: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
-	29, // 12: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
-	31, // 13: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
-	32, // 14: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
-	33, // 15: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
-	36, // 16: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
-	37, // 17: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
-	38, // 18: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
-	39, // 19: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
-	44, // 20: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
-	30, // 21: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
-	45, // 22: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
-	42, // 23: lifeboat.log.Command.fence_checked:type_name -> lifeboat.log.FenceChecked
-	49, // 24: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
-	50, // 25: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
-	51, // 26: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
-	52, // 27: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
-	53, // 28: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
-	54, // 29: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
-	55, // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
-	57, // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
-	58, // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
-	5,  // 33: lifeboat.log.Command.node_steer:type_name -> lifeboat.log.NodeSteer
-	6,  // 34: lifeboat.log.Command.ca_set:type_name -> lifeboat.log.CASet
-	7,  // 35: lifeboat.log.Command.token_create:type_name -> lifeboat.log.TokenCreate
-	8,  // 36: lifeboat.log.Command.token_revoke:type_name -> lifeboat.log.TokenRevoke
-	9,  // 37: lifeboat.log.Command.token_use:type_name -> lifeboat.log.TokenUse
-	10, // 38: lifeboat.log.Command.operator_set:type_name -> lifeboat.log.OperatorSet
-	11, // 39: lifeboat.log.Command.node_admit:type_name -> lifeboat.log.NodeAdmit
-	13, // 40: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	17, // 41: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	18, // 42: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	17, // 43: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
-	20, // 44: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	19, // 45: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	22, // 46: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	23, // 47: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	25, // 48: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	22, // 49: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	20, // 50: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	27, // 51: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	34, // 52: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	35, // 53: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	13, // 54: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	41, // 55: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
-	43, // 56: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
-	40, // 57: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	43, // 58: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
-	46, // 59: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	48, // 60: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	47, // 61: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	48, // 62: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	56, // 63: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	60, // 64: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	64, // 65: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	65, // 66: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	70, // 67: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	72, // 68: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	73, // 69: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	61, // 70: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
-	63, // 71: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
-	74, // 72: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	13, // 73: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	45, // 74: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	62, // 75: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
-	20, // 76: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	19, // 77: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	38, // 78: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	40, // 79: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	27, // 80: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	67, // 81: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	34, // 82: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	68, // 83: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	69, // 84: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	66, // 85: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
-	47, // 86: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	48, // 87: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	71, // 88: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	89, // [89:89] is the sub-list for method output_type
-	89, // [89:89] is the sub-list for method input_type
-	89, // [89:89] is the sub-list for extension type_name
-	89, // [89:89] is the sub-list for extension extendee
-	0,  // [0:89] is the sub-list for field type_name
+	3,  // 1: lifeboat.log.Command.node_hello:type_name -> lifeboat.log.NodeHello
+	4,  // 2: lifeboat.log.Command.node_down:type_name -> lifeboat.log.NodeDown
+	13, // 3: lifeboat.log.Command.canary:type_name -> lifeboat.log.Canary
+	15, // 4: lifeboat.log.Command.policy_set:type_name -> lifeboat.log.PolicySet
+	16, // 5: lifeboat.log.Command.arm:type_name -> lifeboat.log.Arm
+	17, // 6: lifeboat.log.Command.accept_time:type_name -> lifeboat.log.AcceptTime
+	5,  // 7: lifeboat.log.Command.node_control:type_name -> lifeboat.log.NodeControl
+	22, // 8: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
+	25, // 9: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
+	27, // 10: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
+	29, // 11: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
+	30, // 12: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
+	32, // 13: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
+	33, // 14: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
+	34, // 15: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
+	37, // 16: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
+	38, // 17: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
+	39, // 18: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
+	40, // 19: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
+	45, // 20: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
+	31, // 21: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
+	46, // 22: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
+	43, // 23: lifeboat.log.Command.fence_checked:type_name -> lifeboat.log.FenceChecked
+	50, // 24: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
+	51, // 25: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
+	52, // 26: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
+	53, // 27: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
+	54, // 28: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
+	55, // 29: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
+	56, // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
+	58, // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
+	59, // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
+	6,  // 33: lifeboat.log.Command.node_steer:type_name -> lifeboat.log.NodeSteer
+	7,  // 34: lifeboat.log.Command.ca_set:type_name -> lifeboat.log.CASet
+	8,  // 35: lifeboat.log.Command.token_create:type_name -> lifeboat.log.TokenCreate
+	9,  // 36: lifeboat.log.Command.token_revoke:type_name -> lifeboat.log.TokenRevoke
+	10, // 37: lifeboat.log.Command.token_use:type_name -> lifeboat.log.TokenUse
+	11, // 38: lifeboat.log.Command.operator_set:type_name -> lifeboat.log.OperatorSet
+	12, // 39: lifeboat.log.Command.node_admit:type_name -> lifeboat.log.NodeAdmit
+	2,  // 40: lifeboat.log.Command.feature_raise:type_name -> lifeboat.log.FeatureRaise
+	14, // 41: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	18, // 42: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	19, // 43: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	18, // 44: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
+	21, // 45: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	20, // 46: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	23, // 47: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	24, // 48: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	26, // 49: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	23, // 50: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	21, // 51: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	28, // 52: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	35, // 53: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	36, // 54: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	14, // 55: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	42, // 56: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
+	44, // 57: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
+	41, // 58: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	44, // 59: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
+	47, // 60: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	49, // 61: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	48, // 62: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	49, // 63: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	57, // 64: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	61, // 65: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	65, // 66: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	66, // 67: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	71, // 68: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	73, // 69: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	74, // 70: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	62, // 71: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
+	64, // 72: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
+	75, // 73: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	14, // 74: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	46, // 75: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	63, // 76: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
+	21, // 77: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	20, // 78: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	39, // 79: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	41, // 80: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	28, // 81: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	68, // 82: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	35, // 83: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	69, // 84: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	70, // 85: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	67, // 86: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	48, // 87: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	49, // 88: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	72, // 89: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	90, // [90:90] is the sub-list for method output_type
+	90, // [90:90] is the sub-list for method input_type
+	90, // [90:90] is the sub-list for extension type_name
+	90, // [90:90] is the sub-list for extension extendee
+	0,  // [0:90] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -7848,9 +7942,10 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_TokenUse)(nil),
 		(*Command_OperatorSet)(nil),
 		(*Command_NodeAdmit)(nil),
+		(*Command_FeatureRaise)(nil),
 	}
-	file_fsm_logpb_log_proto_msgTypes[48].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[59].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[49].OneofWrappers = []any{}
+	file_fsm_logpb_log_proto_msgTypes[60].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
@@ -7867,7 +7962,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   75,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

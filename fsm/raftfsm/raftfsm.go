@@ -17,16 +17,45 @@ var (
 
 // FSM is what raft.NewRaft is given. Raft calls its methods from one goroutine;
 // State and Changed may be called from any.
+//
+// An entry that this build must not go on with breaks it: from there on nothing is
+// applied or written, and whoever runs it must end.
 type FSM struct {
 	machine *fsm.Machine
+	level   uint32
+	broken  chan struct{} // closed once err is set
 
 	mu      sync.Mutex
 	changed chan struct{} // closed by the next publication
+	err     error
 }
 
 // New returns an FSM with an empty state.
-func New() *FSM {
-	return &FSM{machine: fsm.NewMachine(), changed: make(chan struct{})}
+func New() *FSM { return Of(fsm.FeatureLevel) }
+
+// Of is New for a build that knows feature levels up to level.
+func Of(level uint32) *FSM {
+	return &FSM{machine: fsm.NewMachineOf(level), level: level, broken: make(chan struct{}), changed: make(chan struct{})}
+}
+
+// Broken is closed once Err is not nil.
+func (f *FSM) Broken() <-chan struct{} { return f.broken }
+
+// Err says why nothing is applied any more, as an fsm.ErrNewer; nil = all is well.
+func (f *FSM) Err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// refuse keeps everything from an index on out of the state.
+func (f *FSM) refuse(index uint64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.err = fmt.Errorf("log index %d: %w", index, err)
+		close(f.broken)
+	}
 }
 
 // State is the newest view.
@@ -47,10 +76,11 @@ func (f *FSM) publish() {
 	f.changed = make(chan struct{})
 }
 
-// Apply applies one entry; the response is an fsm.Result.
+// Apply applies one entry; the response is as in ApplyBatch.
 func (f *FSM) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
-// ApplyBatch applies entries in order. Responses are fsm.Results.
+// ApplyBatch applies entries in order. Responses are fsm.Results; for an entry that
+// was not applied here because this build is too old, the error that Err gives.
 func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	out := make([]any, len(logs))
 	entries := make([]fsm.Entry, 0, len(logs))
@@ -61,7 +91,18 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 		}
 		entries = entries[:0]
 	}
+	failed := f.Err()
 	for i, l := range logs {
+		if failed == nil && l.Type == raft.LogCommand {
+			if err := fsm.CheckEntry(l.Data, f.level); err != nil {
+				f.refuse(l.Index, err)
+				failed = f.Err()
+			}
+		}
+		if failed != nil {
+			out[i] = failed
+			continue
+		}
 		if l.Type == raft.LogCommand {
 			if len(entries) == 0 {
 				start = i
@@ -92,6 +133,9 @@ func (f *FSM) StoreConfiguration(index uint64, c raft.Configuration) {
 }
 
 func (f *FSM) members(index uint64, c raft.Configuration) {
+	if f.Err() != nil {
+		return
+	}
 	ids := make([]fsm.NodeID, len(c.Servers))
 	for i, s := range c.Servers {
 		ids[i] = fsm.NodeID(s.ID)
@@ -100,13 +144,21 @@ func (f *FSM) members(index uint64, c raft.Configuration) {
 }
 
 // Snapshot takes a view; writing it out does not hold up Apply.
-func (f *FSM) Snapshot() (raft.FSMSnapshot, error) { return snapshot{f.State()}, nil }
+func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
+	if err := f.Err(); err != nil {
+		return nil, err // Raft would put it at an index that the state never reached
+	}
+	return snapshot{f.State()}, nil
+}
 
 // Restore replaces the state by a snapshot, or leaves it as it is when the
-// snapshot is damaged.
+// snapshot is damaged, or of a newer version.
 func (f *FSM) Restore(r io.ReadCloser) error {
 	defer r.Close()
-	s, err := fsm.ReadState(r)
+	if err := f.Err(); err != nil {
+		return err
+	}
+	s, err := f.machine.Read(r)
 	if err != nil {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}

@@ -42,7 +42,7 @@ func reading() []mutation {
 		{"S22", "a recovered state wakes", "node/recover.go",
 			"return checked(next)", "_ = next\n\treturn checked(s)", inNode},
 		{"S22", "an older member keeps a restore from happening", "node/restore.go",
-			`if x := older(servers, now, max(levelNodes, snap.Level), ""); x != nil {`, `if x := older(servers, now, 0, ""); x != nil {`, inNode},
+			`if why := n.lacks(n.term.Load(), now, max(levelNodes, snap.Level)); why != ""`, `if why := n.lacks(n.term.Load(), now, 0); why != ""`, inNode},
 		{"S22", "a new boot id proves nothing after a restore", "fsm/wake.go",
 			"	h.BootID = \"\"\n", "", inFSM},
 		{"S23", "only protected VMs' definitions are kept", "fsm/apply_vm.go",

@@ -624,6 +624,8 @@ type StatusResponse struct {
 	State         string                 `protobuf:"bytes,19,opt,name=state,proto3" json:"state,omitempty"`                                         // leader | follower | candidate | ...
 	LastContactMs int64                  `protobuf:"varint,20,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"` // since the leader was heard, -1 = never
 	Digest        string                 `protobuf:"bytes,21,opt,name=digest,proto3" json:"digest,omitempty"`                                       // of the whole state at applied_index
+	FeatureLevel  uint32                 `protobuf:"varint,65,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`      // that holds in the cluster
+	NewestLevel   uint32                 `protobuf:"varint,66,opt,name=newest_level,json=newestLevel,proto3" json:"newest_level,omitempty"`         // that the node which answers knows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -805,6 +807,20 @@ func (x *StatusResponse) GetDigest() string {
 	return ""
 }
 
+func (x *StatusResponse) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetNewestLevel() uint32 {
+	if x != nil {
+		return x.NewestLevel
+	}
+	return 0
+}
+
 type DigestAt struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -878,6 +894,7 @@ type NodeView struct {
 	SnapshotFailure string                 `protobuf:"bytes,31,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"` // why it has no newer one
 	RemainingMs     int64                  `protobuf:"varint,40,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`            // until its state ends by itself; 0 = it does not
 	Waits           string                 `protobuf:"bytes,41,opt,name=waits,proto3" json:"waits,omitempty"`                                            // what it still carries, as a sentence; empty = nothing, or not preparing
+	FeatureLevel    uint32                 `protobuf:"varint,65,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`         // that it knows; 0 = not known
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1043,6 +1060,13 @@ func (x *NodeView) GetWaits() string {
 		return x.Waits
 	}
 	return ""
+}
+
+func (x *NodeView) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
 }
 
 type ListNodesRequest struct {
@@ -4785,7 +4809,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"stateIndex\"\x0f\n" +
 	"\rHelloResponse\"%\n" +
 	"\rStatusRequest\x12\x14\n" +
-	"\x05stale\x18\x01 \x01(\bR\x05stale\"\xf6\x04\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\"\xbe\x05\n" +
 	"\x0eStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1b\n" +
 	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12\x1f\n" +
@@ -4812,10 +4836,12 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x05notes\x18\x12 \x03(\tR\x05notes\x12\x14\n" +
 	"\x05state\x18\x13 \x01(\tR\x05state\x12&\n" +
 	"\x0flast_contact_ms\x18\x14 \x01(\x03R\rlastContactMs\x12\x16\n" +
-	"\x06digest\x18\x15 \x01(\tR\x06digest\"8\n" +
+	"\x06digest\x18\x15 \x01(\tR\x06digest\x12#\n" +
+	"\rfeature_level\x18A \x01(\rR\ffeatureLevel\x12!\n" +
+	"\fnewest_level\x18B \x01(\rR\vnewestLevel\"8\n" +
 	"\bDigestAt\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
-	"\x06digest\x18\x02 \x01(\tR\x06digest\"\x88\x04\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\"\xad\x04\n" +
 	"\bNodeView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -4836,7 +4862,8 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x10snapshot_unix_ns\x18\x1e \x01(\x03R\x0esnapshotUnixNs\x12)\n" +
 	"\x10snapshot_failure\x18\x1f \x01(\tR\x0fsnapshotFailure\x12!\n" +
 	"\fremaining_ms\x18( \x01(\x03R\vremainingMs\x12\x14\n" +
-	"\x05waits\x18) \x01(\tR\x05waits\"(\n" +
+	"\x05waits\x18) \x01(\tR\x05waits\x12#\n" +
+	"\rfeature_level\x18A \x01(\rR\ffeatureLevel\"(\n" +
 	"\x10ListNodesRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\"V\n" +
 	"\x11ListNodesResponse\x12+\n" +

@@ -1,0 +1,153 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"lifeboat/fsm/logpb"
+)
+
+// FeatureLevel is the newest behaviour of Apply that this build knows. What came
+// with a level happens from the entry on that raises State.Level to it, on every
+// replica at once: a build that is new asks `s.Level >= n` in Apply, and the
+// leader proposes nothing of level n before.
+const FeatureLevel = 3
+
+// levelRaise is the feature level from which on the level itself is in the log:
+// what it is, and which version raised it.
+const levelRaise = 3
+
+// ErrNewer marks what only a newer version of lifeboat can read or may go on with.
+// The text is a sentence: what, why, what to do.
+var ErrNewer = errors.New("written by a newer version of lifeboat")
+
+// newer is the sentence for something of a feature level that this build does not know.
+func newer(what string, level uint32, version string, known uint32) error {
+	by := ""
+	if version != "" {
+		by = ", raised by version " + version
+	}
+	return fmt.Errorf("%w: %s is of feature level %d%s, and this version knows levels up to %d: it would pass over what the other nodes do; install the version of the other nodes here", ErrNewer, what, level, by, known)
+}
+
+// levelOf is the feature level that a command came with, by its number in the oneof;
+// 0 = this build does not know the command.
+func levelOf(number protowire.Number) uint32 {
+	const nodeSteer, featureRaise, caSet, nodeAdmit = 60, 65, 80, 85
+	switch {
+	case number == nodeSteer:
+		return 2
+	case number == featureRaise:
+		return levelRaise
+	case caSet <= number && number <= nodeAdmit:
+		return levelJoin
+	}
+	if (&logpb.Command{}).ProtoReflect().Descriptor().Oneofs().ByName("body").Fields().ByNumber(number) == nil {
+		return 0
+	}
+	return 1
+}
+
+// CheckEntry refuses an entry that a build which knows feature levels up to level
+// must not go on with, as an ErrNewer: a command or a feature level that it does not
+// know. It looks no deeper than it must.
+func CheckEntry(data []byte, level uint32) error {
+	var body protowire.Number
+	for b := data; len(b) > 0; {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return fmt.Errorf("an entry cannot be read: %w; it is damaged, or %w", protowire.ParseError(n), ErrNewer)
+		}
+		size := protowire.ConsumeFieldValue(number, kind, b[n:])
+		if size < 0 {
+			return fmt.Errorf("an entry cannot be read: %w; it is damaged, or %w", protowire.ParseError(size), ErrNewer)
+		}
+		b = b[n+size:]
+		if (&logpb.Command{}).ProtoReflect().Descriptor().Fields().ByNumber(number) == nil {
+			return unknown(fmt.Sprintf("field %d", number), level)
+		}
+		const firstBody = 10
+		if number >= firstBody {
+			body = number
+		}
+	}
+	switch x := levelOf(body); {
+	case body == 0:
+		return unknown("nothing", level)
+	case x > level:
+		return unknown(fmt.Sprintf("command %d", body), level)
+	case x < levelRaise && body != clusterInit:
+		return nil
+	}
+	var c logpb.Command
+	if err := proto.Unmarshal(data, &c); err != nil {
+		return fmt.Errorf("an entry cannot be read: %w; it is damaged, or %w", err, ErrNewer)
+	}
+	return fits(&c, level)
+}
+
+// clusterInit is the number of the command that says at which level a cluster begins.
+const clusterInit = 10
+
+func unknown(what string, level uint32) error {
+	return fmt.Errorf("%w: an entry of the log holds %s, which this version does not know (it knows feature levels up to %d): to pass over it would make this node differ from the others; install the version of the other nodes here", ErrNewer, what, level)
+}
+
+// fits refuses a command that leads to a feature level above level, or came with one.
+func fits(c *logpb.Command, level uint32) error {
+	if len(c.ProtoReflect().GetUnknown()) > 0 {
+		return unknown("a field", level)
+	}
+	switch b := c.Body.(type) {
+	case *logpb.Command_ClusterInit:
+		if b.ClusterInit.FeatureLevel > level {
+			return newer("the cluster", b.ClusterInit.FeatureLevel, b.ClusterInit.Version, level)
+		}
+	case *logpb.Command_FeatureRaise:
+		if level < levelRaise {
+			return unknown("command 65", level)
+		}
+		if b.FeatureRaise.Level > level {
+			return newer("the cluster", b.FeatureRaise.Level, b.FeatureRaise.Version, level)
+		}
+	case *logpb.Command_NodeSteer:
+		if level < 2 {
+			return unknown("command 60", level)
+		}
+	}
+	return nil
+}
+
+// cameWith says what a feature level made possible, for people. It stands in events:
+// the text of a level that was released does not change.
+func cameWith(level uint32) string {
+	switch level {
+	case 2:
+		return "nodes can be put into maintenance and shut down in order, and snapshots be restored"
+	case 3:
+		return "nodes, hosts and operators can join by tokens, operators have roles, and the log says which version a node needs, so that an older one refuses to start instead of going wrong"
+	}
+	return ""
+}
+
+// featureRaise raises the feature level. It never lowers it: a late one is no news.
+func (t *tx) featureRaise(c *logpb.FeatureRaise) string {
+	if t.s.ClusterID == "" {
+		return "a cluster begins at a feature level when it is created"
+	}
+	if c.Level <= t.s.Level {
+		return ""
+	}
+	was, text := t.s.Level, ""
+	for l := was + 1; l <= c.Level; l++ {
+		if x := cameWith(l); x != "" {
+			text += "; " + x
+		}
+	}
+	t.s.Level, t.s.LevelVersion = c.Level, c.Version
+	t.event("CLUSTER.LEVEL", Warning, "cluster", "the feature level was raised from %d to %d by version %s: older versions cannot be run here any more%s", was, c.Level, c.Version, text)
+	return ""
+}
