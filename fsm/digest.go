@@ -28,6 +28,8 @@ type tracked struct {
 	work   map[WorkID]struct{}
 	alerts map[AlertID]struct{}
 	events map[EventID]struct{}
+
+	requests map[uint64]struct{}
 }
 
 func newDigester(s *State) *digester {
@@ -37,7 +39,8 @@ func newDigester(s *State) *digester {
 	s.work.track()
 	s.alerts.track()
 	s.events.track()
-	d.dirty = &tracked{s.nodes.dirty, s.hosts.dirty, s.work.dirty, s.alerts.dirty, s.events.dirty}
+	s.requests.track()
+	d.dirty = &tracked{s.nodes.dirty, s.hosts.dirty, s.work.dirty, s.alerts.dirty, s.events.dirty, s.requests.dirty}
 	d.each(s, d.put)
 	return d
 }
@@ -46,6 +49,7 @@ func newDigester(s *State) *digester {
 func (d *digester) track(s *State) {
 	s.nodes.dirty, s.hosts.dirty, s.work.dirty = d.dirty.nodes, d.dirty.hosts, d.dirty.work
 	s.alerts.dirty, s.events.dirty = d.dirty.alerts, d.dirty.events
+	s.requests.dirty = d.dirty.requests
 }
 
 // put replaces the hash of a record; 0 means that there is none.
@@ -143,11 +147,16 @@ func (d *digester) fold(s *State) uint64 {
 		e, _ := s.events.get(id)
 		d.put(eventKey(id), d.record(orNil(e, eventRecord)))
 	}
+	for index := range d.dirty.requests {
+		r, _ := s.requests.get(index)
+		d.put(requestHashKey(index), d.record(orNil(r, requestRecord)))
+	}
 	clear(d.dirty.nodes)
 	clear(d.dirty.hosts)
 	clear(d.dirty.work)
 	clear(d.dirty.alerts)
 	clear(d.dirty.events)
+	clear(d.dirty.requests)
 	return d.sum ^ d.metaHash(s)
 }
 
@@ -191,6 +200,9 @@ func (d *digester) each(s *State, f func(key string, n uint64)) {
 	for id, e := range s.events.all() {
 		f(eventKey(id), d.hash(eventRecord(e)))
 	}
+	for index, r := range s.requests.all() {
+		f(requestHashKey(index), d.hash(requestRecord(r)))
+	}
 }
 
 // record is hash, 0 for none.
@@ -208,11 +220,12 @@ func orNil[T any](v *T, f func(*T) *logpb.Record) *logpb.Record {
 	return f(v)
 }
 
-func nodeKey(id NodeID) string   { return "n" + string(id) }
-func hostKey(id HostID) string   { return "h" + string(id) }
-func workKey(id WorkID) string   { return "w" + strconv.FormatUint(uint64(id), 36) }
-func alertKey(id AlertID) string { return "a" + strconv.FormatUint(uint64(id), 36) }
-func eventKey(id EventID) string { return "e" + strconv.FormatUint(uint64(id), 36) }
+func nodeKey(id NodeID) string           { return "n" + string(id) }
+func hostKey(id HostID) string           { return "h" + string(id) }
+func workKey(id WorkID) string           { return "w" + strconv.FormatUint(uint64(id), 36) }
+func alertKey(id AlertID) string         { return "a" + strconv.FormatUint(uint64(id), 36) }
+func requestHashKey(index uint64) string { return "r" + strconv.FormatUint(index, 36) }
+func eventKey(id EventID) string         { return "e" + strconv.FormatUint(uint64(id), 36) }
 
 // eachRecord walks every record of a snapshot but the first and the last.
 func eachRecord(s *State, f func(*logpb.Record)) {
@@ -230,5 +243,8 @@ func eachRecord(s *State, f func(*logpb.Record)) {
 	}
 	for _, e := range s.events.all() {
 		f(eventRecord(e))
+	}
+	for _, r := range s.requests.all() {
+		f(requestRecord(r))
 	}
 }

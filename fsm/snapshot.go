@@ -216,6 +216,8 @@ func (s *State) load(rec *logpb.Record, first bool) error {
 			return fmt.Errorf("event %d is there twice", e.ID)
 		}
 		s.events.set(e.ID, e)
+	case *logpb.Record_Request:
+		return s.loadRequest(requestFromLog(b.Request))
 	}
 	return nil
 }

@@ -33,6 +33,9 @@ type State struct {
 	raised table[AlertKey, AlertID] // not resolved
 	events table[EventID, *Event]
 	brakes table[string, Brake] // by failure domain
+
+	requests table[uint64, *Request] // by log index
+	asked    table[requestKey, uint64]
 }
 
 // DigestAt is the rolling digest as of a Canary.
@@ -53,6 +56,9 @@ func newState() *State {
 		raised: newTable[AlertKey, AlertID](lessKey),
 		events: newTable[EventID, *Event](less[EventID]),
 		brakes: newTable[string, Brake](less[string]),
+
+		requests: newTable[uint64, *Request](less[uint64]),
+		asked:    newTable[requestKey, uint64](lessRequest),
 	}
 }
 
@@ -68,6 +74,8 @@ func (s *State) clone() *State {
 	n.raised = s.raised.clone()
 	n.events = s.events.clone()
 	n.brakes = s.brakes.clone()
+	n.requests = s.requests.clone()
+	n.asked = s.asked.clone()
 	return &n
 }
 

@@ -21,6 +21,56 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Consistency is what a read may miss. See docs/reads-and-writes.md.
+type Consistency int32
+
+const (
+	Consistency_CONSISTENCY_LEADER       Consistency = 0 // the node that leads answers from its state; deposed without knowing it, for a moment still
+	Consistency_CONSISTENCY_STALE        Consistency = 1 // the node asked answers from its state, which may be behind; the same as stale = true
+	Consistency_CONSISTENCY_LINEARIZABLE Consistency = 2 // nothing that was confirmed before the request came
+)
+
+// Enum value maps for Consistency.
+var (
+	Consistency_name = map[int32]string{
+		0: "CONSISTENCY_LEADER",
+		1: "CONSISTENCY_STALE",
+		2: "CONSISTENCY_LINEARIZABLE",
+	}
+	Consistency_value = map[string]int32{
+		"CONSISTENCY_LEADER":       0,
+		"CONSISTENCY_STALE":        1,
+		"CONSISTENCY_LINEARIZABLE": 2,
+	}
+)
+
+func (x Consistency) Enum() *Consistency {
+	p := new(Consistency)
+	*p = x
+	return p
+}
+
+func (x Consistency) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Consistency) Descriptor() protoreflect.EnumDescriptor {
+	return file_lifeboat_v1_admin_proto_enumTypes[0].Descriptor()
+}
+
+func (Consistency) Type() protoreflect.EnumType {
+	return &file_lifeboat_v1_admin_proto_enumTypes[0]
+}
+
+func (x Consistency) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Consistency.Descriptor instead.
+func (Consistency) EnumDescriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{0}
+}
+
 type FenceTicketRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
@@ -557,16 +607,86 @@ func (*HelloResponse) Descriptor() ([]byte, []int) {
 	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
+// Answered says where an answer comes from.
+type Answered struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`                                          // log index of the state that was read
+	Consistency   Consistency            `protobuf:"varint,3,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"` // that the answer has
+	LastContactMs int64                  `protobuf:"varint,4,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"`   // since that node heard a leader; 0 = it leads, -1 = it has heard none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Answered) Reset() {
+	*x = Answered{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Answered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Answered) ProtoMessage() {}
+
+func (x *Answered) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Answered.ProtoReflect.Descriptor instead.
+func (*Answered) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Answered) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *Answered) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Answered) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
+func (x *Answered) GetLastContactMs() int64 {
+	if x != nil {
+		return x.LastContactMs
+	}
+	return 0
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -578,7 +698,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -591,7 +711,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StatusRequest) GetStale() bool {
@@ -599,6 +719,13 @@ func (x *StatusRequest) GetStale() bool {
 		return x.Stale
 	}
 	return false
+}
+
+func (x *StatusRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
 }
 
 type StatusResponse struct {
@@ -624,13 +751,16 @@ type StatusResponse struct {
 	State         string                 `protobuf:"bytes,19,opt,name=state,proto3" json:"state,omitempty"`                                         // leader | follower | candidate | ...
 	LastContactMs int64                  `protobuf:"varint,20,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"` // since the leader was heard, -1 = never
 	Digest        string                 `protobuf:"bytes,21,opt,name=digest,proto3" json:"digest,omitempty"`                                       // of the whole state at applied_index
+	FeatureLevel  uint32                 `protobuf:"varint,65,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`      // that holds in the cluster
+	NewestLevel   uint32                 `protobuf:"varint,66,opt,name=newest_level,json=newestLevel,proto3" json:"newest_level,omitempty"`         // that the node which answers knows
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -642,7 +772,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -655,7 +785,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StatusResponse) GetNodeId() string {
@@ -805,6 +935,27 @@ func (x *StatusResponse) GetDigest() string {
 	return ""
 }
 
+func (x *StatusResponse) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetNewestLevel() uint32 {
+	if x != nil {
+		return x.NewestLevel
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
 type DigestAt struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -815,7 +966,7 @@ type DigestAt struct {
 
 func (x *DigestAt) Reset() {
 	*x = DigestAt{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -827,7 +978,7 @@ func (x *DigestAt) String() string {
 func (*DigestAt) ProtoMessage() {}
 
 func (x *DigestAt) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -840,7 +991,7 @@ func (x *DigestAt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestAt.ProtoReflect.Descriptor instead.
 func (*DigestAt) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DigestAt) GetIndex() uint64 {
@@ -884,7 +1035,7 @@ type NodeView struct {
 
 func (x *NodeView) Reset() {
 	*x = NodeView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1047,7 @@ func (x *NodeView) String() string {
 func (*NodeView) ProtoMessage() {}
 
 func (x *NodeView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1060,7 @@ func (x *NodeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeView.ProtoReflect.Descriptor instead.
 func (*NodeView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodeView) GetId() string {
@@ -1048,13 +1199,14 @@ func (x *NodeView) GetWaits() string {
 type ListNodesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1218,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1231,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListNodesRequest) GetStale() bool {
@@ -1089,17 +1241,25 @@ func (x *ListNodesRequest) GetStale() bool {
 	return false
 }
 
+func (x *ListNodesRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ListNodesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nodes         []*NodeView            `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1271,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1284,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListNodesResponse) GetNodes() []*NodeView {
@@ -1139,6 +1299,13 @@ func (x *ListNodesResponse) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *ListNodesResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
 }
 
 type FenceLevelView struct {
@@ -1161,7 +1328,7 @@ type FenceLevelView struct {
 
 func (x *FenceLevelView) Reset() {
 	*x = FenceLevelView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1340,7 @@ func (x *FenceLevelView) String() string {
 func (*FenceLevelView) ProtoMessage() {}
 
 func (x *FenceLevelView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1353,7 @@ func (x *FenceLevelView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceLevelView.ProtoReflect.Descriptor instead.
 func (*FenceLevelView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *FenceLevelView) GetDriver() string {
@@ -1286,7 +1453,7 @@ type EvidenceView struct {
 
 func (x *EvidenceView) Reset() {
 	*x = EvidenceView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1465,7 @@ func (x *EvidenceView) String() string {
 func (*EvidenceView) ProtoMessage() {}
 
 func (x *EvidenceView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1478,7 @@ func (x *EvidenceView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceView.ProtoReflect.Descriptor instead.
 func (*EvidenceView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EvidenceView) GetSource() string {
@@ -1384,7 +1551,7 @@ type HostView struct {
 
 func (x *HostView) Reset() {
 	*x = HostView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1563,7 @@ func (x *HostView) String() string {
 func (*HostView) ProtoMessage() {}
 
 func (x *HostView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1576,7 @@ func (x *HostView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostView.ProtoReflect.Descriptor instead.
 func (*HostView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HostView) GetId() string {
@@ -1605,13 +1772,14 @@ type ListHostsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1623,7 +1791,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1636,7 +1804,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListHostsRequest) GetStale() bool {
@@ -1653,17 +1821,25 @@ func (x *ListHostsRequest) GetId() string {
 	return ""
 }
 
+func (x *ListHostsRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ListHostsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hosts         []*HostView            `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1851,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1864,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListHostsResponse) GetHosts() []*HostView {
@@ -1703,6 +1879,13 @@ func (x *ListHostsResponse) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *ListHostsResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
 }
 
 type VMView struct {
@@ -1739,7 +1922,7 @@ type VMView struct {
 
 func (x *VMView) Reset() {
 	*x = VMView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +1934,7 @@ func (x *VMView) String() string {
 func (*VMView) ProtoMessage() {}
 
 func (x *VMView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +1947,7 @@ func (x *VMView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMView.ProtoReflect.Descriptor instead.
 func (*VMView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VMView) GetId() string {
@@ -1955,13 +2138,14 @@ type ListVMsRequest struct {
 	Vm            string                 `protobuf:"bytes,2,opt,name=vm,proto3" json:"vm,omitempty"`
 	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
 	ProtectedOnly bool                   `protobuf:"varint,4,opt,name=protected_only,json=protectedOnly,proto3" json:"protected_only,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListVMsRequest) Reset() {
 	*x = ListVMsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1973,7 +2157,7 @@ func (x *ListVMsRequest) String() string {
 func (*ListVMsRequest) ProtoMessage() {}
 
 func (x *ListVMsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1986,7 +2170,7 @@ func (x *ListVMsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVMsRequest.ProtoReflect.Descriptor instead.
 func (*ListVMsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListVMsRequest) GetStale() bool {
@@ -2017,17 +2201,25 @@ func (x *ListVMsRequest) GetProtectedOnly() bool {
 	return false
 }
 
+func (x *ListVMsRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ListVMsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vms           []*VMView              `protobuf:"bytes,1,rep,name=vms,proto3" json:"vms,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListVMsResponse) Reset() {
 	*x = ListVMsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2231,7 @@ func (x *ListVMsResponse) String() string {
 func (*ListVMsResponse) ProtoMessage() {}
 
 func (x *ListVMsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2244,7 @@ func (x *ListVMsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVMsResponse.ProtoReflect.Descriptor instead.
 func (*ListVMsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListVMsResponse) GetVms() []*VMView {
@@ -2067,6 +2259,13 @@ func (x *ListVMsResponse) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *ListVMsResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
 }
 
 type WorkView struct {
@@ -2095,7 +2294,7 @@ type WorkView struct {
 
 func (x *WorkView) Reset() {
 	*x = WorkView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2107,7 +2306,7 @@ func (x *WorkView) String() string {
 func (*WorkView) ProtoMessage() {}
 
 func (x *WorkView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2120,7 +2319,7 @@ func (x *WorkView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkView.ProtoReflect.Descriptor instead.
 func (*WorkView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WorkView) GetId() uint64 {
@@ -2255,13 +2454,14 @@ type ListWorkRequest struct {
 	All           bool                   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
 	Vm            string                 `protobuf:"bytes,3,opt,name=vm,proto3" json:"vm,omitempty"`
 	Id            uint64                 `protobuf:"varint,4,opt,name=id,proto3" json:"id,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListWorkRequest) Reset() {
 	*x = ListWorkRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +2473,7 @@ func (x *ListWorkRequest) String() string {
 func (*ListWorkRequest) ProtoMessage() {}
 
 func (x *ListWorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +2486,7 @@ func (x *ListWorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListWorkRequest) GetStale() bool {
@@ -2317,17 +2517,25 @@ func (x *ListWorkRequest) GetId() uint64 {
 	return 0
 }
 
+func (x *ListWorkRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ListWorkResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Work          []*WorkView            `protobuf:"bytes,1,rep,name=work,proto3" json:"work,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListWorkResponse) Reset() {
 	*x = ListWorkResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +2547,7 @@ func (x *ListWorkResponse) String() string {
 func (*ListWorkResponse) ProtoMessage() {}
 
 func (x *ListWorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +2560,7 @@ func (x *ListWorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListWorkResponse) GetWork() []*WorkView {
@@ -2367,6 +2575,13 @@ func (x *ListWorkResponse) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *ListWorkResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
 }
 
 type AlertView struct {
@@ -2389,7 +2604,7 @@ type AlertView struct {
 
 func (x *AlertView) Reset() {
 	*x = AlertView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2401,7 +2616,7 @@ func (x *AlertView) String() string {
 func (*AlertView) ProtoMessage() {}
 
 func (x *AlertView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2414,7 +2629,7 @@ func (x *AlertView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertView.ProtoReflect.Descriptor instead.
 func (*AlertView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AlertView) GetId() uint64 {
@@ -2507,13 +2722,14 @@ type ListAlertsRequest struct {
 	All           bool                   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
 	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
 	Subject       string                 `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListAlertsRequest) Reset() {
 	*x = ListAlertsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2525,7 +2741,7 @@ func (x *ListAlertsRequest) String() string {
 func (*ListAlertsRequest) ProtoMessage() {}
 
 func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2538,7 +2754,7 @@ func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListAlertsRequest) GetStale() bool {
@@ -2569,17 +2785,25 @@ func (x *ListAlertsRequest) GetSubject() string {
 	return ""
 }
 
+func (x *ListAlertsRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ListAlertsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Alerts        []*AlertView           `protobuf:"bytes,1,rep,name=alerts,proto3" json:"alerts,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListAlertsResponse) Reset() {
 	*x = ListAlertsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2591,7 +2815,7 @@ func (x *ListAlertsResponse) String() string {
 func (*ListAlertsResponse) ProtoMessage() {}
 
 func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2604,7 +2828,7 @@ func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsResponse.ProtoReflect.Descriptor instead.
 func (*ListAlertsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListAlertsResponse) GetAlerts() []*AlertView {
@@ -2619,6 +2843,13 @@ func (x *ListAlertsResponse) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *ListAlertsResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
 }
 
 type EventView struct {
@@ -2637,7 +2868,7 @@ type EventView struct {
 
 func (x *EventView) Reset() {
 	*x = EventView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2649,7 +2880,7 @@ func (x *EventView) String() string {
 func (*EventView) ProtoMessage() {}
 
 func (x *EventView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2662,7 +2893,7 @@ func (x *EventView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventView.ProtoReflect.Descriptor instead.
 func (*EventView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *EventView) GetId() uint64 {
@@ -2728,13 +2959,14 @@ type ListEventsRequest struct {
 	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	Subject       string                 `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
 	WaitMs        int64                  `protobuf:"varint,5,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +2978,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +2991,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListEventsRequest) GetStale() bool {
@@ -2797,17 +3029,25 @@ func (x *ListEventsRequest) GetWaitMs() int64 {
 	return 0
 }
 
+func (x *ListEventsRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ListEventsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Events        []*EventView           `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2819,7 +3059,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2832,7 +3072,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListEventsResponse) GetEvents() []*EventView {
@@ -2849,18 +3089,26 @@ func (x *ListEventsResponse) GetIndex() uint64 {
 	return 0
 }
 
+func (x *ListEventsResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
 type ExplainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
 	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2872,7 +3120,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2885,7 +3133,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExplainRequest) GetStale() bool {
@@ -2909,16 +3157,24 @@ func (x *ExplainRequest) GetName() string {
 	return ""
 }
 
+func (x *ExplainRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ExplainResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Lines         []string               `protobuf:"bytes,1,rep,name=lines,proto3" json:"lines,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2930,7 +3186,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2943,12 +3199,19 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExplainResponse) GetLines() []string {
 	if x != nil {
 		return x.Lines
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
 	}
 	return nil
 }
@@ -2965,7 +3228,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2977,7 +3240,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2990,7 +3253,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Setting) GetKey() string {
@@ -3024,13 +3287,14 @@ func (x *Setting) GetDoc() string {
 type GetPolicyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3042,7 +3306,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3055,7 +3319,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetPolicyRequest) GetStale() bool {
@@ -3065,18 +3329,26 @@ func (x *GetPolicyRequest) GetStale() bool {
 	return false
 }
 
+func (x *GetPolicyRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type GetPolicyResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Settings      []*Setting             `protobuf:"bytes,1,rep,name=settings,proto3" json:"settings,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
 	Computed      []string               `protobuf:"bytes,3,rep,name=computed,proto3" json:"computed,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3088,7 +3360,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3101,7 +3373,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetPolicyResponse) GetSettings() []*Setting {
@@ -3125,6 +3397,13 @@ func (x *GetPolicyResponse) GetComputed() []string {
 	return nil
 }
 
+func (x *GetPolicyResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
 type SetPolicyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Settings      []*Setting             `protobuf:"bytes,1,rep,name=settings,proto3" json:"settings,omitempty"`
@@ -3134,7 +3413,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3146,7 +3425,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3159,7 +3438,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetPolicyRequest) GetSettings() []*Setting {
@@ -3173,13 +3452,14 @@ type WriteResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	DoneBefore    bool                   `protobuf:"varint,70,opt,name=done_before,json=doneBefore,proto3" json:"done_before,omitempty"` // by an earlier request with the same id; index is of that one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WriteResponse) Reset() {
 	*x = WriteResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3191,7 +3471,7 @@ func (x *WriteResponse) String() string {
 func (*WriteResponse) ProtoMessage() {}
 
 func (x *WriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3204,7 +3484,7 @@ func (x *WriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
 func (*WriteResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WriteResponse) GetIndex() uint64 {
@@ -3221,6 +3501,13 @@ func (x *WriteResponse) GetMessage() string {
 	return ""
 }
 
+func (x *WriteResponse) GetDoneBefore() bool {
+	if x != nil {
+		return x.DoneBefore
+	}
+	return false
+}
+
 type ProtectVMRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vm            string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"` // name or UUID
@@ -3235,7 +3522,7 @@ type ProtectVMRequest struct {
 
 func (x *ProtectVMRequest) Reset() {
 	*x = ProtectVMRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3247,7 +3534,7 @@ func (x *ProtectVMRequest) String() string {
 func (*ProtectVMRequest) ProtoMessage() {}
 
 func (x *ProtectVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3260,7 +3547,7 @@ func (x *ProtectVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtectVMRequest.ProtoReflect.Descriptor instead.
 func (*ProtectVMRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ProtectVMRequest) GetVm() string {
@@ -3315,7 +3602,7 @@ type ControlVMRequest struct {
 
 func (x *ControlVMRequest) Reset() {
 	*x = ControlVMRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3327,7 +3614,7 @@ func (x *ControlVMRequest) String() string {
 func (*ControlVMRequest) ProtoMessage() {}
 
 func (x *ControlVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3340,7 +3627,7 @@ func (x *ControlVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlVMRequest.ProtoReflect.Descriptor instead.
 func (*ControlVMRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ControlVMRequest) GetVm() string {
@@ -3368,7 +3655,7 @@ type ControlHostRequest struct {
 
 func (x *ControlHostRequest) Reset() {
 	*x = ControlHostRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3380,7 +3667,7 @@ func (x *ControlHostRequest) String() string {
 func (*ControlHostRequest) ProtoMessage() {}
 
 func (x *ControlHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3393,7 +3680,7 @@ func (x *ControlHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlHostRequest.ProtoReflect.Descriptor instead.
 func (*ControlHostRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ControlHostRequest) GetHost() string {
@@ -3427,7 +3714,7 @@ type SetFenceRequest struct {
 
 func (x *SetFenceRequest) Reset() {
 	*x = SetFenceRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3439,7 +3726,7 @@ func (x *SetFenceRequest) String() string {
 func (*SetFenceRequest) ProtoMessage() {}
 
 func (x *SetFenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3452,7 +3739,7 @@ func (x *SetFenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFenceRequest.ProtoReflect.Descriptor instead.
 func (*SetFenceRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SetFenceRequest) GetHost() string {
@@ -3485,7 +3772,7 @@ type FenceSpec struct {
 
 func (x *FenceSpec) Reset() {
 	*x = FenceSpec{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3497,7 +3784,7 @@ func (x *FenceSpec) String() string {
 func (*FenceSpec) ProtoMessage() {}
 
 func (x *FenceSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3510,7 +3797,7 @@ func (x *FenceSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceSpec.ProtoReflect.Descriptor instead.
 func (*FenceSpec) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *FenceSpec) GetDriver() string {
@@ -3579,7 +3866,7 @@ type ControlWorkRequest struct {
 
 func (x *ControlWorkRequest) Reset() {
 	*x = ControlWorkRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3591,7 +3878,7 @@ func (x *ControlWorkRequest) String() string {
 func (*ControlWorkRequest) ProtoMessage() {}
 
 func (x *ControlWorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3604,7 +3891,7 @@ func (x *ControlWorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlWorkRequest.ProtoReflect.Descriptor instead.
 func (*ControlWorkRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ControlWorkRequest) GetId() uint64 {
@@ -3631,7 +3918,7 @@ type ControlAlertRequest struct {
 
 func (x *ControlAlertRequest) Reset() {
 	*x = ControlAlertRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3643,7 +3930,7 @@ func (x *ControlAlertRequest) String() string {
 func (*ControlAlertRequest) ProtoMessage() {}
 
 func (x *ControlAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3656,7 +3943,7 @@ func (x *ControlAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlAlertRequest.ProtoReflect.Descriptor instead.
 func (*ControlAlertRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ControlAlertRequest) GetId() uint64 {
@@ -3686,7 +3973,7 @@ type ControlNodeRequest struct {
 
 func (x *ControlNodeRequest) Reset() {
 	*x = ControlNodeRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3698,7 +3985,7 @@ func (x *ControlNodeRequest) String() string {
 func (*ControlNodeRequest) ProtoMessage() {}
 
 func (x *ControlNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3711,7 +3998,7 @@ func (x *ControlNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlNodeRequest.ProtoReflect.Descriptor instead.
 func (*ControlNodeRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ControlNodeRequest) GetId() string {
@@ -3759,7 +4046,7 @@ type ControlHARequest struct {
 
 func (x *ControlHARequest) Reset() {
 	*x = ControlHARequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3771,7 +4058,7 @@ func (x *ControlHARequest) String() string {
 func (*ControlHARequest) ProtoMessage() {}
 
 func (x *ControlHARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3784,7 +4071,7 @@ func (x *ControlHARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlHARequest.ProtoReflect.Descriptor instead.
 func (*ControlHARequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ControlHARequest) GetAction() string {
@@ -3814,7 +4101,7 @@ type ReadSnapshotRequest struct {
 
 func (x *ReadSnapshotRequest) Reset() {
 	*x = ReadSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3826,7 +4113,7 @@ func (x *ReadSnapshotRequest) String() string {
 func (*ReadSnapshotRequest) ProtoMessage() {}
 
 func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3839,7 +4126,7 @@ func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*ReadSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ReadSnapshotRequest) GetStale() bool {
@@ -3875,7 +4162,7 @@ type ReadSnapshotResponse struct {
 
 func (x *ReadSnapshotResponse) Reset() {
 	*x = ReadSnapshotResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3887,7 +4174,7 @@ func (x *ReadSnapshotResponse) String() string {
 func (*ReadSnapshotResponse) ProtoMessage() {}
 
 func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3900,7 +4187,7 @@ func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*ReadSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ReadSnapshotResponse) GetId() string {
@@ -3944,7 +4231,7 @@ type WriteSnapshotRequest struct {
 
 func (x *WriteSnapshotRequest) Reset() {
 	*x = WriteSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3956,7 +4243,7 @@ func (x *WriteSnapshotRequest) String() string {
 func (*WriteSnapshotRequest) ProtoMessage() {}
 
 func (x *WriteSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3969,7 +4256,7 @@ func (x *WriteSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*WriteSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *WriteSnapshotRequest) GetId() string {
@@ -4003,7 +4290,7 @@ type WriteSnapshotResponse struct {
 
 func (x *WriteSnapshotResponse) Reset() {
 	*x = WriteSnapshotResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4015,7 +4302,7 @@ func (x *WriteSnapshotResponse) String() string {
 func (*WriteSnapshotResponse) ProtoMessage() {}
 
 func (x *WriteSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4028,7 +4315,7 @@ func (x *WriteSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*WriteSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *WriteSnapshotResponse) GetId() string {
@@ -4057,7 +4344,7 @@ type RestoreSnapshotRequest struct {
 
 func (x *RestoreSnapshotRequest) Reset() {
 	*x = RestoreSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4069,7 +4356,7 @@ func (x *RestoreSnapshotRequest) String() string {
 func (*RestoreSnapshotRequest) ProtoMessage() {}
 
 func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4082,7 +4369,7 @@ func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RestoreSnapshotRequest) GetId() string {
@@ -4159,9 +4446,15 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06agents\x18( \x01(\rR\x06agents\x12\x1f\n" +
 	"\vstate_index\x18) \x01(\x04R\n" +
 	"stateIndex\"\x0f\n" +
-	"\rHelloResponse\"%\n" +
+	"\rHelloResponse\"\x9d\x01\n" +
+	"\bAnswered\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12:\n" +
+	"\vconsistency\x18\x03 \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\x12&\n" +
+	"\x0flast_contact_ms\x18\x04 \x01(\x03R\rlastContactMs\"a\n" +
 	"\rStatusRequest\x12\x14\n" +
-	"\x05stale\x18\x01 \x01(\bR\x05stale\"\xf6\x04\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xf1\x05\n" +
 	"\x0eStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1b\n" +
 	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12\x1f\n" +
@@ -4188,7 +4481,10 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x05notes\x18\x12 \x03(\tR\x05notes\x12\x14\n" +
 	"\x05state\x18\x13 \x01(\tR\x05state\x12&\n" +
 	"\x0flast_contact_ms\x18\x14 \x01(\x03R\rlastContactMs\x12\x16\n" +
-	"\x06digest\x18\x15 \x01(\tR\x06digest\"8\n" +
+	"\x06digest\x18\x15 \x01(\tR\x06digest\x12#\n" +
+	"\rfeature_level\x18A \x01(\rR\ffeatureLevel\x12!\n" +
+	"\fnewest_level\x18B \x01(\rR\vnewestLevel\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"8\n" +
 	"\bDigestAt\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\"\x88\x04\n" +
@@ -4212,12 +4508,14 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x10snapshot_unix_ns\x18\x1e \x01(\x03R\x0esnapshotUnixNs\x12)\n" +
 	"\x10snapshot_failure\x18\x1f \x01(\tR\x0fsnapshotFailure\x12!\n" +
 	"\fremaining_ms\x18( \x01(\x03R\vremainingMs\x12\x14\n" +
-	"\x05waits\x18) \x01(\tR\x05waits\"(\n" +
+	"\x05waits\x18) \x01(\tR\x05waits\"d\n" +
 	"\x10ListNodesRequest\x12\x14\n" +
-	"\x05stale\x18\x01 \x01(\bR\x05stale\"V\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x89\x01\n" +
 	"\x11ListNodesResponse\x12+\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x15.lifeboat.v1.NodeViewR\x05nodes\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\xe9\x02\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xe9\x02\n" +
 	"\x0eFenceLevelView\x12\x16\n" +
 	"\x06driver\x18\x01 \x01(\tR\x06driver\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
@@ -4269,13 +4567,15 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\bstorages\x18\x18 \x03(\v2\x14.lifeboat.v1.StorageR\bstorages\x12\x1a\n" +
 	"\bnetworks\x18\x19 \x03(\tR\bnetworks\x12\x18\n" +
 	"\aversion\x18\x1a \x01(\tR\aversion\x12\x14\n" +
-	"\x05notes\x18\x1b \x03(\tR\x05notes\"8\n" +
+	"\x05notes\x18\x1b \x03(\tR\x05notes\"t\n" +
 	"\x10ListHostsRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"V\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x89\x01\n" +
 	"\x11ListHostsResponse\x12+\n" +
 	"\x05hosts\x18\x01 \x03(\v2\x15.lifeboat.v1.HostViewR\x05hosts\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\xd9\x05\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xd9\x05\n" +
 	"\x06VMView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -4304,15 +4604,17 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\aproblem\x18\x17 \x01(\tR\aproblem\x12\x1a\n" +
 	"\bstorages\x18\x18 \x03(\tR\bstorages\x12\x1a\n" +
 	"\bnetworks\x18\x19 \x03(\tR\bnetworks\x12\x18\n" +
-	"\amachine\x18\x1a \x01(\tR\amachine\"q\n" +
+	"\amachine\x18\x1a \x01(\tR\amachine\"\xad\x01\n" +
 	"\x0eListVMsRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x0e\n" +
 	"\x02vm\x18\x02 \x01(\tR\x02vm\x12\x12\n" +
 	"\x04host\x18\x03 \x01(\tR\x04host\x12%\n" +
-	"\x0eprotected_only\x18\x04 \x01(\bR\rprotectedOnly\"N\n" +
+	"\x0eprotected_only\x18\x04 \x01(\bR\rprotectedOnly\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x81\x01\n" +
 	"\x0fListVMsResponse\x12%\n" +
 	"\x03vms\x18\x01 \x03(\v2\x13.lifeboat.v1.VMViewR\x03vms\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\xfd\x03\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xfd\x03\n" +
 	"\bWorkView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02vm\x18\x02 \x01(\tR\x02vm\x12\x17\n" +
@@ -4334,15 +4636,17 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"why_target\x18\x10 \x01(\tR\twhyTarget\x12\x14\n" +
 	"\x05index\x18\x11 \x01(\x04R\x05index\x12 \n" +
 	"\flost_unix_ns\x18\x12 \x01(\x03R\n" +
-	"lostUnixNs\"Y\n" +
+	"lostUnixNs\"\x95\x01\n" +
 	"\x0fListWorkRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x10\n" +
 	"\x03all\x18\x02 \x01(\bR\x03all\x12\x0e\n" +
 	"\x02vm\x18\x03 \x01(\tR\x02vm\x12\x0e\n" +
-	"\x02id\x18\x04 \x01(\x04R\x02id\"S\n" +
+	"\x02id\x18\x04 \x01(\x04R\x02id\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x86\x01\n" +
 	"\x10ListWorkResponse\x12)\n" +
 	"\x04work\x18\x01 \x03(\v2\x15.lifeboat.v1.WorkViewR\x04work\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\xcb\x02\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xcb\x02\n" +
 	"\tAlertView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
@@ -4359,15 +4663,17 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x10resolved_unix_ns\x18\v \x01(\x03R\x0eresolvedUnixNs\x12\x1e\n" +
 	"\n" +
 	"resolution\x18\f \x01(\tR\n" +
-	"resolution\"i\n" +
+	"resolution\"\xa5\x01\n" +
 	"\x11ListAlertsRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x10\n" +
 	"\x03all\x18\x02 \x01(\bR\x03all\x12\x12\n" +
 	"\x04type\x18\x03 \x01(\tR\x04type\x12\x18\n" +
-	"\asubject\x18\x04 \x01(\tR\asubject\"Z\n" +
+	"\asubject\x18\x04 \x01(\tR\asubject\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x8d\x01\n" +
 	"\x12ListAlertsResponse\x12.\n" +
 	"\x06alerts\x18\x01 \x03(\v2\x16.lifeboat.v1.AlertViewR\x06alerts\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\xc1\x01\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xc1\x01\n" +
 	"\tEventView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12 \n" +
@@ -4377,38 +4683,46 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x05level\x18\x05 \x01(\tR\x05level\x12\x14\n" +
 	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x18\n" +
 	"\asubject\x18\a \x01(\tR\asubject\x12\x12\n" +
-	"\x04text\x18\b \x01(\tR\x04text\"\x88\x01\n" +
+	"\x04text\x18\b \x01(\tR\x04text\"\xc4\x01\n" +
 	"\x11ListEventsRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x04R\x05after\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x18\n" +
 	"\asubject\x18\x04 \x01(\tR\asubject\x12\x17\n" +
-	"\await_ms\x18\x05 \x01(\x03R\x06waitMs\"Z\n" +
+	"\await_ms\x18\x05 \x01(\x03R\x06waitMs\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x8d\x01\n" +
 	"\x12ListEventsResponse\x12.\n" +
 	"\x06events\x18\x01 \x03(\v2\x16.lifeboat.v1.EventViewR\x06events\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"N\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\x8a\x01\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\"'\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"Z\n" +
 	"\x0fExplainResponse\x12\x14\n" +
-	"\x05lines\x18\x01 \x03(\tR\x05lines\"h\n" +
+	"\x05lines\x18\x01 \x03(\tR\x05lines\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"h\n" +
 	"\aSetting\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12#\n" +
 	"\rdefault_value\x18\x03 \x01(\tR\fdefaultValue\x12\x10\n" +
-	"\x03doc\x18\x04 \x01(\tR\x03doc\"(\n" +
+	"\x03doc\x18\x04 \x01(\tR\x03doc\"d\n" +
 	"\x10GetPolicyRequest\x12\x14\n" +
-	"\x05stale\x18\x01 \x01(\bR\x05stale\"w\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xaa\x01\n" +
 	"\x11GetPolicyResponse\x120\n" +
 	"\bsettings\x18\x01 \x03(\v2\x14.lifeboat.v1.SettingR\bsettings\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1a\n" +
-	"\bcomputed\x18\x03 \x03(\tR\bcomputed\"D\n" +
+	"\bcomputed\x18\x03 \x03(\tR\bcomputed\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"D\n" +
 	"\x10SetPolicyRequest\x120\n" +
-	"\bsettings\x18\x01 \x03(\v2\x14.lifeboat.v1.SettingR\bsettings\"?\n" +
+	"\bsettings\x18\x01 \x03(\v2\x14.lifeboat.v1.SettingR\bsettings\"`\n" +
 	"\rWriteResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xcd\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1f\n" +
+	"\vdone_before\x18F \x01(\bR\n" +
+	"doneBefore\"\xcd\x01\n" +
 	"\x10ProtectVMRequest\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x0e\n" +
 	"\x02on\x18\x02 \x01(\bR\x02on\x12\x0e\n" +
@@ -4477,7 +4791,11 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12#\n" +
 	"\rother_cluster\x18\x03 \x01(\bR\fotherCluster\x12\x1b\n" +
-	"\tother_key\x18\x04 \x01(\bR\botherKey2\x8d\r\n" +
+	"\tother_key\x18\x04 \x01(\bR\botherKey*Z\n" +
+	"\vConsistency\x12\x16\n" +
+	"\x12CONSISTENCY_LEADER\x10\x00\x12\x15\n" +
+	"\x11CONSISTENCY_STALE\x10\x01\x12\x1c\n" +
+	"\x18CONSISTENCY_LINEARIZABLE\x10\x022\x8d\r\n" +
 	"\fAdminService\x12A\n" +
 	"\x06Status\x12\x1a.lifeboat.v1.StatusRequest\x1a\x1b.lifeboat.v1.StatusResponse\x12J\n" +
 	"\tListNodes\x12\x1d.lifeboat.v1.ListNodesRequest\x1a\x1e.lifeboat.v1.ListNodesResponse\x12J\n" +
@@ -4520,143 +4838,165 @@ func file_lifeboat_v1_admin_proto_rawDescGZIP() []byte {
 	return file_lifeboat_v1_admin_proto_rawDescData
 }
 
-var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_lifeboat_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_lifeboat_v1_admin_proto_goTypes = []any{
-	(*FenceTicketRequest)(nil),     // 0: lifeboat.v1.FenceTicketRequest
-	(*FenceTicketResponse)(nil),    // 1: lifeboat.v1.FenceTicketResponse
-	(*RunFenceRequest)(nil),        // 2: lifeboat.v1.RunFenceRequest
-	(*TestFenceRequest)(nil),       // 3: lifeboat.v1.TestFenceRequest
-	(*TestFenceResponse)(nil),      // 4: lifeboat.v1.TestFenceResponse
-	(*FenceTestView)(nil),          // 5: lifeboat.v1.FenceTestView
-	(*HelloRequest)(nil),           // 6: lifeboat.v1.HelloRequest
-	(*HelloResponse)(nil),          // 7: lifeboat.v1.HelloResponse
-	(*StatusRequest)(nil),          // 8: lifeboat.v1.StatusRequest
-	(*StatusResponse)(nil),         // 9: lifeboat.v1.StatusResponse
-	(*DigestAt)(nil),               // 10: lifeboat.v1.DigestAt
-	(*NodeView)(nil),               // 11: lifeboat.v1.NodeView
-	(*ListNodesRequest)(nil),       // 12: lifeboat.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),      // 13: lifeboat.v1.ListNodesResponse
-	(*FenceLevelView)(nil),         // 14: lifeboat.v1.FenceLevelView
-	(*EvidenceView)(nil),           // 15: lifeboat.v1.EvidenceView
-	(*HostView)(nil),               // 16: lifeboat.v1.HostView
-	(*ListHostsRequest)(nil),       // 17: lifeboat.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),      // 18: lifeboat.v1.ListHostsResponse
-	(*VMView)(nil),                 // 19: lifeboat.v1.VMView
-	(*ListVMsRequest)(nil),         // 20: lifeboat.v1.ListVMsRequest
-	(*ListVMsResponse)(nil),        // 21: lifeboat.v1.ListVMsResponse
-	(*WorkView)(nil),               // 22: lifeboat.v1.WorkView
-	(*ListWorkRequest)(nil),        // 23: lifeboat.v1.ListWorkRequest
-	(*ListWorkResponse)(nil),       // 24: lifeboat.v1.ListWorkResponse
-	(*AlertView)(nil),              // 25: lifeboat.v1.AlertView
-	(*ListAlertsRequest)(nil),      // 26: lifeboat.v1.ListAlertsRequest
-	(*ListAlertsResponse)(nil),     // 27: lifeboat.v1.ListAlertsResponse
-	(*EventView)(nil),              // 28: lifeboat.v1.EventView
-	(*ListEventsRequest)(nil),      // 29: lifeboat.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),     // 30: lifeboat.v1.ListEventsResponse
-	(*ExplainRequest)(nil),         // 31: lifeboat.v1.ExplainRequest
-	(*ExplainResponse)(nil),        // 32: lifeboat.v1.ExplainResponse
-	(*Setting)(nil),                // 33: lifeboat.v1.Setting
-	(*GetPolicyRequest)(nil),       // 34: lifeboat.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),      // 35: lifeboat.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),       // 36: lifeboat.v1.SetPolicyRequest
-	(*WriteResponse)(nil),          // 37: lifeboat.v1.WriteResponse
-	(*ProtectVMRequest)(nil),       // 38: lifeboat.v1.ProtectVMRequest
-	(*ControlVMRequest)(nil),       // 39: lifeboat.v1.ControlVMRequest
-	(*ControlHostRequest)(nil),     // 40: lifeboat.v1.ControlHostRequest
-	(*SetFenceRequest)(nil),        // 41: lifeboat.v1.SetFenceRequest
-	(*FenceSpec)(nil),              // 42: lifeboat.v1.FenceSpec
-	(*ControlWorkRequest)(nil),     // 43: lifeboat.v1.ControlWorkRequest
-	(*ControlAlertRequest)(nil),    // 44: lifeboat.v1.ControlAlertRequest
-	(*ControlNodeRequest)(nil),     // 45: lifeboat.v1.ControlNodeRequest
-	(*ControlHARequest)(nil),       // 46: lifeboat.v1.ControlHARequest
-	(*ReadSnapshotRequest)(nil),    // 47: lifeboat.v1.ReadSnapshotRequest
-	(*ReadSnapshotResponse)(nil),   // 48: lifeboat.v1.ReadSnapshotResponse
-	(*WriteSnapshotRequest)(nil),   // 49: lifeboat.v1.WriteSnapshotRequest
-	(*WriteSnapshotResponse)(nil),  // 50: lifeboat.v1.WriteSnapshotResponse
-	(*RestoreSnapshotRequest)(nil), // 51: lifeboat.v1.RestoreSnapshotRequest
-	nil,                            // 52: lifeboat.v1.FenceSpec.OptionsEntry
-	(*FenceJob)(nil),               // 53: lifeboat.v1.FenceJob
-	(*Label)(nil),                  // 54: lifeboat.v1.Label
-	(*Lease)(nil),                  // 55: lifeboat.v1.Lease
-	(*Problem)(nil),                // 56: lifeboat.v1.Problem
-	(*Storage)(nil),                // 57: lifeboat.v1.Storage
-	(*FenceOutcome)(nil),           // 58: lifeboat.v1.FenceOutcome
+	(Consistency)(0),               // 0: lifeboat.v1.Consistency
+	(*FenceTicketRequest)(nil),     // 1: lifeboat.v1.FenceTicketRequest
+	(*FenceTicketResponse)(nil),    // 2: lifeboat.v1.FenceTicketResponse
+	(*RunFenceRequest)(nil),        // 3: lifeboat.v1.RunFenceRequest
+	(*TestFenceRequest)(nil),       // 4: lifeboat.v1.TestFenceRequest
+	(*TestFenceResponse)(nil),      // 5: lifeboat.v1.TestFenceResponse
+	(*FenceTestView)(nil),          // 6: lifeboat.v1.FenceTestView
+	(*HelloRequest)(nil),           // 7: lifeboat.v1.HelloRequest
+	(*HelloResponse)(nil),          // 8: lifeboat.v1.HelloResponse
+	(*Answered)(nil),               // 9: lifeboat.v1.Answered
+	(*StatusRequest)(nil),          // 10: lifeboat.v1.StatusRequest
+	(*StatusResponse)(nil),         // 11: lifeboat.v1.StatusResponse
+	(*DigestAt)(nil),               // 12: lifeboat.v1.DigestAt
+	(*NodeView)(nil),               // 13: lifeboat.v1.NodeView
+	(*ListNodesRequest)(nil),       // 14: lifeboat.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),      // 15: lifeboat.v1.ListNodesResponse
+	(*FenceLevelView)(nil),         // 16: lifeboat.v1.FenceLevelView
+	(*EvidenceView)(nil),           // 17: lifeboat.v1.EvidenceView
+	(*HostView)(nil),               // 18: lifeboat.v1.HostView
+	(*ListHostsRequest)(nil),       // 19: lifeboat.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),      // 20: lifeboat.v1.ListHostsResponse
+	(*VMView)(nil),                 // 21: lifeboat.v1.VMView
+	(*ListVMsRequest)(nil),         // 22: lifeboat.v1.ListVMsRequest
+	(*ListVMsResponse)(nil),        // 23: lifeboat.v1.ListVMsResponse
+	(*WorkView)(nil),               // 24: lifeboat.v1.WorkView
+	(*ListWorkRequest)(nil),        // 25: lifeboat.v1.ListWorkRequest
+	(*ListWorkResponse)(nil),       // 26: lifeboat.v1.ListWorkResponse
+	(*AlertView)(nil),              // 27: lifeboat.v1.AlertView
+	(*ListAlertsRequest)(nil),      // 28: lifeboat.v1.ListAlertsRequest
+	(*ListAlertsResponse)(nil),     // 29: lifeboat.v1.ListAlertsResponse
+	(*EventView)(nil),              // 30: lifeboat.v1.EventView
+	(*ListEventsRequest)(nil),      // 31: lifeboat.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),     // 32: lifeboat.v1.ListEventsResponse
+	(*ExplainRequest)(nil),         // 33: lifeboat.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 34: lifeboat.v1.ExplainResponse
+	(*Setting)(nil),                // 35: lifeboat.v1.Setting
+	(*GetPolicyRequest)(nil),       // 36: lifeboat.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),      // 37: lifeboat.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),       // 38: lifeboat.v1.SetPolicyRequest
+	(*WriteResponse)(nil),          // 39: lifeboat.v1.WriteResponse
+	(*ProtectVMRequest)(nil),       // 40: lifeboat.v1.ProtectVMRequest
+	(*ControlVMRequest)(nil),       // 41: lifeboat.v1.ControlVMRequest
+	(*ControlHostRequest)(nil),     // 42: lifeboat.v1.ControlHostRequest
+	(*SetFenceRequest)(nil),        // 43: lifeboat.v1.SetFenceRequest
+	(*FenceSpec)(nil),              // 44: lifeboat.v1.FenceSpec
+	(*ControlWorkRequest)(nil),     // 45: lifeboat.v1.ControlWorkRequest
+	(*ControlAlertRequest)(nil),    // 46: lifeboat.v1.ControlAlertRequest
+	(*ControlNodeRequest)(nil),     // 47: lifeboat.v1.ControlNodeRequest
+	(*ControlHARequest)(nil),       // 48: lifeboat.v1.ControlHARequest
+	(*ReadSnapshotRequest)(nil),    // 49: lifeboat.v1.ReadSnapshotRequest
+	(*ReadSnapshotResponse)(nil),   // 50: lifeboat.v1.ReadSnapshotResponse
+	(*WriteSnapshotRequest)(nil),   // 51: lifeboat.v1.WriteSnapshotRequest
+	(*WriteSnapshotResponse)(nil),  // 52: lifeboat.v1.WriteSnapshotResponse
+	(*RestoreSnapshotRequest)(nil), // 53: lifeboat.v1.RestoreSnapshotRequest
+	nil,                            // 54: lifeboat.v1.FenceSpec.OptionsEntry
+	(*FenceJob)(nil),               // 55: lifeboat.v1.FenceJob
+	(*Label)(nil),                  // 56: lifeboat.v1.Label
+	(*Lease)(nil),                  // 57: lifeboat.v1.Lease
+	(*Problem)(nil),                // 58: lifeboat.v1.Problem
+	(*Storage)(nil),                // 59: lifeboat.v1.Storage
+	(*FenceOutcome)(nil),           // 60: lifeboat.v1.FenceOutcome
 }
 var file_lifeboat_v1_admin_proto_depIdxs = []int32{
-	53, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
-	5,  // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
-	10, // 2: lifeboat.v1.StatusResponse.digests:type_name -> lifeboat.v1.DigestAt
-	11, // 3: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
-	54, // 4: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
-	14, // 5: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
-	55, // 6: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
-	15, // 7: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
-	56, // 8: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
-	57, // 9: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
-	16, // 10: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
-	19, // 11: lifeboat.v1.ListVMsResponse.vms:type_name -> lifeboat.v1.VMView
-	22, // 12: lifeboat.v1.ListWorkResponse.work:type_name -> lifeboat.v1.WorkView
-	25, // 13: lifeboat.v1.ListAlertsResponse.alerts:type_name -> lifeboat.v1.AlertView
-	28, // 14: lifeboat.v1.ListEventsResponse.events:type_name -> lifeboat.v1.EventView
-	33, // 15: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
-	33, // 16: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
-	42, // 17: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
-	52, // 18: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
-	8,  // 19: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
-	12, // 20: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
-	17, // 21: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
-	20, // 22: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
-	23, // 23: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
-	26, // 24: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
-	29, // 25: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
-	31, // 26: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
-	34, // 27: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
-	36, // 28: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
-	38, // 29: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
-	39, // 30: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
-	40, // 31: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
-	41, // 32: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
-	43, // 33: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
-	44, // 34: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
-	45, // 35: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
-	46, // 36: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
-	3,  // 37: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
-	47, // 38: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
-	49, // 39: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
-	51, // 40: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
-	6,  // 41: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
-	0,  // 42: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
-	2,  // 43: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
-	9,  // 44: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
-	13, // 45: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
-	18, // 46: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
-	21, // 47: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
-	24, // 48: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
-	27, // 49: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
-	30, // 50: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
-	32, // 51: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
-	35, // 52: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
-	37, // 53: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
-	37, // 54: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
-	37, // 55: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
-	37, // 56: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
-	37, // 57: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
-	37, // 58: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
-	37, // 59: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
-	37, // 60: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
-	37, // 61: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
-	4,  // 62: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
-	48, // 63: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
-	50, // 64: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
-	37, // 65: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
-	7,  // 66: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
-	1,  // 67: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
-	58, // 68: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
-	44, // [44:69] is the sub-list for method output_type
-	19, // [19:44] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	55, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
+	6,  // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
+	0,  // 2: lifeboat.v1.Answered.consistency:type_name -> lifeboat.v1.Consistency
+	0,  // 3: lifeboat.v1.StatusRequest.consistency:type_name -> lifeboat.v1.Consistency
+	12, // 4: lifeboat.v1.StatusResponse.digests:type_name -> lifeboat.v1.DigestAt
+	9,  // 5: lifeboat.v1.StatusResponse.answered:type_name -> lifeboat.v1.Answered
+	0,  // 6: lifeboat.v1.ListNodesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	13, // 7: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
+	9,  // 8: lifeboat.v1.ListNodesResponse.answered:type_name -> lifeboat.v1.Answered
+	56, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
+	16, // 10: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
+	57, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
+	17, // 12: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
+	58, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
+	59, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
+	0,  // 15: lifeboat.v1.ListHostsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	18, // 16: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
+	9,  // 17: lifeboat.v1.ListHostsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,  // 18: lifeboat.v1.ListVMsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	21, // 19: lifeboat.v1.ListVMsResponse.vms:type_name -> lifeboat.v1.VMView
+	9,  // 20: lifeboat.v1.ListVMsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,  // 21: lifeboat.v1.ListWorkRequest.consistency:type_name -> lifeboat.v1.Consistency
+	24, // 22: lifeboat.v1.ListWorkResponse.work:type_name -> lifeboat.v1.WorkView
+	9,  // 23: lifeboat.v1.ListWorkResponse.answered:type_name -> lifeboat.v1.Answered
+	0,  // 24: lifeboat.v1.ListAlertsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	27, // 25: lifeboat.v1.ListAlertsResponse.alerts:type_name -> lifeboat.v1.AlertView
+	9,  // 26: lifeboat.v1.ListAlertsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,  // 27: lifeboat.v1.ListEventsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	30, // 28: lifeboat.v1.ListEventsResponse.events:type_name -> lifeboat.v1.EventView
+	9,  // 29: lifeboat.v1.ListEventsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,  // 30: lifeboat.v1.ExplainRequest.consistency:type_name -> lifeboat.v1.Consistency
+	9,  // 31: lifeboat.v1.ExplainResponse.answered:type_name -> lifeboat.v1.Answered
+	0,  // 32: lifeboat.v1.GetPolicyRequest.consistency:type_name -> lifeboat.v1.Consistency
+	35, // 33: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
+	9,  // 34: lifeboat.v1.GetPolicyResponse.answered:type_name -> lifeboat.v1.Answered
+	35, // 35: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
+	44, // 36: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
+	54, // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
+	10, // 38: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
+	14, // 39: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
+	19, // 40: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
+	22, // 41: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
+	25, // 42: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
+	28, // 43: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
+	31, // 44: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
+	33, // 45: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
+	36, // 46: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
+	38, // 47: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
+	40, // 48: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
+	41, // 49: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
+	42, // 50: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
+	43, // 51: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
+	45, // 52: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
+	46, // 53: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
+	47, // 54: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
+	48, // 55: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
+	4,  // 56: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
+	49, // 57: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
+	51, // 58: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
+	53, // 59: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
+	7,  // 60: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
+	1,  // 61: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
+	3,  // 62: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
+	11, // 63: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
+	15, // 64: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
+	20, // 65: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
+	23, // 66: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
+	26, // 67: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
+	29, // 68: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
+	32, // 69: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
+	34, // 70: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
+	37, // 71: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
+	39, // 72: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
+	39, // 73: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
+	39, // 74: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
+	39, // 75: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
+	39, // 76: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
+	39, // 77: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
+	39, // 78: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
+	39, // 79: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
+	39, // 80: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
+	5,  // 81: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
+	50, // 82: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
+	52, // 83: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
+	39, // 84: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
+	8,  // 85: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
+	2,  // 86: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
+	60, // 87: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
+	63, // [63:88] is the sub-list for method output_type
+	38, // [38:63] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_admin_proto_init() }
@@ -4665,19 +5005,20 @@ func file_lifeboat_v1_admin_proto_init() {
 		return
 	}
 	file_lifeboat_v1_agent_proto_init()
-	file_lifeboat_v1_admin_proto_msgTypes[38].OneofWrappers = []any{}
+	file_lifeboat_v1_admin_proto_msgTypes[39].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_admin_proto_rawDesc), len(file_lifeboat_v1_admin_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   53,
+			NumEnums:      1,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
 		GoTypes:           file_lifeboat_v1_admin_proto_goTypes,
 		DependencyIndexes: file_lifeboat_v1_admin_proto_depIdxs,
+		EnumInfos:         file_lifeboat_v1_admin_proto_enumTypes,
 		MessageInfos:      file_lifeboat_v1_admin_proto_msgTypes,
 	}.Build()
 	File_lifeboat_v1_admin_proto = out.File
