@@ -60,6 +60,11 @@ func (n *Node) identify(next http.Handler) http.Handler {
 			}
 			ctx = context.WithValue(transport.WithIdentity(ctx, id), behalfKey{}, true)
 		}
+		ctx, err := withRequestID(ctx, r.Header)
+		if err != nil {
+			_ = refusal.Write(w, r, err)
+			return
+		}
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
@@ -109,6 +114,9 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 	}
 	out := connect.NewRequest(req.Msg)
 	out.Header().Set(headerBehalf, id.String())
+	if id := requestID(ctx); id != "" {
+		out.Header().Set(HeaderRequest, id)
+	}
 	r, err := remote(dial(n.client, "https://"+string(addr)), ctx, out)
 	if err != nil {
 		return nil, passOn(err)

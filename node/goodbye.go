@@ -26,6 +26,9 @@ func (t *term) controlNode(ctx context.Context, q *lifeboatv1.ControlNodeRequest
 	}
 	switch q.Action {
 	case "transfer-leadership":
+		if askedIn(ctx) != nil {
+			return nil, refuse("a transfer of leadership takes no request id: it is no entry of the log; nothing was changed: leave it out")
+		}
 		return t.transfer(ctx, q)
 	case "remove":
 		return t.takeOut(ctx, q, fsm.GoingRemove)
@@ -57,7 +60,10 @@ func (t *term) takeOut(ctx context.Context, q *lifeboatv1.ControlNodeRequest, ho
 		return nil, fmt.Errorf("read the members: %w", err)
 	}
 	x, member := countWithout(f.Configuration().Servers, n.fsm.State(), fsm.NodeID(q.Id))
+	a := askedIn(ctx)
 	switch why := x.refusal(q.Id, q.Force); {
+	case !member && a != nil && a.prior != nil && a.prior.Rejected == "":
+		return doneBefore(a.prior.Index, "")
 	case !member:
 		return nil, notFound("node %s is not a member; `lifeboat node list` shows them", q.Id)
 	case why != "":
@@ -113,6 +119,9 @@ func (n *Node) leaveByNext(ctx context.Context, q *lifeboatv1.ControlNodeRequest
 		}
 		out := connect.NewRequest(q)
 		out.Header().Set(headerBehalf, id.String())
+		if id := requestID(ctx); id != "" {
+			out.Header().Set(HeaderRequest, id)
+		}
 		r, err := lifeboatv1connect.NewAdminServiceClient(n.client, "https://"+string(addr)).ControlNode(ctx, out)
 		switch {
 		case err == nil:

@@ -24,7 +24,7 @@ import (
 )
 
 // FeatureLevel is the newest behaviour of Apply that this build knows.
-const FeatureLevel = 2
+const FeatureLevel = 3
 
 // Deps are the parts of a node that the program chooses.
 type Deps struct {
