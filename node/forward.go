@@ -9,6 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
 	"lifeboat/fsm"
 	"lifeboat/transport"
@@ -115,7 +116,7 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 	out := connect.NewRequest(req.Msg)
 	out.Header().Set(headerBehalf, id.String())
 	if id := requestID(ctx); id != "" {
-		out.Header().Set(HeaderRequest, id)
+		out.Header().Set(lifeboatv1.HeaderRequestID, id)
 	}
 	r, err := remote(dial(n.client, "https://"+string(addr)), ctx, out)
 	if err != nil {

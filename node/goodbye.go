@@ -120,7 +120,7 @@ func (n *Node) leaveByNext(ctx context.Context, q *lifeboatv1.ControlNodeRequest
 		out := connect.NewRequest(q)
 		out.Header().Set(headerBehalf, id.String())
 		if id := requestID(ctx); id != "" {
-			out.Header().Set(HeaderRequest, id)
+			out.Header().Set(lifeboatv1.HeaderRequestID, id)
 		}
 		r, err := lifeboatv1connect.NewAdminServiceClient(n.client, "https://"+string(addr)).ControlNode(ctx, out)
 		switch {

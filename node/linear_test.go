@@ -159,7 +159,7 @@ func (d *desk) write(key string) {
 		ctx, cancel := context.WithTimeout(context.Background(), deskPatience)
 		req := connect.NewRequest(&lifeboatv1.SetPolicyRequest{Settings: []*lifeboatv1.Setting{{Key: op.key, Value: op.value}}})
 		if id != "" {
-			req.Header().Set(HeaderRequest, id)
+			req.Header().Set(lifeboatv1.HeaderRequestID, id)
 		}
 		r, err := d.any().SetPolicy(ctx, req)
 		cancel()

@@ -16,10 +16,6 @@ import (
 	"lifeboat/transport"
 )
 
-// HeaderRequest carries the id of a write, chosen by whoever asks. The same write
-// with the same id is done once (see fsm.Request).
-const HeaderRequest = "Lifeboat-Request-Id"
-
 type (
 	requestIDKey struct{}
 	askedKey     struct{}
@@ -35,7 +31,7 @@ type asked struct {
 
 // withRequestID puts the id of a request into its context.
 func withRequestID(ctx context.Context, h http.Header) (context.Context, error) {
-	values := h.Values(HeaderRequest)
+	values := h.Values(lifeboatv1.HeaderRequestID)
 	if len(values) == 0 {
 		return ctx, nil
 	}
