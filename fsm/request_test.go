@@ -13,10 +13,14 @@ import (
 	"lifeboat/fsm/logpb"
 )
 
-// asked is a command under a request id. What it says of itself is its mark.
+// asked is a command under a request id. Its own bytes are its mark.
 func asked(actor, id string, body proto.Message) *logpb.Command {
 	c := command(body)
-	c.Actor, c.RequestId, c.RequestMark = actor, id, []byte(fmt.Sprint(body))
+	mark, err := proto.MarshalOptions{Deterministic: true}.Marshal(c)
+	if err != nil {
+		panic(err)
+	}
+	c.Actor, c.RequestId, c.RequestMark = actor, id, mark
 	return c
 }
 

@@ -269,7 +269,7 @@ func linearSeeds(t *testing.T) (from, to uint64) {
 	if testing.Short() {
 		return 1, 1
 	}
-	return 1, 2
+	return 1, 3
 }
 
 // Reads and writes of operators are linearizable, whatever happens to the nodes.
