@@ -129,6 +129,44 @@ func TestRequestIsDoneOnce(t *testing.T) {
 	})
 }
 
+// What a request did makes it impossible to do again: it is answered all the same as
+// the first time, and not by what the state is now.
+func TestRequestIsAnsweredFromMemory(t *testing.T) {
+	run(t, 3, func(w *world) {
+		w.allUp()
+		l := w.leader()
+		h := w.raw("h1", l)
+		w.must(h.register())
+		w.within(10*time.Second, "h1 is not Up any more", func() bool { return w.state().Host("h1").Status != fsm.Up })
+		who := w.alice(l)
+		remove := func(id string) (*lifeboatv1.WriteResponse, error) {
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			req := connect.NewRequest(&lifeboatv1.ControlHostRequest{Host: "h1", Action: "remove"})
+			req.Header().Set(lifeboatv1.HeaderRequestID, id)
+			r, err := who.ControlHost(ctx, req)
+			if err != nil {
+				return nil, err
+			}
+			return r.Msg, nil
+		}
+		var first *lifeboatv1.WriteResponse
+		tries := 0 // a refusal that was committed is remembered, too
+		w.within(time.Minute, "h1 can be removed", func() (ok bool) {
+			var err error
+			tries++
+			first, err = remove(fmt.Sprint("a", tries))
+			return err == nil
+		})
+		r, err := remove(fmt.Sprint("a", tries))
+		if err != nil || !r.DoneBefore || r.Index != first.Index {
+			t.Errorf("removed at %v; the same again: %v, %v", first, r, err)
+		}
+		_, err = remove("b")
+		wantCode(t, "another removal", err, connect.CodeNotFound, "there is no host h1")
+	})
+}
+
 // Two of the same request are on their way to the log at once.
 func TestRequestInFlightTwice(t *testing.T) {
 	disks := map[string]*slowDisk{}
