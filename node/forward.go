@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -118,8 +120,13 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 	if id := requestID(ctx); id != "" {
 		out.Header().Set(lifeboatv1.HeaderRequestID, id)
 	}
+	var sent atomic.Bool // the leader may have received it
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }})
 	r, err := remote(dial(n.client, "https://"+string(addr)), ctx, out)
-	if err != nil {
+	switch {
+	case err != nil && !sent.Load():
+		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("the leader, node %s, cannot be reached from here, so nothing was done; try again in a second: %w", leader, err))
+	case err != nil:
 		return nil, passOn(err)
 	}
 	return connect.NewResponse(r.Msg), nil

@@ -237,6 +237,27 @@ func TestUnknownOutcomeIsAskedAgain(t *testing.T) {
 	})
 }
 
+// A node that does not reach the leader says that nothing was done, and not that the
+// outcome is unknown.
+func TestUnreachableLeaderWasSentNothing(t *testing.T) {
+	run(t, 3, func(w *world) {
+		w.allUp()
+		l := w.leader()
+		who := w.alice(w.others(l)[0])
+		if _, err := who.set("", "70"); err != nil {
+			t.Fatal(err)
+		}
+		l.crash(memnet.Crash)
+		time.Sleep(10 * time.Millisecond)
+		_, err := who.set("", "71")
+		wantCode(t, "a write while the leader has just died", err, connect.CodeUnavailable, "nothing was done")
+		w.leader()
+		if n := w.times("71"); n != 0 {
+			t.Errorf("it was done %d times", n)
+		}
+	})
+}
+
 // A removal goes on after its entry: asked again, it does what is left, and says so
 // when nothing is.
 func TestRemovalIsAskedAgain(t *testing.T) {
