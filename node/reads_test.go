@@ -78,7 +78,18 @@ func TestLinearizableReadsWaitForACommit(t *testing.T) {
 		var all sync.WaitGroup
 		var mu sync.Mutex
 		answered := 0
-		for range readers {
+		waiting := func() (next, busy bool) {
+			c := &l.n.term.Load().confirmations
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.next != nil, c.busy
+		}
+		for i := range readers {
+			if i == 1 {
+				// The first one's entry is proposed: it may be acknowledged already by
+				// nodes that have a later leader by now, and proves nothing to the others.
+				w.within(time.Second, "an entry is under way", func() bool { next, busy := waiting(); return busy && !next })
+			}
 			all.Go(func() {
 				r, err := who.status(&lifeboatv1.StatusRequest{Consistency: linearizable})
 				mu.Lock()
@@ -90,6 +101,9 @@ func TestLinearizableReadsWaitForACommit(t *testing.T) {
 			})
 		}
 		time.Sleep(2 * time.Second)
+		if next, _ := waiting(); !next {
+			t.Error("the others wait for the entry that was proposed before they came")
+		}
 		mu.Lock()
 		if answered > 0 {
 			t.Errorf("%d were answered while nothing could be committed", answered)
