@@ -31,6 +31,7 @@ type tracked struct {
 	events map[EventID]struct{}
 
 	tokens, operators map[string]struct{}
+	requests          map[uint64]struct{}
 }
 
 func newDigester(s *State) *digester {
@@ -42,7 +43,8 @@ func newDigester(s *State) *digester {
 	s.events.track()
 	s.tokens.track()
 	s.operators.track()
-	d.dirty = &tracked{s.nodes.dirty, s.hosts.dirty, s.work.dirty, s.alerts.dirty, s.events.dirty, s.tokens.dirty, s.operators.dirty}
+	s.requests.track()
+	d.dirty = &tracked{s.nodes.dirty, s.hosts.dirty, s.work.dirty, s.alerts.dirty, s.events.dirty, s.tokens.dirty, s.operators.dirty, s.requests.dirty}
 	d.each(s, d.put)
 	return d
 }
@@ -52,6 +54,7 @@ func (d *digester) track(s *State) {
 	s.nodes.dirty, s.hosts.dirty, s.work.dirty = d.dirty.nodes, d.dirty.hosts, d.dirty.work
 	s.alerts.dirty, s.events.dirty = d.dirty.alerts, d.dirty.events
 	s.tokens.dirty, s.operators.dirty = d.dirty.tokens, d.dirty.operators
+	s.requests.dirty = d.dirty.requests
 }
 
 // put replaces the hash of a record; 0 means that there is none.
@@ -157,11 +160,16 @@ func (d *digester) fold(s *State) uint64 {
 	}
 	clear(d.dirty.tokens)
 	clear(d.dirty.operators)
+	for index := range d.dirty.requests {
+		r, _ := s.requests.get(index)
+		d.put(requestHashKey(index), d.record(orNil(r, requestRecord)))
+	}
 	clear(d.dirty.nodes)
 	clear(d.dirty.hosts)
 	clear(d.dirty.work)
 	clear(d.dirty.alerts)
 	clear(d.dirty.events)
+	clear(d.dirty.requests)
 	return d.sum ^ d.metaHash(s)
 }
 
@@ -211,6 +219,9 @@ func (d *digester) each(s *State, f func(key string, n uint64)) {
 	for id, o := range s.operators.all() {
 		f(operatorKey(id), d.hash(operatorRecord(o)))
 	}
+	for index, r := range s.requests.all() {
+		f(requestHashKey(index), d.hash(requestRecord(r)))
+	}
 }
 
 // record is hash, 0 for none.
@@ -237,6 +248,8 @@ func tokenKey(id string) string  { return "t" + id }
 
 func operatorKey(name string) string { return "o" + name }
 
+func requestHashKey(index uint64) string { return "r" + strconv.FormatUint(index, 36) }
+
 // eachRecord walks every record of a snapshot but the first and the last.
 func eachRecord(s *State, f func(*logpb.Record)) {
 	for _, n := range s.nodes.all() {
@@ -259,5 +272,8 @@ func eachRecord(s *State, f func(*logpb.Record)) {
 	}
 	for _, o := range s.operators.all() {
 		f(operatorRecord(o))
+	}
+	for _, r := range s.requests.all() {
+		f(requestRecord(r))
 	}
 }

@@ -206,6 +206,23 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.ok(&logpb.FeatureRaise{Level: 3, Version: "0.3.1"})
 			return l
 		},
+		"requests": func() *lab { // asked again, asked otherwise, by another, rejected, and forgotten after a day
+			l := level3(t)
+			l.ask(asked("operator/alice", "r1", limit("7")))
+			l.ask(asked("operator/alice", "r1", limit("7")))
+			l.ask(asked("operator/alice", "r1", limit("9")))
+			l.ask(asked("operator/bob", "r1", limit("8")))
+			l.ask(asked("operator/bob", "r2", limit("nonsense")))
+			l.ask(asked("operator/bob", "r2", limit("nonsense")))
+			for range 24 {
+				l.wait(time.Hour)
+				l.ok(&logpb.Canary{Node: "n1", Term: 1})
+			}
+			l.wait(time.Second)
+			l.ask(asked("operator/alice", "r1", limit("9")))
+			l.ask(asked("operator/alice", "r3", &logpb.Arm{}))
+			return l
+		},
 		"anything": func() *lab { // random commands, nonsense included
 			_, log := story(t.Fatalf, rand.New(rand.NewPCG(2026, 11)).IntN, 400)
 			return &lab{t: t, log: log}

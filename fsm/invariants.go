@@ -16,6 +16,7 @@ func (s *State) Check() error {
 	c.allWork()
 	c.allAlerts()
 	c.cluster()
+	c.requests()
 	return errors.Join(c.errs...)
 }
 

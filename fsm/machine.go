@@ -28,6 +28,9 @@ type Result struct {
 	// in another term, or its time is refused. What it was about is as unknown
 	// as if it had never been proposed.
 	Void bool
+	// Repeated: the command came before, under the same request id. Nothing was
+	// changed; Index and Rejected are what became of it then.
+	Repeated bool
 }
 
 // Entry is one committed log entry.
@@ -78,7 +81,7 @@ func (m *Machine) Apply(entries []Entry) []Result {
 			out[i].Void = true
 			continue
 		}
-		out[i].Rejected = m.apply(s, e, &cmd)
+		out[i] = m.once(s, e, &cmd)
 	}
 	m.published.Store(s)
 	return out

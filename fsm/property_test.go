@@ -28,6 +28,9 @@ type contents struct {
 	Raised []string
 	Events []*Event
 	Brakes []string
+
+	Requests []*Request
+	Asked    []string
 }
 
 func contentsOf(s *State) contents {
@@ -61,6 +64,12 @@ func contentsOf(s *State) contents {
 	}
 	for d, r := range s.Brakes() {
 		c.Brakes = append(c.Brakes, fmt.Sprint(d, r))
+	}
+	for _, r := range s.Requests() {
+		c.Requests = append(c.Requests, r)
+	}
+	for k, index := range s.asked.all() {
+		c.Asked = append(c.Asked, fmt.Sprint(k, index))
 	}
 	return c
 }

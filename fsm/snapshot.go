@@ -280,6 +280,8 @@ func (s *State) load(rec *logpb.Record, first bool) error {
 			return fmt.Errorf("operator %s is there twice", o.Name)
 		}
 		s.operators.set(o.Name, o)
+	case *logpb.Record_Request:
+		return s.loadRequest(requestFromLog(b.Request))
 	}
 	return nil
 }

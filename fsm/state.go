@@ -39,6 +39,8 @@ type State struct {
 	brakes    table[string, Brake] // by failure domain
 	tokens    table[string, *Token]
 	operators table[string, *Operator]
+	requests  table[uint64, *Request] // by log index
+	asked     table[requestKey, uint64]
 }
 
 // Authority is the cluster's own CA.
@@ -66,6 +68,9 @@ func newState() *State {
 		events: newTable[EventID, *Event](less[EventID]),
 		brakes: newTable[string, Brake](less[string]),
 		tokens: newTable[string, *Token](less[string]), operators: newTable[string, *Operator](less[string]),
+
+		requests: newTable[uint64, *Request](less[uint64]),
+		asked:    newTable[requestKey, uint64](lessRequest),
 	}
 }
 
@@ -83,6 +88,8 @@ func (s *State) clone() *State {
 	n.brakes = s.brakes.clone()
 	n.tokens = s.tokens.clone()
 	n.operators = s.operators.clone()
+	n.requests = s.requests.clone()
+	n.asked = s.asked.clone()
 	return &n
 }
 

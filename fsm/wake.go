@@ -75,6 +75,12 @@ func (s *State) Wake(now *State, w Waking) *State {
 	for name, o := range now.Operators() {
 		n.operators.set(name, o) // nobody gets back what was taken away since
 	}
+	// A request that was answered is not done again because what it did is undone.
+	n.requests, n.asked = newTable[uint64, *Request](less[uint64]), newTable[requestKey, uint64](lessRequest)
+	for index, r := range now.Requests() {
+		n.requests.set(index, r)
+		n.asked.set(requestKey{r.Actor, r.ID}, index)
+	}
 	n.nodes = newTable[NodeID, *Node](less[NodeID])
 	for id, x := range now.Nodes() {
 		n.nodes.set(id, x)

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
 
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
 	"lifeboat/fsm"
 	"lifeboat/transport"
@@ -64,6 +67,11 @@ func (n *Node) identify(next http.Handler) http.Handler {
 			}
 			ctx = context.WithValue(transport.WithIdentity(ctx, id), behalfKey{}, true)
 		}
+		ctx, err := withRequestID(ctx, r.Header)
+		if err != nil {
+			_ = refusal.Write(w, r, err)
+			return
+		}
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
@@ -116,8 +124,16 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 	}
 	out := connect.NewRequest(req.Msg)
 	out.Header().Set(headerBehalf, id.String())
+	if id := requestID(ctx); id != "" {
+		out.Header().Set(lifeboatv1.HeaderRequestID, id)
+	}
+	var sent atomic.Bool // the leader may have received it
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }})
 	r, err := remote(dial(n.client, "https://"+string(addr)), ctx, out)
-	if err != nil {
+	switch {
+	case err != nil && !sent.Load():
+		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("the leader, node %s, cannot be reached from here, so nothing was done; try again in a second: %w", leader, err))
+	case err != nil:
 		return nil, passOn(err)
 	}
 	return connect.NewResponse(r.Msg), nil

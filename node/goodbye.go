@@ -26,6 +26,9 @@ func (t *term) controlNode(ctx context.Context, q *lifeboatv1.ControlNodeRequest
 	}
 	switch q.Action {
 	case "transfer-leadership":
+		if askedIn(ctx) != nil {
+			return nil, refuse("a transfer of leadership takes no request id: it is no entry of the log; nothing was changed: leave it out")
+		}
 		return t.transfer(ctx, q)
 	case "remove":
 		return t.takeOut(ctx, q, fsm.GoingRemove)
@@ -61,7 +64,10 @@ func (t *term) takeOut(ctx context.Context, q *lifeboatv1.ControlNodeRequest, ho
 		return t.write(ctx, &logpb.Command{Body: &logpb.Command_NodeControl{NodeControl: &logpb.NodeControl{Id: q.Id, Action: uint32(how)}}},
 			fmt.Sprintf("node %s, which was admitted and never came, may not come any more", q.Id))
 	}
+	a := askedIn(ctx)
 	switch why := x.refusal(q.Id, q.Force); {
+	case !member && a != nil && a.prior != nil && a.prior.Rejected == "":
+		return doneBefore(a.prior.Index, "")
 	case !member:
 		return nil, notFound("node %s is not a member; `lifeboat node list` shows them", q.Id)
 	case why != "":
@@ -117,6 +123,9 @@ func (n *Node) leaveByNext(ctx context.Context, q *lifeboatv1.ControlNodeRequest
 		}
 		out := connect.NewRequest(q)
 		out.Header().Set(headerBehalf, id.String())
+		if id := requestID(ctx); id != "" {
+			out.Header().Set(lifeboatv1.HeaderRequestID, id)
+		}
 		r, err := lifeboatv1connect.NewAdminServiceClient(n.client, "https://"+string(addr)).ControlNode(ctx, out)
 		switch {
 		case err == nil:

@@ -57,6 +57,7 @@ func (n *Node) readStatus(t *term, _ context.Context, _ *lifeboatv1.StatusReques
 		WorkOpen: uint32(s.CountOpenWork()), AlertsOpen: uint32(s.CountOpenAlerts()), Version: n.deps.Version,
 		State: strings.ToLower(n.raft.State().String()), LastContactMs: n.lastContact(), FeatureLevel: s.Level, NewestLevel: n.level(),
 	}
+	r.FeatureLevel, r.NewestLevel = s.Level, FeatureLevel
 	if d := s.Digest; d.Index > 0 {
 		r.Digests = []*lifeboatv1.DigestAt{{Index: d.Index, Digest: fmt.Sprintf("%016x", d.Sum)}}
 		r.Digest = fmt.Sprintf("%016x", d.Sum)

@@ -13,7 +13,6 @@ import (
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/fsm"
-	"lifeboat/transport"
 )
 
 // ErrRestore ends Run when a restore was begun here and it is not known whether
@@ -75,8 +74,7 @@ func (t *term) restoreSnapshot(ctx context.Context, q *lifeboatv1.RestoreSnapsho
 	if err := t.disarmed(ctx); err != nil {
 		return nil, err
 	}
-	id, _ := transport.IdentityFromContext(ctx)
-	job := &restoring{state: state, req: q, actor: string(id.Kind) + "/" + id.Name, done: make(chan restored, 1),
+	job := &restoring{state: state, req: q, actor: actor(ctx), done: make(chan restored, 1),
 		from: fmt.Sprintf(" from a snapshot that node %s of cluster %s took on %s", meta.Node, meta.ClusterID, meta.Taken.Format(time.RFC3339))}
 	select {
 	case <-ctx.Done():

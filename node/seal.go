@@ -4,6 +4,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
+	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
 	"errors"
@@ -35,6 +36,8 @@ type sealer struct {
 	aead cipher.AEAD
 	enc  *zstd.Encoder
 	dec  *zstd.Decoder
+	// marks is the key of marks of requests.
+	marks []byte
 }
 
 // loadSealer reads the cluster's secret key: 64 hexadecimal digits.
@@ -76,7 +79,8 @@ func newSealer(key []byte) (*sealer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make decompressor: %w", err)
 	}
-	return &sealer{aead: aead, enc: enc, dec: dec}, nil
+	marks := sha256.Sum256(append([]byte("lifeboat marks of requests\x00"), key...))
+	return &sealer{aead: aead, enc: enc, dec: dec, marks: marks[:]}, nil
 }
 
 // seal binds the text to what it is about: it opens for no other subject.

@@ -69,6 +69,9 @@ func (t *term) steerNode(ctx context.Context, q *lifeboatv1.ControlNodeRequest, 
 	if err != nil {
 		return nil, err
 	}
+	if r.DoneBefore {
+		return r, nil
+	}
 	y, _ := countWithout(servers, n.fsm.State(), was.ID)
 	r.Message = steered(was, n.fsm.State().Node(was.ID), within) + ". " + y.now().sentence()
 	return r, nil

@@ -32,9 +32,11 @@ type term struct {
 	probes   *probeDesk
 	proxies  *proxyDesk
 	checks   checkDesk
-	poke     chan struct{} // capacity 1: decide again
-	ticked   atomic.Int64  // mono of the last tick of watch
-	over     <-chan struct{}
+
+	confirmations confirmations
+	poke          chan struct{} // capacity 1: decide again
+	ticked        atomic.Int64  // mono of the last tick of watch
+	over          <-chan struct{}
 
 	effects sync.WaitGroup
 	running map[string]bool // effects started in this term; decide's own

@@ -11,17 +11,20 @@ import (
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
-	"lifeboat/transport"
 )
 
-// write commits a command of the operator who asks.
+// write commits a command of the operator who asks, under the request id if there
+// is one.
 func (t *term) write(ctx context.Context, cmd *logpb.Command, message string) (*lifeboatv1.WriteResponse, error) {
-	id, _ := transport.IdentityFromContext(ctx)
+	askedIn(ctx).under(cmd)
 	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
 	defer cancel()
-	r, err := t.propose(ctx, id.Actor(), cmd)
+	r, err := t.propose(ctx, actor(ctx), cmd)
 	if err != nil {
 		return nil, err
+	}
+	if r.Repeated {
+		return doneBefore(r.Index, "")
 	}
 	return &lifeboatv1.WriteResponse{Index: r.Index, Message: message}, nil
 }

@@ -33,6 +33,15 @@ type fakeAdmin struct {
 	calls   []string      // "Procedure {request}" of every write
 	// before runs ahead of every method; an error is the answer.
 	before func(ctx context.Context, procedure string) error
+	// remembers, if not nil, has what was answered to each request id; nil = as a
+	// version that does not know them.
+	remembers map[string]connect.AnyResponse
+	// lose is how many answers to writes get lost after they were executed.
+	lose int
+	// headers looks at what a request carries; an error is the answer.
+	headers  func(map[string][]string) error
+	answered *pb.Answered         // of lists of hosts
+	last     *pb.ListHostsRequest // that was asked
 }
 
 func newFakeAdmin(state *fakeState) *fakeAdmin {
@@ -54,8 +63,38 @@ func (f *fakeAdmin) intercept(next connect.UnaryFunc) connect.UnaryFunc {
 				return nil, err
 			}
 		}
-		return next(ctx, req)
+		return f.remembered(ctx, req, next)
 	}
+}
+
+// remembered answers what was asked before with the same request id.
+func (f *fakeAdmin) remembered(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
+	if f.headers != nil {
+		if err := f.headers(req.Header()); err != nil {
+			return nil, err
+		}
+	}
+	id := req.Header().Get(pb.HeaderRequestID)
+	f.mu.Lock()
+	was := f.remembers[id]
+	f.mu.Unlock()
+	if was != nil {
+		w := proto.Clone(was.Any().(proto.Message)).(*pb.WriteResponse)
+		w.DoneBefore, w.Message = true, fmt.Sprintf("this was done already, at log index %d", w.Index)
+		return connect.NewResponse(w), nil
+	}
+	writes := f.writes()
+	res, err := next(ctx, req)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil && id != "" && f.remembers != nil {
+		f.remembers[id] = res
+	}
+	if len(f.calls) > writes && f.lose > 0 {
+		f.lose--
+		return nil, connect.NewError(connect.CodeUnknown, errors.New("the leader does not answer"))
+	}
+	return res, err
 }
 
 // behave sets what runs ahead of every method from now on.
@@ -111,7 +150,8 @@ func (f *fakeAdmin) ListNodes(context.Context, *connect.Request[pb.ListNodesRequ
 func (f *fakeAdmin) ListHosts(_ context.Context, r *connect.Request[pb.ListHostsRequest]) (*connect.Response[pb.ListHostsResponse], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	res := &pb.ListHostsResponse{Index: f.index}
+	res := &pb.ListHostsResponse{Index: f.index, Answered: f.answered}
+	f.last = r.Msg
 	for _, h := range f.state.hosts {
 		if r.Msg.Id == "" || r.Msg.Id == h.Id {
 			res.Hosts = append(res.Hosts, h)

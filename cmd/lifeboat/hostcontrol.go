@@ -119,7 +119,7 @@ func (c *HostConfirmDeadCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globa
 				Do: "answer with the name of the host, or use --yes in scripts"}
 		}
 	}
-	err = changeWith(ctx, env, g, client, lifeboatv1connect.AdminServiceClient.ControlHost,
+	err = changeWith(ctx, env, g, client, cli.Write, lifeboatv1connect.AdminServiceClient.ControlHost,
 		&pb.ControlHostRequest{Host: c.Host, Action: "confirm-dead", Force: c.Force},
 		fmt.Sprintf("host %s is confirmed dead; its protected VMs restart elsewhere ('lifeboat work list --watch')", c.Host), seeHosts)
 	return cli.WithHint(err, "'lifeboat host show "+c.Host+"' shows what is heard from it", connect.CodeFailedPrecondition)

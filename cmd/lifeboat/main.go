@@ -47,6 +47,7 @@ func run(ctx context.Context, args []string, env *cli.Env) int {
 }
 
 func execute(ctx context.Context, args []string, env *cli.Env) error {
+	env.Args = args
 	var commands CLI
 	helped := false
 	parser, err := newParser(&commands, env, func() { helped = true })

@@ -209,6 +209,6 @@ func (c *NodeTransferCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals)
 	if c.Node != "" {
 		done += " to node " + c.Node
 	}
-	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.ControlNode,
+	return changeOnce(ctx, env, g, lifeboatv1connect.AdminServiceClient.ControlNode,
 		&pb.ControlNodeRequest{Id: c.Node, Action: "transfer-leadership"}, done, seeNodes)
 }

@@ -241,7 +241,7 @@ func (c *SnapshotRestoreCmd) send(ctx context.Context, env *cli.Env, g *cli.Glob
 		id = r.Id
 	}
 	sum := sha256.Sum256(raw)
-	return changeWith(ctx, env, g, client.Patient(5*time.Minute), lifeboatv1connect.AdminServiceClient.RestoreSnapshot,
+	return changeWith(ctx, env, g, client.Patient(5*time.Minute), cli.WriteOnce, lifeboatv1connect.AdminServiceClient.RestoreSnapshot,
 		&pb.RestoreSnapshotRequest{Id: id, Sha256: sum[:], OtherCluster: c.OtherCluster, OtherKey: c.OtherKey}, "the snapshot was restored", "")
 }
 

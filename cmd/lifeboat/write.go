@@ -18,11 +18,23 @@ func change[Req any](ctx context.Context, env *cli.Env, g *cli.Globals, m cli.Me
 		return err
 	}
 	defer client.Close()
-	return changeWith(ctx, env, g, client, m, req, done, hint)
+	return changeWith(ctx, env, g, client, cli.Write, m, req, done, hint)
 }
 
-func changeWith[Req any](ctx context.Context, env *cli.Env, g *cli.Globals, client *cli.Client, m cli.Method[Req, pb.WriteResponse], req *Req, done, hint string) error {
-	res, err := cli.Write(ctx, client, m, req)
+// changeOnce is change for what the cluster cannot remember.
+func changeOnce[Req any](ctx context.Context, env *cli.Env, g *cli.Globals, m cli.Method[Req, pb.WriteResponse], req *Req, done, hint string) error {
+	client, err := cli.Open(env, g)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return changeWith(ctx, env, g, client, cli.WriteOnce, m, req, done, hint)
+}
+
+func changeWith[Req any](ctx context.Context, env *cli.Env, g *cli.Globals, client *cli.Client,
+	send func(context.Context, *cli.Client, cli.Method[Req, pb.WriteResponse], *Req) (*pb.WriteResponse, error),
+	m cli.Method[Req, pb.WriteResponse], req *Req, done, hint string) error {
+	res, err := send(ctx, client, m, req)
 	if err != nil {
 		return withNames(err, hint)
 	}
@@ -30,6 +42,10 @@ func changeWith[Req any](ctx context.Context, env *cli.Env, g *cli.Globals, clie
 		res.Message = done
 	}
 	return cli.Print(env, g, res, func(v *cli.View, w *pb.WriteResponse) {
+		if w.DoneBefore {
+			v.Line("%s", w.Message) // which names the index
+			return
+		}
 		v.Line("%s (log index %d)", w.Message, w.Index)
 	})
 }

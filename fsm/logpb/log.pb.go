@@ -30,11 +30,12 @@ const (
 type Command struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	TimeUnixNs int64                  `protobuf:"varint,1,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
-	Actor      string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"` // who asked: "operator/alice", "leader n1"; empty = the leader
-	RequestId  string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Actor      string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`                          // who asked: "operator/alice", "leader n1"; empty = the leader
+	RequestId  string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // of the caller's choice: what comes again with it is not done again; counts from level 3 on
 	// What a leader decided from what it heard in its own term holds in that term
 	// only; 0 = in any.
-	OnlyTerm uint64 `protobuf:"varint,4,opt,name=only_term,json=onlyTerm,proto3" json:"only_term,omitempty"`
+	OnlyTerm    uint64 `protobuf:"varint,4,opt,name=only_term,json=onlyTerm,proto3" json:"only_term,omitempty"`
+	RequestMark []byte `protobuf:"bytes,70,opt,name=request_mark,json=requestMark,proto3" json:"request_mark,omitempty"` // keyed hash of what was asked under request_id
 	// Types that are valid to be assigned to Body:
 	//
 	//	*Command_ClusterInit
@@ -139,6 +140,13 @@ func (x *Command) GetOnlyTerm() uint64 {
 		return x.OnlyTerm
 	}
 	return 0
+}
+
+func (x *Command) GetRequestMark() []byte {
+	if x != nil {
+		return x.RequestMark
+	}
+	return nil
 }
 
 func (x *Command) GetBody() isCommand_Body {
@@ -4982,6 +4990,7 @@ type Record struct {
 	//	*Record_Token
 	//	*Record_Operator
 	//	*Record_End
+	//	*Record_Request
 	Body          isRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -5105,6 +5114,15 @@ func (x *Record) GetEnd() *EndRecord {
 	return nil
 }
 
+func (x *Record) GetRequest() *RequestRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_Request); ok {
+			return x.Request
+		}
+	}
+	return nil
+}
+
 type isRecord_Body interface {
 	isRecord_Body()
 }
@@ -5145,6 +5163,10 @@ type Record_End struct {
 	End *EndRecord `protobuf:"bytes,15,opt,name=end,proto3,oneof"`
 }
 
+type Record_Request struct {
+	Request *RequestRecord `protobuf:"bytes,70,opt,name=request,proto3,oneof"`
+}
+
 func (*Record_Meta) isRecord_Body() {}
 
 func (*Record_Node) isRecord_Body() {}
@@ -5162,6 +5184,8 @@ func (*Record_Token) isRecord_Body() {}
 func (*Record_Operator) isRecord_Body() {}
 
 func (*Record_End) isRecord_Body() {}
+
+func (*Record_Request) isRecord_Body() {}
 
 type MetaRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7064,18 +7088,104 @@ func (x *EndRecord) GetDigest() uint64 {
 	return 0
 }
 
+// RequestRecord is the outcome of a command that had a request id.
+type RequestRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Actor         string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
+	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	Mark          []byte                 `protobuf:"bytes,4,opt,name=mark,proto3" json:"mark,omitempty"`
+	TimeUnixNs    int64                  `protobuf:"varint,5,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
+	Rejected      string                 `protobuf:"bytes,6,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestRecord) Reset() {
+	*x = RequestRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestRecord) ProtoMessage() {}
+
+func (x *RequestRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
+func (*RequestRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *RequestRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *RequestRecord) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *RequestRecord) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RequestRecord) GetMark() []byte {
+	if x != nil {
+		return x.Mark
+	}
+	return nil
+}
+
+func (x *RequestRecord) GetTimeUnixNs() int64 {
+	if x != nil {
+		return x.TimeUnixNs
+	}
+	return 0
+}
+
+func (x *RequestRecord) GetRejected() string {
+	if x != nil {
+		return x.Rejected
+	}
+	return ""
+}
+
 var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\x82\x14\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xa5\x14\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tR\trequestId\x12\x1b\n" +
-	"\tonly_term\x18\x04 \x01(\x04R\bonlyTerm\x12>\n" +
+	"\tonly_term\x18\x04 \x01(\x04R\bonlyTerm\x12!\n" +
+	"\frequest_mark\x18F \x01(\fR\vrequestMark\x12>\n" +
 	"\fcluster_init\x18\n" +
 	" \x01(\v2\x19.lifeboat.log.ClusterInitH\x00R\vclusterInit\x128\n" +
 	"\n" +
@@ -7481,7 +7591,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\bdelay_ns\x18\x04 \x01(\x03R\adelayNs\"5\n" +
 	"\vAlertUpdate\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
-	"\x06action\x18\x02 \x01(\rR\x06action\"\xd2\x03\n" +
+	"\x06action\x18\x02 \x01(\rR\x06action\"\x8b\x04\n" +
 	"\x06Record\x12.\n" +
 	"\x04meta\x18\x01 \x01(\v2\x18.lifeboat.log.MetaRecordH\x00R\x04meta\x12.\n" +
 	"\x04node\x18\x02 \x01(\v2\x18.lifeboat.log.NodeRecordH\x00R\x04node\x12.\n" +
@@ -7491,7 +7601,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05event\x18\x06 \x01(\v2\x19.lifeboat.log.EventRecordH\x00R\x05event\x121\n" +
 	"\x05token\x18\a \x01(\v2\x19.lifeboat.log.TokenRecordH\x00R\x05token\x12:\n" +
 	"\boperator\x18\b \x01(\v2\x1c.lifeboat.log.OperatorRecordH\x00R\boperator\x12+\n" +
-	"\x03end\x18\x0f \x01(\v2\x17.lifeboat.log.EndRecordH\x00R\x03endB\x06\n" +
+	"\x03end\x18\x0f \x01(\v2\x17.lifeboat.log.EndRecordH\x00R\x03end\x127\n" +
+	"\arequest\x18F \x01(\v2\x1b.lifeboat.log.RequestRecordH\x00R\arequestB\x06\n" +
 	"\x04body\"\xa1\x04\n" +
 	"\n" +
 	"MetaRecord\x12\x16\n" +
@@ -7705,7 +7816,15 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04text\x18\b \x01(\tR\x04text\"=\n" +
 	"\tEndRecord\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x04R\arecords\x12\x16\n" +
-	"\x06digest\x18\x02 \x01(\x04R\x06digestB\x14Z\x12lifeboat/fsm/logpbb\x06proto3"
+	"\x06digest\x18\x02 \x01(\x04R\x06digest\"\x9d\x01\n" +
+	"\rRequestRecord\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\x12\x12\n" +
+	"\x04mark\x18\x04 \x01(\fR\x04mark\x12 \n" +
+	"\ftime_unix_ns\x18\x05 \x01(\x03R\n" +
+	"timeUnixNs\x12\x1a\n" +
+	"\brejected\x18\x06 \x01(\tR\brejectedB\x14Z\x12lifeboat/fsm/logpbb\x06proto3"
 
 var (
 	file_fsm_logpb_log_proto_rawDescOnce sync.Once
@@ -7719,7 +7838,7 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),         // 0: lifeboat.log.Command
 	(*ClusterInit)(nil),     // 1: lifeboat.log.ClusterInit
@@ -7797,6 +7916,7 @@ var file_fsm_logpb_log_proto_goTypes = []any{
 	(*AlertRecord)(nil),     // 73: lifeboat.log.AlertRecord
 	(*EventRecord)(nil),     // 74: lifeboat.log.EventRecord
 	(*EndRecord)(nil),       // 75: lifeboat.log.EndRecord
+	(*RequestRecord)(nil),   // 76: lifeboat.log.RequestRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
 	1,  // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
@@ -7873,27 +7993,28 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	62, // 71: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
 	64, // 72: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
 	75, // 73: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	14, // 74: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	46, // 75: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	63, // 76: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
-	21, // 77: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	20, // 78: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	39, // 79: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	41, // 80: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	28, // 81: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	68, // 82: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	35, // 83: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	69, // 84: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	70, // 85: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	67, // 86: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
-	48, // 87: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	49, // 88: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	72, // 89: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	90, // [90:90] is the sub-list for method output_type
-	90, // [90:90] is the sub-list for method input_type
-	90, // [90:90] is the sub-list for extension type_name
-	90, // [90:90] is the sub-list for extension extendee
-	0,  // [0:90] is the sub-list for field type_name
+	76, // 74: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
+	14, // 75: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	46, // 76: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	63, // 77: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
+	21, // 78: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	20, // 79: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	39, // 80: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	41, // 81: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	28, // 82: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	68, // 83: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	35, // 84: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	69, // 85: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	70, // 86: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	67, // 87: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	48, // 88: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	49, // 89: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	72, // 90: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	91, // [91:91] is the sub-list for method output_type
+	91, // [91:91] is the sub-list for method input_type
+	91, // [91:91] is the sub-list for extension type_name
+	91, // [91:91] is the sub-list for extension extendee
+	0,  // [0:91] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -7955,6 +8076,7 @@ func file_fsm_logpb_log_proto_init() {
 		(*Record_Token)(nil),
 		(*Record_Operator)(nil),
 		(*Record_End)(nil),
+		(*Record_Request)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -7962,7 +8084,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   76,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

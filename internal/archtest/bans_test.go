@@ -51,7 +51,7 @@ func bans() []ban {
 			why:   "flags belong to the program; a package takes a configuration value"},
 		{of: []string{"cmd/..."},
 			// Not "testing": hashicorp/raft itself imports it.
-			never: []string{"+pgregory.net/rapid", "+github.com/google/go-cmp/...", "+github.com/rogpeppe/go-internal/...", "+go.uber.org/goleak"},
+			never: []string{"+pgregory.net/rapid", "+github.com/google/go-cmp/...", "+github.com/rogpeppe/go-internal/...", "+go.uber.org/goleak", "+github.com/anishathalye/porcupine"},
 			why:   "what tests need does not belong on a production machine"},
 	}
 }

@@ -7,12 +7,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
 
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
 	"lifeboat/transport"
 )
@@ -28,6 +30,8 @@ type Client struct {
 	timeout time.Duration // for one call, all nodes together
 	wait    time.Duration // what a long poll may take on top
 	http    *http.Client
+	reads   consistency
+	ids     requestIDs
 }
 
 type endpoint struct {
@@ -48,7 +52,7 @@ func Open(env *Env, g *Globals) (*Client, error) {
 	if err != nil {
 		return nil, Usage("", "%w", err)
 	}
-	c := &Client{found: found, timeout: g.Timeout, http: transport.NewHTTPClient(creds, transport.ClientOptions{})}
+	c := &Client{found: found, timeout: g.Timeout, reads: newConsistency(env, g), ids: requestIDs{own: g.RequestID, args: env.Args}, http: transport.NewHTTPClient(creds, transport.ClientOptions{})}
 	for _, addr := range conn.Addrs {
 		c.nodes = append(c.nodes, endpoint{addr, lifeboatv1connect.NewAdminServiceClient(c.http, "https://"+addr)})
 	}
@@ -69,39 +73,54 @@ func (c *Client) Patient(wait time.Duration) *Client {
 // lifeboatv1connect.AdminServiceClient.ListHosts.
 type Method[Req, Res any] func(lifeboatv1connect.AdminServiceClient, context.Context, *connect.Request[Req]) (*connect.Response[Res], error)
 
-// Read asks one node after the other until one answers or refuses.
+// Read asks one node after the other until one answers or refuses. The answer has
+// the consistency that the user chose.
 func Read[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res], req *Req) (*Res, error) {
-	return call(ctx, c, m, req, false)
+	if err := c.reads.ask(any(req)); err != nil {
+		return nil, err
+	}
+	res, err := call(ctx, c, m, req, sending{})
+	if err != nil {
+		return nil, err
+	}
+	return res, c.reads.check(any(res))
 }
 
-// Write is Read for calls that change something: the next node is tried only as
-// long as no node can have received the request. After that the outcome is the
-// answer, or unknown (ExitUnknown); a write is never sent twice.
-func Write[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res], req *Req) (*Res, error) {
-	return call(ctx, c, m, req, true)
+// sending is how a request is sent.
+type sending struct {
+	write bool   // it changes something
+	id    string // its request id; "" = none
 }
 
-func call[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res], req *Req, write bool) (*Res, error) {
-	deadline := time.Now().Add(c.timeout + c.wait)
-	ctx, cancel := context.WithDeadline(ctx, deadline)
+// call asks one node after the other. For what changes something, the next node is
+// tried only as long as no node can have received the request: after that the outcome
+// is the answer, or unknown (ExitUnknown).
+func call[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res], req *Req, s sending) (*Res, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout+c.wait)
 	defer cancel()
+	deadline, _ := ctx.Deadline()
 	var failed failures
 	for i, n := range c.nodes {
 		bound := c.wait + time.Until(deadline.Add(-c.wait))/time.Duration(len(c.nodes)-i)
-		a := attempt{write: write, addr: n.addr}
+		a := attempt{write: s.write, addr: n.addr}
 		res, err := a.run(ctx, bound, len(c.nodes)-i > 1, func(ctx context.Context) (any, error) {
-			return m(n.admin, ctx, connect.NewRequest(req))
+			out := connect.NewRequest(req)
+			if s.id != "" {
+				out.Header().Set(lifeboatv1.HeaderRequestID, s.id)
+			}
+			return m(n.admin, ctx, out)
 		})
 		if err == nil {
 			// The node that answered is asked first from now on.
 			c.nodes[0], c.nodes[i] = c.nodes[i], c.nodes[0]
 			return res.(*connect.Response[Res]).Msg, nil
 		}
-		next, err := a.judge(ctx, err)
+		cause := err
+		next, err := a.judge(ctx, cause)
 		if !next {
 			return nil, err
 		}
-		failed = append(failed, failure{n.addr, err})
+		failed = append(failed, failure{n.addr, err, connect.IsWireError(cause)})
 	}
 	return nil, failed.err(c.found)
 }
@@ -197,6 +216,7 @@ func (a *attempt) unknown(ctx context.Context, why string) error {
 type failure struct {
 	addr string
 	err  error
+	said bool // by the node itself
 }
 
 type failures []failure
@@ -209,8 +229,12 @@ func (f failures) err(found string) error {
 	for i, one := range f {
 		parts[i] = one.addr + ": " + one.err.Error()
 	}
-	return &Error{Exit: ExitUnreachable, Text: "cannot reach the cluster: " + strings.Join(parts, "; "),
+	err := &Error{Exit: ExitUnreachable, Text: "cannot reach the cluster: " + strings.Join(parts, "; "),
 		Do: "check that a majority of the nodes runs, and that these are the addresses (" + found + ")", Err: f[0].err}
+	if slices.ContainsFunc(f, func(x failure) bool { return x.said }) {
+		err.Err = &leaderless{err.Err}
+	}
+	return err
 }
 
 // handshakeRefused: the node ended the TLS handshake. With TLS 1.3 the client

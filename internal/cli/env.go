@@ -24,6 +24,8 @@ type Env struct {
 	// ReadPassword asks on the terminal without echo; nil where Stdin is none.
 	ReadPassword func(ctx context.Context, prompt string) (string, error)
 	Build        Build
+	// Args is the command line, without the program's name.
+	Args []string
 }
 
 // Build says which program this is.

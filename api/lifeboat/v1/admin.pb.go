@@ -21,6 +21,56 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Consistency is what a read may miss. See docs/reads-and-writes.md.
+type Consistency int32
+
+const (
+	Consistency_CONSISTENCY_LEADER       Consistency = 0 // the node that leads answers from its state; deposed without knowing it, for a moment still
+	Consistency_CONSISTENCY_STALE        Consistency = 1 // the node asked answers from its state, which may be behind; the same as stale = true
+	Consistency_CONSISTENCY_LINEARIZABLE Consistency = 2 // nothing that was confirmed before the request came
+)
+
+// Enum value maps for Consistency.
+var (
+	Consistency_name = map[int32]string{
+		0: "CONSISTENCY_LEADER",
+		1: "CONSISTENCY_STALE",
+		2: "CONSISTENCY_LINEARIZABLE",
+	}
+	Consistency_value = map[string]int32{
+		"CONSISTENCY_LEADER":       0,
+		"CONSISTENCY_STALE":        1,
+		"CONSISTENCY_LINEARIZABLE": 2,
+	}
+)
+
+func (x Consistency) Enum() *Consistency {
+	p := new(Consistency)
+	*p = x
+	return p
+}
+
+func (x Consistency) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Consistency) Descriptor() protoreflect.EnumDescriptor {
+	return file_lifeboat_v1_admin_proto_enumTypes[0].Descriptor()
+}
+
+func (Consistency) Type() protoreflect.EnumType {
+	return &file_lifeboat_v1_admin_proto_enumTypes[0]
+}
+
+func (x Consistency) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Consistency.Descriptor instead.
+func (Consistency) EnumDescriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{0}
+}
+
 type FenceTicketRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
@@ -557,16 +607,86 @@ func (*HelloResponse) Descriptor() ([]byte, []int) {
 	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
+// Answered says where an answer comes from.
+type Answered struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`                                          // log index of the state that was read
+	Consistency   Consistency            `protobuf:"varint,3,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"` // that the answer has
+	LastContactMs int64                  `protobuf:"varint,4,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"`   // since that node heard a leader; 0 = it leads, -1 = it has heard none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Answered) Reset() {
+	*x = Answered{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Answered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Answered) ProtoMessage() {}
+
+func (x *Answered) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Answered.ProtoReflect.Descriptor instead.
+func (*Answered) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Answered) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *Answered) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Answered) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
+func (x *Answered) GetLastContactMs() int64 {
+	if x != nil {
+		return x.LastContactMs
+	}
+	return 0
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -578,7 +698,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -591,7 +711,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StatusRequest) GetStale() bool {
@@ -599,6 +719,13 @@ func (x *StatusRequest) GetStale() bool {
 		return x.Stale
 	}
 	return false
+}
+
+func (x *StatusRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
 }
 
 type StatusResponse struct {
@@ -626,13 +753,14 @@ type StatusResponse struct {
 	Digest        string                 `protobuf:"bytes,21,opt,name=digest,proto3" json:"digest,omitempty"`                                       // of the whole state at applied_index
 	FeatureLevel  uint32                 `protobuf:"varint,65,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`      // that holds in the cluster
 	NewestLevel   uint32                 `protobuf:"varint,66,opt,name=newest_level,json=newestLevel,proto3" json:"newest_level,omitempty"`         // that the node which answers knows
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +772,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +785,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StatusResponse) GetNodeId() string {
@@ -821,6 +949,13 @@ func (x *StatusResponse) GetNewestLevel() uint32 {
 	return 0
 }
 
+func (x *StatusResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
 type DigestAt struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -831,7 +966,7 @@ type DigestAt struct {
 
 func (x *DigestAt) Reset() {
 	*x = DigestAt{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +978,7 @@ func (x *DigestAt) String() string {
 func (*DigestAt) ProtoMessage() {}
 
 func (x *DigestAt) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +991,7 @@ func (x *DigestAt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestAt.ProtoReflect.Descriptor instead.
 func (*DigestAt) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DigestAt) GetIndex() uint64 {
@@ -901,7 +1036,7 @@ type NodeView struct {
 
 func (x *NodeView) Reset() {
 	*x = NodeView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +1048,7 @@ func (x *NodeView) String() string {
 func (*NodeView) ProtoMessage() {}
 
 func (x *NodeView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +1061,7 @@ func (x *NodeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeView.ProtoReflect.Descriptor instead.
 func (*NodeView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodeView) GetId() string {
@@ -1072,13 +1207,14 @@ func (x *NodeView) GetFeatureLevel() uint32 {
 type ListNodesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1226,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1239,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListNodesRequest) GetStale() bool {
@@ -1113,17 +1249,25 @@ func (x *ListNodesRequest) GetStale() bool {
 	return false
 }
 
+func (x *ListNodesRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ListNodesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nodes         []*NodeView            `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1135,7 +1279,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1148,7 +1292,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListNodesResponse) GetNodes() []*NodeView {
@@ -1163,6 +1307,13 @@ func (x *ListNodesResponse) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *ListNodesResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
 }
 
 type FenceLevelView struct {
@@ -1185,7 +1336,7 @@ type FenceLevelView struct {
 
 func (x *FenceLevelView) Reset() {
 	*x = FenceLevelView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1348,7 @@ func (x *FenceLevelView) String() string {
 func (*FenceLevelView) ProtoMessage() {}
 
 func (x *FenceLevelView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1361,7 @@ func (x *FenceLevelView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceLevelView.ProtoReflect.Descriptor instead.
 func (*FenceLevelView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *FenceLevelView) GetDriver() string {
@@ -1310,7 +1461,7 @@ type EvidenceView struct {
 
 func (x *EvidenceView) Reset() {
 	*x = EvidenceView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1473,7 @@ func (x *EvidenceView) String() string {
 func (*EvidenceView) ProtoMessage() {}
 
 func (x *EvidenceView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1486,7 @@ func (x *EvidenceView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceView.ProtoReflect.Descriptor instead.
 func (*EvidenceView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EvidenceView) GetSource() string {
@@ -1408,7 +1559,7 @@ type HostView struct {
 
 func (x *HostView) Reset() {
 	*x = HostView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1571,7 @@ func (x *HostView) String() string {
 func (*HostView) ProtoMessage() {}
 
 func (x *HostView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1584,7 @@ func (x *HostView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostView.ProtoReflect.Descriptor instead.
 func (*HostView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HostView) GetId() string {
@@ -1629,13 +1780,14 @@ type ListHostsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +1799,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +1812,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListHostsRequest) GetStale() bool {
@@ -1677,17 +1829,25 @@ func (x *ListHostsRequest) GetId() string {
 	return ""
 }
 
+func (x *ListHostsRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ListHostsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hosts         []*HostView            `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1699,7 +1859,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1712,7 +1872,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListHostsResponse) GetHosts() []*HostView {
@@ -1727,6 +1887,13 @@ func (x *ListHostsResponse) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *ListHostsResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
 }
 
 type VMView struct {
@@ -1763,7 +1930,7 @@ type VMView struct {
 
 func (x *VMView) Reset() {
 	*x = VMView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1775,7 +1942,7 @@ func (x *VMView) String() string {
 func (*VMView) ProtoMessage() {}
 
 func (x *VMView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1788,7 +1955,7 @@ func (x *VMView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMView.ProtoReflect.Descriptor instead.
 func (*VMView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VMView) GetId() string {
@@ -1979,13 +2146,14 @@ type ListVMsRequest struct {
 	Vm            string                 `protobuf:"bytes,2,opt,name=vm,proto3" json:"vm,omitempty"`
 	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
 	ProtectedOnly bool                   `protobuf:"varint,4,opt,name=protected_only,json=protectedOnly,proto3" json:"protected_only,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListVMsRequest) Reset() {
 	*x = ListVMsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +2165,7 @@ func (x *ListVMsRequest) String() string {
 func (*ListVMsRequest) ProtoMessage() {}
 
 func (x *ListVMsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +2178,7 @@ func (x *ListVMsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVMsRequest.ProtoReflect.Descriptor instead.
 func (*ListVMsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListVMsRequest) GetStale() bool {
@@ -2041,17 +2209,25 @@ func (x *ListVMsRequest) GetProtectedOnly() bool {
 	return false
 }
 
+func (x *ListVMsRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ListVMsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vms           []*VMView              `protobuf:"bytes,1,rep,name=vms,proto3" json:"vms,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListVMsResponse) Reset() {
 	*x = ListVMsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2063,7 +2239,7 @@ func (x *ListVMsResponse) String() string {
 func (*ListVMsResponse) ProtoMessage() {}
 
 func (x *ListVMsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2076,7 +2252,7 @@ func (x *ListVMsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVMsResponse.ProtoReflect.Descriptor instead.
 func (*ListVMsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListVMsResponse) GetVms() []*VMView {
@@ -2091,6 +2267,13 @@ func (x *ListVMsResponse) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *ListVMsResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
 }
 
 type WorkView struct {
@@ -2119,7 +2302,7 @@ type WorkView struct {
 
 func (x *WorkView) Reset() {
 	*x = WorkView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2131,7 +2314,7 @@ func (x *WorkView) String() string {
 func (*WorkView) ProtoMessage() {}
 
 func (x *WorkView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2144,7 +2327,7 @@ func (x *WorkView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkView.ProtoReflect.Descriptor instead.
 func (*WorkView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WorkView) GetId() uint64 {
@@ -2279,13 +2462,14 @@ type ListWorkRequest struct {
 	All           bool                   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
 	Vm            string                 `protobuf:"bytes,3,opt,name=vm,proto3" json:"vm,omitempty"`
 	Id            uint64                 `protobuf:"varint,4,opt,name=id,proto3" json:"id,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListWorkRequest) Reset() {
 	*x = ListWorkRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2297,7 +2481,7 @@ func (x *ListWorkRequest) String() string {
 func (*ListWorkRequest) ProtoMessage() {}
 
 func (x *ListWorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2310,7 +2494,7 @@ func (x *ListWorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListWorkRequest) GetStale() bool {
@@ -2341,17 +2525,25 @@ func (x *ListWorkRequest) GetId() uint64 {
 	return 0
 }
 
+func (x *ListWorkRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ListWorkResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Work          []*WorkView            `protobuf:"bytes,1,rep,name=work,proto3" json:"work,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListWorkResponse) Reset() {
 	*x = ListWorkResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2363,7 +2555,7 @@ func (x *ListWorkResponse) String() string {
 func (*ListWorkResponse) ProtoMessage() {}
 
 func (x *ListWorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2376,7 +2568,7 @@ func (x *ListWorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListWorkResponse) GetWork() []*WorkView {
@@ -2391,6 +2583,13 @@ func (x *ListWorkResponse) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *ListWorkResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
 }
 
 type AlertView struct {
@@ -2413,7 +2612,7 @@ type AlertView struct {
 
 func (x *AlertView) Reset() {
 	*x = AlertView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2425,7 +2624,7 @@ func (x *AlertView) String() string {
 func (*AlertView) ProtoMessage() {}
 
 func (x *AlertView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2438,7 +2637,7 @@ func (x *AlertView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertView.ProtoReflect.Descriptor instead.
 func (*AlertView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AlertView) GetId() uint64 {
@@ -2531,13 +2730,14 @@ type ListAlertsRequest struct {
 	All           bool                   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
 	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
 	Subject       string                 `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListAlertsRequest) Reset() {
 	*x = ListAlertsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2549,7 +2749,7 @@ func (x *ListAlertsRequest) String() string {
 func (*ListAlertsRequest) ProtoMessage() {}
 
 func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2562,7 +2762,7 @@ func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListAlertsRequest) GetStale() bool {
@@ -2593,17 +2793,25 @@ func (x *ListAlertsRequest) GetSubject() string {
 	return ""
 }
 
+func (x *ListAlertsRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ListAlertsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Alerts        []*AlertView           `protobuf:"bytes,1,rep,name=alerts,proto3" json:"alerts,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListAlertsResponse) Reset() {
 	*x = ListAlertsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2615,7 +2823,7 @@ func (x *ListAlertsResponse) String() string {
 func (*ListAlertsResponse) ProtoMessage() {}
 
 func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2628,7 +2836,7 @@ func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsResponse.ProtoReflect.Descriptor instead.
 func (*ListAlertsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListAlertsResponse) GetAlerts() []*AlertView {
@@ -2643,6 +2851,13 @@ func (x *ListAlertsResponse) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *ListAlertsResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
 }
 
 type EventView struct {
@@ -2661,7 +2876,7 @@ type EventView struct {
 
 func (x *EventView) Reset() {
 	*x = EventView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2673,7 +2888,7 @@ func (x *EventView) String() string {
 func (*EventView) ProtoMessage() {}
 
 func (x *EventView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2686,7 +2901,7 @@ func (x *EventView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventView.ProtoReflect.Descriptor instead.
 func (*EventView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *EventView) GetId() uint64 {
@@ -2752,13 +2967,14 @@ type ListEventsRequest struct {
 	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	Subject       string                 `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
 	WaitMs        int64                  `protobuf:"varint,5,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2770,7 +2986,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2783,7 +2999,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListEventsRequest) GetStale() bool {
@@ -2821,17 +3037,25 @@ func (x *ListEventsRequest) GetWaitMs() int64 {
 	return 0
 }
 
+func (x *ListEventsRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ListEventsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Events        []*EventView           `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2843,7 +3067,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2856,7 +3080,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListEventsResponse) GetEvents() []*EventView {
@@ -2873,18 +3097,26 @@ func (x *ListEventsResponse) GetIndex() uint64 {
 	return 0
 }
 
+func (x *ListEventsResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
 type ExplainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
 	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2896,7 +3128,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2909,7 +3141,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExplainRequest) GetStale() bool {
@@ -2933,16 +3165,24 @@ func (x *ExplainRequest) GetName() string {
 	return ""
 }
 
+func (x *ExplainRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ExplainResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Lines         []string               `protobuf:"bytes,1,rep,name=lines,proto3" json:"lines,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2954,7 +3194,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2967,12 +3207,19 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExplainResponse) GetLines() []string {
 	if x != nil {
 		return x.Lines
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
 	}
 	return nil
 }
@@ -2989,7 +3236,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3001,7 +3248,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3014,7 +3261,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Setting) GetKey() string {
@@ -3048,13 +3295,14 @@ func (x *Setting) GetDoc() string {
 type GetPolicyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3066,7 +3314,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3079,7 +3327,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetPolicyRequest) GetStale() bool {
@@ -3089,18 +3337,26 @@ func (x *GetPolicyRequest) GetStale() bool {
 	return false
 }
 
+func (x *GetPolicyRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type GetPolicyResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Settings      []*Setting             `protobuf:"bytes,1,rep,name=settings,proto3" json:"settings,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
 	Computed      []string               `protobuf:"bytes,3,rep,name=computed,proto3" json:"computed,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3112,7 +3368,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3125,7 +3381,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetPolicyResponse) GetSettings() []*Setting {
@@ -3149,6 +3405,13 @@ func (x *GetPolicyResponse) GetComputed() []string {
 	return nil
 }
 
+func (x *GetPolicyResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
 type SetPolicyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Settings      []*Setting             `protobuf:"bytes,1,rep,name=settings,proto3" json:"settings,omitempty"`
@@ -3158,7 +3421,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3170,7 +3433,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3183,7 +3446,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetPolicyRequest) GetSettings() []*Setting {
@@ -3197,13 +3460,14 @@ type WriteResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	DoneBefore    bool                   `protobuf:"varint,70,opt,name=done_before,json=doneBefore,proto3" json:"done_before,omitempty"` // by an earlier request with the same id; index is of that one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WriteResponse) Reset() {
 	*x = WriteResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3215,7 +3479,7 @@ func (x *WriteResponse) String() string {
 func (*WriteResponse) ProtoMessage() {}
 
 func (x *WriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3228,7 +3492,7 @@ func (x *WriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
 func (*WriteResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WriteResponse) GetIndex() uint64 {
@@ -3245,6 +3509,13 @@ func (x *WriteResponse) GetMessage() string {
 	return ""
 }
 
+func (x *WriteResponse) GetDoneBefore() bool {
+	if x != nil {
+		return x.DoneBefore
+	}
+	return false
+}
+
 type ProtectVMRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vm            string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"` // name or UUID
@@ -3259,7 +3530,7 @@ type ProtectVMRequest struct {
 
 func (x *ProtectVMRequest) Reset() {
 	*x = ProtectVMRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3271,7 +3542,7 @@ func (x *ProtectVMRequest) String() string {
 func (*ProtectVMRequest) ProtoMessage() {}
 
 func (x *ProtectVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3284,7 +3555,7 @@ func (x *ProtectVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtectVMRequest.ProtoReflect.Descriptor instead.
 func (*ProtectVMRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ProtectVMRequest) GetVm() string {
@@ -3339,7 +3610,7 @@ type ControlVMRequest struct {
 
 func (x *ControlVMRequest) Reset() {
 	*x = ControlVMRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3351,7 +3622,7 @@ func (x *ControlVMRequest) String() string {
 func (*ControlVMRequest) ProtoMessage() {}
 
 func (x *ControlVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3364,7 +3635,7 @@ func (x *ControlVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlVMRequest.ProtoReflect.Descriptor instead.
 func (*ControlVMRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ControlVMRequest) GetVm() string {
@@ -3392,7 +3663,7 @@ type ControlHostRequest struct {
 
 func (x *ControlHostRequest) Reset() {
 	*x = ControlHostRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3404,7 +3675,7 @@ func (x *ControlHostRequest) String() string {
 func (*ControlHostRequest) ProtoMessage() {}
 
 func (x *ControlHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3417,7 +3688,7 @@ func (x *ControlHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlHostRequest.ProtoReflect.Descriptor instead.
 func (*ControlHostRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ControlHostRequest) GetHost() string {
@@ -3451,7 +3722,7 @@ type SetFenceRequest struct {
 
 func (x *SetFenceRequest) Reset() {
 	*x = SetFenceRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3463,7 +3734,7 @@ func (x *SetFenceRequest) String() string {
 func (*SetFenceRequest) ProtoMessage() {}
 
 func (x *SetFenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3476,7 +3747,7 @@ func (x *SetFenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFenceRequest.ProtoReflect.Descriptor instead.
 func (*SetFenceRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SetFenceRequest) GetHost() string {
@@ -3509,7 +3780,7 @@ type FenceSpec struct {
 
 func (x *FenceSpec) Reset() {
 	*x = FenceSpec{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3521,7 +3792,7 @@ func (x *FenceSpec) String() string {
 func (*FenceSpec) ProtoMessage() {}
 
 func (x *FenceSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3534,7 +3805,7 @@ func (x *FenceSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceSpec.ProtoReflect.Descriptor instead.
 func (*FenceSpec) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *FenceSpec) GetDriver() string {
@@ -3603,7 +3874,7 @@ type ControlWorkRequest struct {
 
 func (x *ControlWorkRequest) Reset() {
 	*x = ControlWorkRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3615,7 +3886,7 @@ func (x *ControlWorkRequest) String() string {
 func (*ControlWorkRequest) ProtoMessage() {}
 
 func (x *ControlWorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3628,7 +3899,7 @@ func (x *ControlWorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlWorkRequest.ProtoReflect.Descriptor instead.
 func (*ControlWorkRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ControlWorkRequest) GetId() uint64 {
@@ -3655,7 +3926,7 @@ type ControlAlertRequest struct {
 
 func (x *ControlAlertRequest) Reset() {
 	*x = ControlAlertRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3667,7 +3938,7 @@ func (x *ControlAlertRequest) String() string {
 func (*ControlAlertRequest) ProtoMessage() {}
 
 func (x *ControlAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3680,7 +3951,7 @@ func (x *ControlAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlAlertRequest.ProtoReflect.Descriptor instead.
 func (*ControlAlertRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ControlAlertRequest) GetId() uint64 {
@@ -3710,7 +3981,7 @@ type ControlNodeRequest struct {
 
 func (x *ControlNodeRequest) Reset() {
 	*x = ControlNodeRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3722,7 +3993,7 @@ func (x *ControlNodeRequest) String() string {
 func (*ControlNodeRequest) ProtoMessage() {}
 
 func (x *ControlNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3735,7 +4006,7 @@ func (x *ControlNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlNodeRequest.ProtoReflect.Descriptor instead.
 func (*ControlNodeRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ControlNodeRequest) GetId() string {
@@ -3783,7 +4054,7 @@ type ControlHARequest struct {
 
 func (x *ControlHARequest) Reset() {
 	*x = ControlHARequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3795,7 +4066,7 @@ func (x *ControlHARequest) String() string {
 func (*ControlHARequest) ProtoMessage() {}
 
 func (x *ControlHARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3808,7 +4079,7 @@ func (x *ControlHARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlHARequest.ProtoReflect.Descriptor instead.
 func (*ControlHARequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ControlHARequest) GetAction() string {
@@ -3838,7 +4109,7 @@ type ReadSnapshotRequest struct {
 
 func (x *ReadSnapshotRequest) Reset() {
 	*x = ReadSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3850,7 +4121,7 @@ func (x *ReadSnapshotRequest) String() string {
 func (*ReadSnapshotRequest) ProtoMessage() {}
 
 func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3863,7 +4134,7 @@ func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*ReadSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ReadSnapshotRequest) GetStale() bool {
@@ -3899,7 +4170,7 @@ type ReadSnapshotResponse struct {
 
 func (x *ReadSnapshotResponse) Reset() {
 	*x = ReadSnapshotResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3911,7 +4182,7 @@ func (x *ReadSnapshotResponse) String() string {
 func (*ReadSnapshotResponse) ProtoMessage() {}
 
 func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3924,7 +4195,7 @@ func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*ReadSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ReadSnapshotResponse) GetId() string {
@@ -3968,7 +4239,7 @@ type WriteSnapshotRequest struct {
 
 func (x *WriteSnapshotRequest) Reset() {
 	*x = WriteSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3980,7 +4251,7 @@ func (x *WriteSnapshotRequest) String() string {
 func (*WriteSnapshotRequest) ProtoMessage() {}
 
 func (x *WriteSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3993,7 +4264,7 @@ func (x *WriteSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*WriteSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *WriteSnapshotRequest) GetId() string {
@@ -4027,7 +4298,7 @@ type WriteSnapshotResponse struct {
 
 func (x *WriteSnapshotResponse) Reset() {
 	*x = WriteSnapshotResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4039,7 +4310,7 @@ func (x *WriteSnapshotResponse) String() string {
 func (*WriteSnapshotResponse) ProtoMessage() {}
 
 func (x *WriteSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4052,7 +4323,7 @@ func (x *WriteSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*WriteSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *WriteSnapshotResponse) GetId() string {
@@ -4081,7 +4352,7 @@ type RestoreSnapshotRequest struct {
 
 func (x *RestoreSnapshotRequest) Reset() {
 	*x = RestoreSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4093,7 +4364,7 @@ func (x *RestoreSnapshotRequest) String() string {
 func (*RestoreSnapshotRequest) ProtoMessage() {}
 
 func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4106,7 +4377,7 @@ func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RestoreSnapshotRequest) GetId() string {
@@ -4150,7 +4421,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4162,7 +4433,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4175,7 +4446,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CreateTokenRequest) GetKind() string {
@@ -4225,7 +4496,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4237,7 +4508,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4250,7 +4521,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -4284,13 +4555,14 @@ func (x *CreateTokenResponse) GetIndex() uint64 {
 type ListTokensRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4302,7 +4574,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4315,7 +4587,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListTokensRequest) GetStale() bool {
@@ -4325,16 +4597,24 @@ func (x *ListTokensRequest) GetStale() bool {
 	return false
 }
 
+func (x *ListTokensRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ListTokensResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tokens        []*TokenView           `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4346,7 +4626,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4359,12 +4639,19 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListTokensResponse) GetTokens() []*TokenView {
 	if x != nil {
 		return x.Tokens
+	}
+	return nil
+}
+
+func (x *ListTokensResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
 	}
 	return nil
 }
@@ -4387,7 +4674,7 @@ type TokenView struct {
 
 func (x *TokenView) Reset() {
 	*x = TokenView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4399,7 +4686,7 @@ func (x *TokenView) String() string {
 func (*TokenView) ProtoMessage() {}
 
 func (x *TokenView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4412,7 +4699,7 @@ func (x *TokenView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenView.ProtoReflect.Descriptor instead.
 func (*TokenView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *TokenView) GetId() string {
@@ -4494,7 +4781,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4506,7 +4793,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4519,7 +4806,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -4532,13 +4819,14 @@ func (x *RevokeTokenRequest) GetId() string {
 type ListOperatorsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListOperatorsRequest) Reset() {
 	*x = ListOperatorsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4550,7 +4838,7 @@ func (x *ListOperatorsRequest) String() string {
 func (*ListOperatorsRequest) ProtoMessage() {}
 
 func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4563,7 +4851,7 @@ func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsRequest.ProtoReflect.Descriptor instead.
 func (*ListOperatorsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListOperatorsRequest) GetStale() bool {
@@ -4573,19 +4861,27 @@ func (x *ListOperatorsRequest) GetStale() bool {
 	return false
 }
 
+func (x *ListOperatorsRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
 type ListOperatorsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Operators     []*OperatorView        `protobuf:"bytes,1,rep,name=operators,proto3" json:"operators,omitempty"`
 	Unknown       string                 `protobuf:"bytes,2,opt,name=unknown,proto3" json:"unknown,omitempty"` // the role of those that nobody has given one
 	You           string                 `protobuf:"bytes,3,opt,name=you,proto3" json:"you,omitempty"`         // who asks
 	YourRole      string                 `protobuf:"bytes,4,opt,name=your_role,json=yourRole,proto3" json:"your_role,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListOperatorsResponse) Reset() {
 	*x = ListOperatorsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4597,7 +4893,7 @@ func (x *ListOperatorsResponse) String() string {
 func (*ListOperatorsResponse) ProtoMessage() {}
 
 func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4610,7 +4906,7 @@ func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsResponse.ProtoReflect.Descriptor instead.
 func (*ListOperatorsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListOperatorsResponse) GetOperators() []*OperatorView {
@@ -4641,6 +4937,13 @@ func (x *ListOperatorsResponse) GetYourRole() string {
 	return ""
 }
 
+func (x *ListOperatorsResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
 type OperatorView struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -4653,7 +4956,7 @@ type OperatorView struct {
 
 func (x *OperatorView) Reset() {
 	*x = OperatorView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4665,7 +4968,7 @@ func (x *OperatorView) String() string {
 func (*OperatorView) ProtoMessage() {}
 
 func (x *OperatorView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4678,7 +4981,7 @@ func (x *OperatorView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorView.ProtoReflect.Descriptor instead.
 func (*OperatorView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *OperatorView) GetName() string {
@@ -4719,7 +5022,7 @@ type SetOperatorRequest struct {
 
 func (x *SetOperatorRequest) Reset() {
 	*x = SetOperatorRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4731,7 +5034,7 @@ func (x *SetOperatorRequest) String() string {
 func (*SetOperatorRequest) ProtoMessage() {}
 
 func (x *SetOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4744,7 +5047,7 @@ func (x *SetOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetOperatorRequest.ProtoReflect.Descriptor instead.
 func (*SetOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *SetOperatorRequest) GetName() string {
@@ -4807,9 +5110,15 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06agents\x18( \x01(\rR\x06agents\x12\x1f\n" +
 	"\vstate_index\x18) \x01(\x04R\n" +
 	"stateIndex\"\x0f\n" +
-	"\rHelloResponse\"%\n" +
+	"\rHelloResponse\"\x9d\x01\n" +
+	"\bAnswered\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12:\n" +
+	"\vconsistency\x18\x03 \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\x12&\n" +
+	"\x0flast_contact_ms\x18\x04 \x01(\x03R\rlastContactMs\"a\n" +
 	"\rStatusRequest\x12\x14\n" +
-	"\x05stale\x18\x01 \x01(\bR\x05stale\"\xbe\x05\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xf1\x05\n" +
 	"\x0eStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1b\n" +
 	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12\x1f\n" +
@@ -4838,7 +5147,8 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x0flast_contact_ms\x18\x14 \x01(\x03R\rlastContactMs\x12\x16\n" +
 	"\x06digest\x18\x15 \x01(\tR\x06digest\x12#\n" +
 	"\rfeature_level\x18A \x01(\rR\ffeatureLevel\x12!\n" +
-	"\fnewest_level\x18B \x01(\rR\vnewestLevel\"8\n" +
+	"\fnewest_level\x18B \x01(\rR\vnewestLevel\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"8\n" +
 	"\bDigestAt\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\"\xad\x04\n" +
@@ -4863,12 +5173,14 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x10snapshot_failure\x18\x1f \x01(\tR\x0fsnapshotFailure\x12!\n" +
 	"\fremaining_ms\x18( \x01(\x03R\vremainingMs\x12\x14\n" +
 	"\x05waits\x18) \x01(\tR\x05waits\x12#\n" +
-	"\rfeature_level\x18A \x01(\rR\ffeatureLevel\"(\n" +
+	"\rfeature_level\x18A \x01(\rR\ffeatureLevel\"d\n" +
 	"\x10ListNodesRequest\x12\x14\n" +
-	"\x05stale\x18\x01 \x01(\bR\x05stale\"V\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x89\x01\n" +
 	"\x11ListNodesResponse\x12+\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x15.lifeboat.v1.NodeViewR\x05nodes\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\xe9\x02\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xe9\x02\n" +
 	"\x0eFenceLevelView\x12\x16\n" +
 	"\x06driver\x18\x01 \x01(\tR\x06driver\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
@@ -4920,13 +5232,15 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\bstorages\x18\x18 \x03(\v2\x14.lifeboat.v1.StorageR\bstorages\x12\x1a\n" +
 	"\bnetworks\x18\x19 \x03(\tR\bnetworks\x12\x18\n" +
 	"\aversion\x18\x1a \x01(\tR\aversion\x12\x14\n" +
-	"\x05notes\x18\x1b \x03(\tR\x05notes\"8\n" +
+	"\x05notes\x18\x1b \x03(\tR\x05notes\"t\n" +
 	"\x10ListHostsRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"V\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x89\x01\n" +
 	"\x11ListHostsResponse\x12+\n" +
 	"\x05hosts\x18\x01 \x03(\v2\x15.lifeboat.v1.HostViewR\x05hosts\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\xd9\x05\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xd9\x05\n" +
 	"\x06VMView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -4955,15 +5269,17 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\aproblem\x18\x17 \x01(\tR\aproblem\x12\x1a\n" +
 	"\bstorages\x18\x18 \x03(\tR\bstorages\x12\x1a\n" +
 	"\bnetworks\x18\x19 \x03(\tR\bnetworks\x12\x18\n" +
-	"\amachine\x18\x1a \x01(\tR\amachine\"q\n" +
+	"\amachine\x18\x1a \x01(\tR\amachine\"\xad\x01\n" +
 	"\x0eListVMsRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x0e\n" +
 	"\x02vm\x18\x02 \x01(\tR\x02vm\x12\x12\n" +
 	"\x04host\x18\x03 \x01(\tR\x04host\x12%\n" +
-	"\x0eprotected_only\x18\x04 \x01(\bR\rprotectedOnly\"N\n" +
+	"\x0eprotected_only\x18\x04 \x01(\bR\rprotectedOnly\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x81\x01\n" +
 	"\x0fListVMsResponse\x12%\n" +
 	"\x03vms\x18\x01 \x03(\v2\x13.lifeboat.v1.VMViewR\x03vms\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\xfd\x03\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xfd\x03\n" +
 	"\bWorkView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02vm\x18\x02 \x01(\tR\x02vm\x12\x17\n" +
@@ -4985,15 +5301,17 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"why_target\x18\x10 \x01(\tR\twhyTarget\x12\x14\n" +
 	"\x05index\x18\x11 \x01(\x04R\x05index\x12 \n" +
 	"\flost_unix_ns\x18\x12 \x01(\x03R\n" +
-	"lostUnixNs\"Y\n" +
+	"lostUnixNs\"\x95\x01\n" +
 	"\x0fListWorkRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x10\n" +
 	"\x03all\x18\x02 \x01(\bR\x03all\x12\x0e\n" +
 	"\x02vm\x18\x03 \x01(\tR\x02vm\x12\x0e\n" +
-	"\x02id\x18\x04 \x01(\x04R\x02id\"S\n" +
+	"\x02id\x18\x04 \x01(\x04R\x02id\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x86\x01\n" +
 	"\x10ListWorkResponse\x12)\n" +
 	"\x04work\x18\x01 \x03(\v2\x15.lifeboat.v1.WorkViewR\x04work\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\xcb\x02\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xcb\x02\n" +
 	"\tAlertView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
@@ -5010,15 +5328,17 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x10resolved_unix_ns\x18\v \x01(\x03R\x0eresolvedUnixNs\x12\x1e\n" +
 	"\n" +
 	"resolution\x18\f \x01(\tR\n" +
-	"resolution\"i\n" +
+	"resolution\"\xa5\x01\n" +
 	"\x11ListAlertsRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x10\n" +
 	"\x03all\x18\x02 \x01(\bR\x03all\x12\x12\n" +
 	"\x04type\x18\x03 \x01(\tR\x04type\x12\x18\n" +
-	"\asubject\x18\x04 \x01(\tR\asubject\"Z\n" +
+	"\asubject\x18\x04 \x01(\tR\asubject\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x8d\x01\n" +
 	"\x12ListAlertsResponse\x12.\n" +
 	"\x06alerts\x18\x01 \x03(\v2\x16.lifeboat.v1.AlertViewR\x06alerts\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\xc1\x01\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xc1\x01\n" +
 	"\tEventView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12 \n" +
@@ -5028,38 +5348,46 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x05level\x18\x05 \x01(\tR\x05level\x12\x14\n" +
 	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x18\n" +
 	"\asubject\x18\a \x01(\tR\asubject\x12\x12\n" +
-	"\x04text\x18\b \x01(\tR\x04text\"\x88\x01\n" +
+	"\x04text\x18\b \x01(\tR\x04text\"\xc4\x01\n" +
 	"\x11ListEventsRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x04R\x05after\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x18\n" +
 	"\asubject\x18\x04 \x01(\tR\asubject\x12\x17\n" +
-	"\await_ms\x18\x05 \x01(\x03R\x06waitMs\"Z\n" +
+	"\await_ms\x18\x05 \x01(\x03R\x06waitMs\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x8d\x01\n" +
 	"\x12ListEventsResponse\x12.\n" +
 	"\x06events\x18\x01 \x03(\v2\x16.lifeboat.v1.EventViewR\x06events\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"N\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\x8a\x01\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\"'\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"Z\n" +
 	"\x0fExplainResponse\x12\x14\n" +
-	"\x05lines\x18\x01 \x03(\tR\x05lines\"h\n" +
+	"\x05lines\x18\x01 \x03(\tR\x05lines\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"h\n" +
 	"\aSetting\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12#\n" +
 	"\rdefault_value\x18\x03 \x01(\tR\fdefaultValue\x12\x10\n" +
-	"\x03doc\x18\x04 \x01(\tR\x03doc\"(\n" +
+	"\x03doc\x18\x04 \x01(\tR\x03doc\"d\n" +
 	"\x10GetPolicyRequest\x12\x14\n" +
-	"\x05stale\x18\x01 \x01(\bR\x05stale\"w\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xaa\x01\n" +
 	"\x11GetPolicyResponse\x120\n" +
 	"\bsettings\x18\x01 \x03(\v2\x14.lifeboat.v1.SettingR\bsettings\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1a\n" +
-	"\bcomputed\x18\x03 \x03(\tR\bcomputed\"D\n" +
+	"\bcomputed\x18\x03 \x03(\tR\bcomputed\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"D\n" +
 	"\x10SetPolicyRequest\x120\n" +
-	"\bsettings\x18\x01 \x03(\v2\x14.lifeboat.v1.SettingR\bsettings\"?\n" +
+	"\bsettings\x18\x01 \x03(\v2\x14.lifeboat.v1.SettingR\bsettings\"`\n" +
 	"\rWriteResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xcd\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1f\n" +
+	"\vdone_before\x18F \x01(\bR\n" +
+	"doneBefore\"\xcd\x01\n" +
 	"\x10ProtectVMRequest\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x0e\n" +
 	"\x02on\x18\x02 \x01(\bR\x02on\x12\x0e\n" +
@@ -5139,11 +5467,13 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12&\n" +
 	"\x0fexpires_unix_ns\x18\x03 \x01(\x03R\rexpiresUnixNs\x12\x14\n" +
-	"\x05index\x18\x04 \x01(\x04R\x05index\")\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\"e\n" +
 	"\x11ListTokensRequest\x12\x14\n" +
-	"\x05stale\x18\x01 \x01(\bR\x05stale\"D\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"w\n" +
 	"\x12ListTokensResponse\x12.\n" +
-	"\x06tokens\x18\x01 \x03(\v2\x16.lifeboat.v1.TokenViewR\x06tokens\"\xf5\x01\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x16.lifeboat.v1.TokenViewR\x06tokens\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xf5\x01\n" +
 	"\tTokenView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -5157,14 +5487,16 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x05spent\x18\n" +
 	" \x01(\tR\x05spent\"$\n" +
 	"\x12RevokeTokenRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\",\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"h\n" +
 	"\x14ListOperatorsRequest\x12\x14\n" +
-	"\x05stale\x18\x01 \x01(\bR\x05stale\"\x99\x01\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xcc\x01\n" +
 	"\x15ListOperatorsResponse\x127\n" +
 	"\toperators\x18\x01 \x03(\v2\x19.lifeboat.v1.OperatorViewR\toperators\x12\x18\n" +
 	"\aunknown\x18\x02 \x01(\tR\aunknown\x12\x10\n" +
 	"\x03you\x18\x03 \x01(\tR\x03you\x12\x1b\n" +
-	"\tyour_role\x18\x04 \x01(\tR\byourRole\"j\n" +
+	"\tyour_role\x18\x04 \x01(\tR\byourRole\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"j\n" +
 	"\fOperatorView\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\"\n" +
@@ -5172,7 +5504,11 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x02by\x18\x04 \x01(\tR\x02by\"<\n" +
 	"\x12SetOperatorRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04role\x18\x02 \x01(\tR\x04role2\x9e\x10\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role*Z\n" +
+	"\vConsistency\x12\x16\n" +
+	"\x12CONSISTENCY_LEADER\x10\x00\x12\x15\n" +
+	"\x11CONSISTENCY_STALE\x10\x01\x12\x1c\n" +
+	"\x18CONSISTENCY_LINEARIZABLE\x10\x022\x9e\x10\n" +
 	"\fAdminService\x12A\n" +
 	"\x06Status\x12\x1a.lifeboat.v1.StatusRequest\x1a\x1b.lifeboat.v1.StatusResponse\x12J\n" +
 	"\tListNodes\x12\x1d.lifeboat.v1.ListNodesRequest\x1a\x1e.lifeboat.v1.ListNodesResponse\x12J\n" +
@@ -5221,165 +5557,191 @@ func file_lifeboat_v1_admin_proto_rawDescGZIP() []byte {
 	return file_lifeboat_v1_admin_proto_rawDescData
 }
 
-var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
+var file_lifeboat_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_lifeboat_v1_admin_proto_goTypes = []any{
-	(*FenceTicketRequest)(nil),     // 0: lifeboat.v1.FenceTicketRequest
-	(*FenceTicketResponse)(nil),    // 1: lifeboat.v1.FenceTicketResponse
-	(*RunFenceRequest)(nil),        // 2: lifeboat.v1.RunFenceRequest
-	(*TestFenceRequest)(nil),       // 3: lifeboat.v1.TestFenceRequest
-	(*TestFenceResponse)(nil),      // 4: lifeboat.v1.TestFenceResponse
-	(*FenceTestView)(nil),          // 5: lifeboat.v1.FenceTestView
-	(*HelloRequest)(nil),           // 6: lifeboat.v1.HelloRequest
-	(*HelloResponse)(nil),          // 7: lifeboat.v1.HelloResponse
-	(*StatusRequest)(nil),          // 8: lifeboat.v1.StatusRequest
-	(*StatusResponse)(nil),         // 9: lifeboat.v1.StatusResponse
-	(*DigestAt)(nil),               // 10: lifeboat.v1.DigestAt
-	(*NodeView)(nil),               // 11: lifeboat.v1.NodeView
-	(*ListNodesRequest)(nil),       // 12: lifeboat.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),      // 13: lifeboat.v1.ListNodesResponse
-	(*FenceLevelView)(nil),         // 14: lifeboat.v1.FenceLevelView
-	(*EvidenceView)(nil),           // 15: lifeboat.v1.EvidenceView
-	(*HostView)(nil),               // 16: lifeboat.v1.HostView
-	(*ListHostsRequest)(nil),       // 17: lifeboat.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),      // 18: lifeboat.v1.ListHostsResponse
-	(*VMView)(nil),                 // 19: lifeboat.v1.VMView
-	(*ListVMsRequest)(nil),         // 20: lifeboat.v1.ListVMsRequest
-	(*ListVMsResponse)(nil),        // 21: lifeboat.v1.ListVMsResponse
-	(*WorkView)(nil),               // 22: lifeboat.v1.WorkView
-	(*ListWorkRequest)(nil),        // 23: lifeboat.v1.ListWorkRequest
-	(*ListWorkResponse)(nil),       // 24: lifeboat.v1.ListWorkResponse
-	(*AlertView)(nil),              // 25: lifeboat.v1.AlertView
-	(*ListAlertsRequest)(nil),      // 26: lifeboat.v1.ListAlertsRequest
-	(*ListAlertsResponse)(nil),     // 27: lifeboat.v1.ListAlertsResponse
-	(*EventView)(nil),              // 28: lifeboat.v1.EventView
-	(*ListEventsRequest)(nil),      // 29: lifeboat.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),     // 30: lifeboat.v1.ListEventsResponse
-	(*ExplainRequest)(nil),         // 31: lifeboat.v1.ExplainRequest
-	(*ExplainResponse)(nil),        // 32: lifeboat.v1.ExplainResponse
-	(*Setting)(nil),                // 33: lifeboat.v1.Setting
-	(*GetPolicyRequest)(nil),       // 34: lifeboat.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),      // 35: lifeboat.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),       // 36: lifeboat.v1.SetPolicyRequest
-	(*WriteResponse)(nil),          // 37: lifeboat.v1.WriteResponse
-	(*ProtectVMRequest)(nil),       // 38: lifeboat.v1.ProtectVMRequest
-	(*ControlVMRequest)(nil),       // 39: lifeboat.v1.ControlVMRequest
-	(*ControlHostRequest)(nil),     // 40: lifeboat.v1.ControlHostRequest
-	(*SetFenceRequest)(nil),        // 41: lifeboat.v1.SetFenceRequest
-	(*FenceSpec)(nil),              // 42: lifeboat.v1.FenceSpec
-	(*ControlWorkRequest)(nil),     // 43: lifeboat.v1.ControlWorkRequest
-	(*ControlAlertRequest)(nil),    // 44: lifeboat.v1.ControlAlertRequest
-	(*ControlNodeRequest)(nil),     // 45: lifeboat.v1.ControlNodeRequest
-	(*ControlHARequest)(nil),       // 46: lifeboat.v1.ControlHARequest
-	(*ReadSnapshotRequest)(nil),    // 47: lifeboat.v1.ReadSnapshotRequest
-	(*ReadSnapshotResponse)(nil),   // 48: lifeboat.v1.ReadSnapshotResponse
-	(*WriteSnapshotRequest)(nil),   // 49: lifeboat.v1.WriteSnapshotRequest
-	(*WriteSnapshotResponse)(nil),  // 50: lifeboat.v1.WriteSnapshotResponse
-	(*RestoreSnapshotRequest)(nil), // 51: lifeboat.v1.RestoreSnapshotRequest
-	(*CreateTokenRequest)(nil),     // 52: lifeboat.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),    // 53: lifeboat.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),      // 54: lifeboat.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),     // 55: lifeboat.v1.ListTokensResponse
-	(*TokenView)(nil),              // 56: lifeboat.v1.TokenView
-	(*RevokeTokenRequest)(nil),     // 57: lifeboat.v1.RevokeTokenRequest
-	(*ListOperatorsRequest)(nil),   // 58: lifeboat.v1.ListOperatorsRequest
-	(*ListOperatorsResponse)(nil),  // 59: lifeboat.v1.ListOperatorsResponse
-	(*OperatorView)(nil),           // 60: lifeboat.v1.OperatorView
-	(*SetOperatorRequest)(nil),     // 61: lifeboat.v1.SetOperatorRequest
-	nil,                            // 62: lifeboat.v1.FenceSpec.OptionsEntry
-	(*FenceJob)(nil),               // 63: lifeboat.v1.FenceJob
-	(*Label)(nil),                  // 64: lifeboat.v1.Label
-	(*Lease)(nil),                  // 65: lifeboat.v1.Lease
-	(*Problem)(nil),                // 66: lifeboat.v1.Problem
-	(*Storage)(nil),                // 67: lifeboat.v1.Storage
-	(*FenceOutcome)(nil),           // 68: lifeboat.v1.FenceOutcome
+	(Consistency)(0),               // 0: lifeboat.v1.Consistency
+	(*FenceTicketRequest)(nil),     // 1: lifeboat.v1.FenceTicketRequest
+	(*FenceTicketResponse)(nil),    // 2: lifeboat.v1.FenceTicketResponse
+	(*RunFenceRequest)(nil),        // 3: lifeboat.v1.RunFenceRequest
+	(*TestFenceRequest)(nil),       // 4: lifeboat.v1.TestFenceRequest
+	(*TestFenceResponse)(nil),      // 5: lifeboat.v1.TestFenceResponse
+	(*FenceTestView)(nil),          // 6: lifeboat.v1.FenceTestView
+	(*HelloRequest)(nil),           // 7: lifeboat.v1.HelloRequest
+	(*HelloResponse)(nil),          // 8: lifeboat.v1.HelloResponse
+	(*Answered)(nil),               // 9: lifeboat.v1.Answered
+	(*StatusRequest)(nil),          // 10: lifeboat.v1.StatusRequest
+	(*StatusResponse)(nil),         // 11: lifeboat.v1.StatusResponse
+	(*DigestAt)(nil),               // 12: lifeboat.v1.DigestAt
+	(*NodeView)(nil),               // 13: lifeboat.v1.NodeView
+	(*ListNodesRequest)(nil),       // 14: lifeboat.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),      // 15: lifeboat.v1.ListNodesResponse
+	(*FenceLevelView)(nil),         // 16: lifeboat.v1.FenceLevelView
+	(*EvidenceView)(nil),           // 17: lifeboat.v1.EvidenceView
+	(*HostView)(nil),               // 18: lifeboat.v1.HostView
+	(*ListHostsRequest)(nil),       // 19: lifeboat.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),      // 20: lifeboat.v1.ListHostsResponse
+	(*VMView)(nil),                 // 21: lifeboat.v1.VMView
+	(*ListVMsRequest)(nil),         // 22: lifeboat.v1.ListVMsRequest
+	(*ListVMsResponse)(nil),        // 23: lifeboat.v1.ListVMsResponse
+	(*WorkView)(nil),               // 24: lifeboat.v1.WorkView
+	(*ListWorkRequest)(nil),        // 25: lifeboat.v1.ListWorkRequest
+	(*ListWorkResponse)(nil),       // 26: lifeboat.v1.ListWorkResponse
+	(*AlertView)(nil),              // 27: lifeboat.v1.AlertView
+	(*ListAlertsRequest)(nil),      // 28: lifeboat.v1.ListAlertsRequest
+	(*ListAlertsResponse)(nil),     // 29: lifeboat.v1.ListAlertsResponse
+	(*EventView)(nil),              // 30: lifeboat.v1.EventView
+	(*ListEventsRequest)(nil),      // 31: lifeboat.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),     // 32: lifeboat.v1.ListEventsResponse
+	(*ExplainRequest)(nil),         // 33: lifeboat.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 34: lifeboat.v1.ExplainResponse
+	(*Setting)(nil),                // 35: lifeboat.v1.Setting
+	(*GetPolicyRequest)(nil),       // 36: lifeboat.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),      // 37: lifeboat.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),       // 38: lifeboat.v1.SetPolicyRequest
+	(*WriteResponse)(nil),          // 39: lifeboat.v1.WriteResponse
+	(*ProtectVMRequest)(nil),       // 40: lifeboat.v1.ProtectVMRequest
+	(*ControlVMRequest)(nil),       // 41: lifeboat.v1.ControlVMRequest
+	(*ControlHostRequest)(nil),     // 42: lifeboat.v1.ControlHostRequest
+	(*SetFenceRequest)(nil),        // 43: lifeboat.v1.SetFenceRequest
+	(*FenceSpec)(nil),              // 44: lifeboat.v1.FenceSpec
+	(*ControlWorkRequest)(nil),     // 45: lifeboat.v1.ControlWorkRequest
+	(*ControlAlertRequest)(nil),    // 46: lifeboat.v1.ControlAlertRequest
+	(*ControlNodeRequest)(nil),     // 47: lifeboat.v1.ControlNodeRequest
+	(*ControlHARequest)(nil),       // 48: lifeboat.v1.ControlHARequest
+	(*ReadSnapshotRequest)(nil),    // 49: lifeboat.v1.ReadSnapshotRequest
+	(*ReadSnapshotResponse)(nil),   // 50: lifeboat.v1.ReadSnapshotResponse
+	(*WriteSnapshotRequest)(nil),   // 51: lifeboat.v1.WriteSnapshotRequest
+	(*WriteSnapshotResponse)(nil),  // 52: lifeboat.v1.WriteSnapshotResponse
+	(*RestoreSnapshotRequest)(nil), // 53: lifeboat.v1.RestoreSnapshotRequest
+	(*CreateTokenRequest)(nil),     // 54: lifeboat.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),    // 55: lifeboat.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),      // 56: lifeboat.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),     // 57: lifeboat.v1.ListTokensResponse
+	(*TokenView)(nil),              // 58: lifeboat.v1.TokenView
+	(*RevokeTokenRequest)(nil),     // 59: lifeboat.v1.RevokeTokenRequest
+	(*ListOperatorsRequest)(nil),   // 60: lifeboat.v1.ListOperatorsRequest
+	(*ListOperatorsResponse)(nil),  // 61: lifeboat.v1.ListOperatorsResponse
+	(*OperatorView)(nil),           // 62: lifeboat.v1.OperatorView
+	(*SetOperatorRequest)(nil),     // 63: lifeboat.v1.SetOperatorRequest
+	nil,                            // 64: lifeboat.v1.FenceSpec.OptionsEntry
+	(*FenceJob)(nil),               // 65: lifeboat.v1.FenceJob
+	(*Label)(nil),                  // 66: lifeboat.v1.Label
+	(*Lease)(nil),                  // 67: lifeboat.v1.Lease
+	(*Problem)(nil),                // 68: lifeboat.v1.Problem
+	(*Storage)(nil),                // 69: lifeboat.v1.Storage
+	(*FenceOutcome)(nil),           // 70: lifeboat.v1.FenceOutcome
 }
 var file_lifeboat_v1_admin_proto_depIdxs = []int32{
-	63, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
-	5,  // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
-	10, // 2: lifeboat.v1.StatusResponse.digests:type_name -> lifeboat.v1.DigestAt
-	11, // 3: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
-	64, // 4: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
-	14, // 5: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
-	65, // 6: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
-	15, // 7: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
-	66, // 8: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
-	67, // 9: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
-	16, // 10: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
-	19, // 11: lifeboat.v1.ListVMsResponse.vms:type_name -> lifeboat.v1.VMView
-	22, // 12: lifeboat.v1.ListWorkResponse.work:type_name -> lifeboat.v1.WorkView
-	25, // 13: lifeboat.v1.ListAlertsResponse.alerts:type_name -> lifeboat.v1.AlertView
-	28, // 14: lifeboat.v1.ListEventsResponse.events:type_name -> lifeboat.v1.EventView
-	33, // 15: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
-	33, // 16: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
-	42, // 17: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
-	62, // 18: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
-	56, // 19: lifeboat.v1.ListTokensResponse.tokens:type_name -> lifeboat.v1.TokenView
-	60, // 20: lifeboat.v1.ListOperatorsResponse.operators:type_name -> lifeboat.v1.OperatorView
-	8,  // 21: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
-	12, // 22: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
-	17, // 23: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
-	20, // 24: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
-	23, // 25: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
-	26, // 26: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
-	29, // 27: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
-	31, // 28: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
-	34, // 29: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
-	36, // 30: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
-	38, // 31: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
-	39, // 32: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
-	40, // 33: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
-	41, // 34: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
-	43, // 35: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
-	44, // 36: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
-	45, // 37: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
-	46, // 38: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
-	3,  // 39: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
-	47, // 40: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
-	49, // 41: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
-	51, // 42: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
-	52, // 43: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
-	54, // 44: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
-	57, // 45: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
-	58, // 46: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
-	61, // 47: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
-	6,  // 48: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
-	0,  // 49: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
-	2,  // 50: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
-	9,  // 51: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
-	13, // 52: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
-	18, // 53: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
-	21, // 54: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
-	24, // 55: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
-	27, // 56: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
-	30, // 57: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
-	32, // 58: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
-	35, // 59: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
-	37, // 60: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
-	37, // 61: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
-	37, // 62: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
-	37, // 63: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
-	37, // 64: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
-	37, // 65: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
-	37, // 66: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
-	37, // 67: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
-	37, // 68: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
-	4,  // 69: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
-	48, // 70: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
-	50, // 71: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
-	37, // 72: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
-	53, // 73: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
-	55, // 74: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
-	37, // 75: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
-	59, // 76: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
-	37, // 77: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
-	7,  // 78: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
-	1,  // 79: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
-	68, // 80: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
-	51, // [51:81] is the sub-list for method output_type
-	21, // [21:51] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	65, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
+	6,  // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
+	0,  // 2: lifeboat.v1.Answered.consistency:type_name -> lifeboat.v1.Consistency
+	0,  // 3: lifeboat.v1.StatusRequest.consistency:type_name -> lifeboat.v1.Consistency
+	12, // 4: lifeboat.v1.StatusResponse.digests:type_name -> lifeboat.v1.DigestAt
+	9,  // 5: lifeboat.v1.StatusResponse.answered:type_name -> lifeboat.v1.Answered
+	0,  // 6: lifeboat.v1.ListNodesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	13, // 7: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
+	9,  // 8: lifeboat.v1.ListNodesResponse.answered:type_name -> lifeboat.v1.Answered
+	66, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
+	16, // 10: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
+	67, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
+	17, // 12: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
+	68, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
+	69, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
+	0,  // 15: lifeboat.v1.ListHostsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	18, // 16: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
+	9,  // 17: lifeboat.v1.ListHostsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,  // 18: lifeboat.v1.ListVMsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	21, // 19: lifeboat.v1.ListVMsResponse.vms:type_name -> lifeboat.v1.VMView
+	9,  // 20: lifeboat.v1.ListVMsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,  // 21: lifeboat.v1.ListWorkRequest.consistency:type_name -> lifeboat.v1.Consistency
+	24, // 22: lifeboat.v1.ListWorkResponse.work:type_name -> lifeboat.v1.WorkView
+	9,  // 23: lifeboat.v1.ListWorkResponse.answered:type_name -> lifeboat.v1.Answered
+	0,  // 24: lifeboat.v1.ListAlertsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	27, // 25: lifeboat.v1.ListAlertsResponse.alerts:type_name -> lifeboat.v1.AlertView
+	9,  // 26: lifeboat.v1.ListAlertsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,  // 27: lifeboat.v1.ListEventsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	30, // 28: lifeboat.v1.ListEventsResponse.events:type_name -> lifeboat.v1.EventView
+	9,  // 29: lifeboat.v1.ListEventsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,  // 30: lifeboat.v1.ExplainRequest.consistency:type_name -> lifeboat.v1.Consistency
+	9,  // 31: lifeboat.v1.ExplainResponse.answered:type_name -> lifeboat.v1.Answered
+	0,  // 32: lifeboat.v1.GetPolicyRequest.consistency:type_name -> lifeboat.v1.Consistency
+	35, // 33: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
+	9,  // 34: lifeboat.v1.GetPolicyResponse.answered:type_name -> lifeboat.v1.Answered
+	35, // 35: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
+	44, // 36: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
+	64, // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
+	0,  // 38: lifeboat.v1.ListTokensRequest.consistency:type_name -> lifeboat.v1.Consistency
+	58, // 39: lifeboat.v1.ListTokensResponse.tokens:type_name -> lifeboat.v1.TokenView
+	9,  // 40: lifeboat.v1.ListTokensResponse.answered:type_name -> lifeboat.v1.Answered
+	0,  // 41: lifeboat.v1.ListOperatorsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	62, // 42: lifeboat.v1.ListOperatorsResponse.operators:type_name -> lifeboat.v1.OperatorView
+	9,  // 43: lifeboat.v1.ListOperatorsResponse.answered:type_name -> lifeboat.v1.Answered
+	10, // 44: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
+	14, // 45: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
+	19, // 46: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
+	22, // 47: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
+	25, // 48: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
+	28, // 49: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
+	31, // 50: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
+	33, // 51: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
+	36, // 52: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
+	38, // 53: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
+	40, // 54: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
+	41, // 55: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
+	42, // 56: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
+	43, // 57: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
+	45, // 58: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
+	46, // 59: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
+	47, // 60: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
+	48, // 61: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
+	4,  // 62: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
+	49, // 63: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
+	51, // 64: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
+	53, // 65: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
+	54, // 66: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
+	56, // 67: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
+	59, // 68: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
+	60, // 69: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
+	63, // 70: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
+	7,  // 71: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
+	1,  // 72: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
+	3,  // 73: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
+	11, // 74: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
+	15, // 75: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
+	20, // 76: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
+	23, // 77: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
+	26, // 78: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
+	29, // 79: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
+	32, // 80: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
+	34, // 81: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
+	37, // 82: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
+	39, // 83: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
+	39, // 84: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
+	39, // 85: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
+	39, // 86: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
+	39, // 87: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
+	39, // 88: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
+	39, // 89: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
+	39, // 90: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
+	39, // 91: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
+	5,  // 92: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
+	50, // 93: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
+	52, // 94: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
+	39, // 95: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
+	55, // 96: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
+	57, // 97: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
+	39, // 98: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
+	61, // 99: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
+	39, // 100: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
+	8,  // 101: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
+	2,  // 102: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
+	70, // 103: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
+	74, // [74:104] is the sub-list for method output_type
+	44, // [44:74] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_admin_proto_init() }
@@ -5388,19 +5750,20 @@ func file_lifeboat_v1_admin_proto_init() {
 		return
 	}
 	file_lifeboat_v1_agent_proto_init()
-	file_lifeboat_v1_admin_proto_msgTypes[38].OneofWrappers = []any{}
+	file_lifeboat_v1_admin_proto_msgTypes[39].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_admin_proto_rawDesc), len(file_lifeboat_v1_admin_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   63,
+			NumEnums:      1,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
 		GoTypes:           file_lifeboat_v1_admin_proto_goTypes,
 		DependencyIndexes: file_lifeboat_v1_admin_proto_depIdxs,
+		EnumInfos:         file_lifeboat_v1_admin_proto_enumTypes,
 		MessageInfos:      file_lifeboat_v1_admin_proto_msgTypes,
 	}.Build()
 	File_lifeboat_v1_admin_proto = out.File

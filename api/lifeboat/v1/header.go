@@ -1,0 +1,6 @@
+package lifeboatv1
+
+// HeaderRequestID carries the id of a write, chosen by whoever asks: 1 to 64 visible
+// ASCII characters. The cluster does once what comes again from the same caller
+// with the same id.
+const HeaderRequestID = "Lifeboat-Request-Id"
