@@ -11,7 +11,7 @@ import (
 
 // AgentCmd is 'lifeboat agent'.
 type AgentCmd struct {
-	Config string `required:"" short:"c" placeholder:"FILE" help:"YAML configuration of this host's agent; see deploy/examples."`
+	Config string `required:"" short:"c" placeholder:"FILE" help:"YAML configuration of this host's agent; see lifeboat config default agent."`
 }
 
 // Run is a host's agent until a signal ends it. VMs are not touched by that.
