@@ -80,6 +80,9 @@ func Run(ctx context.Context, c Config) error {
 	defer c.Watchdog.Close()
 	a.wg.Go(a.watch)
 	a.beat(sc.BootID)
+	if c.Supervisor != nil {
+		a.wg.Go(a.pulse)
+	}
 	return a.loop(ctx.Done())
 }
 
@@ -143,6 +146,9 @@ func (a *agent) loop(stop <-chan struct{}) error {
 			return errDied
 		case <-stop:
 			stop = nil
+			if a.cfg.Supervisor != nil {
+				a.cfg.Supervisor.Stopping()
+			}
 			a.log.Info("stopping: the managers are told to withdraw the lease, VMs keep running")
 			a.start(0, func(ctx context.Context) input {
 				machine := a.cfg.MachineStopping(ctx)

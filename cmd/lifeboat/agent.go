@@ -6,6 +6,7 @@ import (
 
 	"lifeboat/agent"
 	"lifeboat/internal/cli"
+	"lifeboat/internal/systemd"
 	"lifeboat/transport"
 )
 
@@ -32,6 +33,13 @@ func (c *AgentCmd) Run(ctx context.Context, env *cli.Env) error {
 	conf, err := agent.Build(f, agent.Deps{Credentials: creds, Hypervisor: hv, Version: env.Build.Version, Logger: log, Fences: fences()})
 	if err != nil {
 		return errors.Join(cli.Usage("", "%w", err), hv.Close())
+	}
+	told, err := systemd.New(log.Named("systemd"))
+	if err != nil {
+		return errors.Join(cli.Usage("", "%w", err), hv.Close())
+	}
+	if told != nil {
+		conf.Supervisor = told
 	}
 	return errors.Join(agent.Run(ctx, conf), hv.Close())
 }

@@ -15,6 +15,7 @@ import (
 	"lifeboat/fence/redfish"
 	"lifeboat/internal/cli"
 	"lifeboat/internal/configfile"
+	"lifeboat/internal/systemd"
 	"lifeboat/node"
 	"lifeboat/transport"
 )
@@ -50,7 +51,15 @@ func (c *ServerRunCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) er
 	if err := raftMetrics(registry); err != nil {
 		return err
 	}
-	return node.Run(ctx, cfg, node.Deps{Log: log, Creds: creds, Fences: fences(), Version: env.Build.Version, Registry: registry, Hurry: cli.Hurry(ctx)})
+	deps := node.Deps{Log: log, Creds: creds, Fences: fences(), Version: env.Build.Version, Registry: registry, Hurry: cli.Hurry(ctx)}
+	told, err := systemd.New(log.Named("systemd"))
+	if err != nil {
+		return cli.Usage("", "%w", err)
+	}
+	if told != nil { // not an interface that holds a nil
+		deps.Supervisor = told
+	}
+	return node.Run(ctx, cfg, deps)
 }
 
 // raftMetrics points the metrics of Raft and its store to a registry. They have
