@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -13,6 +14,10 @@ type ManCmd struct{}
 
 // Run prints the manual page.
 func (c *ManCmd) Run(kctx *kong.Context, env *cli.Env) error {
-	_, err := io.WriteString(env.Stdout, cli.Manual(kctx.Model, env.Build.Version))
+	date := env.Build.Date
+	if date == "" { // built outside a repository
+		date = env.Now().UTC().Format(time.DateOnly)
+	}
+	_, err := io.WriteString(env.Stdout, cli.Manual(kctx.Model, env.Build.Version, date))
 	return err
 }
