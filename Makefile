@@ -10,7 +10,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The last one whose own modules the module proxy has.
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 
-.PHONY: help build demo fuzz mutation test test-race test-lab lab-demo bench lint packages test-packages image test-compose generate clean
+.PHONY: help build demo fuzz mutation test test-race test-lab lab-demo bench lint packages test-packages test-units image test-compose generate clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -64,6 +64,9 @@ packages: ## deb and rpm for amd64 and arm64, in dist/
 
 test-packages: ## makes them and installs the deb into a directory
 	VERSION=$(VERSION) TAGS=$(TAGS) NFPM=$(NFPM) deploy/packages/test.sh
+
+test-units: ## boots a copy of this machine with the deb; needs root and systemd-nspawn
+	VERSION=$(VERSION) TAGS=$(TAGS) NFPM=$(NFPM) deploy/systemd/test.sh
 
 image: ## the image lifeboat:latest of deploy/Dockerfile; needs docker
 	VERSION=$(VERSION) TAGS=$(TAGS) deploy/compose/image.sh

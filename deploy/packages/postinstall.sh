@@ -14,9 +14,8 @@ if command -v systemd-sysusers >/dev/null 2>&1; then
 elif ! getent passwd lifeboat >/dev/null; then
 	useradd --system --user-group --home-dir /var/lib/lifeboat --no-create-home --shell /usr/sbin/nologin lifeboat
 fi
-if command -v systemd-tmpfiles >/dev/null 2>&1; then
-	systemd-tmpfiles --create /usr/lib/tmpfiles.d/lifeboat.conf
-else
+# In an image that is being built there may be no systemd, or no /proc for it.
+if ! systemd-tmpfiles --create /usr/lib/tmpfiles.d/lifeboat.conf 2>/dev/null; then
 	install -d -m 1770 -o root -g lifeboat /etc/lifeboat
 	install -d -m 0755 /var/lib/lifeboat
 fi
