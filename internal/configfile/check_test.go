@@ -268,6 +268,12 @@ func FuzzCheck(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		path := filepath.Join(t.TempDir(), "config.yaml")
 		must(t, os.WriteFile(path, raw, 0o600))
+		began := time.Now()
+		defer func() {
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		}()
 		for _, kind := range []Kind{"", Server, Agent} {
 			_, _ = Check(t.Context(), path, Options{Kind: kind, Values: true})
 		}

@@ -2,6 +2,7 @@ package configfile
 
 import (
 	"maps"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -116,5 +117,30 @@ func TestEveryKeyIsExplained(t *testing.T) {
 			}
 			above = line
 		}
+	}
+}
+
+// The files that the repository shows are ones that the program takes.
+func TestExamplesAreValid(t *testing.T) {
+	files, err := filepath.Glob("../../deploy/*/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[Kind]int{}
+	for _, f := range files {
+		if filepath.Base(f) == "nfpm.yaml" {
+			continue
+		}
+		r, err := Check(t.Context(), f, Options{Values: true})
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if seen[r.Kind]++; len(r.Findings) > 0 {
+			t.Errorf("%s:\n%s", f, show(r))
+		}
+	}
+	if seen[Server] < 6 || seen[Agent] < 1 {
+		t.Errorf("only %v were looked at", seen)
 	}
 }
