@@ -7,7 +7,10 @@ PKGS    := ./...
 # Staticcheck 2026.2.2, made for Go 1.26 and 1.27. Not in go.mod: it is no part of the program.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build demo fuzz mutation test test-race test-upgrade test-lab lab-demo bench lint generate clean
+# The last one whose own modules the module proxy has.
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
+
+.PHONY: help build demo fuzz mutation test test-race test-upgrade test-lab lab-demo bench lint packages test-packages test-units image test-compose generate clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -58,6 +61,21 @@ lint: ## gofmt, vet, staticcheck
 	@bad="$$(gofmt -l .)"; test -z "$$bad" || { printf 'gofmt these:\n%s\n' "$$bad"; exit 1; }
 	$(GO) vet -tags $(TAGS) $(PKGS)
 	$(GO) run $(STATICCHECK) -tags $(TAGS) $(PKGS)
+
+packages: ## deb and rpm for amd64 and arm64, in dist/
+	VERSION=$(VERSION) TAGS=$(TAGS) NFPM=$(NFPM) deploy/packages/build.sh
+
+test-packages: ## makes them and installs the deb into a directory
+	VERSION=$(VERSION) TAGS=$(TAGS) NFPM=$(NFPM) deploy/packages/test.sh
+
+test-units: ## boots a copy of this machine with the deb; needs root and systemd-nspawn
+	VERSION=$(VERSION) TAGS=$(TAGS) NFPM=$(NFPM) deploy/systemd/test.sh
+
+image: ## the image lifeboat:latest of deploy/Dockerfile; needs docker
+	VERSION=$(VERSION) TAGS=$(TAGS) deploy/compose/image.sh
+
+test-compose: ## three nodes in containers; says so where there is no docker engine
+	VERSION=$(VERSION) TAGS=$(TAGS) deploy/compose/test.sh
 
 generate: ## protobuf code; needs protoc
 	GOBIN=$(CURDIR)/bin go install google.golang.org/protobuf/cmd/protoc-gen-go connectrpc.com/connect/cmd/protoc-gen-connect-go

@@ -65,6 +65,9 @@ type Config struct {
 	Watchdog Watchdog      // nil: none
 	Bound    time.Duration // the watchdog bites this long after the last pet; 0: 5 s, the default of the policy watchdog_bound
 
+	// Supervisor is told how the agent fares. Nil: nobody wants to know.
+	Supervisor Supervisor
+
 	Logger hclog.Logger // nil: silent
 
 	PollEvery      time.Duration // 0: 1 s

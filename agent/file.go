@@ -7,8 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -113,17 +111,37 @@ func LoadConfig(name string) (File, error) {
 }
 
 func parseFile(name string, b []byte) (File, error) {
+	f, err := decodeFile(name, b, yaml.Strict())
+	if err != nil {
+		return File{}, err
+	}
+	if list := f.Problems(); len(list) > 0 {
+		return File{}, fmt.Errorf("%s: %s %s", position(name, b, list[0].Key), list[0].Key, list[0].Text)
+	}
+	return f, nil
+}
+
+// ParseConfig decodes what a configuration file holds and fills in the defaults;
+// [File.Problems] checks it. Relative paths become relative to the file's
+// directory.
+func ParseConfig(name string, b []byte, opts ...yaml.DecodeOption) (File, error) {
+	f, err := decodeFile(name, b, opts...)
+	if err != nil {
+		return File{}, err
+	}
+	f.locate(filepath.Dir(name))
+	return f, nil
+}
+
+func decodeFile(name string, b []byte, opts ...yaml.DecodeOption) (File, error) {
 	f := File{
 		Hypervisor: "qemu:///system", StateDir: DefaultStateDir, RunDir: DefaultRunDir,
 		BootIDFile: DefaultBootIDFile, MachineIDFile: DefaultMachineIDFile,
 		Watchdog: WatchdogFile{Kind: WatchdogNone, Bound: Duration(defaultBound)},
 		Log:      LogFile{Level: "info", Format: "text"},
 	}
-	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&f); err != nil {
+	if err := yaml.NewDecoder(bytes.NewReader(b), opts...).Decode(&f); err != nil {
 		return File{}, explainYAML(name, err)
-	}
-	if key, problem := f.check(); problem != "" {
-		return File{}, fmt.Errorf("%s: %s %s", position(name, b, key), key, problem)
 	}
 	return f, nil
 }
@@ -177,74 +195,6 @@ func position(name string, b []byte, key string) string {
 		return name
 	}
 	return fmt.Sprintf("%s:%d", name, node.GetToken().Position.Line)
-}
-
-// check returns the first key with a wrong value, and what is wrong with it.
-func (f *File) check() (key, problem string) {
-	idRule := regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
-	switch {
-	case f.HostID == "":
-		return "host_id", "is missing: give this host the name that its certificate was made for"
-	case !idRule.MatchString(f.HostID):
-		return "host_id", fmt.Sprintf("is %.60q: use letters, digits, dots and hyphens, at most 63", f.HostID)
-	case len(f.Managers) == 0:
-		return "managers", "is missing: name at least one management node as host:port"
-	}
-	for i, m := range f.Managers {
-		if !hostPort(m) {
-			return fmt.Sprintf("managers[%d]", i), fmt.Sprintf("is %.60q: write it as host:port", m)
-		}
-	}
-	for i, p := range f.ProbeAddrs {
-		if !hostPort(p) {
-			return fmt.Sprintf("probe_addrs[%d]", i), fmt.Sprintf("is %.60q: write it as host:port", p)
-		}
-	}
-	for i, d := range f.HeartbeatDirs {
-		switch {
-		case !filepath.IsAbs(d):
-			return fmt.Sprintf("heartbeat_dirs[%d]", i), fmt.Sprintf("is %.60q: write the whole path, the same on every host", d)
-		case slices.Contains(f.HeartbeatDirs[:i], d):
-			return fmt.Sprintf("heartbeat_dirs[%d]", i), fmt.Sprintf("is %.60q, which is there already: remove one", d)
-		}
-	}
-	for _, k := range []struct{ key, value string }{{"cert", f.Cert}, {"key", f.Key}, {"ca", f.CA}} {
-		if k.value == "" {
-			return k.key, "is missing: name the PEM file; lifeboat ca issue makes it"
-		}
-	}
-	if !strings.Contains(f.Hypervisor, ":") {
-		return "hypervisor", fmt.Sprintf("is %.60q: write a libvirt URI such as qemu:///system", f.Hypervisor)
-	}
-	return f.checkSections()
-}
-
-func (f *File) checkSections() (key, problem string) {
-	w := f.Watchdog
-	switch w.Kind {
-	case WatchdogNone, WatchdogHardware, WatchdogExternal, WatchdogSoft:
-	default:
-		return "watchdog.kind", fmt.Sprintf("is %.60q: use hardware, external, soft or none", w.Kind)
-	}
-	switch {
-	case w.Bound < Duration(time.Second) || w.Bound > Duration(5*time.Minute):
-		return "watchdog.bound", fmt.Sprintf("is %s: use a time from 1s to 5m, such as 10s", w.Bound)
-	case w.Bound%Duration(time.Second) != 0 && w.Kind == WatchdogHardware:
-		return "watchdog.bound", fmt.Sprintf("is %s: a hardware watchdog counts whole seconds", w.Bound)
-	case len(w.Command) > 0 && w.Kind != WatchdogExternal:
-		return "watchdog.command", "is only for kind external: remove it"
-	case len(w.Command) > 0 && w.Device != "":
-		return "watchdog.command", "does nothing when device names the socket of another program: remove one of them"
-	}
-	switch f.Log.Level {
-	case "trace", "debug", "info", "warn", "error":
-	default:
-		return "log.level", fmt.Sprintf("is %.60q: use trace, debug, info, warn or error", f.Log.Level)
-	}
-	if f.Log.Format != "text" && f.Log.Format != "json" {
-		return "log.format", fmt.Sprintf("is %.60q: use text or json", f.Log.Format)
-	}
-	return "", ""
 }
 
 func hostPort(s string) bool {

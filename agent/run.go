@@ -85,6 +85,9 @@ func Run(ctx context.Context, c Config) error {
 		a.wg.Go(func() { c.Renew(inner, a.lastManager) })
 	}
 	a.beat(sc.BootID)
+	if c.Supervisor != nil {
+		a.wg.Go(a.pulse)
+	}
 	return a.loop(ctx.Done())
 }
 
@@ -148,6 +151,9 @@ func (a *agent) loop(stop <-chan struct{}) error {
 			return errDied
 		case <-stop:
 			stop = nil
+			if a.cfg.Supervisor != nil {
+				a.cfg.Supervisor.Stopping()
+			}
 			a.log.Info("stopping: the managers are told to withdraw the lease, VMs keep running")
 			a.start(0, func(ctx context.Context) input {
 				machine := a.cfg.MachineStopping(ctx)

@@ -56,8 +56,9 @@ type testNode struct {
 	cfg   Config
 	creds *transport.Credentials
 	// Faults of the next start.
-	faults   faults
-	registry *prometheus.Registry
+	faults     faults
+	supervisor Supervisor
+	registry   *prometheus.Registry
 
 	n    *Node // of the newest run; nil = never ran
 	stop context.CancelFunc
@@ -292,7 +293,7 @@ func (n *testNode) start() {
 			Log: n.w.log.Named(n.id), Creds: n.creds, Version: n.version(),
 			Fences: fence.NewRegistry(n.w.bmcKind(n.id)),
 			Listen: func(_ context.Context, addr string) (net.Listener, error) { return n.w.net.Listen(addr) },
-			Dial:   transport.DialFunc(n.w.net.Dialer(n.id)), started: func(x *Node) { started <- x }, faults: n.faults, Registry: n.registry,
+			Dial:   transport.DialFunc(n.w.net.Dialer(n.id)), started: func(x *Node) { started <- x }, faults: n.faults, Registry: n.registry, Supervisor: n.supervisor,
 		})
 		failed <- err
 		done <- err

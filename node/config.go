@@ -8,15 +8,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-
-	"lifeboat/fsm/archive"
 )
 
 // Config is the YAML file of `lifeboat server`.
@@ -105,9 +102,23 @@ func LoadConfig(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("read the configuration: %w", err)
 	}
+	c, err := ParseConfig(path, raw, yaml.Strict())
+	if err != nil {
+		return Config{}, err
+	}
+	if list := c.Problems(); len(list) > 0 {
+		return Config{}, fmt.Errorf("%s: %w", path, list[0])
+	}
+	return c, nil
+}
+
+// ParseConfig decodes what a configuration file holds and fills in the defaults;
+// [Config.Problems] checks it. Relative paths become relative to the file's
+// directory.
+func ParseConfig(path string, raw []byte, opts ...yaml.DecodeOption) (Config, error) {
 	var c Config
-	if err := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict()).Decode(&c); errors.Is(err, io.EOF) {
-		return Config{}, fmt.Errorf("%s: it is empty; deploy/examples shows what belongs there", path)
+	if err := yaml.NewDecoder(bytes.NewReader(raw), opts...).Decode(&c); errors.Is(err, io.EOF) {
+		return Config{}, fmt.Errorf("%s: it is empty; 'lifeboat config default server' shows what belongs there", path)
 	} else if err != nil {
 		return Config{}, fmt.Errorf("%s: %s", path, oneLine(yaml.FormatError(err, false, false)))
 	}
@@ -117,114 +128,31 @@ func LoadConfig(path string) (Config, error) {
 			*p = filepath.Join(base, *p)
 		}
 	}
-	if c.Advertise == "" {
-		c.Advertise = c.Listen
-	}
-	if c.RaftTimeout == 0 {
-		c.RaftTimeout = defaultRaftTimeout
-	}
-	if c.Snapshots.Keep == 0 {
-		c.Snapshots.Keep = defaultKeep
-	}
-	if c.Snapshots.Dir == "" {
-		c.Snapshots.Dir = filepath.Join(c.DataDir, "backups")
-	}
-	if err := c.validate(); err != nil {
-		return Config{}, fmt.Errorf("%s: %w", path, err)
-	}
+	c.fillIn()
 	return c, nil
 }
 
-func (c *Config) validate() error {
-	for _, need := range []struct{ key, value string }{
-		{"id", c.ID}, {"listen", c.Listen}, {"data_dir", c.DataDir}, {"cert", c.Cert}, {"key", c.Key}, {"ca", c.CA}, {"secret_key", c.SecretKey},
-	} {
-		if need.value == "" {
-			return fmt.Errorf("%s is missing", need.key)
+// fillIn puts the defaults where nothing was said.
+func (c *Config) fillIn() {
+	or := func(s *string, def string) {
+		if *s == "" {
+			*s = def
 		}
 	}
-	for _, a := range []struct{ key, value string }{{"listen", c.Listen}, {"advertise", c.Advertise}, {"http_listen", c.HTTPListen}} {
-		if a.value == "" {
-			continue
-		}
-		if !hostPort(a.value) {
-			return fmt.Errorf("%s: %q is not host:port", a.key, a.value)
-		}
+	or(&c.Advertise, c.Listen)
+	if c.RaftTimeout == 0 {
+		c.RaftTimeout = defaultRaftTimeout
 	}
-	if host, _, _ := net.SplitHostPort(c.Advertise); host == "" || net.ParseIP(host).IsUnspecified() {
-		return fmt.Errorf("advertise: %q is no address that other nodes can dial; name this machine's address", c.Advertise)
+	drain := c.drainTime()
+	c.DrainTime = &drain
+	if c.Snapshots.Keep == 0 {
+		c.Snapshots.Keep = defaultKeep
 	}
-	if err := c.validateMembers(); err != nil {
-		return err
+	if c.DataDir != "" {
+		or(&c.Snapshots.Dir, filepath.Join(c.DataDir, "backups"))
 	}
-	if c.RaftTimeout < minRaftTimeout || c.RaftTimeout > maxRaftTimeout {
-		return fmt.Errorf("raft_timeout: %s is out of range; it must be between %s and %s", c.RaftTimeout, minRaftTimeout, maxRaftTimeout)
-	}
-	if d := c.drainTime(); d < 0 || d > maxDrainTime {
-		return fmt.Errorf("drain_time: %s is out of range; it must be between 0s and %s", d, maxDrainTime)
-	}
-	if err := c.Snapshots.validate(); err != nil {
-		return err
-	}
-	if !slices.Contains([]string{"", "trace", "debug", "info", "warn", "error"}, c.Log.Level) {
-		return fmt.Errorf("log.level: %q must be trace, debug, info, warn or error", c.Log.Level)
-	}
-	if !slices.Contains([]string{"", "text", "json"}, c.Log.Format) {
-		return fmt.Errorf("log.format: %q must be text or json", c.Log.Format)
-	}
-	return nil
-}
-
-func (c *Config) validateMembers() error {
-	list, key := c.InitialCluster, "initial_cluster"
-	switch {
-	case len(c.Join) > 0 && len(list) > 0:
-		return errors.New("join and initial_cluster are both there: a node founds the cluster or joins it; remove one")
-	case len(c.Join) > 0:
-		list, key = c.Join, "join"
-	case len(list) == 0:
-		return errors.New("initial_cluster is missing; name every founding node, for example {n1: \"10.0.0.1:7400\"}, or let `lifeboat server join` write this file")
-	}
-	mine, in := list[c.ID]
-	switch founds := key == "initial_cluster"; {
-	case founds && !in:
-		return fmt.Errorf("initial_cluster: it does not name this node, %s", c.ID)
-	case founds && mine != c.Advertise:
-		return fmt.Errorf("initial_cluster: it says %s is at %s, advertise says %s", c.ID, mine, c.Advertise)
-	case !founds && in && len(list) == 1:
-		return fmt.Errorf("join: it names nobody but this node, %s", c.ID)
-	}
-	seen := map[string]string{}
-	for _, id := range sortedKeys(list) {
-		addr := list[id]
-		if !hostPort(addr) {
-			return fmt.Errorf("%s: %s: %q is not host:port", key, id, addr)
-		}
-		if other, twice := seen[addr]; twice {
-			return fmt.Errorf("%s: %s and %s have the same address %s", key, other, id, addr)
-		}
-		seen[addr] = id
-	}
-	if n := len(c.InitialCluster); n%2 == 0 && n > 0 {
-		return fmt.Errorf("initial_cluster: %d nodes survive no more failures than %d; name 1, 3 or 5", n, n-1)
-	}
-	return nil
-}
-
-func (c *SnapshotsConfig) validate() error {
-	if c.Every != 0 && c.Every < minSnapshotEvery {
-		return fmt.Errorf("snapshots.every: %s is too often; it must be %s or more, or left out", c.Every, minSnapshotEvery)
-	}
-	if c.Keep < 0 {
-		return fmt.Errorf("snapshots.keep: %d snapshots cannot be kept; name 1 or more", c.Keep)
-	}
-	if _, err := archive.ParseRecipients(c.Recipients); err != nil {
-		return fmt.Errorf("snapshots.recipients: %w", err)
-	}
-	if c.Every == 0 && len(c.Recipients) > 0 {
-		return errors.New("snapshots.every is missing: without it no snapshots are taken")
-	}
-	return nil
+	or(&c.Log.Level, "info")
+	or(&c.Log.Format, "text")
 }
 
 func hostPort(addr string) bool {

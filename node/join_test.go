@@ -110,7 +110,7 @@ func (c *newcomer) node(r *lifeboatv1.JoinResponse) *testNode {
 	addr := c.name + ":7400"
 	n := &testNode{w: w, id: c.name, creds: creds, cfg: Config{ID: c.name, Listen: addr, Advertise: addr, DataDir: filepath.Join(c.dir, "data"),
 		SecretKey: secret, Join: peers, RaftTimeout: defaultRaftTimeout, CA: files.CA}}
-	w.must(n.cfg.validateMembers())
+	n.cfg.checkMembers(func(key, format string, args ...any) { w.Errorf(key+": "+format, args...) })
 	w.nodes[c.name] = n
 	return n
 }

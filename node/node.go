@@ -38,6 +38,8 @@ type Deps struct {
 	Dial   transport.DialFunc
 	// Ready is told once the node answers requests; may be nil.
 	Ready func()
+	// Supervisor is told how this node fares; nil = nobody wants to know.
+	Supervisor Supervisor
 	// Hurry, once closed, shortens what is left of a stop; nil = nobody is ever in
 	// a hurry.
 	Hurry <-chan struct{}

@@ -39,6 +39,9 @@ func (n *Node) ready() {
 	if n.deps.Ready != nil {
 		n.deps.Ready()
 	}
+	if n.deps.Supervisor != nil {
+		n.deps.Supervisor.Ready()
+	}
 }
 
 // components are the parts of a node in the order of their start; they stop in
@@ -77,6 +80,9 @@ func (n *Node) components() []lifecycle.Component {
 		{Name: "certificate", Run: func(ctx context.Context) error { return n.deps.Creds.KeepFresh(ctx, n.askRenewal) }, Within: time.Second},
 		{Name: "membership", Stop: n.farewell, Within: farewellTimeout + time.Second},
 		{Name: "readiness", Stop: n.withdraw, Within: n.cfg.drainTime() + transferTimeout + 500*time.Millisecond},
+	}
+	if n.deps.Supervisor != nil {
+		list = append(list, n.supervision())
 	}
 	if wrap := n.deps.faults.stop; wrap != nil {
 		for i, c := range list {

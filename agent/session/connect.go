@@ -62,6 +62,15 @@ type manager struct {
 	tried    bool // because another one sent us on
 }
 
+// Manager is the address of the manager that this host is registered with; empty:
+// none has answered yet, or the one that did is silent.
+func (s *Session) Manager() string {
+	if s.epoch == 0 || s.conn.target == nil || s.conn.fails > 0 {
+		return ""
+	}
+	return s.conn.target.Addr
+}
+
 func (c *connState) init(s *Session) {
 	c.beat = defaultBeat
 	c.retryAt = s.now

@@ -6,6 +6,7 @@ import (
 
 	"lifeboat/agent"
 	"lifeboat/internal/cli"
+	"lifeboat/internal/systemd"
 	"lifeboat/transport"
 )
 
@@ -17,7 +18,7 @@ type AgentCmd struct {
 
 // AgentRunCmd is 'lifeboat agent run'.
 type AgentRunCmd struct {
-	Config string `required:"" short:"c" placeholder:"FILE" help:"YAML configuration of this host's agent; see deploy/examples."`
+	Config string `required:"" short:"c" placeholder:"FILE" help:"YAML configuration of this host's agent; see lifeboat config default agent."`
 }
 
 // Run is a host's agent until a signal ends it. VMs are not touched by that.
@@ -38,6 +39,13 @@ func (c *AgentRunCmd) Run(ctx context.Context, env *cli.Env) error {
 	conf, err := agent.Build(f, agent.Deps{Credentials: creds, Hypervisor: hv, Version: env.Build.Version, Logger: log, Fences: fences()})
 	if err != nil {
 		return errors.Join(cli.Usage("", "%w", err), hv.Close())
+	}
+	told, err := systemd.New(log.Named("systemd"))
+	if err != nil {
+		return errors.Join(cli.Usage("", "%w", err), hv.Close())
+	}
+	if told != nil {
+		conf.Supervisor = told
 	}
 	return errors.Join(agent.Run(ctx, conf), hv.Close())
 }

@@ -35,6 +35,8 @@ type CLI struct {
 	Watchdog WatchdogCmd `cmd:"" name:"agent-watchdog" hidden:"" help:"The process behind an agent's external watchdog."`
 
 	CA         CACmd         `cmd:"" name:"ca" group:"Set up:" help:"Make the cluster's certificates. Works offline."`
+	Config     ConfigCmd     `cmd:"" group:"Set up:" help:"Print a complete configuration, or check one and the machine it is for."`
 	Completion CompletionCmd `cmd:"" group:"Set up:" help:"Print a completion script for a shell."`
+	Man        ManCmd        `cmd:"" hidden:"" help:"Print the manual page."`
 	Version    VersionCmd    `cmd:"" group:"Set up:" help:"Show which lifeboat this is."`
 }

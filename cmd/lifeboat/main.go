@@ -135,6 +135,8 @@ func build(version string) cli.Build {
 		switch s.Key {
 		case "vcs.revision":
 			b.Commit = s.Value
+		case "vcs.time":
+			b.Date, _, _ = strings.Cut(s.Value, "T")
 		case "vcs.modified":
 			b.Modified = s.Value == "true"
 		}

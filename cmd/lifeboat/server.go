@@ -14,6 +14,8 @@ import (
 	"lifeboat/fence/ipmi"
 	"lifeboat/fence/redfish"
 	"lifeboat/internal/cli"
+	"lifeboat/internal/configfile"
+	"lifeboat/internal/systemd"
 	"lifeboat/node"
 	"lifeboat/transport"
 )
@@ -28,12 +30,16 @@ type ServerCmd struct {
 
 // ServerRunCmd is 'lifeboat server run'.
 type ServerRunCmd struct {
-	Config string `required:"" short:"c" placeholder:"FILE" help:"YAML configuration of this node; see deploy/examples."`
-	Check  bool   `help:"Check the configuration and the certificate, and stop."`
+	Config string `required:"" short:"c" placeholder:"FILE" help:"YAML configuration of this node; see lifeboat config default server."`
+	Check  bool   `help:"Do what lifeboat config check does, and stop."`
 }
 
 // Run is a management node until a signal ends it.
-func (c *ServerRunCmd) Run(ctx context.Context, env *cli.Env) error {
+func (c *ServerRunCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
+	if c.Check {
+		check := ConfigCheckCmd{File: c.Config, Kind: string(configfile.Server)}
+		return check.Run(ctx, env, g)
+	}
 	cfg, err := node.LoadConfig(c.Config)
 	if err != nil {
 		return cli.Usage("", "%w", err)
@@ -43,15 +49,19 @@ func (c *ServerRunCmd) Run(ctx context.Context, env *cli.Env) error {
 	if err != nil {
 		return cli.Usage("", "%w", err)
 	}
-	if c.Check {
-		_, err := fmt.Fprintf(env.Stdout, "%s is valid: node %s at %s, certificate until %s\n", c.Config, cfg.ID, cfg.Advertise, rfc3339(creds.Expires()))
-		return err
-	}
 	registry := prometheus.NewRegistry()
 	if err := raftMetrics(registry); err != nil {
 		return err
 	}
-	return node.Run(ctx, cfg, node.Deps{Log: log, Creds: creds, Fences: fences(), Version: env.Build.Version, Registry: registry, Hurry: cli.Hurry(ctx)})
+	deps := node.Deps{Log: log, Creds: creds, Fences: fences(), Version: env.Build.Version, Registry: registry, Hurry: cli.Hurry(ctx)}
+	told, err := systemd.New(log.Named("systemd"))
+	if err != nil {
+		return cli.Usage("", "%w", err)
+	}
+	if told != nil { // not an interface that holds a nil
+		deps.Supervisor = told
+	}
+	return node.Run(ctx, cfg, deps)
 }
 
 // raftMetrics points the metrics of Raft and its store to a registry. They have

@@ -35,6 +35,7 @@ type completion struct {
 	words   map[string][]hint     // what may follow a path: subcommands, enum arguments
 	flags   map[string][]flagHint // flags of a path, those of its parents included
 	values  []flagHint            // every flag that takes a value, once per name
+	files   map[string]bool       // paths whose arguments are files
 }
 
 type hint struct{ word, help string }
@@ -48,7 +49,7 @@ type flagHint struct {
 }
 
 func collect(app *kong.Application) *completion {
-	c := &completion{program: app.Name, words: map[string][]hint{}, flags: map[string][]flagHint{}}
+	c := &completion{program: app.Name, words: map[string][]hint{}, flags: map[string][]flagHint{}, files: map[string]bool{}}
 	c.walk(app.Node, "")
 	return c
 }
@@ -57,19 +58,17 @@ func (c *completion) walk(n *kong.Node, path string) {
 	c.paths = append(c.paths, path)
 	for _, level := range n.AllFlags(true) {
 		for _, f := range level {
-			h := newFlagHint(f)
-			c.flags[path] = append(c.flags[path], h)
-			if h.takesValue && !slices.ContainsFunc(c.values, func(v flagHint) bool { return v.long == h.long }) {
-				c.values = append(c.values, h)
-			}
+			c.addFlag(path, f)
 		}
 	}
-	for _, arg := range n.Positional {
-		if arg.Enum != "" {
-			for _, v := range arg.EnumSlice() {
-				c.words[path] = append(c.words[path], hint{v, ""})
+	c.arguments(n, path)
+	if n.DefaultCmd != nil { // its flags and arguments may follow without its name
+		for _, f := range n.DefaultCmd.Flags {
+			if !f.Hidden {
+				c.addFlag(path, f)
 			}
 		}
+		c.arguments(n.DefaultCmd, path)
 	}
 	for _, child := range n.Children {
 		if child.Hidden {
@@ -77,6 +76,27 @@ func (c *completion) walk(n *kong.Node, path string) {
 		}
 		c.words[path] = append(c.words[path], hint{child.Name, firstSentence(child.Help)})
 		c.walk(child, path+" "+child.Name)
+	}
+}
+
+func (c *completion) addFlag(path string, f *kong.Flag) {
+	h := newFlagHint(f)
+	c.flags[path] = append(c.flags[path], h)
+	if h.takesValue && !slices.ContainsFunc(c.values, func(v flagHint) bool { return v.long == h.long }) {
+		c.values = append(c.values, h)
+	}
+}
+
+func (c *completion) arguments(n *kong.Node, path string) {
+	for _, arg := range n.Positional {
+		if arg.Enum != "" {
+			for _, v := range arg.EnumSlice() {
+				c.words[path] = append(c.words[path], hint{v, ""})
+			}
+		}
+		if strings.Contains(arg.Name, "file") || strings.Contains(arg.Name, "archive") {
+			c.files[path] = true
+		}
 	}
 }
 
@@ -142,6 +162,9 @@ func (c *completion) findPath(b *strings.Builder, words, last, start string) {
 	fmt.Fprintf(b, "    case \"$at $w\" in\n      %s) at=\"$at $w\" ;;\n    esac\n  done\n", pattern(c.paths[1:]))
 }
 
+// bashFiles completes names of files; compopt fails outside a real completion.
+const bashFiles = `compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur")`
+
 func (c *completion) bash() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# bash completion for %s. Use it now: source <(%s completion bash)\n", c.program, c.program)
@@ -155,12 +178,15 @@ func (c *completion) bash() string {
 		case len(f.enum) > 0:
 			reply = fmt.Sprintf(`COMPREPLY=($(compgen -W %s -- "$cur"))`, quote(strings.Join(f.enum, " ")))
 		case f.file:
-			reply = `COMPREPLY=($(compgen -f -- "$cur"))`
+			reply = bashFiles
 		}
 		fmt.Fprintf(&b, "    %s) %s; return ;;\n", f.names("|"), reply)
 	}
 	b.WriteString("  esac\n  case $at in\n")
 	for _, path := range c.paths {
+		if c.files[path] {
+			fmt.Fprintf(&b, "    %s) [[ $cur == -* ]] || { %s; return; } ;;&\n", quote(path), bashFiles)
+		}
 		var words []string
 		for _, h := range c.words[path] {
 			words = append(words, h.word)
@@ -201,6 +227,9 @@ func (c *completion) zsh() string {
 		return quote(word + ":" + help)
 	}
 	for _, path := range c.paths {
+		if c.files[path] {
+			fmt.Fprintf(&b, "    %s) [[ ${words[CURRENT]} == -* ]] || { _files; return; } ;|\n", quote(path))
+		}
 		var words, flags []string
 		for _, h := range c.words[path] {
 			words = append(words, describe(h.word, h.help))
@@ -211,7 +240,9 @@ func (c *completion) zsh() string {
 		fmt.Fprintf(&b, "    %s)\n      list=(%s)\n      [[ ${words[CURRENT]} == -* ]] && list=(%s)\n      ;;\n",
 			quote(path), strings.Join(words, " "), strings.Join(flags, " "))
 	}
-	fmt.Fprintf(&b, "  esac\n  _describe %s list\n}\ncompdef _%s %s\n", quote(c.program), c.program, c.program)
+	fmt.Fprintf(&b, "  esac\n  _describe %s list\n}\n", quote(c.program))
+	// In a directory of $fpath this is the body of the function itself.
+	fmt.Fprintf(&b, "if [[ ${funcstack[1]} == _%s ]]; then\n  _%s \"$@\"\nelse\n  compdef _%s %s\nfi\n", c.program, c.program, c.program, c.program)
 	return b.String()
 }
 
@@ -227,6 +258,9 @@ func (c *completion) fish() string {
 	fmt.Fprintf(&b, "complete -c %s -f\n", c.program)
 	for _, path := range c.paths {
 		when := fmt.Sprintf("-n %s", quote(fmt.Sprintf(`__%s_at "%s"`, c.program, path)))
+		if c.files[path] {
+			fmt.Fprintf(&b, "complete -c %s %s -F\n", c.program, when)
+		}
 		for _, h := range c.words[path] {
 			fmt.Fprintf(&b, "complete -c %s %s -a %s -d %s\n", c.program, when, quote(h.word), quote(h.help))
 		}

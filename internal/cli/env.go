@@ -32,6 +32,7 @@ type Env struct {
 type Build struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit"` // empty = built outside a repository
+	Date     string `json:"-"`      // of the commit, 2006-01-02; empty as Commit
 	Modified bool   `json:"modified"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"` // os/arch

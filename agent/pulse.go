@@ -1,0 +1,48 @@
+package agent
+
+import (
+	"time"
+
+	"lifeboat/agent/session"
+)
+
+// Supervisor is told how the agent fares; whoever is behind it (systemd) ends a
+// process that says nothing any more. Its methods do not block for long.
+type Supervisor interface {
+	Every() time.Duration // how often Alive wants to be called
+	Ready()               // its loop turns
+	Alive(status string)  // it is well, and does this
+	Stopping()            // its stop has begun
+}
+
+// pulse says that the agent is well each time its loop has taken a question. That
+// no manager can be reached is no reason to be restarted. Where a lease is armed
+// the machine's own watchdog is quicker; this one is for hosts without.
+func (a *agent) pulse() {
+	s := a.cfg.Supervisor
+	for first := true; ; first = false {
+		answer := make(chan string, 1)
+		ok := a.tell(func(s *session.Session, now session.Instant) session.Out {
+			answer <- s.Manager()
+			return s.Tick(now)
+		})
+		if !ok {
+			return
+		}
+		status := "no manager answers"
+		if m := <-answer; m != "" {
+			status = "reporting to " + m
+		}
+		if first {
+			s.Ready()
+		}
+		s.Alive(status)
+		timer := time.NewTimer(s.Every())
+		select {
+		case <-timer.C:
+		case <-a.ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
