@@ -2,7 +2,6 @@ package node
 
 import (
 	"fmt"
-	"strings"
 
 	"connectrpc.com/connect"
 
@@ -34,6 +33,6 @@ func permit(s *fsm.State, id transport.Identity, procedure string) error {
 	if role >= least {
 		return nil
 	}
-	return connect.NewError(connect.CodePermissionDenied, fmt.Errorf("operator %s has the role %s, and %s takes the role %s; an administrator can give it: `lifeboat operator set %s %s`",
-		id.Name, role, procedure[strings.LastIndexByte(procedure, '/')+1:], least, id.Name, least))
+	return connect.NewError(connect.CodePermissionDenied, fmt.Errorf("operator %s has the role %s, and this takes the role %s; an administrator can give it: `lifeboat operator set %s %s`",
+		id.Name, role, least, id.Name, least))
 }

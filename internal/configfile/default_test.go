@@ -64,7 +64,7 @@ func TestDefaultsAreTheRealOnes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	many.Snapshots.Recipients = nil // [] and nothing are the same
+	many.Snapshots.Recipients, many.Join = nil, nil // [] and nothing are the same
 	if !reflect.DeepEqual(few, many) {
 		t.Errorf("server: left out\n%+v\nwritten\n%+v", few, many)
 	}
