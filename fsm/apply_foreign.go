@@ -134,7 +134,7 @@ func (p *reporting) adopt(old *VM, from *Host, e *vmEntry) {
 		}
 		if v.Error != "" {
 			v.setError("")
-			p.resolve(VMAlert(&v, "error"), "it runs on host %s", p.host.ID)
+			p.resolveVM(&v, "error", "it runs on host %s", p.host.ID)
 		}
 	}
 	p.copyGone(&v, "it is adopted there")

@@ -81,7 +81,7 @@ func (t *tx) vmSpecs(c *logpb.VMSpecs) string {
 				v.setSpec(old.Spec.broken(t.s.shapes, v.Spec.Problem, v.Spec.Hash))
 			}
 		} else {
-			t.resolve(VMAlert(&v, "definition"), "it can be read again")
+			t.resolveVM(&v, "definition", "it can be read again")
 		}
 		if v.ProtectedBy == Unprotected || v.ProtectedBy == ByDefault {
 			switch {
@@ -142,7 +142,7 @@ func (t *tx) unprotect(v *VM, host HostID, to ProtectedBy) {
 	}
 	t.assigned(host)
 	t.event("VM.UNPROTECT", Info, vmSubject(v), "VM %s on host %s is no longer protected", v.Name, host)
-	t.resolve(VMAlert(v, "error"), "no longer protected")
+	t.resolveVM(v, "error", "no longer protected")
 }
 
 func (t *tx) vmProtect(c *logpb.VMProtect) string {
@@ -215,7 +215,7 @@ func (t *tx) vmControl(c *logpb.VMControl) string {
 		default:
 			return fmt.Sprintf("the power state of VM %s is not known (%s)", v.Name, v.Power)
 		}
-		t.resolve(VMAlert(&v, "error"), "started by %s", t.actor)
+		t.resolveVM(&v, "error", "started by %s", t.actor)
 	case VMStop, VMForceStop:
 		if no := t.stop(&v, h, c.Action == VMForceStop); no != "" {
 			return no
@@ -245,7 +245,7 @@ func (t *tx) stop(v *VM, h *Host, force bool) (refused string) {
 	}
 	v.Wanted = false
 	v.setError("")
-	t.resolve(VMAlert(v, "error"), "stopped by %s", t.actor)
+	t.resolveVM(v, "error", "stopped by %s", t.actor)
 	if tell {
 		typ, why := WorkStop, "stop asked for by "+t.actor
 		switch {

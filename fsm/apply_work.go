@@ -125,9 +125,9 @@ func (t *tx) endWork(v *VM, w *Work, step Step, outcome string) {
 	default:
 		t.event("WORK.DONE", Info, vmSubject(v), "work %d for %s is done: %s", n.ID, v.Name, outcome)
 	}
-	t.resolve(VMAlert(v, "lost"), "%s", outcome)
+	t.resolveVM(v, "lost", "%s", outcome)
 	if step == Done {
-		t.resolve(VMAlert(v, "error"), "%s", outcome)
+		t.resolveVM(v, "error", "%s", outcome)
 	}
 }
 
@@ -356,7 +356,7 @@ func (t *tx) clear(v *VM, h *Host) string {
 		return fmt.Sprintf("VM %s is not in error", v.Name)
 	}
 	v.setError("")
-	t.resolve(VMAlert(v, "error"), "cleared by %s", t.actor)
+	t.resolveVM(v, "error", "cleared by %s", t.actor)
 	t.bringBack(v, h, "cleared by "+t.actor)
 	t.storeVM(h.ID, v)
 	return ""

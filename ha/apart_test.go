@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
 	"lifeboat/ha"
@@ -23,19 +21,8 @@ func TestS18NobodyStartsWhatMayHaveReplacedAnotherMachine(t *testing.T) {
 			{Body: &logpb.Command_HostFenced{HostFenced: &logpb.HostFenced{Host: "h1", Epoch: 1, Proof: &logpb.Proof{Kind: uint32(fsm.ProofPower)}}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m, index, wall := fsm.NewMachine(), uint64(0), seen
-			apply := func(c *logpb.Command) {
-				t.Helper()
-				index++
-				c.TimeUnixNs = wall
-				b, err := proto.Marshal(c)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if no := m.Apply([]fsm.Entry{{Index: index, Term: 1, Data: b}})[0].Rejected; no != "" {
-					t.Fatalf("%v: %s", c, no)
-				}
-			}
+			wall := seen
+			m, apply := ledger(t, &wall)
 			apply(&logpb.Command{Body: &logpb.Command_ClusterInit{ClusterInit: &logpb.ClusterInit{ClusterId: "c"}}})
 			for _, id := range []string{"h1", "h2", "h3"} {
 				r := &logpb.HostRegister{Id: id, MachineId: id, BootId: id, Inventory: &logpb.Inventory{Cpus: 64, MemoryBytes: 256 << 30,

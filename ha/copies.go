@@ -85,7 +85,7 @@ func (d *decision) unsure(v *fsm.VM, w *fsm.Work) string {
 	}
 	if h := d.s.Host(d.goal(v.ID)); h != nil && h.HA != fsm.HAFenced && h.Status != fsm.Removed && h.VM(v.ID) == nil {
 		d.wake(d.now.Mono + d.p.Beat)
-		return fmt.Sprintf("it was being migrated to host %s (%s) when that was last heard: it must report, or be proven dead", h.ID, h.Status)
+		return fmt.Sprintf("it was being migrated to host %s (%s) when that was last heard: that host must report, or be proven dead", h.ID, h.Status)
 	}
 	return ""
 }

@@ -4,8 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
 	"lifeboat/ha"
@@ -49,19 +47,8 @@ func TestS6CopiesAreJudged(t *testing.T) {
 		"a network disk":              {late, late, &ha.Domain{Disks: []fsm.Disk{{Path: "rbd://mon/pool/x", Network: true}}}, false, fsm.CopyApart},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m, index := fsm.NewMachine(), uint64(0)
-			apply := func(c *logpb.Command) {
-				t.Helper()
-				index++
-				c.TimeUnixNs = seen
-				b, err := proto.Marshal(c)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if no := m.Apply([]fsm.Entry{{Index: index, Term: 1, Data: b}})[0].Rejected; no != "" {
-					t.Fatalf("%v: %s", c, no)
-				}
-			}
+			wall := seen
+			m, apply := ledger(t, &wall)
 			apply(&logpb.Command{Body: &logpb.Command_ClusterInit{ClusterInit: &logpb.ClusterInit{ClusterId: "c"}}})
 			on := func() *logpb.VMEntries {
 				return &logpb.VMEntries{Ids: vmBytes(1), Power: []byte{byte(fsm.PowerOn)}, Reason: []byte{byte(fsm.ReasonBooted)}, Details: []*logpb.VMDetail{{Name: "vm1"}}}

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
 	"lifeboat/ha"
@@ -47,19 +45,8 @@ func TestS6HostThatDoesNotDestroyItsCopyIsFenced(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			x := situation{late, late, late, "ipmi", root, time.Minute, nil}
 			tc.but(&x)
-			m, index, wall := fsm.NewMachine(), uint64(0), seen
-			apply := func(c *logpb.Command) {
-				t.Helper()
-				index++
-				c.TimeUnixNs = wall
-				b, err := proto.Marshal(c)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if no := m.Apply([]fsm.Entry{{Index: index, Term: 1, Data: b}})[0].Rejected; no != "" {
-					t.Fatalf("%v: %s", c, no)
-				}
-			}
+			wall := seen
+			m, apply := ledger(t, &wall)
 			apply(&logpb.Command{Body: &logpb.Command_ClusterInit{ClusterInit: &logpb.ClusterInit{ClusterId: "c"}}})
 			for _, id := range []string{"h1", "h2"} {
 				apply(&logpb.Command{Body: &logpb.Command_HostRegister{HostRegister: &logpb.HostRegister{Id: id, MachineId: id, BootId: id,

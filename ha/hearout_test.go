@@ -4,8 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
 	"lifeboat/ha"
@@ -41,19 +39,9 @@ func TestS2ALeaderThatBeginsHearsTheHostsOut(t *testing.T) {
 		"and that one fell silent":        {h2: coming, mono: 20 * time.Second, before: suspect(dawn + 29*second)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m, index := fsm.NewMachine(), uint64(0)
-			apply := func(at int64, c *logpb.Command) {
-				t.Helper()
-				index++
-				c.TimeUnixNs = at
-				b, err := proto.Marshal(c)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if no := m.Apply([]fsm.Entry{{Index: index, Term: 1, Data: b}})[0].Rejected; no != "" {
-					t.Fatalf("%v: %s", c, no)
-				}
-			}
+			var now int64
+			m, put := ledger(t, &now)
+			apply := func(at int64, c *logpb.Command) { now = at; put(c) }
 			register := func(at int64, id, boot string, vms *logpb.VMEntries) {
 				apply(at, &logpb.Command{Body: &logpb.Command_HostRegister{HostRegister: &logpb.HostRegister{Id: id, MachineId: id, BootId: boot, Session: boot,
 					Inventory: &logpb.Inventory{Cpus: 64, MemoryBytes: 1 << 40, Networks: []string{"bridge:br0"}, Storages: []*logpb.Storage{{Id: "nas:/vms@/nfs", Path: "/nfs", Up: true}}}, Vms: vms}}})

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"fmt"
 
 	"lifeboat/hypervisor"
@@ -27,9 +28,17 @@ func (s *Session) OpDone(now Instant, r OpResult) Out {
 	op := v.op
 	v.op, v.opEnd = opNone, s.tick
 	s.poll.want = true
+	if r.Err == nil {
+		v.failed = ""
+	}
 	if r.Err != nil {
 		v.retry = now.Add(retryOp)
-		s.note(Warn, "an operation on a VM failed", "vm", v.name, "uuid", v.id.String(), "error", r.Err)
+		level := Warn
+		if r.Err.Error() == v.failed {
+			level = Debug // it is tried every second: once said, it is known
+		}
+		v.failed = r.Err.Error()
+		s.note(level, "an operation on a VM failed; it is tried again", "vm", cmp.Or(v.name, v.id.String()), "uuid", v.id.String(), "error", r.Err)
 	}
 	switch op {
 	case opStart:

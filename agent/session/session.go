@@ -105,6 +105,8 @@ type Session struct {
 type vm struct {
 	id   hypervisor.UUID
 	name string
+	// failed is what the last operation failed with; empty = it did not.
+	failed string
 
 	// Of the assignment.
 	owned  *lifeboatv1.AssignedVM // nil: it is not this host's
