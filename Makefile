@@ -10,7 +10,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The last one whose own modules the module proxy has.
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 
-.PHONY: help build demo fuzz mutation test test-race test-upgrade test-lab lab-demo bench lint packages test-packages test-units image test-compose generate clean
+.PHONY: help build demo fuzz mutation test test-race test-upgrade test-lab lab-demo bench lint packages test-packages test-units test-deploy image test-compose generate clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -31,8 +31,9 @@ mutation: ## switch every safety rule off and see that the tests notice; half an
 	$(GO) run ./internal/mutation -tags $(TAGS) -o docs/mutations.md
 
 SEED := 0
-sim-fuzz: build ## random worlds for 60 s, from a seed that is printed; SEED=n for one's own
-	bin/lifeboat sim fuzz --for 60s --seed $(SEED)
+FUZZ := 60s
+sim-fuzz: build ## random worlds for a minute, from a seed that is printed; SEED=n for one's own
+	bin/lifeboat sim fuzz --for $(FUZZ) --seed $(SEED)
 
 test-upgrade: ## three processes from the previous build to this one and to the next; some minutes, needs the history
 	LIFEBOAT_UPGRADE=$${LIFEBOAT_UPGRADE:-1} $(GO) test -v -tags $(TAGS) -count 1 -timeout 15m ./internal/upgrade
@@ -73,6 +74,8 @@ test-units: ## boots a copy of this machine with the deb; needs root and systemd
 
 image: ## the image lifeboat:latest of deploy/Dockerfile; needs docker
 	VERSION=$(VERSION) TAGS=$(TAGS) deploy/compose/image.sh
+
+test-deploy: test-packages test-units test-compose ## what becomes of the program on machines; before a release, ten minutes
 
 test-compose: ## three nodes in containers; says so where there is no docker engine
 	VERSION=$(VERSION) TAGS=$(TAGS) deploy/compose/test.sh
