@@ -112,11 +112,12 @@ cert: %q
 key: %q
 ca: %q
 secret_key: %q
+ca_key: %q
 initial_cluster: {%s}
 host: %s
 raft_timeout: %s
 log: {level: debug}
-`, m.node, m.node, r.nodes[m.node], m.http, r.path(m.node), f.Cert, f.Key, f.CA, r.path("secret.key"), r.members(), m.name, raftTimeout))
+`, m.node, m.node, r.nodes[m.node], m.http, r.path(m.node), f.Cert, f.Key, f.CA, r.path("secret.key"), r.path("ca", pki.CAKeyFile), r.members(), m.name, raftTimeout))
 }
 
 func (r *Room) members() string {
