@@ -46,8 +46,8 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 	if old != nil && old.Status != Removed && old.MachineID != c.MachineId {
 		return fmt.Sprintf("host %s is another machine (machine id %s); give this one an id of its own, or remove the old host first with `lifeboat host remove %s`", c.Id, old.MachineID, c.Id)
 	}
-	if old != nil && old.Status == Removed && !old.Admitted && t.s.Level >= levelJoin {
-		return old.barred()
+	if no := old.Unwanted(); no != "" && t.s.Level >= levelJoin {
+		return no
 	}
 	if old.Late(c.Ticket) {
 		return fmt.Sprintf("this registration of host %s is late: it was asked for at index %d, and the host has registered, died or was removed at %d; it must ask again", c.Id, c.Ticket, old.Settled)
@@ -56,9 +56,10 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 	if old != nil {
 		h = edit(old)
 		if old.Status == Removed {
-			h.Resource, h.Orders, h.VMs, h.Fence, h.Admitted = Enabled, nil, nil, nil, false
+			h.Resource, h.Orders, h.VMs, h.Fence = Enabled, nil, nil, nil
 		}
 	}
+	h.Admitted, h.Barred = false, false
 	rebooted := old != nil && old.Status != Removed && old.BootID != "" && old.BootID != c.BootId
 	if h.Evicted && !rebooted {
 		if no := old.kept(c.Vms); no != "" {

@@ -8,8 +8,11 @@ import (
 
 func (t *tx) hostControl(c *logpb.HostControl) string {
 	old := t.s.Host(HostID(c.Host))
-	if c.Action == 6 {
+	switch {
+	case c.Action == 6:
 		return t.hostAdmit(c.Host, old)
+	case c.Action == 5 && c.Force && old == nil && c.Host != "":
+		return t.hostBar(HostID(c.Host))
 	}
 	if old == nil || old.Status == Removed {
 		return fmt.Sprintf("there is no host %s; `lifeboat host list` shows them", c.Host)
@@ -26,7 +29,7 @@ func (t *tx) hostControl(c *logpb.HostControl) string {
 	case 3:
 		h.Resource = Maintenance
 	case 5:
-		return t.hostRemove(h)
+		return t.hostRemove(h, c.Force)
 	default:
 		return "a host can be enabled, disabled, put into maintenance or removed"
 	}
@@ -42,22 +45,36 @@ func (t *tx) hostAdmit(id string, old *Host) string {
 	switch no := t.later(levelJoin); {
 	case no != "":
 		return no
-	case old == nil || old.Status != Removed:
+	case old == nil || old.Status != Removed && !old.Barred:
 		return fmt.Sprintf("host %s was not removed; `lifeboat host list` shows the hosts", id)
-	case !old.Admitted:
+	case old.Unwanted() != "":
 		t.readmit(old)
 		t.event("HOST.ADMIT", Info, hostSubject(old.ID), "host %s, which was removed, may register again", old.ID)
 	}
 	return ""
 }
 
-// barred says why a removed host may not register.
-func (h *Host) barred() string {
-	return fmt.Sprintf("host %s was removed from the cluster; an administrator lets it come back with `lifeboat host admit %s`", h.ID, h.ID)
+// Unwanted says why a host may not register whatever certificate it has; "" = it may.
+func (h *Host) Unwanted() string {
+	if h == nil || h.Admitted || h.Status != Removed && !h.Barred {
+		return ""
+	}
+	return fmt.Sprintf("host %s was removed from the cluster; an operator lets it come back with `lifeboat host admit %s`", h.ID, h.ID)
 }
 
-func (t *tx) hostRemove(h *Host) string {
-	if h.Status == Up || h.Status == Connecting {
+// hostBar refuses a host that has never come: whoever joined by that name stays out.
+func (t *tx) hostBar(id HostID) string {
+	if no := t.later(levelJoin); no != "" {
+		return no
+	}
+	t.dropTokens(MemberHost, string(id))
+	t.setHost(&Host{ID: id, Epoch: 1, Inventory: &Inventory{}, Status: Removed, Resource: Enabled, HA: HADisabled, Reason: "removed by " + t.actor, Since: t.now, Settled: t.index})
+	t.event("HOST.REMOVE", Warning, hostSubject(id), "host %s, which has never registered, may not come", id)
+	return ""
+}
+
+func (t *tx) hostRemove(h *Host, force bool) string {
+	if (h.Status == Up || h.Status == Connecting) && !force {
 		return fmt.Sprintf("host %s still reports; stop its agent first", h.ID)
 	}
 	for i := range h.VMs {
@@ -76,6 +93,7 @@ func (t *tx) hostRemove(h *Host) string {
 		t.s.owner.delete(v.ID)
 	}
 	h.VMs, h.Orders, h.Copies, h.Evidence, h.Lease, h.FenceFailure, h.Risen, h.Evicted = nil, nil, nil, nil, nil, "", 0, false
+	h.Admitted, h.Barred = false, false
 	t.hostState(h, Removed, HADisabled, "removed by "+t.actor)
 	h.Settled = t.index
 	t.setHost(h)

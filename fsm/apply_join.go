@@ -3,7 +3,6 @@ package fsm
 import (
 	"crypto/sha256"
 	"fmt"
-	"slices"
 	"time"
 
 	"lifeboat/fsm/logpb"
@@ -80,17 +79,10 @@ func times(n uint32) string {
 	return fmt.Sprintf("to be used %d times", n)
 }
 
-// trimTokens forgets those that nobody can use any more.
+// trimTokens forgets those that nobody can use any more. One that is used up stays
+// until it expires: who joined by it may not have got the answer.
 func (t *tx) trimTokens() {
-	var old []string
-	for id, k := range t.s.tokens.all() {
-		if k.Expires+tokensKept <= t.now || k.Left == 0 && k.Created+tokensKept <= t.now {
-			old = append(old, id)
-		}
-	}
-	for _, id := range old {
-		t.s.tokens.delete(id)
-	}
+	t.dropWhere(func(k *Token) bool { return k.Expires+tokensKept <= t.now })
 }
 
 func (t *tx) tokenRevoke(c *logpb.TokenRevoke) string {
@@ -102,73 +94,43 @@ func (t *tx) tokenRevoke(c *logpb.TokenRevoke) string {
 	return ""
 }
 
-// tokenUse admits somebody. Who is here already is admitted again only by a token
-// that names it: another machine would take its place.
+// tokenUse admits somebody.
 func (t *tx) tokenUse(c *logpb.TokenUse) string {
-	var hash, key [sha256.Size]byte
-	if len(c.Hash) != len(hash) || len(c.Key) != len(key) || c.Name == "" {
-		return "joining takes a token's secret, a name and a key"
+	k, again, no := t.s.joins(c, t.now)
+	if no == "" && !again {
+		no = t.s.taken(k, c)
 	}
-	copy(hash[:], c.Hash)
-	copy(key[:], c.Key)
-	old := t.s.Token(c.Id)
-	again, no := old.admits(Member(c.Kind), c.Name, hash, key, t.now)
-	switch {
-	case no != "":
+	if no != "" || again {
 		return no
-	case again:
-		return ""
-	}
-	if no := t.admit(old, c); no != "" {
-		return no
-	}
-	k := *old
-	k.Left--
-	k.Used = append(k.Used[:len(k.Used):len(k.Used)], TokenUse{c.Name, key})
-	t.s.tokens.set(k.ID, &k)
-	return ""
-}
-
-// admit makes the one who shows a token known.
-func (t *tx) admit(k *Token, c *logpb.TokenUse) string {
-	taken := func(what, list string) string {
-		return fmt.Sprintf("there is a %s %s already; choose another name, or, if it is to be replaced, let an administrator make a token for it: `lifeboat token create %s --name %s`", what, c.Name, list, c.Name)
 	}
 	switch k.Kind {
 	case MemberNode:
-		n := t.s.Node(NodeID(c.Name))
-		switch {
-		case c.Addr == "":
-			return "a management node joins with its address"
-		case n != nil && n.State != NodeDown:
-			return fmt.Sprintf("management node %s is %s, and can only be replaced when it is not running", n.ID, n.State)
-		case n != nil && !n.Gone() && k.Name == "":
-			return taken("management node", "server")
-		}
-		if n != nil {
-			t.resolveAll(AlertNode, c.Name, "it joins anew")
-		}
+		t.resolveAll(AlertNode, c.Name, "it joins anew")
 		t.s.nodes.set(NodeID(c.Name), &Node{ID: NodeID(c.Name), Addr: c.Addr, State: NodeDown, Left: true, Invited: true,
 			Reason: "it was admitted and has not come yet", Since: t.now, Index: t.index})
 		t.event("NODE.INVITE", Warning, "node "+c.Name, "management node %s at %s was admitted by token %s", c.Name, c.Addr, k.ID)
 	case MemberHost:
-		h := t.s.Host(HostID(c.Name))
-		if k.Name == "" && (h != nil && h.Status != Removed || h == nil && t.promised(MemberHost, c.Name)) {
-			return taken("host", "agent")
-		}
 		t.event("HOST.ADMIT", Info, hostSubject(HostID(c.Name)), "host %s was admitted by token %s", c.Name, k.ID)
-		t.readmit(h)
+		t.readmit(t.s.Host(HostID(c.Name)))
 	case MemberOperator:
 		t.setOperator(c.Name, k.Role, k.By)
 	}
+	used := *k
+	used.Left--
+	used.Used = append(k.Used[:len(k.Used):len(k.Used)], TokenUse{c.Name, [sha256.Size]byte(c.Key)})
+	t.s.tokens.set(used.ID, &used)
 	return ""
 }
 
 // dropTokens takes back what was made for one who is not wanted any more.
 func (t *tx) dropTokens(kind Member, who string) {
+	t.dropWhere(func(k *Token) bool { return k.Kind == kind && k.Name == who })
+}
+
+func (t *tx) dropWhere(unwanted func(*Token) bool) {
 	var drop []string
 	for id, k := range t.s.tokens.all() {
-		if k.Kind == kind && k.Name == who {
+		if unwanted(k) {
 			drop = append(drop, id)
 		}
 	}
@@ -177,19 +139,9 @@ func (t *tx) dropTokens(kind Member, who string) {
 	}
 }
 
-// promised reports whether somebody has joined by a name, with another key.
-func (t *tx) promised(kind Member, who string) bool {
-	for _, k := range t.s.tokens.all() {
-		if k.Kind == kind && slices.ContainsFunc(k.Used, func(u TokenUse) bool { return u.Name == who }) {
-			return true
-		}
-	}
-	return false
-}
-
 // readmit lets a removed host come back.
 func (t *tx) readmit(old *Host) {
-	if old != nil && old.Status == Removed && !old.Admitted {
+	if old.Unwanted() != "" {
 		h := edit(old)
 		h.Admitted = true
 		t.setHost(h)
@@ -208,6 +160,9 @@ func (t *tx) operatorSet(c *logpb.OperatorSet) string {
 	case t.actor == "operator/"+c.Name && role < RoleAdmin:
 		return "you cannot take the role from yourself; let another administrator do it"
 	}
+	if no := t.s.lockout(t.s.Policy.UnknownOperator, c.Name, role); no != "" {
+		return no
+	}
 	t.setOperator(c.Name, role, t.actor)
 	return ""
 }
@@ -215,6 +170,9 @@ func (t *tx) operatorSet(c *logpb.OperatorSet) string {
 func (t *tx) setOperator(who string, role Role, by string) {
 	was := t.s.RoleOf(who)
 	t.s.operators.set(who, &Operator{Name: who, Role: role, Since: t.now, By: by})
+	if role < RoleAdmin { // what an administrator has made for others goes with the role
+		t.dropWhere(func(k *Token) bool { return k.By == "operator/"+who })
+	}
 	if role == RoleNone {
 		t.dropTokens(MemberOperator, who)
 		t.event("OPERATOR.REMOVE", Warning, "operator "+who, "operator %s may do nothing any more (was %s)", who, was)

@@ -34,12 +34,18 @@ func (t *tx) nodeHello(c *logpb.NodeHello) string {
 	if no := old.Outdated(c.RunId, c.StartedUnixNs); no != "" {
 		return no
 	}
+	if no := old.Stranger(c.Instance); no != "" {
+		return no
+	}
 	if old != nil && old.State != NodeDown && old.RunID != c.RunId {
 		t.nodeDown(old, "restarted before it was missed", Warning)
 		old = t.s.Node(id)
 	}
 	n := &Node{ID: id, Addr: c.Addr, HTTPAddr: c.HttpAddr, RunID: c.RunId, Version: c.Version,
 		Level: c.FeatureLevel, Machine: HostID(c.Machine), Started: c.StartedUnixNs, State: NodeUp, Since: t.now, Index: t.index, SnapshotFailure: c.SnapshotFailure}
+	if t.s.Level >= levelJoin {
+		n.Instance = c.Instance
+	}
 	if old != nil && old.State != NodeDown {
 		n.State, n.Reason, n.Since, n.Index, n.Until, n.For = old.State, old.Reason, old.Since, old.Index, old.Until, old.For
 	} else {
@@ -149,6 +155,11 @@ func (t *tx) policySet(c *logpb.PolicySet) string {
 	p, err := t.s.Policy.With(settings)
 	if err != nil {
 		return err.Error()
+	}
+	if p.UnknownOperator != t.s.Policy.UnknownOperator {
+		if no := t.s.lockout(p.UnknownOperator, "", RoleNone); no != "" {
+			return "unknown_operator: " + no
+		}
 	}
 	old := t.s.Policy
 	t.s.Policy = p

@@ -190,6 +190,8 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.ok(registration("h1", "b2"))
 			l.ok(&logpb.OperatorSet{Name: "bob", Role: uint32(RoleViewer)})
 			l.ok(&logpb.OperatorSet{Name: "alice"})
+			l.rejected(&logpb.PolicySet{Settings: []*logpb.Setting{{Key: "unknown_operator", Value: "viewer"}}})
+			l.ok(&logpb.OperatorSet{Name: "carol", Role: uint32(RoleAdmin)})
 			l.ok(&logpb.TokenRevoke{Id: "t5"})
 			l.rejected(used("t5", MemberHost, "h5"))
 			l.ok(&logpb.PolicySet{Settings: []*logpb.Setting{{Key: "unknown_operator", Value: "viewer"}, {Key: "dead_node_cleanup", Value: "1h"}, {Key: "certificate_validity", Value: "720h"}}})

@@ -249,6 +249,9 @@ type Host struct {
 	Settled uint64
 	// Admitted lets a removed host register again.
 	Admitted bool
+	// Barred: a restore brought it back although it had been removed. Its VMs count,
+	// and it may not register before it is admitted.
+	Barred bool
 
 	Orders   []*Order
 	Assigned uint64 // index of the last change an agent must be told

@@ -199,8 +199,22 @@ func TestInvitedNode(t *testing.T) {
 	if n := l.state().Node("n2"); n.Invited || !n.Gone() {
 		t.Fatalf("removed: %+v", n)
 	}
-	l.ok(use(MemberNode, "n2", "k2"))
-	l.ok(&logpb.NodeHello{Id: "n2", RunId: "r1", Version: "1"})
+	l.rejected(use(MemberNode, "n2", "k2")) // it was removed: anybody's token does not bring it back
+	named := token(MemberNode, "n2", 1)
+	named.Id, named.Hash = "t2", sum("s2")
+	l.ok(named)
+	back := use(MemberNode, "n2", "k2")
+	back.Id, back.Hash = "t2", sum("s2")
+	l.ok(back)
+	l.ok(&logpb.NodeHello{Id: "n2", RunId: "r1", Version: "1", Instance: "i1"})
+	l.rejected(back) // it has come: the same use does not take its place again
+	for instance, refused := range map[string]bool{"i1": false, "i2": true, "": false} {
+		c := &logpb.NodeHello{Id: "n2", RunId: "r1", Version: "1", Instance: instance}
+		if no := l.do(c); (no != "") != refused {
+			t.Errorf("a hello with data directory %q: %q", instance, no)
+		}
+		l.ok(&logpb.NodeHello{Id: "n2", RunId: "r1", Version: "1", Instance: "i1"})
+	}
 	if n := l.state().Node("n2"); n.State != NodeUp || n.Invited || n.Going != 0 {
 		t.Fatalf("come: %+v", n)
 	}
@@ -237,12 +251,22 @@ func TestWakeGivesNothingBack(t *testing.T) {
 	l.ok(&logpb.CASet{Cert: []byte("ca"), SealedKey: []byte("key")})
 	l.ok(token(MemberHost, "", 1))
 	l.ok(&logpb.OperatorSet{Name: "bob", Role: uint32(RoleAdmin)})
+	l.ok(&logpb.OperatorSet{Name: "carol", Role: uint32(RoleAdmin)})
+	l.ok(registration("h9", "b1"))
 	old := l.state()
+	l.ok(&logpb.HostControl{Host: "h9", Action: 5, Force: true})
+	l.ok(&logpb.PolicySet{Settings: []*logpb.Setting{{Key: "unknown_operator", Value: "none"}}})
 	l.ok(&logpb.OperatorSet{Name: "bob", Role: uint32(RoleNone)})
 	l.ok(use(MemberHost, "h1", "k"))
 	s := old.Wake(l.state(), Waking{Index: l.index + 1, Term: 2, Now: l.now, Actor: "operator/x"})
 	if s.Token("t1") != nil || s.RoleOf("bob") != RoleNone || s.CA == nil || string(s.CA.Cert) != "ca" {
 		t.Errorf("token %v, bob %s, CA %v", s.Token("t1"), s.RoleOf("bob"), s.CA)
+	}
+	if s.RoleOf("somebody") != RoleNone {
+		t.Errorf("somebody is %s again", s.RoleOf("somebody"))
+	}
+	if h := s.Host("h9"); h == nil || h.Unwanted() == "" {
+		t.Errorf("a removed host is wanted again: %+v", h)
 	}
 	if err := s.Check(); err != nil {
 		t.Error(err)
@@ -313,6 +337,81 @@ func TestJoinHoldsTogether(t *testing.T) {
 			if strings.Contains(e.Text, fmt.Sprintf("%x", sum("s"))) {
 				t.Fatalf("an event shows the hash: %s", e.Text)
 			}
+		}
+	}
+}
+
+// Who was removed comes back by a token made for the name, not by anybody's; and what
+// a removed administrator has made is of no use.
+func TestRemovedStaysRemoved(t *testing.T) {
+	l := joinLab(t)
+	l.ok(registration("h1", "b1"))
+	l.ok(token(MemberHost, "", 100))
+	l.ok(use(MemberHost, "h2", "k2"))
+	l.rejected(&logpb.HostControl{Host: "h1", Action: 5}) // it still reports
+	l.ok(&logpb.HostControl{Host: "h1", Action: 5, Force: true})
+	l.rejected(use(MemberHost, "h1", "k1"))
+	l.rejected(registration("h1", "b1"))
+	l.ok(&logpb.HostControl{Host: "h2", Action: 5, Force: true}) // it has never come
+	l.rejected(use(MemberHost, "h2", "k2"))
+	l.rejected(registration("h2", "b1"))
+
+	l.ok(&logpb.OperatorSet{Name: "bob", Role: uint32(RoleAdmin)})
+	made := command(&logpb.TokenCreate{Id: "bobs", Kind: uint32(MemberOperator), Hash: sum("x"), Name: "bob2", Role: uint32(RoleAdmin), Uses: 1, LastsNs: int64(time.Hour)})
+	made.Actor = "operator/bob"
+	if r := l.m.Apply([]Entry{l.entry(made)})[0]; r.Rejected != "" {
+		t.Fatal(r.Rejected)
+	}
+	l.ok(&logpb.OperatorSet{Name: "bob"})
+	l.rejected(&logpb.TokenUse{Id: "bobs", Hash: sum("x"), Kind: uint32(MemberOperator), Name: "bob2", Key: sum("k")})
+}
+
+// Somebody is always an administrator, however the last one is taken away.
+func TestNobodyIsLockedOut(t *testing.T) {
+	policy := func(v string) *logpb.PolicySet {
+		return &logpb.PolicySet{Settings: []*logpb.Setting{{Key: "unknown_operator", Value: v}}}
+	}
+	l := joinLab(t)
+	l.rejected(policy("none"))
+	l.ok(&logpb.OperatorSet{Name: "alice", Role: uint32(RoleAdmin)})
+	l.ok(policy("none"))
+	l.rejected(&logpb.OperatorSet{Name: "alice"})
+	l.rejected(&logpb.OperatorSet{Name: "alice", Role: uint32(RoleViewer)})
+	c := token(MemberOperator, "alice", 1)
+	l.ok(c)
+	l.rejected(use(MemberOperator, "alice", "k"))
+	l.ok(&logpb.OperatorSet{Name: "bob", Role: uint32(RoleAdmin)})
+	l.ok(use(MemberOperator, "alice", "k"))
+	if r := l.state().RoleOf("bob"); r != RoleAdmin {
+		t.Errorf("bob is %s", r)
+	}
+}
+
+// What a leader looks at before it writes a stranger's words into the log agrees with
+// what Apply says of them.
+func TestMayJoinAgreesWithApply(t *testing.T) {
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 8))
+		l := joinLab(t)
+		names := []string{"n1", "n2", "h1", "alice"}
+		for range 120 {
+			name := names[r.IntN(len(names))]
+			kind, id := uint32(r.IntN(4)), fmt.Sprint("t", r.IntN(3))
+			switch r.IntN(5) {
+			case 0:
+				l.do(&logpb.TokenCreate{Id: id, Kind: kind, Hash: sum("s"), Name: []string{"", name}[r.IntN(2)], Role: uint32(r.IntN(4)), Uses: uint32(1 + r.IntN(2)), LastsNs: int64(time.Minute)})
+			case 1:
+				l.do(&logpb.NodeHello{Id: name, RunId: "r", Version: "1"})
+			case 2:
+				l.do(&logpb.NodeControl{Id: name, Action: uint32(1 + r.IntN(2))})
+			default:
+				c := &logpb.TokenUse{Id: id, Kind: kind, Hash: sum("s"), Name: name, Key: sum(names[r.IntN(2)]), Addr: "a:1"}
+				before := l.state().MayJoin(c, l.now)
+				if no := l.do(c); no != before {
+					t.Fatalf("seed %d: the leader said %q, Apply %q", seed, before, no)
+				}
+			}
+			l.wait(time.Second)
 		}
 	}
 }

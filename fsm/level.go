@@ -51,6 +51,25 @@ func levelOf(number protowire.Number) uint32 {
 	return 1
 }
 
+// LevelOf is the feature level that a command takes: builds that know less would stop
+// at it, so it must not get into the log before the cluster is there.
+func LevelOf(c *logpb.Command) uint32 {
+	switch b := c.Body.(type) {
+	case *logpb.Command_ClusterInit, *logpb.Command_FeatureRaise:
+		return 1 // they say themselves which level they lead to
+	case *logpb.Command_HostControl:
+		if b.HostControl.Force {
+			return levelJoin
+		}
+	}
+	m := c.ProtoReflect()
+	field := m.WhichOneof(m.Descriptor().Oneofs().ByName("body"))
+	if field == nil {
+		return 1
+	}
+	return levelOf(field.Number())
+}
+
 // CheckEntry refuses an entry that a build which knows feature levels up to level
 // must not go on with, as an ErrNewer: a command or a feature level that it does not
 // know. It looks no deeper than it must.

@@ -43,6 +43,9 @@ type Node struct {
 	// SnapshotFailure is why it takes no snapshots by itself although it should.
 	SnapshotFailure string
 	Invited         bool // admitted by a token, and not a member yet
+	// Instance is of its data directory: another one is another machine, or this one
+	// without what it had. "" = not known.
+	Instance string
 }
 
 // Going is why a node is no member any more, or will soon not be one.
@@ -59,7 +62,17 @@ func (g Going) String() string {
 
 // Gone reports whether a node was taken out of the cluster: nobody misses it.
 func (n *Node) Gone() bool {
-	return n.Going != 0 && n.State == NodeDown && n.Left && n.Reason == n.Going.String()
+	return n != nil && n.Going != 0 && n.State == NodeDown && n.Left && n.Reason == n.Going.String()
+}
+
+// Stranger says why the one who calls itself this node is not the one that the
+// cluster knows; "" = it is. With another data directory it could vote twice in a
+// term, and forget what the other has acknowledged.
+func (n *Node) Stranger(instance string) string {
+	if n == nil || n.Invited || n.Gone() || n.Instance == "" || instance == "" || instance == n.Instance {
+		return ""
+	}
+	return fmt.Sprintf("the cluster knows node %s with another data directory (%s, this one is %s): stop it, and if the other one is lost let it take its place with `lifeboat server join` and a token made by `lifeboat token create server --name %s`", n.ID, n.Instance, instance, n.ID)
 }
 
 // Outdated says why a hello of a run is not about what is now; "" = it is. It came

@@ -33,6 +33,21 @@ type Operator struct {
 	By    string
 }
 
+// lockout says that nobody would be an administrator any more if operators to whom
+// nobody gave a role had one, and who another; "" = somebody would. An empty who
+// changes nobody.
+func (s *State) lockout(unknown Role, who string, role Role) string {
+	if unknown == RoleAdmin || who != "" && role == RoleAdmin {
+		return ""
+	}
+	for name, o := range s.operators.all() {
+		if name != who && o.Role == RoleAdmin {
+			return ""
+		}
+	}
+	return "nobody would be an administrator any more; first give somebody the role: `lifeboat operator set NAME admin`"
+}
+
 // maxOperators bounds how many are known.
 const maxOperators = 1000
 

@@ -28,13 +28,13 @@ func nodeRecord(n *Node) *logpb.Record {
 	return &logpb.Record{Body: &logpb.Record_Node{Node: &logpb.NodeRecord{Id: string(n.ID), Addr: n.Addr, HttpAddr: n.HTTPAddr,
 		RunId: n.RunID, Version: n.Version, FeatureLevel: n.Level, Machine: string(n.Machine), State: uint32(n.State),
 		Reason: n.Reason, SinceUnixNs: n.Since, Index: n.Index, StartedUnixNs: n.Started, Left: n.Left, Going: uint32(n.Going),
-		UntilUnixNs: n.Until, ForNs: n.For, SnapshotFailure: n.SnapshotFailure, Invited: n.Invited}}}
+		UntilUnixNs: n.Until, ForNs: n.For, SnapshotFailure: n.SnapshotFailure, Invited: n.Invited, Instance: n.Instance}}}
 }
 
 func nodeFromLog(p *logpb.NodeRecord) *Node {
 	return &Node{ID: NodeID(p.Id), Addr: p.Addr, HTTPAddr: p.HttpAddr, RunID: p.RunId, Version: p.Version, Level: p.FeatureLevel,
 		Machine: HostID(p.Machine), State: NodeState(p.State), Reason: p.Reason, Since: p.SinceUnixNs, Index: p.Index,
-		Started: p.StartedUnixNs, Left: p.Left, Going: Going(p.Going), Until: p.UntilUnixNs, For: p.ForNs, SnapshotFailure: p.SnapshotFailure, Invited: p.Invited}
+		Started: p.StartedUnixNs, Left: p.Left, Going: Going(p.Going), Until: p.UntilUnixNs, For: p.ForNs, SnapshotFailure: p.SnapshotFailure, Invited: p.Invited, Instance: p.Instance}
 }
 
 func hostRecord(h *Host) *logpb.Record {
@@ -43,7 +43,7 @@ func hostRecord(h *Host) *logpb.Record {
 		WatchdogBoundNs: h.BoundNS, NodeId: string(h.Node), Epoch: h.Epoch, Seq: h.Seq, Status: uint32(h.Status),
 		Resource: uint32(h.Resource), Ha: uint32(h.HA), Reason: h.Reason, SinceUnixNs: h.Since, SilentUnixNs: h.Silent,
 		Fence: fenceToLog(h.Fence), FenceFailure: h.FenceFailure, Proof: proofToLog(h.Proof), DownUnixNs: h.DownAt,
-		DownIndex: h.DownIndex, Assigned: h.Assigned, HardwareId: h.HardwareID, Risen: h.Risen, Evicted: h.Evicted, Settled: h.Settled, Admitted: h.Admitted}
+		DownIndex: h.DownIndex, Assigned: h.Assigned, HardwareId: h.HardwareID, Risen: h.Risen, Evicted: h.Evicted, Settled: h.Settled, Admitted: h.Admitted, Barred: h.Barred}
 	for _, l := range h.Labels {
 		p.Labels = append(p.Labels, &logpb.Label{Key: l.Key, Value: l.Value})
 	}
@@ -77,7 +77,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 		Watchdog: Watchdog(p.Watchdog), BoundNS: p.WatchdogBoundNs, Node: NodeID(p.NodeId), Epoch: p.Epoch, Seq: p.Seq,
 		Status: Status(p.Status), Resource: Resource(p.Resource), HA: HAState(p.Ha), Reason: p.Reason, Since: p.SinceUnixNs,
 		Silent: p.SilentUnixNs, Fence: fenceFromLog(p.Fence), FenceFailure: p.FenceFailure, Proof: proofFromLog(p.Proof),
-		DownAt: p.DownUnixNs, DownIndex: p.DownIndex, Assigned: p.Assigned, HardwareID: p.HardwareId, Risen: p.Risen, Evicted: p.Evicted, Settled: p.Settled, Admitted: p.Admitted}
+		DownAt: p.DownUnixNs, DownIndex: p.DownIndex, Assigned: p.Assigned, HardwareID: p.HardwareId, Risen: p.Risen, Evicted: p.Evicted, Settled: p.Settled, Admitted: p.Admitted, Barred: p.Barred}
 	if l := p.Lease; l != nil {
 		h.Lease = &Lease{Armed: l.Armed, BootID: l.BootId, DurationNS: l.DurationNs, Watchdog: Watchdog(l.Watchdog), BoundNS: l.BoundNs}
 	}

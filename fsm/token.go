@@ -76,20 +76,26 @@ func (k *Token) Spent(now int64) string {
 // admits says why somebody may not join by a token; "" = it may, and again says
 // whether it has already.
 func (k *Token) admits(kind Member, who string, hash, key [sha256.Size]byte, now int64) (again bool, no string) {
-	const make = "; let an administrator make another with `lifeboat token create`"
 	switch {
 	case k == nil || subtle.ConstantTimeCompare(k.Hash[:], hash[:]) != 1:
-		return false, "there is no such token" + make
+		return false, "there is no such token" + another
 	case k.Kind != kind:
 		return false, fmt.Sprintf("this token is for %s, not for %s", k.Kind.one(), kind.one())
 	case k.Name != "" && k.Name != who:
 		return false, fmt.Sprintf("this token is for the %s %s, not for %s", k.Kind, k.Name, who)
 	case now >= k.Expires:
-		return false, "this token cannot be used: " + k.Spent(now) + make
+		return false, k.refused(now)
 	case slices.Contains(k.Used, TokenUse{who, key}):
 		return true, ""
 	case k.Left == 0:
-		return false, "this token cannot be used: " + k.Spent(now) + make
+		return false, k.refused(now)
 	}
 	return false, ""
+}
+
+const another = "; let an administrator make another with `lifeboat token create`"
+
+// refused is what somebody is told who shows a spent token.
+func (k *Token) refused(now int64) string {
+	return "this token cannot be used: " + k.Spent(now) + another
 }

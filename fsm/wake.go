@@ -17,6 +17,8 @@ type Waking struct {
 	// Members are the management nodes from now on, when those that are missing
 	// from them are lost for ever; nil = they are as they were.
 	Members []NodeID
+	// DropCA: the CA of the snapshot is of no use here. One that is known now stays.
+	DropCA bool
 }
 
 // MaxGeneration is the last cluster generation that an incarnation can hold.
@@ -69,9 +71,14 @@ func (s *State) Wake(now *State, w Waking) *State {
 	}
 	n.brakes = newTable[string, Brake](less[string])
 	n.tokens = newTable[string, *Token](less[string]) // one that was used since would be good again
-	if now.CA != nil {
+	if now.CA != nil || w.DropCA {
 		n.CA = now.CA // it has signed what the nodes show one another
 	}
+	policy := *n.Policy
+	if policy.UnknownOperator = now.Policy.UnknownOperator; s.ClusterID == now.ClusterID {
+		policy.UnknownOperator = min(s.Policy.UnknownOperator, now.Policy.UnknownOperator)
+	}
+	n.Policy = &policy
 	for name, o := range now.Operators() {
 		n.operators.set(name, o) // nobody gets back what was taken away since
 	}
@@ -140,6 +147,7 @@ func (t *tx) wakeHost(was, is *Host) {
 	h := edit(was)
 	if is != nil {
 		h.Epoch = max(was.Epoch, is.Epoch)
+		h.Barred = was.Barred || is.Unwanted() != "" // its VMs count, and nobody wanted it any more
 		if is.Status != Removed {
 			h.MachineID, h.HardwareID, h.Watchdog, h.BoundNS, h.ProbeAddrs = is.MachineID, is.HardwareID, is.Watchdog, is.BoundNS, is.ProbeAddrs
 		}

@@ -69,6 +69,10 @@ func (a *agentAPI) Leave(ctx context.Context, req *connect.Request[lifeboatv1.Le
 // nodeAPI is what management nodes call.
 type nodeAPI struct{ n *Node }
 
+func (a nodeAPI) Recognize(ctx context.Context, req *connect.Request[lifeboatv1.RecognizeRequest]) (*connect.Response[lifeboatv1.RecognizeResponse], error) {
+	return a.n.recognize(ctx, req)
+}
+
 func (a nodeAPI) Hello(ctx context.Context, req *connect.Request[lifeboatv1.HelloRequest]) (*connect.Response[lifeboatv1.HelloResponse], error) {
 	return a.n.hello(ctx, req)
 }

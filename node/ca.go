@@ -91,6 +91,20 @@ func loadCAKey(cert, key string) (*pki.CA, error) {
 	return pki.ParseCA(c.Raw, der)
 }
 
+// signsWith reports whether a CA can be used here: its key opens, and it has signed what
+// the nodes show one another.
+func (n *Node) signsWith(a *fsm.Authority) bool {
+	if a == nil {
+		return false
+	}
+	key, err := n.sealer.open(a.Key, []byte(sealedCA))
+	if err != nil {
+		return false
+	}
+	ca, err := pki.ParseCA(a.Cert, key)
+	return err == nil && ca.Cert.Equal(n.deps.Creds.Root())
+}
+
 // sign makes a certificate for somebody over his key. The error is
 // transport.ErrNoCA when the cluster has no CA.
 func (n *Node) sign(s *fsm.State, key crypto.PublicKey, id transport.Identity) ([]byte, error) {

@@ -65,7 +65,10 @@ func (t *term) takeOut(ctx context.Context, q *lifeboatv1.ControlNodeRequest, ho
 			fmt.Sprintf("node %s, which was admitted and never came, may not come any more", q.Id))
 	}
 	a := askedIn(ctx)
+	came := n.fsm.State().Node(fsm.NodeID(q.Id)) // it is about who was there then
 	switch why := x.refusal(q.Id, q.Force); {
+	case a != nil && a.prior != nil && a.prior.Rejected == "" && came != nil && came.State != fsm.NodeDown && came.Index > a.prior.Index:
+		return doneBefore(a.prior.Index, "")
 	case !member && a != nil && a.prior != nil && a.prior.Rejected == "":
 		return doneBefore(a.prior.Index, "")
 	case !member:

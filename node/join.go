@@ -1,11 +1,13 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -23,6 +25,8 @@ import (
 const (
 	// maxJoin bounds what a stranger may send, in bytes.
 	maxJoin = 64 << 10
+	// What a token's id and secret, and an address, may be long, in bytes.
+	maxTokenID, maxAddr = 16, 300
 	// maxJoiners is how many strangers are served at a time.
 	maxJoiners = 16
 	// adoptAgain is the pause before the CA's key is looked for again.
@@ -46,6 +50,12 @@ func (n *Node) doorHandler() http.Handler {
 	free := make(chan struct{}, maxJoiners)
 	refusal := connect.NewErrorWriter()
 	return n.calls.counted(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Read first: who is slow to send keeps nobody out.
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxJoin))
+		if err != nil {
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		select {
 		case free <- struct{}{}:
 			defer func() { <-free }()
@@ -84,6 +94,9 @@ func (t *term) join(ctx context.Context, q *lifeboatv1.JoinRequest) (*lifeboatv1
 	if err := id.Validate(); err != nil {
 		return nil, refuse("join: %v", err)
 	}
+	if len(q.TokenId) > maxTokenID || len(q.Secret) > maxTokenID || len(q.Addr) > maxAddr || valid(q.Addr) != q.Addr || valid(q.TokenId) != q.TokenId {
+		return nil, refuse("this is no token and address of Lifeboat")
+	}
 	public, err := pki.ReadRequest(q.Request)
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
@@ -104,14 +117,8 @@ func (t *term) join(ctx context.Context, q *lifeboatv1.JoinRequest) (*lifeboatv1
 	}
 	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
 	defer cancel()
-	if _, err := t.propose(ctx, id.Actor(), &logpb.Command{Body: &logpb.Command_TokenUse{TokenUse: &logpb.TokenUse{
-		Id: valid(q.TokenId), Hash: hash[:], Kind: uint32(kind), Name: q.Name, Key: key[:], Addr: valid(q.Addr)}}}); err != nil {
+	if err := t.useToken(ctx, id, &logpb.TokenUse{Id: q.TokenId, Hash: hash[:], Kind: uint32(kind), Name: q.Name, Key: key[:], Addr: q.Addr}); err != nil {
 		return nil, err
-	}
-	if kind == fsm.MemberNode {
-		if err := t.replace(ctx, fsm.NodeID(q.Name)); err != nil {
-			return nil, err
-		}
 	}
 	s := n.fsm.State()
 	r := &lifeboatv1.JoinResponse{Ca: n.deps.Creds.RootsPEM(), ClusterId: s.ClusterID}
@@ -167,28 +174,49 @@ func (n *Node) freeAddress(id, addr string) error {
 	return nil
 }
 
-// replace takes a node out whose place another machine takes: that one has an empty
-// disk, and with the vote of the old one it could vote twice in a term, and forget
-// what the old one has acknowledged. It comes back without a vote.
-func (t *term) replace(ctx context.Context, id fsm.NodeID) error {
+// useToken commits that somebody has joined. What a stranger says gets into the log
+// only if it would count there.
+//
+// A management node whose place another machine takes is taken out first: that one has
+// an empty disk, and with the vote of the old one it could vote twice in a term, and
+// forget what the old one has acknowledged. It comes back without a vote.
+func (t *term) useToken(ctx context.Context, id transport.Identity, use *logpb.TokenUse) error {
 	n := t.node
-	if !n.isMember(id) {
-		return nil
-	}
-	if !n.reshaping.TryLock() {
-		return errReshaping
-	}
-	servers, err := n.servers()
-	if err != nil {
-		n.reshaping.Unlock()
+	s := n.fsm.State()
+	if err := n.needs(t, s, levelJoin); err != nil {
 		return err
 	}
-	x, _ := countWithout(servers, n.fsm.State(), id)
-	if why := x.refusal(string(id), false); why != "" {
-		n.reshaping.Unlock()
-		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is still a member and cannot be taken out first: %s", id, why))
+	if no := s.MayJoin(use, t.wall()); no != "" {
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New(no))
 	}
-	return n.settle(ctx, n.raft.RemoveServer(raft.ServerID(id), 0, memberTimeout))
+	member := id.Kind == transport.KindNode && n.isMember(fsm.NodeID(id.Name))
+	if member {
+		if s.Token(use.Id).Name == "" {
+			return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is a member already; if it is to be replaced, let an administrator make a token for it: `lifeboat token create server --name %s`", id.Name, id.Name))
+		}
+		if !n.reshaping.TryLock() {
+			return errReshaping
+		}
+		servers, err := n.servers()
+		x, _ := countWithout(servers, s, fsm.NodeID(id.Name))
+		if why := x.refusal(id.Name, false); err == nil && why != "" {
+			err = connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is still a member and cannot be taken out first: %s", id.Name, why))
+		}
+		if err != nil {
+			n.reshaping.Unlock()
+			return err
+		}
+	}
+	if _, err := t.propose(ctx, id.Actor(), &logpb.Command{Body: &logpb.Command_TokenUse{TokenUse: use}}); err != nil {
+		if member {
+			n.reshaping.Unlock()
+		}
+		return err
+	}
+	if member {
+		return n.settle(ctx, n.raft.RemoveServer(raft.ServerID(id.Name), 0, memberTimeout))
+	}
+	return nil
 }
 
 // settle waits for a change of the members and frees the lock when it has an
@@ -238,8 +266,8 @@ func (n *Node) outcast(s *fsm.State, id transport.Identity) string {
 			return fmt.Sprintf("node %s is not a member of this cluster", id.Name)
 		}
 	case transport.KindHost:
-		if h := s.Host(fsm.HostID(id.Name)); h != nil && h.Status == fsm.Removed && !h.Admitted && s.Level >= levelJoin {
-			return fmt.Sprintf("host %s was removed from the cluster; an administrator lets it come back with `lifeboat host admit %s`", id.Name, id.Name)
+		if s.Level >= levelJoin {
+			return s.Host(fsm.HostID(id.Name)).Unwanted()
 		}
 	case transport.KindOperator:
 		if s.RoleOf(id.Name) == fsm.RoleNone {

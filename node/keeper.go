@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -23,7 +24,7 @@ const (
 // keepAlive says hello to the leader every second, so that this node is Up in
 // the state as long as it runs.
 func (n *Node) keepAlive(ctx context.Context) error {
-	wait := helloRetry
+	wait, refused := helloRetry, ""
 	for pause(ctx, wait) {
 		select {
 		case n.greeting <- struct{}{}:
@@ -42,9 +43,18 @@ func (n *Node) keepAlive(ctx context.Context) error {
 		if end := n.outgrown(err); end != nil {
 			return end
 		}
-		if err != nil {
-			n.log.Debug("no leader could be told that this node is up", "error", err)
-			wait = helloRetry
+		switch connect.CodeOf(err) {
+		case connect.CodeFailedPrecondition: // it is not wanted as it is
+			if err.Error() != refused {
+				refused = err.Error()
+				n.log.Error("the cluster refuses this node", "error", err)
+			}
+		case connect.CodeAborted: // through another node only
+		default:
+			if err != nil {
+				n.log.Debug("no leader could be told that this node is up", "error", err)
+				wait = helloRetry
+			}
 		}
 	}
 	return nil
@@ -60,7 +70,7 @@ func (n *Node) sayHello(ctx context.Context, leaving bool) error {
 	req := &lifeboatv1.HelloRequest{SnapshotUnixNs: taken, SnapshotFailure: failure,
 		Id: n.cfg.ID, Addr: n.cfg.Advertise, HttpAddr: n.cfg.HTTPListen, RunId: n.runID, Version: n.deps.Version,
 		FeatureLevel: n.level(), Machine: n.cfg.Host, Leaving: leaving, TimeUnixNs: n.clock().UnixNano(), StartedUnixNs: n.started,
-		AppliedIndex: n.raft.AppliedIndex(), Agents: uint32(n.agents()), StateIndex: known}
+		Instance: n.store.instance, AppliedIndex: n.raft.AppliedIndex(), Agents: uint32(n.agents()), StateIndex: known}
 	if t := n.term.Load(); t != nil {
 		return t.members.hello(ctx, req)
 	}
@@ -115,4 +125,47 @@ func (n *Node) whoLeads() string {
 	}
 	n.asked++
 	return known[ids[n.asked%len(ids)]]
+}
+
+// recognize says what this node knows of one that asks.
+func (n *Node) recognize(ctx context.Context, req *connect.Request[lifeboatv1.RecognizeRequest]) (*connect.Response[lifeboatv1.RecognizeResponse], error) {
+	id, err := caller(ctx, transport.KindNode)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&lifeboatv1.RecognizeResponse{Stranger: n.fsm.State().Node(fsm.NodeID(id.Name)).Stranger(req.Msg.Instance)}), nil
+}
+
+// recognizeWithin is how long a node with an empty data directory waits for others to
+// say that they know it with another one.
+const recognizeWithin = time.Second
+
+// known asks the others whether they know this node with another data directory,
+// before it founds a cluster that exists: with an empty log it would vote in it, and
+// might already have voted, and what it had acknowledged is gone.
+func (n *Node) known(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, recognizeWithin)
+	defer cancel()
+	said := make(chan string, len(n.cfg.InitialCluster))
+	asked := 0
+	for id, addr := range n.cfg.InitialCluster {
+		if id == n.cfg.ID {
+			continue
+		}
+		asked++
+		go func() {
+			r, err := lifeboatv1connect.NewNodeServiceClient(n.client, "https://"+addr).Recognize(ctx, connect.NewRequest(&lifeboatv1.RecognizeRequest{Instance: n.store.instance}))
+			if err != nil {
+				said <- "" // it does not run yet, or is too old to know
+				return
+			}
+			said <- r.Msg.Stranger
+		}()
+	}
+	for range asked {
+		if no := <-said; no != "" {
+			return fmt.Errorf("data_dir %s is empty: %s", n.cfg.DataDir, no)
+		}
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/hashicorp/raft"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/fsm"
@@ -26,6 +27,7 @@ type members struct {
 	taken  map[fsm.NodeID]backupSaying
 	said   map[fsm.NodeID]saying
 	build  map[fsm.NodeID]told
+	where  map[fsm.NodeID]place
 	// The feature level that every member knows, and since when; watch's own.
 	raisable      uint32
 	raisableSince time.Duration
@@ -36,6 +38,12 @@ type members struct {
 type saying struct {
 	agents int
 	state  uint64
+}
+
+// place is where a node says that it is reached, and when it said so.
+type place struct {
+	addr string
+	at   time.Duration
 }
 
 // backupSaying is what a node said of the snapshots that it takes by itself.
@@ -53,7 +61,7 @@ const (
 )
 
 func newMembers(t *term) *members {
-	return &members{t: t, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}, lag: map[fsm.NodeID]uint64{}, said: map[fsm.NodeID]saying{}, taken: map[fsm.NodeID]backupSaying{}, build: map[fsm.NodeID]told{}}
+	return &members{t: t, heard: map[fsm.NodeID]time.Duration{}, offset: map[fsm.NodeID]time.Duration{}, lag: map[fsm.NodeID]uint64{}, said: map[fsm.NodeID]saying{}, taken: map[fsm.NodeID]backupSaying{}, build: map[fsm.NodeID]told{}, where: map[fsm.NodeID]place{}}
 }
 
 // hello is a node's sign of life. It is committed only when it is news.
@@ -66,10 +74,18 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is not a member of this cluster", id))
 	case m.t.node.tooOld(s, req) != nil:
 		return m.t.node.tooOld(s, req)
+	case n.Stranger(req.Instance) != "":
+		m.t.log.Warn("a hello is refused", "node", req.Id, "reason", n.Stranger(req.Instance))
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New(n.Stranger(req.Instance)))
 	case !member:
 		if err := m.welcome(ctx, req); err != nil {
 			return err
 		}
+	case ctx.Value(behalfKey{}) != nil:
+		// Another node has passed it on. That is how a leader learns of one that has
+		// moved; but one that it does not reach itself gets no log, and is not Up.
+		m.noteWhere(id, req.Addr)
+		return connect.NewError(connect.CodeAborted, fmt.Errorf("the leader, %s, is heard through another node only; it must be reached directly", m.t.node.cfg.ID))
 	}
 	if no := n.Outdated(req.RunId, req.StartedUnixNs); no != "" {
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New(no))
@@ -83,13 +99,30 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 		return err
 	}
 	failure := m.t.node.writtenFailure(n, req.SnapshotFailure)
-	if n != nil && n.State != fsm.NodeDown && n.RunID == req.RunId && n.Addr == req.Addr && n.Version == req.Version && n.SnapshotFailure == failure {
+	if n != nil && n.State != fsm.NodeDown && n.RunID == req.RunId && n.Addr == req.Addr && n.Version == req.Version && n.SnapshotFailure == failure && (n.Instance == req.Instance || s.Level < levelJoin) {
 		return nil
 	}
 	_, err := m.t.propose(ctx, "node/"+req.Id, &logpb.Command{Body: &logpb.Command_NodeHello{NodeHello: &logpb.NodeHello{
 		Id: req.Id, Addr: req.Addr, HttpAddr: req.HttpAddr, RunId: req.RunId, Version: req.Version, FeatureLevel: req.FeatureLevel, Machine: req.Machine, StartedUnixNs: req.StartedUnixNs,
-		SnapshotFailure: failure}}})
+		SnapshotFailure: failure, Instance: req.Instance}}})
 	return err
+}
+
+func (m *members) noteWhere(id fsm.NodeID, addr string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.where[id] = place{addr, m.t.mono()}
+}
+
+// movedTo is another address than a node's in the configuration, at which it says it
+// is; "" = none.
+func (m *members) movedTo(srv raft.Server) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p, ok := m.where[fsm.NodeID(srv.ID)]; ok && p.addr != string(srv.Address) && m.t.mono()-p.at < maxLag {
+		return p.addr
+	}
+	return ""
 }
 
 // writtenFailure is what a hello in the log may say of why a node's snapshots fail. A
@@ -115,6 +148,7 @@ func (m *members) note(id fsm.NodeID, req *lifeboatv1.HelloRequest) {
 	m.build[id] = told{req.FeatureLevel, req.Version}
 	m.said[id] = saying{int(req.Agents), req.StateIndex}
 	m.taken[id] = backupSaying{req.SnapshotUnixNs, req.SnapshotFailure}
+	m.where[id] = place{req.Addr, m.heard[id]}
 }
 
 // lastSeen is how long ago a node was heard in this term, and how many entries it

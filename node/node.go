@@ -120,17 +120,23 @@ func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 }
 
 // startRaft starts Raft, and founds the cluster on the very first start.
-func (n *Node) startRaft() error {
+func (n *Node) startRaft(ctx context.Context) error {
 	store := n.store
 	log := n.log.Named("raft")
-	trans := &arrivals{guard: store.guard, level: n.level(), refused: make(chan error, 1), out: make(chan raft.RPC), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: n.streams, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true, Logger: log})}
 	c := n.cfg.raft(log)
 	fresh, err := store.fresh()
 	if err != nil {
 		return fmt.Errorf("look for an existing log: %w", err)
 	}
-	if fresh && len(n.cfg.InitialCluster) > 0 {
+	founds := fresh && len(n.cfg.InitialCluster) > 0
+	if founds {
+		if err := n.known(ctx); err != nil {
+			return err
+		}
+	}
+	trans := &arrivals{guard: store.guard, level: n.level(), refused: make(chan error, 1), out: make(chan raft.RPC), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: n.streams, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true, Logger: log})}
+	if founds {
 		// All founders write the same configuration, so it does not matter who
 		// is first.
 		if err := raft.BootstrapCluster(c, store.logs, store.stable, store.snapshots, trans, configuration(n.cfg.InitialCluster)); err != nil {

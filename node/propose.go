@@ -58,6 +58,9 @@ func (t *term) submit(ctx context.Context, actor string, cmd *logpb.Command) (ra
 	if err := t.node.fsm.Err(); err != nil {
 		return nil, err // the state here is not what the others have
 	}
+	if s, level := t.node.fsm.State(), fsm.LevelOf(cmd); level > max(s.Level, 1) {
+		return nil, t.node.needs(t, s, level) // an older member would stop at it
+	}
 	cmd.TimeUnixNs = t.wall()
 	cmd.Actor = actor
 	cmd.OnlyTerm = t.number

@@ -138,8 +138,8 @@ func (n *Node) closePeers(context.Context, error) error {
 	return nil
 }
 
-func (n *Node) openRaft(context.Context) error {
-	if err := n.startRaft(); err != nil {
+func (n *Node) openRaft(ctx context.Context) error {
+	if err := n.startRaft(ctx); err != nil {
 		return err
 	}
 	if n.deps.started != nil {

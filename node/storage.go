@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -12,6 +13,8 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"lifeboat/transport"
 )
 
 // storage is a node's part of the replicated log on disk.
@@ -21,6 +24,7 @@ type storage struct {
 	stable    raft.StableStore
 	snapshots raft.SnapshotStore
 	guard     *guard // is logs and snapshots once it watches
+	instance  string // of the data directory: made with it, and lost with it
 }
 
 // watch lets a guard see all that Raft stores.
@@ -45,6 +49,10 @@ func openStorage(dir string, log hclog.Logger) (*storage, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
+	instance, err := instanceOf(dir)
+	if err != nil {
+		return nil, err
+	}
 	path := filepath.Join(dir, "raft.db")
 	// Without NoFreelistSync and a hash map of free pages, appends slow down
 	// tenfold once the log has been truncated.
@@ -67,7 +75,28 @@ func openStorage(dir string, log hclog.Logger) (*storage, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open snapshots in %s: %w", dir, err), bolt.Close())
 	}
-	return &storage{bolt: bolt, logs: cache, stable: bolt, snapshots: snaps}, nil
+	return &storage{bolt: bolt, logs: cache, stable: bolt, snapshots: snaps, instance: instance}, nil
+}
+
+// instanceOf reads the name of a data directory, or makes one.
+func instanceOf(dir string) (string, error) {
+	path := filepath.Join(dir, "instance")
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		id := newID()
+		if err := transport.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
+			return "", fmt.Errorf("name the data directory: %w", err)
+		}
+		return id, nil
+	}
+	id := strings.TrimSpace(string(raw))
+	if err == nil && id == "" {
+		err = fmt.Errorf("%s is empty; remove it, and this data directory counts as the one it was", path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the name of the data directory: %w", err)
+	}
+	return id, nil
 }
 
 // fresh reports whether nothing was ever written.

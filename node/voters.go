@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"connectrpc.com/connect"
@@ -12,6 +13,7 @@ import (
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
+	"lifeboat/transport"
 )
 
 const (
@@ -82,7 +84,7 @@ func (m *members) nextShape(s *fsm.State, servers []raft.Server, since map[raft.
 		x := s.Node(fsm.NodeID(srv.ID))
 		ago, lag, heard := m.lastSeen(fsm.NodeID(srv.ID))
 		here := x.AtWork() && heard && ago < maxLag
-		moved := here && x.Addr != "" && x.Addr != string(srv.Address) && n.freeAddress(string(srv.ID), x.Addr) == nil
+		moved := m.movedTo(srv)
 		if srv.Suffrage == raft.Voter || !here || lag > keptUp {
 			delete(since, srv.ID)
 		} else if _, ok := since[srv.ID]; !ok {
@@ -90,13 +92,16 @@ func (m *members) nextShape(s *fsm.State, servers []raft.Server, since map[raft.
 		}
 		began, keeps := since[srv.ID]
 		switch id := string(srv.ID); {
-		case moved:
-			return fmt.Sprintf("node %s is at %s", id, x.Addr), func(ctx context.Context) error {
-				return m.admit(ctx, &logpb.NodeAdmit{Id: id, Step: 3, Addr: x.Addr}, func() raft.IndexFuture {
+		case moved != "":
+			return fmt.Sprintf("node %s is at %s", id, moved), func(ctx context.Context) error {
+				if err := n.isAt(ctx, id, moved); err != nil {
+					return err
+				}
+				return m.admit(ctx, &logpb.NodeAdmit{Id: id, Step: 3, Addr: moved}, func() raft.IndexFuture {
 					if srv.Suffrage == raft.Voter {
-						return n.raft.AddVoter(srv.ID, raft.ServerAddress(x.Addr), 0, memberTimeout)
+						return n.raft.AddVoter(srv.ID, raft.ServerAddress(moved), 0, memberTimeout)
 					}
-					return n.raft.AddNonvoter(srv.ID, raft.ServerAddress(x.Addr), 0, memberTimeout)
+					return n.raft.AddNonvoter(srv.ID, raft.ServerAddress(moved), 0, memberTimeout)
 				})
 			}
 		case keeps && m.t.mono()-began >= stableFor:
@@ -119,6 +124,28 @@ func (m *members) nextShape(s *fsm.State, servers []raft.Server, since map[raft.
 		}
 	}
 	return "", nil
+}
+
+// isAt checks that a node is reached at an address: from the moment on that it stands
+// in the configuration the log goes there and nowhere else, and a slip of the pen in
+// advertise could cost the majority.
+func (n *Node) isAt(ctx context.Context, id, addr string) error {
+	if err := n.freeAddress(id, addr); err != nil {
+		return err
+	}
+	client := transport.NewHTTPClient(n.deps.Creds, transport.ClientOptions{NameOf: func(string) string { return id }, Dial: transport.DialOptions{Dial: n.deps.Dial}})
+	defer transport.HangUp(client)
+	ctx, cancel := context.WithTimeout(ctx, maxLag)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+addr+"/", nil)
+	if err != nil {
+		return fmt.Errorf("look for node %s at %s: %w", id, addr, err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("node %s says that it is at %s, and is not reached there; correct its advertise: %w", id, addr, err)
+	}
+	return resp.Body.Close()
 }
 
 // leastVoters are left by the cleanup of dead nodes.

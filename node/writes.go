@@ -76,6 +76,10 @@ func (t *term) controlHost(ctx context.Context, q *lifeboatv1.ControlHostRequest
 		return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: valid(q.Host), Action: 6}}},
 			fmt.Sprintf("host %s may register again", q.Host))
 	}
+	if q.Action == "remove" && q.Force && (h == nil || h.Status != fsm.Removed) {
+		return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: valid(q.Host), Action: 5, Force: true}}},
+			fmt.Sprintf("host %s is removed, and refused from now on whatever certificate it shows", q.Host))
+	}
 	if h == nil || h.Status == fsm.Removed {
 		return nil, notFound("there is no host %s; `lifeboat host list` shows them", q.Host)
 	}

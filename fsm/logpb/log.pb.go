@@ -900,6 +900,7 @@ type NodeHello struct {
 	Machine         string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`
 	StartedUnixNs   int64                  `protobuf:"varint,8,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`     // when this run began, by the node's clock; 0 = not said
 	SnapshotFailure string                 `protobuf:"bytes,30,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"` // why it takes no snapshots by itself although it should
+	Instance        string                 `protobuf:"bytes,80,opt,name=instance,proto3" json:"instance,omitempty"`                                      // of its data directory
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -993,6 +994,13 @@ func (x *NodeHello) GetStartedUnixNs() int64 {
 func (x *NodeHello) GetSnapshotFailure() string {
 	if x != nil {
 		return x.SnapshotFailure
+	}
+	return ""
+}
+
+func (x *NodeHello) GetInstance() string {
+	if x != nil {
+		return x.Instance
 	}
 	return ""
 }
@@ -3502,6 +3510,7 @@ type HostControl struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
 	Action        uint32                 `protobuf:"varint,2,opt,name=action,proto3" json:"action,omitempty"` // 1 enable 2 disable 3 maintenance on 4 maintenance off 5 remove 6 admit again
+	Force         bool                   `protobuf:"varint,80,opt,name=force,proto3" json:"force,omitempty"`  // remove: also while it reports, or when nobody knows it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3548,6 +3557,13 @@ func (x *HostControl) GetAction() uint32 {
 		return x.Action
 	}
 	return 0
+}
+
+func (x *HostControl) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type FenceLevel struct {
@@ -5623,6 +5639,7 @@ type NodeRecord struct {
 	UntilUnixNs     int64                  `protobuf:"varint,40,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"` // when the state ends by itself; 0 = it does not
 	ForNs           int64                  `protobuf:"varint,41,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"`                     // how long the maintenance is to last that it prepares for; 0 = until it is ended
 	Invited         bool                   `protobuf:"varint,80,opt,name=invited,proto3" json:"invited,omitempty"`                              // it may come and be a member
+	Instance        string                 `protobuf:"bytes,81,opt,name=instance,proto3" json:"instance,omitempty"`                             // of its data directory
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -5783,6 +5800,13 @@ func (x *NodeRecord) GetInvited() bool {
 	return false
 }
 
+func (x *NodeRecord) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
 type HostRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -5822,6 +5846,7 @@ type HostRecord struct {
 	Evicted         bool                   `protobuf:"varint,47,opt,name=evicted,proto3" json:"evicted,omitempty"`   // Down because it does not destroy a second copy
 	Settled         uint64                 `protobuf:"varint,48,opt,name=settled,proto3" json:"settled,omitempty"`   // index of its last registration, death or removal
 	Admitted        bool                   `protobuf:"varint,80,opt,name=admitted,proto3" json:"admitted,omitempty"` // of a removed host: it may come back
+	Barred          bool                   `protobuf:"varint,81,opt,name=barred,proto3" json:"barred,omitempty"`     // a restore brought it back that had been removed since: it may not come
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -6111,6 +6136,13 @@ func (x *HostRecord) GetSettled() uint64 {
 func (x *HostRecord) GetAdmitted() bool {
 	if x != nil {
 		return x.Admitted
+	}
+	return false
+}
+
+func (x *HostRecord) GetBarred() bool {
+	if x != nil {
+		return x.Barred
 	}
 	return false
 }
@@ -7249,7 +7281,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\aversion\x18A \x01(\tR\aversion\">\n" +
 	"\fFeatureRaise\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\rR\x05level\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversion\"\x8f\x02\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\"\xab\x02\n" +
 	"\tNodeHello\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -7259,7 +7291,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\rfeature_level\x18\x06 \x01(\rR\ffeatureLevel\x12\x18\n" +
 	"\amachine\x18\a \x01(\tR\amachine\x12&\n" +
 	"\x0fstarted_unix_ns\x18\b \x01(\x03R\rstartedUnixNs\x12)\n" +
-	"\x10snapshot_failure\x18\x1e \x01(\tR\x0fsnapshotFailure\"]\n" +
+	"\x10snapshot_failure\x18\x1e \x01(\tR\x0fsnapshotFailure\x12\x1a\n" +
+	"\binstance\x18P \x01(\tR\binstance\"]\n" +
 	"\bNodeDown\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x16\n" +
@@ -7460,10 +7493,11 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\bbound_ns\x18\a \x01(\x03R\aboundNs\x12\x1e\n" +
 	"\n" +
 	"assignment\x18\b \x01(\x04R\n" +
-	"assignment\"9\n" +
+	"assignment\"O\n" +
 	"\vHostControl\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x16\n" +
-	"\x06action\x18\x02 \x01(\rR\x06action\"\xba\x02\n" +
+	"\x06action\x18\x02 \x01(\rR\x06action\x12\x14\n" +
+	"\x05force\x18P \x01(\bR\x05force\"\xba\x02\n" +
 	"\n" +
 	"FenceLevel\x12\x16\n" +
 	"\x06driver\x18\x01 \x01(\tR\x06driver\x12\x18\n" +
@@ -7649,7 +7683,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\rR\x04role\x12\"\n" +
 	"\rsince_unix_ns\x18\x03 \x01(\x03R\vsinceUnixNs\x12\x0e\n" +
-	"\x02by\x18\x04 \x01(\tR\x02by\"\xf7\x03\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\"\x93\x04\n" +
 	"\n" +
 	"NodeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -7670,7 +7704,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x10snapshot_failure\x18\x1e \x01(\tR\x0fsnapshotFailure\x12\"\n" +
 	"\runtil_unix_ns\x18( \x01(\x03R\vuntilUnixNs\x12\x15\n" +
 	"\x06for_ns\x18) \x01(\x03R\x05forNs\x12\x18\n" +
-	"\ainvited\x18P \x01(\bR\ainvited\"\xee\t\n" +
+	"\ainvited\x18P \x01(\bR\ainvited\x12\x1a\n" +
+	"\binstance\x18Q \x01(\tR\binstance\"\x86\n" +
+	"\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -7715,7 +7751,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05risen\x18. \x01(\x04R\x05risen\x12\x18\n" +
 	"\aevicted\x18/ \x01(\bR\aevicted\x12\x18\n" +
 	"\asettled\x180 \x01(\x04R\asettled\x12\x1a\n" +
-	"\badmitted\x18P \x01(\bR\badmitted\"\xc2\x01\n" +
+	"\badmitted\x18P \x01(\bR\badmitted\x12\x16\n" +
+	"\x06barred\x18Q \x01(\bR\x06barred\"\xc2\x01\n" +
 	"\n" +
 	"CopyRecord\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x12\"\n" +

@@ -69,7 +69,7 @@ func Write[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res], req
 			if unknown == nil {
 				return nil, err // interrupted before anything was sent
 			}
-		case id != "" && connect.CodeOf(e.Err) == connect.CodeUnimplemented && e.Exit == ExitFailed:
+		case id != "" && connect.CodeOf(e.Err) == connect.CodeUnimplemented && e.Exit == ExitFailed && unknown == nil:
 			if c.ids.own != "" {
 				return nil, &Error{Exit: ExitRefused, Text: "refused: " + message(e.Err), Err: e.Err}
 			}
@@ -77,8 +77,10 @@ func Write[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res], req
 			continue
 		case e.Exit == ExitUnknown:
 			unknown = e
-		case e.Exit != ExitUnreachable:
+		case e.Exit != ExitUnreachable && unknown == nil:
 			return nil, err
+		case e.Exit != ExitUnreachable && connect.CodeOf(e.Err) != connect.CodeUnimplemented:
+			return nil, err // a cluster that remembers has judged it
 		default:
 			last = err
 			if !errors.As(err, &silent) && unknown == nil {

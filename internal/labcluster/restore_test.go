@@ -59,7 +59,7 @@ func TestS22RestoreTouchesNoGuest(t *testing.T) {
 	}
 	lab.Require(t)
 	const hosts, guests = 2, 10
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	program, err := shared.program(ctx)
 	if err != nil {
@@ -105,7 +105,7 @@ func TestS22RestoreTouchesNoGuest(t *testing.T) {
 		s.must(s.Ready(ctx))
 	}
 	for _, g := range s.Guests { // it may be back where it was before, and beats there in a new boot
-		s.within(60*time.Second, g+" beats where it is now", func() bool {
+		s.within(2*time.Minute, g+" beats where it is now", func() bool {
 			on := s.Lab.Copies(g)
 			if len(on) != 1 {
 				return false

@@ -71,6 +71,94 @@ func (Consistency) EnumDescriptor() ([]byte, []int) {
 	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{0}
 }
 
+type RecognizeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Instance      string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecognizeRequest) Reset() {
+	*x = RecognizeRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecognizeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecognizeRequest) ProtoMessage() {}
+
+func (x *RecognizeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecognizeRequest.ProtoReflect.Descriptor instead.
+func (*RecognizeRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *RecognizeRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+type RecognizeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stranger      string                 `protobuf:"bytes,1,opt,name=stranger,proto3" json:"stranger,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecognizeResponse) Reset() {
+	*x = RecognizeResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecognizeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecognizeResponse) ProtoMessage() {}
+
+func (x *RecognizeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecognizeResponse.ProtoReflect.Descriptor instead.
+func (*RecognizeResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RecognizeResponse) GetStranger() string {
+	if x != nil {
+		return x.Stranger
+	}
+	return ""
+}
+
 type FenceTicketRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
@@ -80,7 +168,7 @@ type FenceTicketRequest struct {
 
 func (x *FenceTicketRequest) Reset() {
 	*x = FenceTicketRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[0]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -92,7 +180,7 @@ func (x *FenceTicketRequest) String() string {
 func (*FenceTicketRequest) ProtoMessage() {}
 
 func (x *FenceTicketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[0]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -105,7 +193,7 @@ func (x *FenceTicketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceTicketRequest.ProtoReflect.Descriptor instead.
 func (*FenceTicketRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{0}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *FenceTicketRequest) GetTerm() uint64 {
@@ -124,7 +212,7 @@ type FenceTicketResponse struct {
 
 func (x *FenceTicketResponse) Reset() {
 	*x = FenceTicketResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[1]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -136,7 +224,7 @@ func (x *FenceTicketResponse) String() string {
 func (*FenceTicketResponse) ProtoMessage() {}
 
 func (x *FenceTicketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[1]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -149,7 +237,7 @@ func (x *FenceTicketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceTicketResponse.ProtoReflect.Descriptor instead.
 func (*FenceTicketResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{1}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *FenceTicketResponse) GetTicket() uint64 {
@@ -170,7 +258,7 @@ type RunFenceRequest struct {
 
 func (x *RunFenceRequest) Reset() {
 	*x = RunFenceRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[2]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -182,7 +270,7 @@ func (x *RunFenceRequest) String() string {
 func (*RunFenceRequest) ProtoMessage() {}
 
 func (x *RunFenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[2]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -195,7 +283,7 @@ func (x *RunFenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFenceRequest.ProtoReflect.Descriptor instead.
 func (*RunFenceRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RunFenceRequest) GetTicket() uint64 {
@@ -228,7 +316,7 @@ type TestFenceRequest struct {
 
 func (x *TestFenceRequest) Reset() {
 	*x = TestFenceRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[3]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -240,7 +328,7 @@ func (x *TestFenceRequest) String() string {
 func (*TestFenceRequest) ProtoMessage() {}
 
 func (x *TestFenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[3]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -253,7 +341,7 @@ func (x *TestFenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestFenceRequest.ProtoReflect.Descriptor instead.
 func (*TestFenceRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *TestFenceRequest) GetHost() string {
@@ -274,7 +362,7 @@ type TestFenceResponse struct {
 
 func (x *TestFenceResponse) Reset() {
 	*x = TestFenceResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[4]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -286,7 +374,7 @@ func (x *TestFenceResponse) String() string {
 func (*TestFenceResponse) ProtoMessage() {}
 
 func (x *TestFenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[4]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -299,7 +387,7 @@ func (x *TestFenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestFenceResponse.ProtoReflect.Descriptor instead.
 func (*TestFenceResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *TestFenceResponse) GetHost() string {
@@ -338,7 +426,7 @@ type FenceTestView struct {
 
 func (x *FenceTestView) Reset() {
 	*x = FenceTestView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[5]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +438,7 @@ func (x *FenceTestView) String() string {
 func (*FenceTestView) ProtoMessage() {}
 
 func (x *FenceTestView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[5]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +451,7 @@ func (x *FenceTestView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceTestView.ProtoReflect.Descriptor instead.
 func (*FenceTestView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *FenceTestView) GetLevel() uint32 {
@@ -432,13 +520,14 @@ type HelloRequest struct {
 	SnapshotFailure string                 `protobuf:"bytes,31,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"` // why it has no newer one; empty = it should not
 	Agents          uint32                 `protobuf:"varint,40,opt,name=agents,proto3" json:"agents,omitempty"`                                         // hosts whose agents come to this node
 	StateIndex      uint64                 `protobuf:"varint,41,opt,name=state_index,json=stateIndex,proto3" json:"state_index,omitempty"`               // log index of the newest change of its own state that it knew as it counted them
+	Instance        string                 `protobuf:"bytes,80,opt,name=instance,proto3" json:"instance,omitempty"`                                      // of its data directory
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[6]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +539,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[6]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +552,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *HelloRequest) GetId() string {
@@ -571,6 +660,13 @@ func (x *HelloRequest) GetStateIndex() uint64 {
 	return 0
 }
 
+func (x *HelloRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
 type HelloResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -579,7 +675,7 @@ type HelloResponse struct {
 
 func (x *HelloResponse) Reset() {
 	*x = HelloResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[7]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -591,7 +687,7 @@ func (x *HelloResponse) String() string {
 func (*HelloResponse) ProtoMessage() {}
 
 func (x *HelloResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[7]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -604,7 +700,7 @@ func (x *HelloResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloResponse.ProtoReflect.Descriptor instead.
 func (*HelloResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 // Answered says where an answer comes from.
@@ -620,7 +716,7 @@ type Answered struct {
 
 func (x *Answered) Reset() {
 	*x = Answered{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +728,7 @@ func (x *Answered) String() string {
 func (*Answered) ProtoMessage() {}
 
 func (x *Answered) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[8]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +741,7 @@ func (x *Answered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answered.ProtoReflect.Descriptor instead.
 func (*Answered) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Answered) GetNodeId() string {
@@ -686,7 +782,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +794,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +807,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StatusRequest) GetStale() bool {
@@ -760,7 +856,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +868,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +881,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StatusResponse) GetNodeId() string {
@@ -966,7 +1062,7 @@ type DigestAt struct {
 
 func (x *DigestAt) Reset() {
 	*x = DigestAt{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1074,7 @@ func (x *DigestAt) String() string {
 func (*DigestAt) ProtoMessage() {}
 
 func (x *DigestAt) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1087,7 @@ func (x *DigestAt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestAt.ProtoReflect.Descriptor instead.
 func (*DigestAt) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DigestAt) GetIndex() uint64 {
@@ -1036,7 +1132,7 @@ type NodeView struct {
 
 func (x *NodeView) Reset() {
 	*x = NodeView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1144,7 @@ func (x *NodeView) String() string {
 func (*NodeView) ProtoMessage() {}
 
 func (x *NodeView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1157,7 @@ func (x *NodeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeView.ProtoReflect.Descriptor instead.
 func (*NodeView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *NodeView) GetId() string {
@@ -1214,7 +1310,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1322,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1335,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListNodesRequest) GetStale() bool {
@@ -1267,7 +1363,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1375,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1388,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListNodesResponse) GetNodes() []*NodeView {
@@ -1336,7 +1432,7 @@ type FenceLevelView struct {
 
 func (x *FenceLevelView) Reset() {
 	*x = FenceLevelView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1444,7 @@ func (x *FenceLevelView) String() string {
 func (*FenceLevelView) ProtoMessage() {}
 
 func (x *FenceLevelView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1457,7 @@ func (x *FenceLevelView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceLevelView.ProtoReflect.Descriptor instead.
 func (*FenceLevelView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FenceLevelView) GetDriver() string {
@@ -1461,7 +1557,7 @@ type EvidenceView struct {
 
 func (x *EvidenceView) Reset() {
 	*x = EvidenceView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1569,7 @@ func (x *EvidenceView) String() string {
 func (*EvidenceView) ProtoMessage() {}
 
 func (x *EvidenceView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1582,7 @@ func (x *EvidenceView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceView.ProtoReflect.Descriptor instead.
 func (*EvidenceView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EvidenceView) GetSource() string {
@@ -1559,7 +1655,7 @@ type HostView struct {
 
 func (x *HostView) Reset() {
 	*x = HostView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1667,7 @@ func (x *HostView) String() string {
 func (*HostView) ProtoMessage() {}
 
 func (x *HostView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1680,7 @@ func (x *HostView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostView.ProtoReflect.Descriptor instead.
 func (*HostView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HostView) GetId() string {
@@ -1787,7 +1883,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +1895,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +1908,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListHostsRequest) GetStale() bool {
@@ -1847,7 +1943,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +1955,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +1968,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListHostsResponse) GetHosts() []*HostView {
@@ -1930,7 +2026,7 @@ type VMView struct {
 
 func (x *VMView) Reset() {
 	*x = VMView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2038,7 @@ func (x *VMView) String() string {
 func (*VMView) ProtoMessage() {}
 
 func (x *VMView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2051,7 @@ func (x *VMView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMView.ProtoReflect.Descriptor instead.
 func (*VMView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *VMView) GetId() string {
@@ -2153,7 +2249,7 @@ type ListVMsRequest struct {
 
 func (x *ListVMsRequest) Reset() {
 	*x = ListVMsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2165,7 +2261,7 @@ func (x *ListVMsRequest) String() string {
 func (*ListVMsRequest) ProtoMessage() {}
 
 func (x *ListVMsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2178,7 +2274,7 @@ func (x *ListVMsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVMsRequest.ProtoReflect.Descriptor instead.
 func (*ListVMsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListVMsRequest) GetStale() bool {
@@ -2227,7 +2323,7 @@ type ListVMsResponse struct {
 
 func (x *ListVMsResponse) Reset() {
 	*x = ListVMsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +2335,7 @@ func (x *ListVMsResponse) String() string {
 func (*ListVMsResponse) ProtoMessage() {}
 
 func (x *ListVMsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +2348,7 @@ func (x *ListVMsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVMsResponse.ProtoReflect.Descriptor instead.
 func (*ListVMsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListVMsResponse) GetVms() []*VMView {
@@ -2302,7 +2398,7 @@ type WorkView struct {
 
 func (x *WorkView) Reset() {
 	*x = WorkView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2314,7 +2410,7 @@ func (x *WorkView) String() string {
 func (*WorkView) ProtoMessage() {}
 
 func (x *WorkView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2327,7 +2423,7 @@ func (x *WorkView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkView.ProtoReflect.Descriptor instead.
 func (*WorkView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WorkView) GetId() uint64 {
@@ -2469,7 +2565,7 @@ type ListWorkRequest struct {
 
 func (x *ListWorkRequest) Reset() {
 	*x = ListWorkRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2481,7 +2577,7 @@ func (x *ListWorkRequest) String() string {
 func (*ListWorkRequest) ProtoMessage() {}
 
 func (x *ListWorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2494,7 +2590,7 @@ func (x *ListWorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListWorkRequest) GetStale() bool {
@@ -2543,7 +2639,7 @@ type ListWorkResponse struct {
 
 func (x *ListWorkResponse) Reset() {
 	*x = ListWorkResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +2651,7 @@ func (x *ListWorkResponse) String() string {
 func (*ListWorkResponse) ProtoMessage() {}
 
 func (x *ListWorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +2664,7 @@ func (x *ListWorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListWorkResponse) GetWork() []*WorkView {
@@ -2612,7 +2708,7 @@ type AlertView struct {
 
 func (x *AlertView) Reset() {
 	*x = AlertView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2624,7 +2720,7 @@ func (x *AlertView) String() string {
 func (*AlertView) ProtoMessage() {}
 
 func (x *AlertView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2637,7 +2733,7 @@ func (x *AlertView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertView.ProtoReflect.Descriptor instead.
 func (*AlertView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AlertView) GetId() uint64 {
@@ -2737,7 +2833,7 @@ type ListAlertsRequest struct {
 
 func (x *ListAlertsRequest) Reset() {
 	*x = ListAlertsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2749,7 +2845,7 @@ func (x *ListAlertsRequest) String() string {
 func (*ListAlertsRequest) ProtoMessage() {}
 
 func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2762,7 +2858,7 @@ func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListAlertsRequest) GetStale() bool {
@@ -2811,7 +2907,7 @@ type ListAlertsResponse struct {
 
 func (x *ListAlertsResponse) Reset() {
 	*x = ListAlertsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +2919,7 @@ func (x *ListAlertsResponse) String() string {
 func (*ListAlertsResponse) ProtoMessage() {}
 
 func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +2932,7 @@ func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsResponse.ProtoReflect.Descriptor instead.
 func (*ListAlertsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListAlertsResponse) GetAlerts() []*AlertView {
@@ -2876,7 +2972,7 @@ type EventView struct {
 
 func (x *EventView) Reset() {
 	*x = EventView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +2984,7 @@ func (x *EventView) String() string {
 func (*EventView) ProtoMessage() {}
 
 func (x *EventView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +2997,7 @@ func (x *EventView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventView.ProtoReflect.Descriptor instead.
 func (*EventView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *EventView) GetId() uint64 {
@@ -2974,7 +3070,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2986,7 +3082,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2999,7 +3095,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListEventsRequest) GetStale() bool {
@@ -3055,7 +3151,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3067,7 +3163,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3080,7 +3176,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListEventsResponse) GetEvents() []*EventView {
@@ -3116,7 +3212,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3128,7 +3224,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3141,7 +3237,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ExplainRequest) GetStale() bool {
@@ -3182,7 +3278,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3194,7 +3290,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3207,7 +3303,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ExplainResponse) GetLines() []string {
@@ -3236,7 +3332,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3248,7 +3344,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3261,7 +3357,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Setting) GetKey() string {
@@ -3302,7 +3398,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3314,7 +3410,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3327,7 +3423,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetPolicyRequest) GetStale() bool {
@@ -3356,7 +3452,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3368,7 +3464,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3381,7 +3477,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetPolicyResponse) GetSettings() []*Setting {
@@ -3421,7 +3517,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3433,7 +3529,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3446,7 +3542,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetPolicyRequest) GetSettings() []*Setting {
@@ -3467,7 +3563,7 @@ type WriteResponse struct {
 
 func (x *WriteResponse) Reset() {
 	*x = WriteResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3479,7 +3575,7 @@ func (x *WriteResponse) String() string {
 func (*WriteResponse) ProtoMessage() {}
 
 func (x *WriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3492,7 +3588,7 @@ func (x *WriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
 func (*WriteResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *WriteResponse) GetIndex() uint64 {
@@ -3530,7 +3626,7 @@ type ProtectVMRequest struct {
 
 func (x *ProtectVMRequest) Reset() {
 	*x = ProtectVMRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3542,7 +3638,7 @@ func (x *ProtectVMRequest) String() string {
 func (*ProtectVMRequest) ProtoMessage() {}
 
 func (x *ProtectVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3555,7 +3651,7 @@ func (x *ProtectVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtectVMRequest.ProtoReflect.Descriptor instead.
 func (*ProtectVMRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ProtectVMRequest) GetVm() string {
@@ -3610,7 +3706,7 @@ type ControlVMRequest struct {
 
 func (x *ControlVMRequest) Reset() {
 	*x = ControlVMRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3622,7 +3718,7 @@ func (x *ControlVMRequest) String() string {
 func (*ControlVMRequest) ProtoMessage() {}
 
 func (x *ControlVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3635,7 +3731,7 @@ func (x *ControlVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlVMRequest.ProtoReflect.Descriptor instead.
 func (*ControlVMRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ControlVMRequest) GetVm() string {
@@ -3663,7 +3759,7 @@ type ControlHostRequest struct {
 
 func (x *ControlHostRequest) Reset() {
 	*x = ControlHostRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3675,7 +3771,7 @@ func (x *ControlHostRequest) String() string {
 func (*ControlHostRequest) ProtoMessage() {}
 
 func (x *ControlHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3688,7 +3784,7 @@ func (x *ControlHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlHostRequest.ProtoReflect.Descriptor instead.
 func (*ControlHostRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ControlHostRequest) GetHost() string {
@@ -3722,7 +3818,7 @@ type SetFenceRequest struct {
 
 func (x *SetFenceRequest) Reset() {
 	*x = SetFenceRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3734,7 +3830,7 @@ func (x *SetFenceRequest) String() string {
 func (*SetFenceRequest) ProtoMessage() {}
 
 func (x *SetFenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3747,7 +3843,7 @@ func (x *SetFenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFenceRequest.ProtoReflect.Descriptor instead.
 func (*SetFenceRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SetFenceRequest) GetHost() string {
@@ -3780,7 +3876,7 @@ type FenceSpec struct {
 
 func (x *FenceSpec) Reset() {
 	*x = FenceSpec{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3792,7 +3888,7 @@ func (x *FenceSpec) String() string {
 func (*FenceSpec) ProtoMessage() {}
 
 func (x *FenceSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3805,7 +3901,7 @@ func (x *FenceSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceSpec.ProtoReflect.Descriptor instead.
 func (*FenceSpec) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *FenceSpec) GetDriver() string {
@@ -3874,7 +3970,7 @@ type ControlWorkRequest struct {
 
 func (x *ControlWorkRequest) Reset() {
 	*x = ControlWorkRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3886,7 +3982,7 @@ func (x *ControlWorkRequest) String() string {
 func (*ControlWorkRequest) ProtoMessage() {}
 
 func (x *ControlWorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3899,7 +3995,7 @@ func (x *ControlWorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlWorkRequest.ProtoReflect.Descriptor instead.
 func (*ControlWorkRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ControlWorkRequest) GetId() uint64 {
@@ -3926,7 +4022,7 @@ type ControlAlertRequest struct {
 
 func (x *ControlAlertRequest) Reset() {
 	*x = ControlAlertRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3938,7 +4034,7 @@ func (x *ControlAlertRequest) String() string {
 func (*ControlAlertRequest) ProtoMessage() {}
 
 func (x *ControlAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3951,7 +4047,7 @@ func (x *ControlAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlAlertRequest.ProtoReflect.Descriptor instead.
 func (*ControlAlertRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ControlAlertRequest) GetId() uint64 {
@@ -3981,7 +4077,7 @@ type ControlNodeRequest struct {
 
 func (x *ControlNodeRequest) Reset() {
 	*x = ControlNodeRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3993,7 +4089,7 @@ func (x *ControlNodeRequest) String() string {
 func (*ControlNodeRequest) ProtoMessage() {}
 
 func (x *ControlNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4006,7 +4102,7 @@ func (x *ControlNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlNodeRequest.ProtoReflect.Descriptor instead.
 func (*ControlNodeRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ControlNodeRequest) GetId() string {
@@ -4054,7 +4150,7 @@ type ControlHARequest struct {
 
 func (x *ControlHARequest) Reset() {
 	*x = ControlHARequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4066,7 +4162,7 @@ func (x *ControlHARequest) String() string {
 func (*ControlHARequest) ProtoMessage() {}
 
 func (x *ControlHARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4079,7 +4175,7 @@ func (x *ControlHARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlHARequest.ProtoReflect.Descriptor instead.
 func (*ControlHARequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ControlHARequest) GetAction() string {
@@ -4109,7 +4205,7 @@ type ReadSnapshotRequest struct {
 
 func (x *ReadSnapshotRequest) Reset() {
 	*x = ReadSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4121,7 +4217,7 @@ func (x *ReadSnapshotRequest) String() string {
 func (*ReadSnapshotRequest) ProtoMessage() {}
 
 func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4134,7 +4230,7 @@ func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*ReadSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ReadSnapshotRequest) GetStale() bool {
@@ -4170,7 +4266,7 @@ type ReadSnapshotResponse struct {
 
 func (x *ReadSnapshotResponse) Reset() {
 	*x = ReadSnapshotResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4182,7 +4278,7 @@ func (x *ReadSnapshotResponse) String() string {
 func (*ReadSnapshotResponse) ProtoMessage() {}
 
 func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4195,7 +4291,7 @@ func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*ReadSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ReadSnapshotResponse) GetId() string {
@@ -4239,7 +4335,7 @@ type WriteSnapshotRequest struct {
 
 func (x *WriteSnapshotRequest) Reset() {
 	*x = WriteSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4251,7 +4347,7 @@ func (x *WriteSnapshotRequest) String() string {
 func (*WriteSnapshotRequest) ProtoMessage() {}
 
 func (x *WriteSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4264,7 +4360,7 @@ func (x *WriteSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*WriteSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *WriteSnapshotRequest) GetId() string {
@@ -4298,7 +4394,7 @@ type WriteSnapshotResponse struct {
 
 func (x *WriteSnapshotResponse) Reset() {
 	*x = WriteSnapshotResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4310,7 +4406,7 @@ func (x *WriteSnapshotResponse) String() string {
 func (*WriteSnapshotResponse) ProtoMessage() {}
 
 func (x *WriteSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4323,7 +4419,7 @@ func (x *WriteSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*WriteSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WriteSnapshotResponse) GetId() string {
@@ -4352,7 +4448,7 @@ type RestoreSnapshotRequest struct {
 
 func (x *RestoreSnapshotRequest) Reset() {
 	*x = RestoreSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4364,7 +4460,7 @@ func (x *RestoreSnapshotRequest) String() string {
 func (*RestoreSnapshotRequest) ProtoMessage() {}
 
 func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4377,7 +4473,7 @@ func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RestoreSnapshotRequest) GetId() string {
@@ -4421,7 +4517,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4433,7 +4529,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4446,7 +4542,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CreateTokenRequest) GetKind() string {
@@ -4496,7 +4592,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4508,7 +4604,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4521,7 +4617,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -4562,7 +4658,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4574,7 +4670,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4587,7 +4683,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListTokensRequest) GetStale() bool {
@@ -4614,7 +4710,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4626,7 +4722,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4639,7 +4735,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListTokensResponse) GetTokens() []*TokenView {
@@ -4674,7 +4770,7 @@ type TokenView struct {
 
 func (x *TokenView) Reset() {
 	*x = TokenView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4686,7 +4782,7 @@ func (x *TokenView) String() string {
 func (*TokenView) ProtoMessage() {}
 
 func (x *TokenView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4699,7 +4795,7 @@ func (x *TokenView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenView.ProtoReflect.Descriptor instead.
 func (*TokenView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *TokenView) GetId() string {
@@ -4781,7 +4877,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4793,7 +4889,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4806,7 +4902,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -4826,7 +4922,7 @@ type ListOperatorsRequest struct {
 
 func (x *ListOperatorsRequest) Reset() {
 	*x = ListOperatorsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4838,7 +4934,7 @@ func (x *ListOperatorsRequest) String() string {
 func (*ListOperatorsRequest) ProtoMessage() {}
 
 func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4851,7 +4947,7 @@ func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsRequest.ProtoReflect.Descriptor instead.
 func (*ListOperatorsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListOperatorsRequest) GetStale() bool {
@@ -4881,7 +4977,7 @@ type ListOperatorsResponse struct {
 
 func (x *ListOperatorsResponse) Reset() {
 	*x = ListOperatorsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4893,7 +4989,7 @@ func (x *ListOperatorsResponse) String() string {
 func (*ListOperatorsResponse) ProtoMessage() {}
 
 func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4906,7 +5002,7 @@ func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsResponse.ProtoReflect.Descriptor instead.
 func (*ListOperatorsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListOperatorsResponse) GetOperators() []*OperatorView {
@@ -4956,7 +5052,7 @@ type OperatorView struct {
 
 func (x *OperatorView) Reset() {
 	*x = OperatorView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4968,7 +5064,7 @@ func (x *OperatorView) String() string {
 func (*OperatorView) ProtoMessage() {}
 
 func (x *OperatorView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4981,7 +5077,7 @@ func (x *OperatorView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorView.ProtoReflect.Descriptor instead.
 func (*OperatorView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *OperatorView) GetName() string {
@@ -5022,7 +5118,7 @@ type SetOperatorRequest struct {
 
 func (x *SetOperatorRequest) Reset() {
 	*x = SetOperatorRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5034,7 +5130,7 @@ func (x *SetOperatorRequest) String() string {
 func (*SetOperatorRequest) ProtoMessage() {}
 
 func (x *SetOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5047,7 +5143,7 @@ func (x *SetOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetOperatorRequest.ProtoReflect.Descriptor instead.
 func (*SetOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *SetOperatorRequest) GetName() string {
@@ -5068,7 +5164,11 @@ var File_lifeboat_v1_admin_proto protoreflect.FileDescriptor
 
 const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17lifeboat/v1/admin.proto\x12\vlifeboat.v1\x1a\x17lifeboat/v1/agent.proto\"(\n" +
+	"\x17lifeboat/v1/admin.proto\x12\vlifeboat.v1\x1a\x17lifeboat/v1/agent.proto\".\n" +
+	"\x10RecognizeRequest\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\"/\n" +
+	"\x11RecognizeResponse\x12\x1a\n" +
+	"\bstranger\x18\x01 \x01(\tR\bstranger\"(\n" +
 	"\x12FenceTicketRequest\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\"-\n" +
 	"\x13FenceTicketResponse\x12\x16\n" +
@@ -5090,7 +5190,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x02by\x18\x04 \x01(\tR\x02by\x12\x16\n" +
 	"\x06proven\x18\x05 \x01(\bR\x06proven\x12\x12\n" +
 	"\x04text\x18\x06 \x01(\tR\x04text\x12\x16\n" +
-	"\x06action\x18\a \x01(\tR\x06action\"\xd6\x03\n" +
+	"\x06action\x18\a \x01(\tR\x06action\"\xf2\x03\n" +
 	"\fHelloRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -5109,7 +5209,8 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x10snapshot_failure\x18\x1f \x01(\tR\x0fsnapshotFailure\x12\x16\n" +
 	"\x06agents\x18( \x01(\rR\x06agents\x12\x1f\n" +
 	"\vstate_index\x18) \x01(\x04R\n" +
-	"stateIndex\"\x0f\n" +
+	"stateIndex\x12\x1a\n" +
+	"\binstance\x18P \x01(\tR\binstance\"\x0f\n" +
 	"\rHelloResponse\"\x9d\x01\n" +
 	"\bAnswered\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
@@ -5539,9 +5640,10 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"ListTokens\x12\x1e.lifeboat.v1.ListTokensRequest\x1a\x1f.lifeboat.v1.ListTokensResponse\x12J\n" +
 	"\vRevokeToken\x12\x1f.lifeboat.v1.RevokeTokenRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12V\n" +
 	"\rListOperators\x12!.lifeboat.v1.ListOperatorsRequest\x1a\".lifeboat.v1.ListOperatorsResponse\x12J\n" +
-	"\vSetOperator\x12\x1f.lifeboat.v1.SetOperatorRequest\x1a\x1a.lifeboat.v1.WriteResponse2\xe4\x01\n" +
+	"\vSetOperator\x12\x1f.lifeboat.v1.SetOperatorRequest\x1a\x1a.lifeboat.v1.WriteResponse2\xb0\x02\n" +
 	"\vNodeService\x12>\n" +
-	"\x05Hello\x12\x19.lifeboat.v1.HelloRequest\x1a\x1a.lifeboat.v1.HelloResponse\x12P\n" +
+	"\x05Hello\x12\x19.lifeboat.v1.HelloRequest\x1a\x1a.lifeboat.v1.HelloResponse\x12J\n" +
+	"\tRecognize\x12\x1d.lifeboat.v1.RecognizeRequest\x1a\x1e.lifeboat.v1.RecognizeResponse\x12P\n" +
 	"\vFenceTicket\x12\x1f.lifeboat.v1.FenceTicketRequest\x1a .lifeboat.v1.FenceTicketResponse\x12C\n" +
 	"\bRunFence\x12\x1c.lifeboat.v1.RunFenceRequest\x1a\x19.lifeboat.v1.FenceOutcomeB%Z#lifeboat/api/lifeboat/v1;lifeboatv1b\x06proto3"
 
@@ -5558,187 +5660,191 @@ func file_lifeboat_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_lifeboat_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(Consistency)(0),               // 0: lifeboat.v1.Consistency
-	(*FenceTicketRequest)(nil),     // 1: lifeboat.v1.FenceTicketRequest
-	(*FenceTicketResponse)(nil),    // 2: lifeboat.v1.FenceTicketResponse
-	(*RunFenceRequest)(nil),        // 3: lifeboat.v1.RunFenceRequest
-	(*TestFenceRequest)(nil),       // 4: lifeboat.v1.TestFenceRequest
-	(*TestFenceResponse)(nil),      // 5: lifeboat.v1.TestFenceResponse
-	(*FenceTestView)(nil),          // 6: lifeboat.v1.FenceTestView
-	(*HelloRequest)(nil),           // 7: lifeboat.v1.HelloRequest
-	(*HelloResponse)(nil),          // 8: lifeboat.v1.HelloResponse
-	(*Answered)(nil),               // 9: lifeboat.v1.Answered
-	(*StatusRequest)(nil),          // 10: lifeboat.v1.StatusRequest
-	(*StatusResponse)(nil),         // 11: lifeboat.v1.StatusResponse
-	(*DigestAt)(nil),               // 12: lifeboat.v1.DigestAt
-	(*NodeView)(nil),               // 13: lifeboat.v1.NodeView
-	(*ListNodesRequest)(nil),       // 14: lifeboat.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),      // 15: lifeboat.v1.ListNodesResponse
-	(*FenceLevelView)(nil),         // 16: lifeboat.v1.FenceLevelView
-	(*EvidenceView)(nil),           // 17: lifeboat.v1.EvidenceView
-	(*HostView)(nil),               // 18: lifeboat.v1.HostView
-	(*ListHostsRequest)(nil),       // 19: lifeboat.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),      // 20: lifeboat.v1.ListHostsResponse
-	(*VMView)(nil),                 // 21: lifeboat.v1.VMView
-	(*ListVMsRequest)(nil),         // 22: lifeboat.v1.ListVMsRequest
-	(*ListVMsResponse)(nil),        // 23: lifeboat.v1.ListVMsResponse
-	(*WorkView)(nil),               // 24: lifeboat.v1.WorkView
-	(*ListWorkRequest)(nil),        // 25: lifeboat.v1.ListWorkRequest
-	(*ListWorkResponse)(nil),       // 26: lifeboat.v1.ListWorkResponse
-	(*AlertView)(nil),              // 27: lifeboat.v1.AlertView
-	(*ListAlertsRequest)(nil),      // 28: lifeboat.v1.ListAlertsRequest
-	(*ListAlertsResponse)(nil),     // 29: lifeboat.v1.ListAlertsResponse
-	(*EventView)(nil),              // 30: lifeboat.v1.EventView
-	(*ListEventsRequest)(nil),      // 31: lifeboat.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),     // 32: lifeboat.v1.ListEventsResponse
-	(*ExplainRequest)(nil),         // 33: lifeboat.v1.ExplainRequest
-	(*ExplainResponse)(nil),        // 34: lifeboat.v1.ExplainResponse
-	(*Setting)(nil),                // 35: lifeboat.v1.Setting
-	(*GetPolicyRequest)(nil),       // 36: lifeboat.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),      // 37: lifeboat.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),       // 38: lifeboat.v1.SetPolicyRequest
-	(*WriteResponse)(nil),          // 39: lifeboat.v1.WriteResponse
-	(*ProtectVMRequest)(nil),       // 40: lifeboat.v1.ProtectVMRequest
-	(*ControlVMRequest)(nil),       // 41: lifeboat.v1.ControlVMRequest
-	(*ControlHostRequest)(nil),     // 42: lifeboat.v1.ControlHostRequest
-	(*SetFenceRequest)(nil),        // 43: lifeboat.v1.SetFenceRequest
-	(*FenceSpec)(nil),              // 44: lifeboat.v1.FenceSpec
-	(*ControlWorkRequest)(nil),     // 45: lifeboat.v1.ControlWorkRequest
-	(*ControlAlertRequest)(nil),    // 46: lifeboat.v1.ControlAlertRequest
-	(*ControlNodeRequest)(nil),     // 47: lifeboat.v1.ControlNodeRequest
-	(*ControlHARequest)(nil),       // 48: lifeboat.v1.ControlHARequest
-	(*ReadSnapshotRequest)(nil),    // 49: lifeboat.v1.ReadSnapshotRequest
-	(*ReadSnapshotResponse)(nil),   // 50: lifeboat.v1.ReadSnapshotResponse
-	(*WriteSnapshotRequest)(nil),   // 51: lifeboat.v1.WriteSnapshotRequest
-	(*WriteSnapshotResponse)(nil),  // 52: lifeboat.v1.WriteSnapshotResponse
-	(*RestoreSnapshotRequest)(nil), // 53: lifeboat.v1.RestoreSnapshotRequest
-	(*CreateTokenRequest)(nil),     // 54: lifeboat.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),    // 55: lifeboat.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),      // 56: lifeboat.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),     // 57: lifeboat.v1.ListTokensResponse
-	(*TokenView)(nil),              // 58: lifeboat.v1.TokenView
-	(*RevokeTokenRequest)(nil),     // 59: lifeboat.v1.RevokeTokenRequest
-	(*ListOperatorsRequest)(nil),   // 60: lifeboat.v1.ListOperatorsRequest
-	(*ListOperatorsResponse)(nil),  // 61: lifeboat.v1.ListOperatorsResponse
-	(*OperatorView)(nil),           // 62: lifeboat.v1.OperatorView
-	(*SetOperatorRequest)(nil),     // 63: lifeboat.v1.SetOperatorRequest
-	nil,                            // 64: lifeboat.v1.FenceSpec.OptionsEntry
-	(*FenceJob)(nil),               // 65: lifeboat.v1.FenceJob
-	(*Label)(nil),                  // 66: lifeboat.v1.Label
-	(*Lease)(nil),                  // 67: lifeboat.v1.Lease
-	(*Problem)(nil),                // 68: lifeboat.v1.Problem
-	(*Storage)(nil),                // 69: lifeboat.v1.Storage
-	(*FenceOutcome)(nil),           // 70: lifeboat.v1.FenceOutcome
+	(*RecognizeRequest)(nil),       // 1: lifeboat.v1.RecognizeRequest
+	(*RecognizeResponse)(nil),      // 2: lifeboat.v1.RecognizeResponse
+	(*FenceTicketRequest)(nil),     // 3: lifeboat.v1.FenceTicketRequest
+	(*FenceTicketResponse)(nil),    // 4: lifeboat.v1.FenceTicketResponse
+	(*RunFenceRequest)(nil),        // 5: lifeboat.v1.RunFenceRequest
+	(*TestFenceRequest)(nil),       // 6: lifeboat.v1.TestFenceRequest
+	(*TestFenceResponse)(nil),      // 7: lifeboat.v1.TestFenceResponse
+	(*FenceTestView)(nil),          // 8: lifeboat.v1.FenceTestView
+	(*HelloRequest)(nil),           // 9: lifeboat.v1.HelloRequest
+	(*HelloResponse)(nil),          // 10: lifeboat.v1.HelloResponse
+	(*Answered)(nil),               // 11: lifeboat.v1.Answered
+	(*StatusRequest)(nil),          // 12: lifeboat.v1.StatusRequest
+	(*StatusResponse)(nil),         // 13: lifeboat.v1.StatusResponse
+	(*DigestAt)(nil),               // 14: lifeboat.v1.DigestAt
+	(*NodeView)(nil),               // 15: lifeboat.v1.NodeView
+	(*ListNodesRequest)(nil),       // 16: lifeboat.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),      // 17: lifeboat.v1.ListNodesResponse
+	(*FenceLevelView)(nil),         // 18: lifeboat.v1.FenceLevelView
+	(*EvidenceView)(nil),           // 19: lifeboat.v1.EvidenceView
+	(*HostView)(nil),               // 20: lifeboat.v1.HostView
+	(*ListHostsRequest)(nil),       // 21: lifeboat.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),      // 22: lifeboat.v1.ListHostsResponse
+	(*VMView)(nil),                 // 23: lifeboat.v1.VMView
+	(*ListVMsRequest)(nil),         // 24: lifeboat.v1.ListVMsRequest
+	(*ListVMsResponse)(nil),        // 25: lifeboat.v1.ListVMsResponse
+	(*WorkView)(nil),               // 26: lifeboat.v1.WorkView
+	(*ListWorkRequest)(nil),        // 27: lifeboat.v1.ListWorkRequest
+	(*ListWorkResponse)(nil),       // 28: lifeboat.v1.ListWorkResponse
+	(*AlertView)(nil),              // 29: lifeboat.v1.AlertView
+	(*ListAlertsRequest)(nil),      // 30: lifeboat.v1.ListAlertsRequest
+	(*ListAlertsResponse)(nil),     // 31: lifeboat.v1.ListAlertsResponse
+	(*EventView)(nil),              // 32: lifeboat.v1.EventView
+	(*ListEventsRequest)(nil),      // 33: lifeboat.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),     // 34: lifeboat.v1.ListEventsResponse
+	(*ExplainRequest)(nil),         // 35: lifeboat.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 36: lifeboat.v1.ExplainResponse
+	(*Setting)(nil),                // 37: lifeboat.v1.Setting
+	(*GetPolicyRequest)(nil),       // 38: lifeboat.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),      // 39: lifeboat.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),       // 40: lifeboat.v1.SetPolicyRequest
+	(*WriteResponse)(nil),          // 41: lifeboat.v1.WriteResponse
+	(*ProtectVMRequest)(nil),       // 42: lifeboat.v1.ProtectVMRequest
+	(*ControlVMRequest)(nil),       // 43: lifeboat.v1.ControlVMRequest
+	(*ControlHostRequest)(nil),     // 44: lifeboat.v1.ControlHostRequest
+	(*SetFenceRequest)(nil),        // 45: lifeboat.v1.SetFenceRequest
+	(*FenceSpec)(nil),              // 46: lifeboat.v1.FenceSpec
+	(*ControlWorkRequest)(nil),     // 47: lifeboat.v1.ControlWorkRequest
+	(*ControlAlertRequest)(nil),    // 48: lifeboat.v1.ControlAlertRequest
+	(*ControlNodeRequest)(nil),     // 49: lifeboat.v1.ControlNodeRequest
+	(*ControlHARequest)(nil),       // 50: lifeboat.v1.ControlHARequest
+	(*ReadSnapshotRequest)(nil),    // 51: lifeboat.v1.ReadSnapshotRequest
+	(*ReadSnapshotResponse)(nil),   // 52: lifeboat.v1.ReadSnapshotResponse
+	(*WriteSnapshotRequest)(nil),   // 53: lifeboat.v1.WriteSnapshotRequest
+	(*WriteSnapshotResponse)(nil),  // 54: lifeboat.v1.WriteSnapshotResponse
+	(*RestoreSnapshotRequest)(nil), // 55: lifeboat.v1.RestoreSnapshotRequest
+	(*CreateTokenRequest)(nil),     // 56: lifeboat.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),    // 57: lifeboat.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),      // 58: lifeboat.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),     // 59: lifeboat.v1.ListTokensResponse
+	(*TokenView)(nil),              // 60: lifeboat.v1.TokenView
+	(*RevokeTokenRequest)(nil),     // 61: lifeboat.v1.RevokeTokenRequest
+	(*ListOperatorsRequest)(nil),   // 62: lifeboat.v1.ListOperatorsRequest
+	(*ListOperatorsResponse)(nil),  // 63: lifeboat.v1.ListOperatorsResponse
+	(*OperatorView)(nil),           // 64: lifeboat.v1.OperatorView
+	(*SetOperatorRequest)(nil),     // 65: lifeboat.v1.SetOperatorRequest
+	nil,                            // 66: lifeboat.v1.FenceSpec.OptionsEntry
+	(*FenceJob)(nil),               // 67: lifeboat.v1.FenceJob
+	(*Label)(nil),                  // 68: lifeboat.v1.Label
+	(*Lease)(nil),                  // 69: lifeboat.v1.Lease
+	(*Problem)(nil),                // 70: lifeboat.v1.Problem
+	(*Storage)(nil),                // 71: lifeboat.v1.Storage
+	(*FenceOutcome)(nil),           // 72: lifeboat.v1.FenceOutcome
 }
 var file_lifeboat_v1_admin_proto_depIdxs = []int32{
-	65, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
-	6,  // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
+	67, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
+	8,  // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
 	0,  // 2: lifeboat.v1.Answered.consistency:type_name -> lifeboat.v1.Consistency
 	0,  // 3: lifeboat.v1.StatusRequest.consistency:type_name -> lifeboat.v1.Consistency
-	12, // 4: lifeboat.v1.StatusResponse.digests:type_name -> lifeboat.v1.DigestAt
-	9,  // 5: lifeboat.v1.StatusResponse.answered:type_name -> lifeboat.v1.Answered
+	14, // 4: lifeboat.v1.StatusResponse.digests:type_name -> lifeboat.v1.DigestAt
+	11, // 5: lifeboat.v1.StatusResponse.answered:type_name -> lifeboat.v1.Answered
 	0,  // 6: lifeboat.v1.ListNodesRequest.consistency:type_name -> lifeboat.v1.Consistency
-	13, // 7: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
-	9,  // 8: lifeboat.v1.ListNodesResponse.answered:type_name -> lifeboat.v1.Answered
-	66, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
-	16, // 10: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
-	67, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
-	17, // 12: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
-	68, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
-	69, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
+	15, // 7: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
+	11, // 8: lifeboat.v1.ListNodesResponse.answered:type_name -> lifeboat.v1.Answered
+	68, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
+	18, // 10: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
+	69, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
+	19, // 12: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
+	70, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
+	71, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
 	0,  // 15: lifeboat.v1.ListHostsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	18, // 16: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
-	9,  // 17: lifeboat.v1.ListHostsResponse.answered:type_name -> lifeboat.v1.Answered
+	20, // 16: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
+	11, // 17: lifeboat.v1.ListHostsResponse.answered:type_name -> lifeboat.v1.Answered
 	0,  // 18: lifeboat.v1.ListVMsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	21, // 19: lifeboat.v1.ListVMsResponse.vms:type_name -> lifeboat.v1.VMView
-	9,  // 20: lifeboat.v1.ListVMsResponse.answered:type_name -> lifeboat.v1.Answered
+	23, // 19: lifeboat.v1.ListVMsResponse.vms:type_name -> lifeboat.v1.VMView
+	11, // 20: lifeboat.v1.ListVMsResponse.answered:type_name -> lifeboat.v1.Answered
 	0,  // 21: lifeboat.v1.ListWorkRequest.consistency:type_name -> lifeboat.v1.Consistency
-	24, // 22: lifeboat.v1.ListWorkResponse.work:type_name -> lifeboat.v1.WorkView
-	9,  // 23: lifeboat.v1.ListWorkResponse.answered:type_name -> lifeboat.v1.Answered
+	26, // 22: lifeboat.v1.ListWorkResponse.work:type_name -> lifeboat.v1.WorkView
+	11, // 23: lifeboat.v1.ListWorkResponse.answered:type_name -> lifeboat.v1.Answered
 	0,  // 24: lifeboat.v1.ListAlertsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	27, // 25: lifeboat.v1.ListAlertsResponse.alerts:type_name -> lifeboat.v1.AlertView
-	9,  // 26: lifeboat.v1.ListAlertsResponse.answered:type_name -> lifeboat.v1.Answered
+	29, // 25: lifeboat.v1.ListAlertsResponse.alerts:type_name -> lifeboat.v1.AlertView
+	11, // 26: lifeboat.v1.ListAlertsResponse.answered:type_name -> lifeboat.v1.Answered
 	0,  // 27: lifeboat.v1.ListEventsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	30, // 28: lifeboat.v1.ListEventsResponse.events:type_name -> lifeboat.v1.EventView
-	9,  // 29: lifeboat.v1.ListEventsResponse.answered:type_name -> lifeboat.v1.Answered
+	32, // 28: lifeboat.v1.ListEventsResponse.events:type_name -> lifeboat.v1.EventView
+	11, // 29: lifeboat.v1.ListEventsResponse.answered:type_name -> lifeboat.v1.Answered
 	0,  // 30: lifeboat.v1.ExplainRequest.consistency:type_name -> lifeboat.v1.Consistency
-	9,  // 31: lifeboat.v1.ExplainResponse.answered:type_name -> lifeboat.v1.Answered
+	11, // 31: lifeboat.v1.ExplainResponse.answered:type_name -> lifeboat.v1.Answered
 	0,  // 32: lifeboat.v1.GetPolicyRequest.consistency:type_name -> lifeboat.v1.Consistency
-	35, // 33: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
-	9,  // 34: lifeboat.v1.GetPolicyResponse.answered:type_name -> lifeboat.v1.Answered
-	35, // 35: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
-	44, // 36: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
-	64, // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
+	37, // 33: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
+	11, // 34: lifeboat.v1.GetPolicyResponse.answered:type_name -> lifeboat.v1.Answered
+	37, // 35: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
+	46, // 36: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
+	66, // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
 	0,  // 38: lifeboat.v1.ListTokensRequest.consistency:type_name -> lifeboat.v1.Consistency
-	58, // 39: lifeboat.v1.ListTokensResponse.tokens:type_name -> lifeboat.v1.TokenView
-	9,  // 40: lifeboat.v1.ListTokensResponse.answered:type_name -> lifeboat.v1.Answered
+	60, // 39: lifeboat.v1.ListTokensResponse.tokens:type_name -> lifeboat.v1.TokenView
+	11, // 40: lifeboat.v1.ListTokensResponse.answered:type_name -> lifeboat.v1.Answered
 	0,  // 41: lifeboat.v1.ListOperatorsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	62, // 42: lifeboat.v1.ListOperatorsResponse.operators:type_name -> lifeboat.v1.OperatorView
-	9,  // 43: lifeboat.v1.ListOperatorsResponse.answered:type_name -> lifeboat.v1.Answered
-	10, // 44: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
-	14, // 45: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
-	19, // 46: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
-	22, // 47: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
-	25, // 48: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
-	28, // 49: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
-	31, // 50: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
-	33, // 51: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
-	36, // 52: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
-	38, // 53: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
-	40, // 54: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
-	41, // 55: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
-	42, // 56: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
-	43, // 57: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
-	45, // 58: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
-	46, // 59: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
-	47, // 60: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
-	48, // 61: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
-	4,  // 62: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
-	49, // 63: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
-	51, // 64: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
-	53, // 65: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
-	54, // 66: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
-	56, // 67: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
-	59, // 68: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
-	60, // 69: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
-	63, // 70: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
-	7,  // 71: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
-	1,  // 72: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
-	3,  // 73: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
-	11, // 74: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
-	15, // 75: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
-	20, // 76: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
-	23, // 77: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
-	26, // 78: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
-	29, // 79: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
-	32, // 80: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
-	34, // 81: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
-	37, // 82: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
-	39, // 83: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
-	39, // 84: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
-	39, // 85: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
-	39, // 86: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
-	39, // 87: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
-	39, // 88: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
-	39, // 89: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
-	39, // 90: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
-	39, // 91: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
-	5,  // 92: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
-	50, // 93: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
-	52, // 94: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
-	39, // 95: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
-	55, // 96: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
-	57, // 97: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
-	39, // 98: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
-	61, // 99: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
-	39, // 100: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
-	8,  // 101: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
-	2,  // 102: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
-	70, // 103: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
-	74, // [74:104] is the sub-list for method output_type
-	44, // [44:74] is the sub-list for method input_type
+	64, // 42: lifeboat.v1.ListOperatorsResponse.operators:type_name -> lifeboat.v1.OperatorView
+	11, // 43: lifeboat.v1.ListOperatorsResponse.answered:type_name -> lifeboat.v1.Answered
+	12, // 44: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
+	16, // 45: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
+	21, // 46: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
+	24, // 47: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
+	27, // 48: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
+	30, // 49: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
+	33, // 50: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
+	35, // 51: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
+	38, // 52: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
+	40, // 53: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
+	42, // 54: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
+	43, // 55: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
+	44, // 56: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
+	45, // 57: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
+	47, // 58: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
+	48, // 59: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
+	49, // 60: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
+	50, // 61: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
+	6,  // 62: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
+	51, // 63: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
+	53, // 64: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
+	55, // 65: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
+	56, // 66: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
+	58, // 67: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
+	61, // 68: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
+	62, // 69: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
+	65, // 70: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
+	9,  // 71: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
+	1,  // 72: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
+	3,  // 73: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
+	5,  // 74: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
+	13, // 75: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
+	17, // 76: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
+	22, // 77: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
+	25, // 78: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
+	28, // 79: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
+	31, // 80: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
+	34, // 81: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
+	36, // 82: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
+	39, // 83: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
+	41, // 84: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
+	41, // 85: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
+	41, // 86: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
+	41, // 87: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
+	41, // 88: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
+	41, // 89: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
+	41, // 90: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
+	41, // 91: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
+	41, // 92: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
+	7,  // 93: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
+	52, // 94: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
+	54, // 95: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
+	41, // 96: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
+	57, // 97: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
+	59, // 98: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
+	41, // 99: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
+	63, // 100: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
+	41, // 101: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
+	10, // 102: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
+	2,  // 103: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
+	4,  // 104: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
+	72, // 105: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
+	75, // [75:106] is the sub-list for method output_type
+	44, // [44:75] is the sub-list for method input_type
 	44, // [44:44] is the sub-list for extension type_name
 	44, // [44:44] is the sub-list for extension extendee
 	0,  // [0:44] is the sub-list for field type_name
@@ -5750,14 +5856,14 @@ func file_lifeboat_v1_admin_proto_init() {
 		return
 	}
 	file_lifeboat_v1_agent_proto_init()
-	file_lifeboat_v1_admin_proto_msgTypes[39].OneofWrappers = []any{}
+	file_lifeboat_v1_admin_proto_msgTypes[41].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_admin_proto_rawDesc), len(file_lifeboat_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   64,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

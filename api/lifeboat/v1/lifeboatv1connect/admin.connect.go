@@ -102,6 +102,8 @@ const (
 	AdminServiceSetOperatorProcedure = "/lifeboat.v1.AdminService/SetOperator"
 	// NodeServiceHelloProcedure is the fully-qualified name of the NodeService's Hello RPC.
 	NodeServiceHelloProcedure = "/lifeboat.v1.NodeService/Hello"
+	// NodeServiceRecognizeProcedure is the fully-qualified name of the NodeService's Recognize RPC.
+	NodeServiceRecognizeProcedure = "/lifeboat.v1.NodeService/Recognize"
 	// NodeServiceFenceTicketProcedure is the fully-qualified name of the NodeService's FenceTicket RPC.
 	NodeServiceFenceTicketProcedure = "/lifeboat.v1.NodeService/FenceTicket"
 	// NodeServiceRunFenceProcedure is the fully-qualified name of the NodeService's RunFence RPC.
@@ -867,6 +869,9 @@ func (UnimplementedAdminServiceHandler) SetOperator(context.Context, *connect.Re
 // NodeServiceClient is a client for the lifeboat.v1.NodeService service.
 type NodeServiceClient interface {
 	Hello(context.Context, *connect.Request[v1.HelloRequest]) (*connect.Response[v1.HelloResponse], error)
+	// Recognize says what the node that is asked knows of the one that asks. One with an
+	// empty data directory asks before it founds a cluster.
+	Recognize(context.Context, *connect.Request[v1.RecognizeRequest]) (*connect.Response[v1.RecognizeResponse], error)
 	// FenceTicket begins a job at a power controller that the leader gives to
 	// another node: the job's time runs from the moment the ticket was issued, so
 	// that one which comes late is refused although the clocks differ.
@@ -893,6 +898,12 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(nodeServiceMethods.ByName("Hello")),
 			connect.WithClientOptions(opts...),
 		),
+		recognize: connect.NewClient[v1.RecognizeRequest, v1.RecognizeResponse](
+			httpClient,
+			baseURL+NodeServiceRecognizeProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Recognize")),
+			connect.WithClientOptions(opts...),
+		),
 		fenceTicket: connect.NewClient[v1.FenceTicketRequest, v1.FenceTicketResponse](
 			httpClient,
 			baseURL+NodeServiceFenceTicketProcedure,
@@ -911,6 +922,7 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 // nodeServiceClient implements NodeServiceClient.
 type nodeServiceClient struct {
 	hello       *connect.Client[v1.HelloRequest, v1.HelloResponse]
+	recognize   *connect.Client[v1.RecognizeRequest, v1.RecognizeResponse]
 	fenceTicket *connect.Client[v1.FenceTicketRequest, v1.FenceTicketResponse]
 	runFence    *connect.Client[v1.RunFenceRequest, v1.FenceOutcome]
 }
@@ -918,6 +930,11 @@ type nodeServiceClient struct {
 // Hello calls lifeboat.v1.NodeService.Hello.
 func (c *nodeServiceClient) Hello(ctx context.Context, req *connect.Request[v1.HelloRequest]) (*connect.Response[v1.HelloResponse], error) {
 	return c.hello.CallUnary(ctx, req)
+}
+
+// Recognize calls lifeboat.v1.NodeService.Recognize.
+func (c *nodeServiceClient) Recognize(ctx context.Context, req *connect.Request[v1.RecognizeRequest]) (*connect.Response[v1.RecognizeResponse], error) {
+	return c.recognize.CallUnary(ctx, req)
 }
 
 // FenceTicket calls lifeboat.v1.NodeService.FenceTicket.
@@ -933,6 +950,9 @@ func (c *nodeServiceClient) RunFence(ctx context.Context, req *connect.Request[v
 // NodeServiceHandler is an implementation of the lifeboat.v1.NodeService service.
 type NodeServiceHandler interface {
 	Hello(context.Context, *connect.Request[v1.HelloRequest]) (*connect.Response[v1.HelloResponse], error)
+	// Recognize says what the node that is asked knows of the one that asks. One with an
+	// empty data directory asks before it founds a cluster.
+	Recognize(context.Context, *connect.Request[v1.RecognizeRequest]) (*connect.Response[v1.RecognizeResponse], error)
 	// FenceTicket begins a job at a power controller that the leader gives to
 	// another node: the job's time runs from the moment the ticket was issued, so
 	// that one which comes late is refused although the clocks differ.
@@ -955,6 +975,12 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(nodeServiceMethods.ByName("Hello")),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceRecognizeHandler := connect.NewUnaryHandler(
+		NodeServiceRecognizeProcedure,
+		svc.Recognize,
+		connect.WithSchema(nodeServiceMethods.ByName("Recognize")),
+		connect.WithHandlerOptions(opts...),
+	)
 	nodeServiceFenceTicketHandler := connect.NewUnaryHandler(
 		NodeServiceFenceTicketProcedure,
 		svc.FenceTicket,
@@ -971,6 +997,8 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		switch r.URL.Path {
 		case NodeServiceHelloProcedure:
 			nodeServiceHelloHandler.ServeHTTP(w, r)
+		case NodeServiceRecognizeProcedure:
+			nodeServiceRecognizeHandler.ServeHTTP(w, r)
 		case NodeServiceFenceTicketProcedure:
 			nodeServiceFenceTicketHandler.ServeHTTP(w, r)
 		case NodeServiceRunFenceProcedure:
@@ -986,6 +1014,10 @@ type UnimplementedNodeServiceHandler struct{}
 
 func (UnimplementedNodeServiceHandler) Hello(context.Context, *connect.Request[v1.HelloRequest]) (*connect.Response[v1.HelloResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.NodeService.Hello is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) Recognize(context.Context, *connect.Request[v1.RecognizeRequest]) (*connect.Response[v1.RecognizeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.NodeService.Recognize is not implemented"))
 }
 
 func (UnimplementedNodeServiceHandler) FenceTicket(context.Context, *connect.Request[v1.FenceTicketRequest]) (*connect.Response[v1.FenceTicketResponse], error) {
