@@ -129,7 +129,7 @@ func (n *Node) startRaft(ctx context.Context) error {
 		return fmt.Errorf("look for an existing log: %w", err)
 	}
 	founds := fresh && len(n.cfg.InitialCluster) > 0
-	if founds {
+	if founds && n.level() >= levelJoin {
 		if err := n.known(ctx); err != nil {
 			return err
 		}
