@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -13,8 +12,6 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
-
-	"lifeboat/transport"
 )
 
 // storage is a node's part of the replicated log on disk.
@@ -49,10 +46,6 @@ func openStorage(dir string, log hclog.Logger) (*storage, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	instance, err := instanceOf(dir)
-	if err != nil {
-		return nil, err
-	}
 	path := filepath.Join(dir, "raft.db")
 	// Without NoFreelistSync and a hash map of free pages, appends slow down
 	// tenfold once the log has been truncated.
@@ -67,6 +60,10 @@ func openStorage(dir string, log hclog.Logger) (*storage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	instance, err := instanceOf(bolt)
+	if err != nil {
+		return nil, errors.Join(err, bolt.Close())
+	}
 	cache, err := raft.NewLogCache(logCache, bolt)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make log cache: %w", err), bolt.Close())
@@ -78,23 +75,20 @@ func openStorage(dir string, log hclog.Logger) (*storage, error) {
 	return &storage{bolt: bolt, logs: cache, stable: bolt, snapshots: snaps, instance: instance}, nil
 }
 
-// instanceOf reads the name of a data directory, or makes one.
-func instanceOf(dir string) (string, error) {
-	path := filepath.Join(dir, "instance")
-	raw, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		id := newID()
-		if err := transport.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
-			return "", fmt.Errorf("name the data directory: %w", err)
-		}
-		return id, nil
+// instanceOf reads the name of a data directory, or gives it one. It stands beside the
+// log and the votes, so that it is lost with them.
+func instanceOf(bolt *raftboltdb.BoltStore) (string, error) {
+	key := []byte("lifeboat instance")
+	name, err := bolt.Get(key)
+	if err == nil && len(name) > 0 {
+		return string(name), nil
 	}
-	id := strings.TrimSpace(string(raw))
-	if err == nil && id == "" {
-		err = fmt.Errorf("%s is empty; remove it, and this data directory counts as the one it was", path)
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
 		return "", fmt.Errorf("read the name of the data directory: %w", err)
+	}
+	id := newID()
+	if err := bolt.Set(key, []byte(id)); err != nil {
+		return "", fmt.Errorf("name the data directory: %w", err)
 	}
 	return id, nil
 }
