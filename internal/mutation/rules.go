@@ -1,5 +1,7 @@
 package main
 
+import "slices"
+
 // Packages whose tests are tried, from cheap to dear.
 const (
 	inFSM     = "./fsm ./sim"
@@ -24,5 +26,5 @@ func untouched() []excuse {
 
 // mutations are in the order of the rules.
 func mutations() []mutation {
-	return append(append(ownership(), proof()...), reading()...)
+	return slices.Concat(ownership(), proof(), reading(), membership())
 }
