@@ -30,6 +30,9 @@ type machine struct {
 	leader int           // its first process
 }
 
+// errNoMachines: what is needed is installed, but no machine can be made here.
+var errNoMachines = errors.New("no systemd boots in a container here")
+
 // newMachine makes a copy of this machine that nobody has set up, and plugs it in.
 func newMachine(ctx context.Context, room, name, addr string) (*machine, error) {
 	m := &machine{name: name, addr: addr, dir: filepath.Join(room, "machines", name)}
@@ -41,7 +44,7 @@ func newMachine(ctx context.Context, room, name, addr string) (*machine, error) 
 	}
 	options := fmt.Sprintf("lowerdir=/,upperdir=%s/up,workdir=%s/work", m.dir, m.dir)
 	if err := unix.Mount("overlay", m.root, "overlay", 0, options); err != nil {
-		return nil, fmt.Errorf("make machine %s: it needs an overlay file system: %w", name, err)
+		return nil, fmt.Errorf("%w: make the disk of %s, an overlay file system: %w", errNoMachines, name, err)
 	}
 	var err error
 	if m.cgroup, err = ownCgroup(filepath.Join(filepath.Base(room), name)); err != nil {

@@ -41,6 +41,9 @@ func match(want []string, printed string, known map[string]string) (map[string]s
 			at++
 			if m != nil {
 				for i, name := range names {
+					if earlier, ok := found[name]; ok && earlier != m[i+1] {
+						return nil, fmt.Errorf("$%s is %s and %s in the line %q", name, earlier, m[i+1], got[at-1])
+					}
 					found[name] = m[i+1]
 				}
 				break
@@ -75,8 +78,5 @@ func linePattern(line string, known, found map[string]string) (*regexp.Regexp, [
 	return regexp.MustCompile(`^` + text + `$`), names
 }
 
-// blanks makes each run of blanks one, and drops those at the end.
-func blanks(s string) string {
-	s = strings.TrimRight(s, " \t\r")
-	return regexp.MustCompile(`[ \t]+`).ReplaceAllString(s, " ")
-}
+// blanks makes each run of blanks one, and drops those at both ends.
+func blanks(s string) string { return strings.Join(strings.Fields(s), " ") }

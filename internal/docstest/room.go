@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -59,6 +60,23 @@ func fetch(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("fetch Debian packages: %w", err)
 	}
 	return dir, nil
+}
+
+// makePackage makes the deb of this tree, unless LIFEBOAT_DEB names one.
+func makePackage(ctx context.Context) (string, error) {
+	if deb := os.Getenv("LIFEBOAT_DEB"); deb != "" {
+		return deb, nil
+	}
+	cmd := exec.CommandContext(ctx, "../../deploy/packages/build.sh")
+	cmd.Env = append(os.Environ(), "ARCHS="+runtime.GOARCH)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("make the package: %w: %s", err, out)
+	}
+	debs, err := filepath.Glob("../../dist/lifeboat_*.deb")
+	if err != nil || len(debs) != 1 {
+		return "", fmt.Errorf("make the package: want one deb in dist, got %d", len(debs))
+	}
+	return filepath.Abs(debs[0])
 }
 
 // inRoom runs this program again as the first process of namespaces of its own:
