@@ -26,15 +26,16 @@ func missing() string {
 	if os.Geteuid() != 0 {
 		return "it needs root"
 	}
-	for program, pkg := range map[string]string{
-		"systemd-nspawn": "systemd-container", "dpkg": "dpkg", "apt-get": "apt", "ip": "iproute2", "nsenter": "util-linux",
-		"ipmi_sim": "openipmi", "qemu-system-x86_64": "qemu-system-x86", "libvirtd": "libvirt-daemon",
+	var says []string
+	for _, need := range [][2]string{
+		{"systemd-nspawn", "systemd-container"}, {"dpkg", "dpkg"}, {"apt-get", "apt"}, {"ip", "iproute2"}, {"nsenter", "util-linux"},
+		{"ipmi_sim", "openipmi"}, {"qemu-system-x86_64", "qemu-system-x86"}, {"libvirtd", "libvirt-daemon"},
 	} {
-		if _, err := exec.LookPath(program); err != nil {
-			return fmt.Sprintf("there is no %s (apt install %s)", program, pkg)
+		if _, err := exec.LookPath(need[0]); err != nil {
+			says = append(says, fmt.Sprintf("there is no %s (apt install %s)", need[0], need[1]))
 		}
 	}
-	return ""
+	return strings.Join(says, "; ")
 }
 
 // fetch brings the Debian packages that are not installed here into a directory
@@ -82,10 +83,18 @@ func makePackage(ctx context.Context) (string, error) {
 // inRoom runs this program again as the first process of namespaces of its own:
 // whatever it starts ends with it.
 func inRoom(args ...string) error {
-	room, err := os.MkdirTemp("", "lifeboat-docs-")
+	sweep()
+	room, err := os.MkdirTemp("", roomPrefix)
 	if err != nil {
 		return fmt.Errorf("make room: %w", err)
 	}
+	lock, ok := lockRoom(room)
+	if !ok {
+		return fmt.Errorf("make room: %s cannot be locked", room)
+	}
+	defer lock.Close()
+	runtime.LockOSThread() // it is this thread whose end kills what is started now
+	defer runtime.UnlockOSThread()
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), roomEnv+"="+room)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -95,6 +104,34 @@ func inRoom(args ...string) error {
 	}
 	err = cmd.Run()
 	return errors.Join(err, os.Remove(room), removeCgroups(filepath.Base(room)))
+}
+
+const roomPrefix = "lifeboat-docs-"
+
+// lockRoom says that the room is in use, for as long as this process lives.
+func lockRoom(room string) (*os.File, bool) {
+	f, err := os.Open(room)
+	if err != nil {
+		return nil, false
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, false
+	}
+	return f, true
+}
+
+// sweep removes what a test that was killed could not: an empty directory, and
+// cgroups without processes.
+func sweep() {
+	rooms, _ := filepath.Glob(filepath.Join(os.TempDir(), roomPrefix+"*"))
+	for _, room := range rooms {
+		if lock, ok := lockRoom(room); ok {
+			_ = removeCgroups(filepath.Base(room)) // the next run tries again
+			_ = os.Remove(room)
+			lock.Close()
+		}
+	}
 }
 
 // cgroupRoots are the hierarchies in which systemd keeps its services.
