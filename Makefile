@@ -10,7 +10,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The last one whose own modules the module proxy has.
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 
-.PHONY: help build demo fuzz mutation test test-race test-upgrade test-lab lab-demo bench lint packages test-packages test-units test-deploy image test-compose generate clean
+.PHONY: help build demo fuzz mutation test test-race test-upgrade test-lab lab-demo bench lint packages test-packages test-units test-deploy test-docs image test-compose generate clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -72,10 +72,13 @@ test-packages: ## makes them and installs the deb into a directory
 test-units: ## boots a copy of this machine with the deb; needs root and systemd-nspawn
 	VERSION=$(VERSION) TAGS=$(TAGS) NFPM=$(NFPM) deploy/systemd/test.sh
 
+test-docs: ## every command of docs/operations.md, on machines of its own; some minutes, needs root and systemd-nspawn
+	LIFEBOAT_DOCS=1 VERSION=$(VERSION) TAGS=$(TAGS) NFPM=$(NFPM) $(GO) test -v -tags $(TAGS) -count 1 -timeout 20m ./internal/docstest
+
 image: ## the image lifeboat:latest of deploy/Dockerfile; needs docker
 	VERSION=$(VERSION) TAGS=$(TAGS) deploy/compose/image.sh
 
-test-deploy: test-packages test-units test-compose ## what becomes of the program on machines; before a release, ten minutes
+test-deploy: test-packages test-units test-compose test-docs ## what becomes of the program on machines; before a release, ten minutes
 
 test-compose: ## three nodes in containers; says so where there is no docker engine
 	VERSION=$(VERSION) TAGS=$(TAGS) deploy/compose/test.sh

@@ -84,6 +84,27 @@ func (a joinAPI) Renew(ctx context.Context, req *connect.Request[lifeboatv1.Rene
 	return onward(ctx, a.n, req, false, (*term).renew, lifeboatv1connect.NewJoinServiceClient, joinClient.Renew)
 }
 
+// signs says whether the cluster signs certificates. One that was just founded is
+// about to: its first leader takes the CA that its configuration names.
+func (n *Node) signs(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
+	defer cancel()
+	for {
+		changed := n.fsm.Changed()
+		switch {
+		case n.fsm.State().CA != nil:
+			return true
+		case n.cfg.CAKey == "":
+			return false
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
 // join admits somebody by a token and signs his certificate.
 func (t *term) join(ctx context.Context, q *lifeboatv1.JoinRequest) (*lifeboatv1.JoinResponse, error) {
 	kind, as := joinKind(q.Kind)
@@ -112,8 +133,8 @@ func (t *term) join(ctx context.Context, q *lifeboatv1.JoinRequest) (*lifeboatv1
 			return nil, err
 		}
 	}
-	if !q.OwnCertificate && n.fsm.State().CA == nil {
-		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("the cluster signs no certificates: bring one of your own PKI (--cert, --key and --ca), or name the CA's key as ca_key in the configuration of a management node"))
+	if !q.OwnCertificate && !n.signs(ctx) {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("the cluster signs no certificates: bring one of your own PKI (--own-cert, --own-key and --own-ca), or name the CA's key as ca_key in the configuration of a management node"))
 	}
 	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
 	defer cancel()

@@ -131,6 +131,23 @@ func (w *world) votes(id string) func() bool {
 	return func() bool { return w.suffrage(id) == raft.Voter.String() }
 }
 
+// Who comes right after the cluster was founded waits until it has its CA.
+func TestJoinWaitsForTheCA(t *testing.T) {
+	runWith(t, 1, ownCA, func(w *world) {
+		w.allUp()
+		n1, c := w.leader(), w.newcomer("n2")
+		token := w.mustToken("server", "", 1)
+		if w.state().CA != nil {
+			t.Fatal("the cluster has its CA already: this test sees nothing")
+		}
+		r, err := c.join(n1, token)
+		w.must(err)
+		if len(r.Certificate) == 0 {
+			t.Error("n2 got no certificate")
+		}
+	})
+}
+
 // A cluster of one grows to three, whichever node is asked and in whatever order
 // they start; and then survives the loss of the one that founded it.
 func TestJoin(t *testing.T) {
@@ -448,7 +465,7 @@ func TestJoinWithOwnPKI(t *testing.T) {
 	run(t, 1, func(w *world) {
 		w.allUp()
 		token := w.mustToken("server", "", 1)
-		if _, err := w.newcomer("n2").join(w.leader(), token); err == nil || !strings.Contains(err.Error(), "--cert") {
+		if _, err := w.newcomer("n2").join(w.leader(), token); err == nil || !strings.Contains(err.Error(), "--own-cert") {
 			t.Errorf("it says: %v", err)
 		}
 		if k := w.state().Token(strings.Split(token, "-")[2]); k.Left != 1 {

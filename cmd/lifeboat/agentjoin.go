@@ -107,6 +107,7 @@ func (c *AgentJoinCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) er
 		Expires  string   `json:"certificate_expires"`
 	}{c.Config, c.ID, f.Managers, rfc3339(creds.Expires())}
 	return cli.PrintValue(env, g, result, fmt.Sprintf(`Wrote %s: host %s may join the cluster at %s.
-Start it:   systemctl enable --now lifeboat-agent   (or: lifeboat agent -c %s)
-Then tell the cluster how to prove it dead: lifeboat host fence set %s --help`, c.Config, c.ID, strings.Join(f.Managers, ", "), c.Config, c.ID))
+Guard libvirt:  lifeboat hook install -c %s && systemctl restart libvirtd && systemctl disable --now libvirt-guests
+Start it:       systemctl enable --now lifeboat-agent   (or: lifeboat agent -c %s)
+Then tell the cluster how to prove it dead: lifeboat host fence set %s --help`, c.Config, c.ID, strings.Join(f.Managers, ", "), c.Config, c.Config, c.ID))
 }

@@ -58,6 +58,25 @@ func TestAWriteWaitsForALeader(t *testing.T) {
 	}
 }
 
+// A token can be made right after the first node was started.
+func TestATokenWaitsForALeader(t *testing.T) {
+	w := remembering(t)
+	var asked atomic.Int32
+	w.admin.behave(func(ctx context.Context, p string) error {
+		switch {
+		case p != "CreateToken":
+			return nil
+		case asked.Add(1) < 3:
+			return noLeader(ctx, p)
+		}
+		return connect.NewError(connect.CodePermissionDenied, errors.New("it was asked"))
+	})
+	w.run("token", "create", "agent").want(t, cli.ExitRefused, "it was asked")
+	if n := asked.Load(); n != 3 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
 // Nothing is waited for where no node can be reached at all.
 func TestAWriteDoesNotWaitForNobody(t *testing.T) {
 	w := newWorld(t, busyState())

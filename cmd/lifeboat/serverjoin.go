@@ -179,7 +179,7 @@ func (c *ServerInitCmd) Run(env *cli.Env, g *cli.Globals) error {
 	return cli.PrintValue(env, g, result, fmt.Sprintf(`Wrote %s: node %s at %s, a cluster of one with a CA of its own.
 You are operator %s, by the certificate that %s names.
 Start it:            systemctl enable --now lifeboat-server   (or: lifeboat server -c %s)
-Two more nodes:      lifeboat token create server --uses 2
+Two more nodes:      lifeboat token create server --uses 2   (name them as addrs in that file when they are there)
 The hosts:           lifeboat token create agent --uses 100`, c.Config, c.ID, c.Advertise, c.Admin, context, c.Config))
 }
 

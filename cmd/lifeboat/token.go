@@ -40,7 +40,7 @@ func (c *TokenCreateCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) 
 		return err
 	}
 	defer client.Close()
-	r, err := cli.WriteOnce(ctx, client, lifeboatv1connect.AdminServiceClient.CreateToken,
+	r, err := cli.WriteLed(ctx, client, lifeboatv1connect.AdminServiceClient.CreateToken,
 		&pb.CreateTokenRequest{Kind: c.Kind, Name: c.Name, Role: c.Role, Uses: c.Uses, LastsMs: c.Lasts.Milliseconds()})
 	if err != nil {
 		return err

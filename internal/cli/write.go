@@ -103,6 +103,21 @@ func WriteOnce[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res],
 	return call(ctx, c, m, req, sending{write: true, id: c.ids.own})
 }
 
+// WriteLed is WriteOnce that waits for a leader, until the client's timeout is over:
+// while nobody leads nothing is done, so it may be sent again.
+func WriteLed[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res], req *Req) (*Res, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	for {
+		res, err := WriteOnce(ctx, c, m, req)
+		var e *Error
+		var silent *leaderless
+		if err == nil || !errors.As(err, &e) || e.Exit != ExitUnreachable || !errors.As(err, &silent) || !sleep(ctx, repeatEvery) {
+			return res, err
+		}
+	}
+}
+
 // mayRepeat waits until it is known whether the cluster does once what is sent
 // twice; an older one passes over the id. What was never done may be sent anyway.
 func (c *Client) mayRepeat(ctx context.Context, sent bool) bool {
