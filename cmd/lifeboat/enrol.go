@@ -145,6 +145,7 @@ func (c *joinFlags) ask(ctx context.Context, g *cli.Globals, t transport.Token, 
 	defer cancel()
 	client := transport.NewJoinClient(t.Fingerprint, transport.DialOptions{})
 	var failed []string
+	unknown := false
 	for addr := range strings.SplitSeq(c.Addr, ",") {
 		addr = strings.TrimSpace(addr)
 		if _, _, err := net.SplitHostPort(addr); err != nil {
@@ -154,11 +155,18 @@ func (c *joinFlags) ask(ctx context.Context, g *cli.Globals, t transport.Token, 
 		if err == nil {
 			return r.Msg, nil
 		}
-		var answered *connect.Error
-		if errors.As(err, &answered) && connect.IsWireError(err) && answered.Code() != connect.CodeUnavailable {
-			return nil, &cli.Error{Exit: cli.ExitRefused, Text: "refused: " + answered.Message(), Err: err}
+		switch code := connect.CodeOf(err); {
+		case !connect.IsWireError(err), code == connect.CodeUnavailable, code == connect.CodeResourceExhausted:
+		case code == connect.CodeInvalidArgument, code == connect.CodeFailedPrecondition, code == connect.CodePermissionDenied, code == connect.CodeUnauthenticated:
+			return nil, &cli.Error{Exit: cli.ExitRefused, Text: "refused: " + plainly(err), Err: err}
+		default:
+			unknown = true
 		}
 		failed = append(failed, addr+": "+plainly(err))
+	}
+	if unknown {
+		return nil, &cli.Error{Exit: cli.ExitUnknown, Text: "outcome unknown: " + strings.Join(failed, "; "),
+			Do: "repeat the same command: with the key that is in place now it is the same use of the token"}
 	}
 	return nil, &cli.Error{Exit: cli.ExitUnreachable, Text: "nobody let us join: " + strings.Join(failed, "; "),
 		Do: "check the address; the same command can be repeated, the token is used once only"}

@@ -16,7 +16,7 @@ elif ! getent passwd lifeboat >/dev/null; then
 fi
 # In an image that is being built there may be no systemd, or no /proc for it.
 if ! systemd-tmpfiles --create /usr/lib/tmpfiles.d/lifeboat.conf 2>/dev/null; then
-	install -d -m 1770 -o root -g lifeboat /etc/lifeboat
+	install -d -m 0750 -o root -g lifeboat /etc/lifeboat
 	install -d -m 0755 /var/lib/lifeboat
 fi
 

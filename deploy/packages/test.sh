@@ -68,7 +68,7 @@ cp "$deb" "$root/run/lifeboat.deb"
 inside() { chroot "$root" "$@"; }
 inside dpkg -i /run/lifeboat.deb >/dev/null
 inside lifeboat version
-[ "$(inside stat -c '%U:%G %a' /etc/lifeboat)" = 'root:lifeboat 1770' ] || fail "/etc/lifeboat is $(inside stat -c '%U:%G %a' /etc/lifeboat)"
+[ "$(inside stat -c '%U:%G %a' /etc/lifeboat)" = 'root:lifeboat 750' ] || fail "/etc/lifeboat is $(inside stat -c '%U:%G %a' /etc/lifeboat)"
 inside getent passwd lifeboat >/dev/null || fail 'there is no user lifeboat'
 [ -z "$(inside find /etc/systemd/system -name 'lifeboat*')" ] || fail 'a unit was enabled by the installation'
 inside man -w lifeboat >/dev/null 2>&1 || [ ! -x "$root/usr/bin/man" ] || fail 'there is no manual page'
