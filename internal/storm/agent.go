@@ -61,6 +61,7 @@ func newAgent(ca *pki.CA, cfg AgentsConfig, number int) (*agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certificate of %s: %w", name, err)
 	}
+	files.CA = filepath.Join(cfg.CA, "ca.crt")
 	creds, err := transport.LoadCredentials(files, nil)
 	if err != nil {
 		return nil, err

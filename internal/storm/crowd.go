@@ -63,8 +63,13 @@ func (c *Cluster) Crowd(ctx context.Context, o CrowdOptions) (*CrowdResult, erro
 		return nil, err
 	}
 	r := &CrowdResult{}
-	if err := c.Within(ctx, 5*time.Minute, "all agents are answered", func() bool { return crowd.sum().OldestMS >= 0 && crowd.heard("") == o.Agents }); err != nil {
+	if err := c.Within(ctx, 20*time.Second+time.Duration(o.Agents)*10*time.Millisecond, "all agents are answered", func() bool {
+		return crowd.ended() != nil || crowd.sum().OldestMS >= 0 && crowd.heard("") == o.Agents
+	}); err != nil {
 		return nil, fmt.Errorf("%w\n%+v", err, crowd.sum())
+	}
+	if p := crowd.ended(); p != nil {
+		return nil, fmt.Errorf("a process of agents has ended:\n%s", p.Said(1000))
 	}
 	r.Joined = time.Since(began)
 	if !sleep(ctx, 2*o.Beat) { // the stir of the arrival
@@ -89,7 +94,7 @@ func (c *Cluster) beat(ctx context.Context, beat time.Duration) error {
 		return errors.New("set beat: nobody leads")
 	}
 	_, err := c.apis[leader].SetPolicy(ctx, connect.NewRequest(&pb.SetPolicyRequest{Settings: []*pb.Setting{
-		{Key: "beat", Value: beat.String()}, {Key: "lease", Value: (12 * beat).String()}, {Key: "takeover", Value: (18 * beat).String()}}}))
+		{Key: "beat", Value: beat.String()}, {Key: "lease", Value: (12 * beat).String()}, {Key: "takeover", Value: (18*beat + 10*time.Second).String()}}}))
 	if err != nil {
 		return fmt.Errorf("set beat: %w", err)
 	}
@@ -145,6 +150,16 @@ func (x *crowd) end() {
 	for _, p := range x.procs {
 		p.kill()
 	}
+}
+
+// ended is a process that should run and does not.
+func (x *crowd) ended() *Process {
+	for _, p := range x.procs {
+		if !p.Runs() {
+			return p
+		}
+	}
+	return nil
 }
 
 func (x *crowd) sum() Tally {
