@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,9 +39,9 @@ func agents(cfg storm.AgentsConfig) *exec.Cmd {
 	return exec.Command(self, "agents", string(text))
 }
 
-// cluster starts three nodes on the disk of this directory; end stops them and takes
-// everything away.
-func (b *bench) cluster(ctx context.Context) (c *storm.Cluster, end func(), err error) {
+// newCluster is three nodes on the disk of this directory, none of which runs; end
+// takes everything away.
+func (b *bench) newCluster() (c *storm.Cluster, end func(), err error) {
 	program, err := filepath.Abs(b.lifeboat)
 	if err != nil {
 		return nil, nil, fmt.Errorf("find %s: %w", b.lifeboat, err)
@@ -55,17 +56,21 @@ func (b *bench) cluster(ctx context.Context) (c *storm.Cluster, end func(), err 
 	if err != nil {
 		return nil, nil, fmt.Errorf("make directory: %w", err)
 	}
-	end = func() { _ = os.RemoveAll(dir) }
 	if c, err = storm.New(storm.Options{Program: program, Dir: dir}); err != nil {
-		end()
+		return nil, nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return c, func() { c.Close(); _ = os.RemoveAll(dir) }, nil
+}
+
+// cluster is one that runs.
+func (b *bench) cluster(ctx context.Context) (c *storm.Cluster, end func(), err error) {
+	if c, end, err = b.newCluster(); err != nil {
 		return nil, nil, err
 	}
-	end = func() { c.Close(); _ = os.RemoveAll(dir) }
-	if err := c.Start(); err != nil {
-		end()
-		return nil, nil, err
+	if err = c.Start(); err == nil {
+		_, err = c.Ready(ctx, 30*time.Second)
 	}
-	if _, err := c.Ready(ctx, 30*time.Second); err != nil {
+	if err != nil {
 		end()
 		return nil, nil, err
 	}
