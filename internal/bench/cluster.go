@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"lifeboat/internal/storm"
@@ -22,6 +23,10 @@ func child(ctx context.Context, args []string) (done bool, err error) {
 	var cfg storm.AgentsConfig
 	if err := json.Unmarshal([]byte(args[1]), &cfg); err != nil {
 		return true, fmt.Errorf("read configuration of agents: %w", err)
+	}
+	// Agents have machines of their own: here they take what the nodes leave them.
+	if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, 10); err != nil {
+		return true, fmt.Errorf("give way to the nodes: %w", err)
 	}
 	return true, storm.ActAsAgents(ctx, cfg, os.Stdout)
 }

@@ -81,21 +81,21 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 	defer transport.HangUp(a.http)
 	to := a.addrs[rand.IntN(len(a.addrs))]
 	var epoch, seq, have uint64
-	beat := time.Second
+	beat, fails := time.Second, 0
 	for ctx.Err() == nil {
 		client := lifeboatv1connect.NewAgentServiceClient(a.http, "https://"+to)
 		var err error
 		if epoch == 0 {
 			var r *pb.RegisterResponse
 			if r, err = a.register(ctx, client, slots); err == nil {
-				epoch, seq, have, beat, to = r.Epoch, 0, 0, time.Duration(r.BeatMs)*time.Millisecond, r.LeaderAddr
+				epoch, seq, have, beat, to, fails = r.Epoch, 0, 0, time.Duration(r.BeatMs)*time.Millisecond, r.LeaderAddr, 0
 				continue
 			}
 		} else {
 			seq++
 			var r *pb.ReportResponse
 			if r, err = a.report(ctx, client, &pb.ReportRequest{HostId: a.name, Epoch: epoch, BootId: a.boot(), Session: a.session(), Seq: seq, Vms: a.vms, HaveAssignment: have}, beat); err == nil {
-				beat = time.Duration(r.BeatMs) * time.Millisecond
+				beat, fails = time.Duration(r.BeatMs)*time.Millisecond, 0
 				if r.Register {
 					epoch = 0
 				}
@@ -116,7 +116,10 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 			epoch = 0
 		}
 		to = a.addrs[rand.IntN(len(a.addrs))]
-		sleep(ctx, time.Duration(100+rand.IntN(400))*time.Millisecond)
+		// As the agent does, see agent/session.
+		fails++
+		pause := min(max(100*time.Millisecond, beat/10)<<min(fails/len(a.addrs), 10), max(time.Second, beat/2))
+		sleep(ctx, pause/2+rand.N(pause))
 	}
 }
 
