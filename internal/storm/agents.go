@@ -21,7 +21,7 @@ type Tally struct {
 
 const (
 	tallyEvery   = 100 * time.Millisecond
-	registerings = 16 // of one process at a time
+	registerings = 2 // of one process at a time: a fleet is built host by host
 )
 
 // ActAsAgents is a process of agents: it acts as them until ctx ends, or the time that

@@ -63,7 +63,7 @@ func (c *Cluster) Crowd(ctx context.Context, o CrowdOptions) (*CrowdResult, erro
 		return nil, err
 	}
 	r := &CrowdResult{}
-	if err := c.Within(ctx, 20*time.Second+time.Duration(o.Agents)*10*time.Millisecond, "all agents are answered", func() bool {
+	if err := c.Within(ctx, time.Minute+time.Duration(o.Agents)*20*time.Millisecond, "all agents are answered", func() bool {
 		return crowd.ended() != nil || crowd.sum().OldestMS >= 0 && crowd.heard("") == o.Agents
 	}); err != nil {
 		return nil, fmt.Errorf("%w\n%+v", err, crowd.sum())
