@@ -10,7 +10,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The last one whose own modules the module proxy has.
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 
-.PHONY: help build demo fuzz mutation test test-race test-upgrade test-lab lab-demo bench lint packages test-packages test-units test-deploy test-docs image test-compose generate clean
+.PHONY: help build demo fuzz mutation test test-race test-upgrade test-lab lab-demo bench bench-long test-storm lint packages test-packages test-units test-deploy test-docs image test-compose generate clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -57,6 +57,13 @@ demo: build ## kill a host, then the machine of the leader, and watch; needs not
 
 bench: build ## what the documentation promises about speed, measured here; some minutes
 	$(GO) run -tags $(TAGS) ./internal/bench
+
+bench-long: build ## the rest of it: kills under load, 10,000 agents, a million VMs; half an hour
+	$(GO) run -tags $(TAGS) ./internal/bench -long
+
+STORM_KILLS := 200
+test-storm: ## 200 kill -9 under write load, a full disk (as root), agents; a quarter of an hour
+	LIFEBOAT_STORM=1 LIFEBOAT_STORM_KILLS=$(STORM_KILLS) $(GO) test -v -tags $(TAGS) -count 1 -timeout 40m ./internal/storm
 
 lint: ## gofmt, vet, staticcheck
 	@bad="$$(gofmt -l .)"; test -z "$$bad" || { printf 'gofmt these:\n%s\n' "$$bad"; exit 1; }

@@ -138,6 +138,12 @@ func (g *gate) drain(ctx context.Context) bool {
 	}
 }
 
+// neverAppended: Raft has refused a proposal before it was in any log, so that
+// nothing was done and nothing will be.
+func neverAppended(err error) bool {
+	return errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipTransferInProgress)
+}
+
 // await is future.Error with a context: the future alone can block for as long
 // as there is no majority. It is called once for everything that was submitted.
 func (t *term) await(ctx context.Context, f raft.ApplyFuture) (fsm.Result, error) {
@@ -153,6 +159,8 @@ func (t *term) await(ctx context.Context, f raft.ApplyFuture) (fsm.Result, error
 		switch {
 		case errors.Is(err, raft.ErrEnqueueTimeout) && ctx.Err() == nil:
 			return fsm.Result{}, fmt.Errorf("%w (%w)", errUnknown, context.DeadlineExceeded)
+		case neverAppended(err):
+			return fsm.Result{}, errNoLeader
 		case err != nil:
 			return fsm.Result{}, fmt.Errorf("%w (%w)", errUnknown, err)
 		}

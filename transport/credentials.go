@@ -150,11 +150,15 @@ func (c *Credentials) warnOpenKey() {
 
 // serverConfig is the TLS side of a listener. verify runs after the chain of the
 // client was verified, and an error from it ends the handshake.
-// join lets those in who speak ProtoJoin only; they are nobody.
-func (c *Credentials) serverConfig(protos []string, join bool, verify func(tls.ConnectionState) error) *tls.Config {
+// turn is called before anything is computed for a client; an error from it ends the
+// handshake. join lets those in who speak ProtoJoin only; they are nobody.
+func (c *Credentials) serverConfig(protos []string, join bool, turn func(*tls.ClientHelloInfo) error, verify func(tls.ConnectionState) error) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if err := turn(hello); err != nil {
+				return nil, err
+			}
 			m := c.material()
 			if join && len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == ProtoJoin {
 				return m.joinConfig(), nil

@@ -29,7 +29,10 @@ func NewHTTPServer(handler http.Handler, log hclog.Logger) *http.Server {
 		MaxHeaderBytes:    64 << 10,
 		Protocols:         protocols,
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: 250,
+			// A node that passes on the reports of thousands of agents parks one stream for
+			// each: with few to a connection it would need more connections than one
+			// source may have.
+			MaxConcurrentStreams: 1000,
 			SendPingTimeout:      15 * time.Second,
 			PingTimeout:          10 * time.Second,
 			WriteByteTimeout:     10 * time.Second,

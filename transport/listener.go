@@ -24,6 +24,7 @@ type Listener struct {
 	http  *protoListener
 	join  *protoListener
 	conns *connTable
+	turns turns
 	warn  throttle
 	wg    sync.WaitGroup
 	once  sync.Once
@@ -48,11 +49,12 @@ func Serve(ln net.Listener, creds *Credentials, opts Options) *Listener {
 		opts:  opts,
 		log:   opts.Logger,
 		conns: newConnTable(opts.MaxPerSource, opts.MaxTotal),
+		turns: make(turns, handshakesAtOnce()),
 	}
 	l.raft = newProtoListener(ln.Addr(), func() { l.conns.closeProto(ProtoRaft) })
 	l.http = newProtoListener(ln.Addr(), nil)
 	l.join = newProtoListener(ln.Addr(), nil)
-	l.tls = creds.serverConfig([]string{ProtoHTTP, ProtoRaft}, opts.Join, l.authorize)
+	l.tls = creds.serverConfig([]string{ProtoHTTP, ProtoRaft}, opts.Join, l.turns.take, l.authorize)
 	l.wg.Go(l.acceptLoop)
 	return l
 }
@@ -154,7 +156,7 @@ func (l *Listener) admit(c *trackedConn) error {
 	deadline := time.Now().Add(l.opts.HandshakeTimeout)
 	c.SetDeadline(deadline)
 	tc := tls.Server(c, l.tls)
-	if err := tc.Handshake(); err != nil {
+	if err := l.turns.handshake(tc, c, deadline); err != nil {
 		return err
 	}
 	cs := tc.ConnectionState()

@@ -18,6 +18,9 @@ const (
 	answerSlack  = 500 * time.Millisecond
 	patientSlack = 2 * time.Second
 	moveOnAgain  = time.Minute // nor tried again for this long because the one that answers sends us on
+	// Pauses after failures, at a beat of a second. They grow with the beat: what beats
+	// slowly is many hosts, and tries of all of them are what a cluster without a
+	// leader can do without.
 	backoffMin   = 100 * time.Millisecond
 	backoffMax   = time.Second
 	forgiveAfter = 10 * time.Second // a manager that was silent is not preferred for this long
@@ -180,7 +183,7 @@ func (s *Session) lost() {
 	best := c.target
 	if c.refuge != nil && slices.Contains(c.managers, c.refuge) {
 		best, c.refuge = c.refuge, nil
-		c.target, c.retryAt = best, s.now.Add(s.jitter(backoffMin))
+		c.target, c.retryAt = best, s.now.Add(s.jitter(c.backoff(0)))
 		return
 	}
 	for _, m := range c.managers {
@@ -194,11 +197,14 @@ func (s *Session) lost() {
 		}
 	}
 	c.target = best
-	pause := backoffMin
-	if n := max(len(c.managers), 1); c.fails >= n {
-		pause = min(backoffMin<<min(c.fails/n, 10), backoffMax)
-	}
+	pause := c.backoff(c.fails / max(len(c.managers), 1))
 	c.retryAt = s.now.Add(pause/2 + s.jitter(pause))
+}
+
+// backoff is the pause after all managers have failed a number of times.
+func (c *connState) backoff(rounds int) time.Duration {
+	low, high := max(backoffMin, c.beat/10), max(backoffMax, c.beat/2)
+	return min(low<<min(rounds, 10), high)
 }
 
 // jitter spreads agents that were all told the same thing at the same time.

@@ -184,3 +184,22 @@ func TestBackFromASilentLeader(t *testing.T) {
 		t.Errorf("the leader was tried %d times in 30 s", tries)
 	}
 }
+
+// At the beat that is the default agents try again soon; ten thousand of them beat
+// slowly, and would keep a cluster that elects from electing.
+func TestPausesGrowWithTheBeat(t *testing.T) {
+	for _, x := range []struct {
+		beat        time.Duration
+		first, last time.Duration
+	}{
+		{100 * time.Millisecond, 100 * time.Millisecond, time.Second},
+		{time.Second, 100 * time.Millisecond, time.Second},
+		{10 * time.Second, time.Second, 5 * time.Second},
+		{time.Minute, 6 * time.Second, 30 * time.Second},
+	} {
+		c := &connState{beat: x.beat}
+		if first, last := c.backoff(0), c.backoff(50); first != x.first || last != x.last {
+			t.Errorf("at a beat of %s the pauses are %s to %s, want %s to %s", x.beat, first, last, x.first, x.last)
+		}
+	}
+}

@@ -46,7 +46,8 @@ func bans() []ban {
 		{of: pureCore(), direct: true,
 			never: []string{"+crypto/rand", "+math/rand"},
 			why:   "chance that cannot be repeated makes replicas differ and failures impossible to replay"},
-		{of: []string{"..."}, except: []string{"cmd/...", "internal/cli"},
+		// The last two are clients of the cluster, and use that of the command line.
+		{of: []string{"..."}, except: []string{"cmd/...", "internal/cli", "internal/storm", "internal/bench"},
 			never: []string{"+github.com/alecthomas/kong/..."},
 			why:   "flags belong to the program; a package takes a configuration value"},
 		{of: []string{"cmd/..."},

@@ -13,12 +13,20 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if done, err := child(ctx, os.Args[1:]); done {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -28,6 +36,9 @@ func main() {
 // bench is one run of all measurements.
 type bench struct {
 	lifeboat, lab, tags string
+	kills, storm        int
+	watch               time.Duration
+	seedIndex           uint64 // of the state that million left; 0 = none
 	results             []result
 	failed              []error
 }
@@ -38,22 +49,23 @@ func run(ctx context.Context) error {
 	flag.StringVar(&b.lifeboat, "lifeboat", "bin/lifeboat", "the program, for the drills")
 	flag.StringVar(&b.lab, "lab", "bin/lab-result.json", "figures that `make lab-demo` left")
 	flag.StringVar(&b.tags, "tags", "hashicorpmetrics", "build tags")
+	long := flag.Bool("long", false, "measure what takes long, instead of the rest, and keep the other figures of the file")
+	only := flag.String("only", "", "measure only the parts in whose names this occurs")
+	flag.IntVar(&b.kills, "kills", 50, "how often a leader is killed, and stopped, for the failover")
+	flag.IntVar(&b.storm, "storm", 200, "how many processes are killed under write load")
+	flag.DurationVar(&b.watch, "watch", time.Minute, "how long a cluster with many agents is watched")
 	flag.Parse()
 	began := time.Now()
 	fmt.Printf("%s, %d cores, load %s; %s\n", cpu(), runtime.NumCPU(), load(), began.UTC().Format("2006-01-02 15:04 MST"))
-	for _, part := range []struct {
-		name    string
-		measure func(context.Context) error
-	}{
-		{"drill: hosts with BMCs", b.drillBMC},
-		{"drill: hosts with leases", b.drillLease},
-		{"lab", b.readLab},
-		{"commits through three nodes", b.commits},
-		{"reports without news", b.unchanged},
-		{"a state of 10,000 hosts with 100 protected VMs each", b.fleet},
-		{"a virtual hour of 10,000 hosts with 100 VMs each", b.simulator},
-	} {
-		fmt.Printf("  %s ...\n", part.name)
+	parts := b.parts()
+	if *long {
+		parts = b.longParts()
+	}
+	for _, part := range parts {
+		if !strings.Contains(part.name, *only) {
+			continue
+		}
+		fmt.Printf("  %s ... (load %s)\n", part.name, load())
 		if err := part.measure(ctx); err != nil {
 			if ctx.Err() != nil {
 				return errors.New("interrupted")
@@ -64,6 +76,13 @@ func run(ctx context.Context) error {
 	fmt.Println()
 	printTable(os.Stdout, b.results)
 	fmt.Printf("\n%.0f s, load %s at the end\n", time.Since(began).Seconds(), load())
+	if *long || *only != "" {
+		earlier, err := readResults(*out)
+		if err != nil {
+			return err
+		}
+		b.results = merge(earlier, b.results)
+	}
 	raw, err := json.MarshalIndent(b.results, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode results: %w", err)
@@ -72,6 +91,35 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("write results: %w", err)
 	}
 	return errors.Join(b.failed...)
+}
+
+// part is something that is measured by itself.
+type part struct {
+	name    string
+	measure func(context.Context) error
+}
+
+func (b *bench) parts() []part {
+	return []part{
+		{"drill: hosts with BMCs", b.drillBMC},
+		{"drill: hosts with leases", b.drillLease},
+		{"lab", b.readLab},
+		{"commits through three nodes", b.commits},
+		{"reports without news", b.unchanged},
+		{"a state of 10,000 hosts with 100 protected VMs each", b.fleet},
+		{"a virtual hour of 10,000 hosts with 100 VMs each", b.simulator},
+		{"failover", b.failover},
+		{"1,000 agents", b.thousand},
+	}
+}
+
+// longParts take some minutes each.
+func (b *bench) longParts() []part {
+	return []part{
+		{"kills under write load", b.kill},
+		{"10,000 agents", b.tenThousand},
+		{"1M VMs", b.fresh},
+	}
 }
 
 func load() string {

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"slices"
 	"text/tabwriter"
 )
 
@@ -19,6 +23,35 @@ type result struct {
 }
 
 func (b *bench) add(r ...result) { b.results = append(b.results, r...) }
+
+// readResults are those of an earlier run; none when there is no file.
+func readResults(path string) (list []result, err error) {
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, &list)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read earlier results: %w", err)
+	}
+	return list, nil
+}
+
+// merge puts newer results in the place of earlier ones of the same name, and the
+// others after them.
+func merge(earlier, newer []result) []result {
+	out := slices.Clone(earlier)
+	for _, r := range newer {
+		if i := slices.IndexFunc(out, func(x result) bool { return x.Name == r.Name }); i >= 0 {
+			out[i] = r
+		} else {
+			out = append(out, r)
+		}
+	}
+	return out
+}
 
 // atMost and atLeast are measured against a promised value.
 func atMost(name string, value float64, unit string, target float64) result {

@@ -18,9 +18,20 @@ import (
 const (
 	// levelRequests is the feature level from which on a cluster remembers requests.
 	levelRequests = 3
-	// repeatEvery is the pause before a write is repeated.
-	repeatEvery = 300 * time.Millisecond
+	// The pause before a write is repeated doubles from repeatSoon to repeatEvery: a
+	// leader that stops in order has a successor within some 20 ms.
+	repeatSoon  = 10 * time.Millisecond
+	repeatEvery = 100 * time.Millisecond
 )
+
+// pauses are those between tries of one write.
+type pauses struct{ last time.Duration }
+
+// next waits; false when ctx ended first.
+func (p *pauses) next(ctx context.Context) bool {
+	p.last = min(max(2*p.last, repeatSoon), repeatEvery)
+	return sleep(ctx, p.last)
+}
 
 // requestIDs gives each write of an invocation its id.
 type requestIDs struct {
@@ -58,6 +69,7 @@ func Write[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res], req
 	id := c.ids.next()
 	var unknown *Error // of an earlier try
 	var last error
+	var wait pauses
 	for {
 		res, err := call(ctx, c, m, req, sending{write: true, id: id})
 		var e *Error
@@ -87,7 +99,7 @@ func Write[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res], req
 				return nil, err
 			}
 		}
-		if id == "" || ctx.Err() != nil || !c.mayRepeat(ctx, unknown != nil) || !sleep(ctx, repeatEvery) {
+		if id == "" || ctx.Err() != nil || !c.mayRepeat(ctx, unknown != nil) || !wait.next(ctx) {
 			break
 		}
 	}
@@ -121,6 +133,7 @@ func WriteLed[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res], 
 // mayRepeat waits until it is known whether the cluster does once what is sent
 // twice; an older one passes over the id. What was never done may be sent anyway.
 func (c *Client) mayRepeat(ctx context.Context, sent bool) bool {
+	var wait pauses
 	for sent && !c.ids.honors {
 		s, err := call(ctx, c, lifeboatv1connect.AdminServiceClient.Status, &lifeboatv1.StatusRequest{}, sending{})
 		var e *Error
@@ -129,7 +142,7 @@ func (c *Client) mayRepeat(ctx context.Context, sent bool) bool {
 			return false
 		case err == nil:
 			c.ids.honors = true
-		case !errors.As(err, &e) || e.Exit != ExitUnreachable || !sleep(ctx, repeatEvery):
+		case !errors.As(err, &e) || e.Exit != ExitUnreachable || !wait.next(ctx):
 			return false
 		}
 	}
