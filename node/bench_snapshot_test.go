@@ -150,7 +150,7 @@ func (l *benchLoad) during(b *testing.B, do func()) (p benchPace) {
 		p.longest = max(p.longest, time.Since(begin))
 		p.applied++
 		if r.Rejected != "" {
-			b.Fatal(fmt.Sprintf("entry %d: %s", l.index, r.Rejected))
+			b.Fatalf("entry %d: %s", l.index, r.Rejected)
 		}
 	}
 }

@@ -45,12 +45,9 @@ type agentFile struct {
 
 // Run makes this machine a host of a cluster.
 func (c *AgentJoinCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
-	token, err := c.token(env)
+	token, err := c.token(env, "agent")
 	if err != nil {
 		return err
-	}
-	if token.Kind != "agent" {
-		return cli.Usage("", "this token is for joining as %s, not as agent", token.Kind)
 	}
 	if c.ID == "" {
 		name, err := os.Hostname()
@@ -70,14 +67,7 @@ func (c *AgentJoinCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) er
 	}
 	e := enrolment{dir: filepath.Join(c.StateDir, "pki"), name: "host"}
 	q := &pb.JoinRequest{Name: c.ID}
-	if q.Request, err = e.request(); err != nil {
-		return err
-	}
-	r, err := c.ask(ctx, g, token, q)
-	if err != nil {
-		return err
-	}
-	creds, err := e.keep(r)
+	r, creds, err := e.join(ctx, &c.joinFlags, g, token, q)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,8 @@ type joinFlags struct {
 	Token string `placeholder:"TOKEN" env:"LIFEBOAT_TOKEN" help:"What 'lifeboat token create' printed; - reads it from the input, where no list of processes shows it."`
 }
 
-func (c *joinFlags) token(env *cli.Env) (transport.Token, error) {
+// token reads the token, which must be one for joining as kind.
+func (c *joinFlags) token(env *cli.Env, kind string) (transport.Token, error) {
 	text := c.Token
 	if text == "-" {
 		raw, err := io.ReadAll(io.LimitReader(env.Stdin, 4096))
@@ -44,8 +45,11 @@ func (c *joinFlags) token(env *cli.Env) (transport.Token, error) {
 		return transport.Token{}, cli.Usage("an administrator makes one with 'lifeboat token create'", "no token given")
 	}
 	t, err := transport.ParseToken(text)
-	if err != nil {
+	switch {
+	case err != nil:
 		return t, cli.Usage("", "%w", err)
+	case t.Kind != kind:
+		return t, cli.Usage("", "this token is for joining as %s, not as %s", t.Kind, kind)
 	}
 	return t, nil
 }
@@ -59,6 +63,18 @@ type enrolment struct {
 func (e enrolment) files() transport.Files {
 	base := filepath.Join(e.dir, e.name)
 	return transport.Files{Cert: base + ".crt", Key: base + ".key", CA: filepath.Join(e.dir, pki.CACertFile)}
+}
+
+// join asks the cluster with the key that is here, and keeps what it answers.
+func (e enrolment) join(ctx context.Context, c *joinFlags, g *cli.Globals, t transport.Token, q *pb.JoinRequest) (r *pb.JoinResponse, creds *transport.Credentials, err error) {
+	if q.Request, err = e.request(); err != nil {
+		return nil, nil, err
+	}
+	if r, err = c.ask(ctx, g, t, q); err != nil {
+		return nil, nil, err
+	}
+	creds, err = e.keep(r)
+	return r, creds, err
 }
 
 // request makes a key, or takes the one that an earlier try has left: with that the

@@ -19,12 +19,9 @@ type LoginCmd struct {
 
 // Run makes you an operator of a cluster.
 func (c *LoginCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
-	token, err := c.token(env)
+	token, err := c.token(env, "operator")
 	if err != nil {
 		return err
-	}
-	if token.Kind != "operator" {
-		return cli.Usage("", "this token is for joining as %s, not as operator", token.Kind)
 	}
 	if c.To == "" {
 		if c.To, err = cli.UserContextPath(env); err != nil {
@@ -40,14 +37,7 @@ func (c *LoginCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error 
 	}
 	e := enrolment{dir: filepath.Join(filepath.Dir(c.To), "login-"+token.ID), name: "operator"}
 	q := &pb.JoinRequest{Name: c.Name}
-	if q.Request, err = e.request(); err != nil {
-		return err
-	}
-	r, err := c.ask(ctx, g, token, q)
-	if err != nil {
-		return err
-	}
-	creds, err := e.keep(r)
+	r, creds, err := e.join(ctx, &c.joinFlags, g, token, q)
 	if err != nil {
 		return err
 	}

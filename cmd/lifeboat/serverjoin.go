@@ -229,12 +229,9 @@ type ServerJoinCmd struct {
 
 // Run makes this machine a node of a cluster.
 func (c *ServerJoinCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
-	token, err := c.token(env)
+	token, err := c.token(env, "server")
 	if err != nil {
 		return err
-	}
-	if token.Kind != "server" {
-		return cli.Usage("", "this token is for joining as %s, not as server", token.Kind)
 	}
 	first, _, _ := strings.Cut(c.Addr, ",")
 	if err := c.complete(first); err != nil {
@@ -247,14 +244,7 @@ func (c *ServerJoinCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) e
 			return err
 		}
 	}
-	if q.Request, err = e.request(); err != nil {
-		return err
-	}
-	r, err := c.ask(ctx, g, token, q)
-	if err != nil {
-		return err
-	}
-	creds, err := e.keep(r)
+	r, creds, err := e.join(ctx, &c.joinFlags, g, token, q)
 	if err != nil {
 		return err
 	}
