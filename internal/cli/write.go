@@ -21,7 +21,7 @@ const (
 	// The pause before a write is repeated doubles from repeatSoon to repeatEvery: a
 	// leader that stops in order has a successor within some 20 ms.
 	repeatSoon  = 10 * time.Millisecond
-	repeatEvery = 100 * time.Millisecond
+	repeatEvery = 40 * time.Millisecond
 )
 
 // pauses are those between tries of one write.
