@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"lifeboat/fsm/logpb"
 )
@@ -85,7 +86,7 @@ func CheckEntry(data []byte, level uint32) error {
 			return fmt.Errorf("an entry cannot be read: %w; it is damaged, or %w", protowire.ParseError(size), ErrNewer)
 		}
 		b = b[n+size:]
-		if (&logpb.Command{}).ProtoReflect().Descriptor().Fields().ByNumber(number) == nil {
+		if wireType(number) != kind {
 			return unknown(fmt.Sprintf("field %d", number), level)
 		}
 		const firstBody = 10
@@ -106,6 +107,18 @@ func CheckEntry(data []byte, level uint32) error {
 		return fmt.Errorf("an entry cannot be read: %w; it is damaged, or %w", err, ErrNewer)
 	}
 	return fits(&c, level)
+}
+
+// wireType is how a field of Command is written; -1 = there is none of that number.
+func wireType(number protowire.Number) protowire.Type {
+	f := (&logpb.Command{}).ProtoReflect().Descriptor().Fields().ByNumber(number)
+	switch {
+	case f == nil:
+		return -1
+	case f.Kind() == protoreflect.MessageKind || f.Kind() == protoreflect.StringKind:
+		return protowire.BytesType
+	}
+	return protowire.VarintType
 }
 
 // clusterInit is the number of the command that says at which level a cluster begins.

@@ -152,6 +152,7 @@ func FuzzCheckEntry(f *testing.F) {
 	f.Add(wire(f, &logpb.Canary{Node: "n1"}), uint32(3))
 	f.Add(wire(f, &logpb.FeatureRaise{Level: 4}), uint32(3))
 	f.Add(wire(f, &logpb.NodeSteer{Id: "n"}), uint32(1))
+	f.Add([]byte("X0\"\x0200"), uint32(0)) // a command's number, and not its type
 	f.Fuzz(func(t *testing.T, data []byte, level uint32) {
 		level = 1 + level%FeatureLevel
 		var c logpb.Command
