@@ -112,10 +112,11 @@ func CheckEntry(data []byte, level uint32) error {
 // wireType is how a field of Command is written; -1 = there is none of that number.
 func wireType(number protowire.Number) protowire.Type {
 	f := (&logpb.Command{}).ProtoReflect().Descriptor().Fields().ByNumber(number)
-	switch {
-	case f == nil:
+	if f == nil {
 		return -1
-	case f.Kind() == protoreflect.MessageKind || f.Kind() == protoreflect.StringKind:
+	}
+	switch f.Kind() {
+	case protoreflect.MessageKind, protoreflect.StringKind, protoreflect.BytesKind:
 		return protowire.BytesType
 	}
 	return protowire.VarintType
