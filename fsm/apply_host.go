@@ -46,7 +46,7 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 	if old != nil && old.Status != Removed && old.MachineID != c.MachineId {
 		return fmt.Sprintf("host %s is another machine (machine id %s); give this one an id of its own, or remove the old host first with `lifeboat host remove %s`", c.Id, old.MachineID, c.Id)
 	}
-	if no := old.Unwanted(); no != "" && t.s.Level >= levelJoin {
+	if no := old.Unwanted(); no != "" && t.s.Level >= LevelJoin {
 		return no
 	}
 	if old.Late(c.Ticket) {

@@ -42,7 +42,7 @@ func (t *tx) hostControl(c *logpb.HostControl) string {
 
 // hostAdmit lets a removed host come back, or another machine in its place.
 func (t *tx) hostAdmit(id string, old *Host) string {
-	switch no := t.later(levelJoin); {
+	switch no := t.later(LevelJoin); {
 	case no != "":
 		return no
 	case old == nil || old.Status != Removed && !old.Barred:
@@ -64,7 +64,7 @@ func (h *Host) Unwanted() string {
 
 // hostBar refuses a host that has never come: whoever joined by that name stays out.
 func (t *tx) hostBar(id HostID) string {
-	if no := t.later(levelJoin); no != "" {
+	if no := t.later(LevelJoin); no != "" {
 		return no
 	}
 	t.dropTokens(MemberHost, string(id))

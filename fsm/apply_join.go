@@ -18,7 +18,7 @@ func (t *tx) later(level uint32) string {
 }
 
 func (t *tx) caSet(c *logpb.CASet) string {
-	if no := t.later(levelJoin); no != "" {
+	if no := t.later(LevelJoin); no != "" {
 		return no
 	}
 	switch {
@@ -33,7 +33,7 @@ func (t *tx) caSet(c *logpb.CASet) string {
 }
 
 func (t *tx) tokenCreate(c *logpb.TokenCreate) string {
-	if no := t.later(levelJoin); no != "" {
+	if no := t.later(LevelJoin); no != "" {
 		return no
 	}
 	k := &Token{ID: c.Id, Kind: Member(c.Kind), Name: c.Name, Role: Role(c.Role), Left: c.Uses, Created: t.now, By: t.actor}
@@ -149,10 +149,11 @@ func (t *tx) readmit(old *Host) {
 }
 
 func (t *tx) operatorSet(c *logpb.OperatorSet) string {
+	if no := t.later(LevelJoin); no != "" {
+		return no
+	}
 	role := Role(c.Role)
 	switch {
-	case t.later(levelJoin) != "":
-		return t.later(levelJoin)
 	case c.Name == "" || role > RoleAdmin:
 		return "an operator has a name, and one of the roles viewer, operator, admin and none"
 	case t.s.Operator(c.Name) == nil && t.s.operators.len() >= maxOperators:

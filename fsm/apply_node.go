@@ -43,7 +43,7 @@ func (t *tx) nodeHello(c *logpb.NodeHello) string {
 	}
 	n := &Node{ID: id, Addr: c.Addr, HTTPAddr: c.HttpAddr, RunID: c.RunId, Version: c.Version,
 		Level: c.FeatureLevel, Machine: HostID(c.Machine), Started: c.StartedUnixNs, State: NodeUp, Since: t.now, Index: t.index, SnapshotFailure: c.SnapshotFailure}
-	if t.s.Level >= levelJoin {
+	if t.s.Level >= LevelJoin {
 		n.Instance = c.Instance
 	}
 	if old != nil && old.State != NodeDown {

@@ -161,7 +161,7 @@ func recorded(t *testing.T) map[string]func() *lab {
 		},
 		"joining": func() *lab { // everything that tokens are good for
 			l := joinLab(t)
-			l.ok(&logpb.NodeHello{Id: "n1", Addr: "n1:7000", RunId: "r1", Version: "0.3", FeatureLevel: levelJoin})
+			l.ok(&logpb.NodeHello{Id: "n1", Addr: "n1:7000", RunId: "r1", Version: "0.3", FeatureLevel: LevelJoin})
 			l.ok(&logpb.CASet{Cert: []byte("certificate"), SealedKey: []byte("sealed")})
 			made := func(id string, kind Member, name string, role Role, uses uint32) {
 				l.ok(&logpb.TokenCreate{Id: id, Kind: uint32(kind), Hash: sum(id), Name: name, Role: uint32(role), Uses: uses, LastsNs: int64(time.Hour)})
@@ -175,7 +175,7 @@ func recorded(t *testing.T) map[string]func() *lab {
 			made("t5", MemberHost, "", RoleNone, 1)
 			l.ok(used("t1", MemberNode, "n2"))
 			l.ok(&logpb.NodeAdmit{Id: "n2", Step: 1, Addr: "n2:7000"})
-			l.ok(&logpb.NodeHello{Id: "n2", Addr: "n2:7000", RunId: "r1", Version: "0.3", FeatureLevel: levelJoin})
+			l.ok(&logpb.NodeHello{Id: "n2", Addr: "n2:7000", RunId: "r1", Version: "0.3", FeatureLevel: LevelJoin})
 			l.ok(&logpb.NodeAdmit{Id: "n2", Step: 2})
 			l.ok(&logpb.NodeAdmit{Id: "n2", Step: 3, Addr: "n2:7001"})
 			l.ok(used("t1", MemberNode, "n3"))

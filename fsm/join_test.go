@@ -17,7 +17,7 @@ import (
 // joinLab is a cluster at the feature level that knows joining.
 func joinLab(t testing.TB) *lab {
 	l := &lab{t: t, m: NewMachine(), now: epochStart, seqs: map[HostID]uint64{}}
-	l.ok(&logpb.ClusterInit{ClusterId: "c1", FeatureLevel: levelJoin})
+	l.ok(&logpb.ClusterInit{ClusterId: "c1", FeatureLevel: LevelJoin})
 	return l
 }
 

@@ -44,7 +44,7 @@ func levelOf(number protowire.Number) uint32 {
 	case number == featureRaise:
 		return levelRaise
 	case caSet <= number && number <= nodeAdmit:
-		return levelJoin
+		return LevelJoin
 	}
 	if (&logpb.Command{}).ProtoReflect().Descriptor().Oneofs().ByName("body").Fields().ByNumber(number) == nil {
 		return 0
@@ -60,7 +60,7 @@ func LevelOf(c *logpb.Command) uint32 {
 		return 1 // they say themselves which level they lead to
 	case *logpb.Command_HostControl:
 		if b.HostControl.Force {
-			return levelJoin
+			return LevelJoin
 		}
 	}
 	m := c.ProtoReflect()

@@ -189,7 +189,7 @@ func PolicySettings() []PolicySetting {
 		num("events_keep", func(p *Policy) *int { return &p.EventsKeep }, 100, 10000000, "events kept in the state"),
 		num("work_keep", func(p *Policy) *int { return &p.WorkKeep }, 100, 10000000, "ended work items kept in the state"),
 		num("alerts_keep", func(p *Policy) *int { return &p.AlertsKeep }, 100, 10000000, "resolved alerts kept in the state"),
-		{"unknown_operator", "what an operator may do whose certificate is valid and to whom nobody has given a role: admin, operator, viewer or none", levelJoin,
+		{"unknown_operator", "what an operator may do whose certificate is valid and to whom nobody has given a role: admin, operator, viewer or none", LevelJoin,
 			func(p *Policy) string { return p.UnknownOperator.String() },
 			func(p *Policy, v string) error {
 				r, err := ParseRole(v)
@@ -199,8 +199,8 @@ func PolicySettings() []PolicySetting {
 				p.UnknownOperator = r
 				return nil
 			}},
-		from(levelJoin, dur("certificate_validity", func(p *Policy) *time.Duration { return &p.CertValidity }, time.Hour, 3650*day, "how long a certificate lasts that the cluster signs; it is renewed after two thirds of that")),
-		from(levelJoin, dur("dead_node_cleanup", func(p *Policy) *time.Duration { return &p.DeadNodeCleanup }, 0, 365*day, "how long a management node is Down before it is removed, one at a time and never below three voters; 0 = never")),
+		from(LevelJoin, dur("certificate_validity", func(p *Policy) *time.Duration { return &p.CertValidity }, time.Hour, 3650*day, "how long a certificate lasts that the cluster signs; it is renewed after two thirds of that")),
+		from(LevelJoin, dur("dead_node_cleanup", func(p *Policy) *time.Duration { return &p.DeadNodeCleanup }, 0, 365*day, "how long a management node is Down before it is removed, one at a time and never below three voters; 0 = never")),
 	}
 }
 

@@ -58,8 +58,8 @@ const (
 	maxTokens = 1000
 	// tokensKept is how long one that is of no use any more is listed.
 	tokensKept = int64(7 * 24 * time.Hour)
-	// levelJoin is the feature level that knows tokens, operators and joining.
-	levelJoin = 3
+	// LevelJoin is the feature level that knows tokens, operators, and nodes that join.
+	LevelJoin = 3
 )
 
 // Spent says why nobody can join by a token any more; "" = somebody can.

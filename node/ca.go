@@ -5,17 +5,12 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
 	"lifeboat/transport"
 	"lifeboat/transport/pki"
 )
-
-// levelJoin is the feature level that knows tokens, operators, and nodes that join.
-const levelJoin = 3
 
 // sealedCA is what the CA's key is sealed about.
 const sealedCA = "ca key"
@@ -34,7 +29,7 @@ func (t *term) adoptCA(ctx context.Context) error {
 		if s.CA != nil {
 			return nil
 		}
-		if s.ClusterID != "" && s.Level >= levelJoin {
+		if s.ClusterID != "" && s.Level >= fsm.LevelJoin {
 			err := t.handOverCA(ctx)
 			if err == nil || rejected(err) {
 				return nil
@@ -61,7 +56,7 @@ func (t *term) adoptCA(ctx context.Context) error {
 
 func (t *term) handOverCA(ctx context.Context) error {
 	n := t.node
-	ca, err := loadCAKey(n.cfg.CA, n.cfg.CAKey)
+	ca, err := pki.LoadCAFiles(n.cfg.CA, n.cfg.CAKey)
 	if err != nil {
 		return err
 	}
@@ -74,57 +69,36 @@ func (t *term) handOverCA(ctx context.Context) error {
 	return err
 }
 
-// loadCAKey reads a CA from its two files.
-func loadCAKey(cert, key string) (*pki.CA, error) {
-	c, err := pki.ReadCert(cert)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := os.ReadFile(key)
-	if err != nil {
-		return nil, fmt.Errorf("read the CA's key: %w", err)
-	}
-	der, err := pki.DecodeKey(raw)
-	if err != nil {
-		return nil, fmt.Errorf("read the CA's key %s: %w", filepath.Base(key), err)
-	}
-	return pki.ParseCA(c.Raw, der)
-}
-
-// signsWith reports whether a CA can be used here: its key opens, and it has signed what
-// the nodes show one another.
-func (n *Node) signsWith(a *fsm.Authority) bool {
+// authority opens a CA of the state, which must have signed what the nodes show one
+// another. The error is transport.ErrNoCA when there is none.
+func (n *Node) authority(a *fsm.Authority) (*pki.CA, error) {
 	if a == nil {
-		return false
+		return nil, transport.ErrNoCA
 	}
 	key, err := n.sealer.open(a.Key, []byte(sealedCA))
 	if err != nil {
-		return false
+		return nil, fmt.Errorf("open the CA's key: %w", err)
 	}
 	ca, err := pki.ParseCA(a.Cert, key)
-	return err == nil && ca.Cert.Equal(n.deps.Creds.Root())
+	switch {
+	case err != nil:
+		return nil, err
+	case !ca.Cert.Equal(n.deps.Creds.Root()):
+		return nil, errors.New("the CA that the cluster signs with is not the first one in this node's file ca: put it there, on every node")
+	}
+	return ca, nil
 }
 
 // sign makes a certificate for somebody over his key. The error is
 // transport.ErrNoCA when the cluster has no CA.
 func (n *Node) sign(s *fsm.State, key crypto.PublicKey, id transport.Identity) ([]byte, error) {
-	if s.CA == nil {
-		return nil, transport.ErrNoCA
-	}
-	der, err := n.sealer.open(s.CA.Key, []byte(sealedCA))
-	if err != nil {
-		return nil, fmt.Errorf("open the CA's key: %w", err)
-	}
-	ca, err := pki.ParseCA(s.CA.Cert, der)
+	ca, err := n.authority(s.CA)
 	if err != nil {
 		return nil, err
 	}
 	cert, err := ca.Sign(key, id, pki.IssueOptions{Validity: s.Policy.CertValidity, Now: n.clock()})
 	if err != nil {
 		return nil, err
-	}
-	if !ca.Cert.Equal(n.deps.Creds.Root()) {
-		return nil, errors.New("the CA that the cluster signs with is not the first one in this node's file ca: put it there, on every node")
 	}
 	return cert.Raw, nil
 }

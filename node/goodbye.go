@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -41,6 +40,36 @@ func (t *term) controlNode(ctx context.Context, q *lifeboatv1.ControlNodeRequest
 // errReshaping is a second change of the members at the same time.
 var errReshaping = connect.NewError(connect.CodeFailedPrecondition, errors.New("another change of the members is under way; try again when it is done (`lifeboat node list`)"))
 
+// reshape changes the members: one change at a time. why judges, and commits what the
+// log is to say of it.
+func (n *Node) reshape(ctx context.Context, why func() error, change func() raft.IndexFuture) error {
+	if !n.reshaping.TryLock() {
+		return errReshaping
+	}
+	if err := why(); err != nil {
+		n.reshaping.Unlock()
+		return err
+	}
+	return n.changed(ctx, change())
+}
+
+// changed waits for a change of the members and frees the lock when it has an outcome,
+// also when the caller has gone by then.
+func (n *Node) changed(ctx context.Context, change raft.IndexFuture) error {
+	done := make(chan error, 1)
+	go func() {
+		err := change.Error()
+		n.reshaping.Unlock()
+		done <- err
+	}()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-done:
+		return err
+	}
+}
+
 // takeOut takes a node out of the cluster for good. A leave is orderly: a leader
 // hands over first, and the next one takes it out.
 func (t *term) takeOut(ctx context.Context, q *lifeboatv1.ControlNodeRequest, how fsm.Going) (*lifeboatv1.WriteResponse, error) {
@@ -48,11 +77,10 @@ func (t *term) takeOut(ctx context.Context, q *lifeboatv1.ControlNodeRequest, ho
 	if !n.reshaping.TryLock() {
 		return nil, errReshaping
 	}
-	free := sync.OnceFunc(n.reshaping.Unlock)
 	pending := false // the change is out, and may yet be made
 	defer func() {
 		if !pending {
-			free()
+			n.reshaping.Unlock()
 		}
 	}()
 	f := n.raft.GetConfiguration()
@@ -91,21 +119,12 @@ func (t *term) takeOut(ctx context.Context, q *lifeboatv1.ControlNodeRequest, ho
 	if _, err := t.write(ctx, &logpb.Command{Body: &logpb.Command_NodeControl{NodeControl: &logpb.NodeControl{Id: q.Id, Action: uint32(how)}}}, ""); err != nil {
 		return nil, err
 	}
-	done := make(chan error, 1)
 	change := n.raft.RemoveServer(raft.ServerID(q.Id), f.Index(), memberTimeout)
 	pending = true
-	go func() {
-		err := change.Error()
-		free()
-		done <- err
-	}()
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case err := <-done:
-		if err != nil {
-			return nil, connect.NewError(connect.CodeAborted, fmt.Errorf("take node %s out: %w", q.Id, err))
-		}
+	if err := n.changed(ctx, change); ctx.Err() != nil {
+		return nil, err
+	} else if err != nil {
+		return nil, connect.NewError(connect.CodeAborted, fmt.Errorf("take node %s out: %w", q.Id, err))
 	}
 	return &lifeboatv1.WriteResponse{Index: change.Index(), Message: fmt.Sprintf("node %s %s; stop its server for good (`systemctl disable --now lifeboat-server` there). %s%s",
 		q.Id, map[fsm.Going]string{fsm.GoingLeave: "has left the cluster", fsm.GoingRemove: "is removed from the cluster"}[how], x.sentence(), passed)}, nil

@@ -204,57 +204,33 @@ func (n *Node) freeAddress(id, addr string) error {
 func (t *term) useToken(ctx context.Context, id transport.Identity, use *logpb.TokenUse) error {
 	n := t.node
 	s := n.fsm.State()
-	if err := n.needs(t, s, levelJoin); err != nil {
+	if err := n.needs(t, s, fsm.LevelJoin); err != nil {
 		return err
 	}
 	if no := s.MayJoin(use, t.wall()); no != "" {
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New(no))
 	}
-	member := id.Kind == transport.KindNode && n.isMember(fsm.NodeID(id.Name))
-	if member {
-		if s.Token(use.Id).Name == "" {
-			return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is a member already; if it is to be replaced, let an administrator make a token for it: `lifeboat token create server --name %s`", id.Name, id.Name))
-		}
-		if !n.reshaping.TryLock() {
-			return errReshaping
-		}
+	commit := func() error {
+		_, err := t.propose(ctx, id.Actor(), &logpb.Command{Body: &logpb.Command_TokenUse{TokenUse: use}})
+		return err
+	}
+	if id.Kind != transport.KindNode || !n.isMember(fsm.NodeID(id.Name)) {
+		return commit()
+	}
+	if s.Token(use.Id).Name == "" {
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is a member already; if it is to be replaced, let an administrator make a token for it: `lifeboat token create server --name %s`", id.Name, id.Name))
+	}
+	return n.reshape(ctx, func() error {
 		servers, err := n.servers()
-		x, _ := countWithout(servers, s, fsm.NodeID(id.Name))
-		if why := x.refusal(id.Name, false); err == nil && why != "" {
-			err = connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is still a member and cannot be taken out first: %s", id.Name, why))
-		}
 		if err != nil {
-			n.reshaping.Unlock()
 			return err
 		}
-	}
-	if _, err := t.propose(ctx, id.Actor(), &logpb.Command{Body: &logpb.Command_TokenUse{TokenUse: use}}); err != nil {
-		if member {
-			n.reshaping.Unlock()
+		x, _ := countWithout(servers, s, fsm.NodeID(id.Name))
+		if why := x.refusal(id.Name, false); why != "" {
+			return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is still a member and cannot be taken out first: %s", id.Name, why))
 		}
-		return err
-	}
-	if member {
-		return n.settle(ctx, n.raft.RemoveServer(raft.ServerID(id.Name), 0, memberTimeout))
-	}
-	return nil
-}
-
-// settle waits for a change of the members and frees the lock when it has an
-// outcome, also when the caller has gone by then.
-func (n *Node) settle(ctx context.Context, change raft.IndexFuture) error {
-	done := make(chan error, 1)
-	go func() {
-		err := change.Error()
-		n.reshaping.Unlock()
-		done <- err
-	}()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case err := <-done:
-		return err
-	}
+		return commit()
+	}, func() raft.IndexFuture { return n.raft.RemoveServer(raft.ServerID(id.Name), 0, memberTimeout) })
 }
 
 // renew signs another certificate for whoever asks.
@@ -287,7 +263,7 @@ func (n *Node) outcast(s *fsm.State, id transport.Identity) string {
 			return fmt.Sprintf("node %s is not a member of this cluster", id.Name)
 		}
 	case transport.KindHost:
-		if s.Level >= levelJoin {
+		if s.Level >= fsm.LevelJoin {
 			return s.Host(fsm.HostID(id.Name)).Unwanted()
 		}
 	case transport.KindOperator:

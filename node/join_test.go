@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
@@ -43,9 +42,9 @@ type newcomer struct {
 
 func (w *world) newcomer(name string) *newcomer {
 	w.Helper()
-	key, keyPEM, err := pki.NewKey()
+	_, keyPEM, err := pki.NewKey()
 	w.must(err)
-	req, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	req, err := pki.NewRequest(keyPEM)
 	w.must(err)
 	dir := filepath.Join(w.dir, "new-"+name)
 	w.must(os.MkdirAll(dir, 0o700))

@@ -99,7 +99,7 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 		return err
 	}
 	failure := m.t.node.writtenFailure(n, req.SnapshotFailure)
-	if n != nil && n.State != fsm.NodeDown && n.RunID == req.RunId && n.Addr == req.Addr && n.Version == req.Version && n.SnapshotFailure == failure && (n.Instance == req.Instance || s.Level < levelJoin) {
+	if n != nil && n.State != fsm.NodeDown && n.RunID == req.RunId && n.Addr == req.Addr && n.Version == req.Version && n.SnapshotFailure == failure && (n.Instance == req.Instance || s.Level < fsm.LevelJoin) {
 		return nil
 	}
 	_, err := m.t.propose(ctx, "node/"+req.Id, &logpb.Command{Body: &logpb.Command_NodeHello{NodeHello: &logpb.NodeHello{

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lifeboat/fence"
+	"lifeboat/fsm"
 	"lifeboat/fsm/raftfsm"
 	"lifeboat/transport"
 )
@@ -129,7 +130,7 @@ func (n *Node) startRaft(ctx context.Context) error {
 		return fmt.Errorf("look for an existing log: %w", err)
 	}
 	founds := fresh && len(n.cfg.InitialCluster) > 0
-	if founds && n.level() >= levelJoin {
+	if founds && n.level() >= fsm.LevelJoin {
 		if err := n.known(ctx); err != nil {
 			return err
 		}

@@ -63,9 +63,8 @@ func (n *Node) pulse(ctx context.Context) error {
 // askRaft closes the channel once Raft's loop has answered; any answer will do.
 func (n *Node) askRaft() <-chan struct{} {
 	answered := make(chan struct{})
-	f := n.raft.VerifyLeader
 	go func() {
-		_ = f().Error()
+		_ = n.raft.VerifyLeader().Error()
 		close(answered)
 	}()
 	return answered

@@ -179,7 +179,8 @@ func (n *Node) restore(ctx context.Context, job *restoring) error {
 		return fail(err)
 	}
 	at := max(n.raft.LastIndex(), now.Index, job.state.Index) + restoreGap
-	next := job.state.Wake(now, fsm.Waking{Index: at + 1, Term: n.raft.CurrentTerm(), Now: n.clock().UnixNano(), Actor: job.actor, From: job.from, DropCA: !n.signsWith(job.state.CA)})
+	_, unusable := n.authority(job.state.CA)
+	next := job.state.Wake(now, fsm.Waking{Index: at + 1, Term: n.raft.CurrentTerm(), Now: n.clock().UnixNano(), Actor: job.actor, From: job.from, DropCA: unusable != nil})
 	data, err := checked(next)
 	if err != nil {
 		return fail(fmt.Errorf("the snapshot cannot be restored: %w; nothing was changed", err))

@@ -43,15 +43,15 @@ func (m *members) welcome(ctx context.Context, req *lifeboatv1.HelloRequest) err
 
 // admit commits why the members change, and then the change.
 func (m *members) admit(ctx context.Context, why *logpb.NodeAdmit, change func() raft.IndexFuture) error {
-	n := m.t.node
-	if !n.reshaping.TryLock() {
-		return errReshaping
-	}
-	if _, err := m.t.propose(ctx, "", &logpb.Command{Body: &logpb.Command_NodeAdmit{NodeAdmit: why}}); err != nil {
-		n.reshaping.Unlock()
+	return m.t.node.reshape(ctx, m.saying(ctx, "", &logpb.Command{Body: &logpb.Command_NodeAdmit{NodeAdmit: why}}), change)
+}
+
+// saying is a command that says why the members change.
+func (m *members) saying(ctx context.Context, actor string, why *logpb.Command) func() error {
+	return func() error {
+		_, err := m.t.propose(ctx, actor, why)
 		return err
 	}
-	return n.settle(ctx, change())
 }
 
 // shape keeps the members as they should be: who has caught up gets a vote, who has
@@ -63,7 +63,7 @@ func (m *members) shape(ctx context.Context) error {
 		n := m.t.node
 		s := n.fsm.State()
 		servers, err := n.servers()
-		if err != nil || s.Level < levelJoin {
+		if err != nil || s.Level < fsm.LevelJoin {
 			continue
 		}
 		why, change := m.nextShape(s, servers, since)
@@ -112,14 +112,8 @@ func (m *members) nextShape(s *fsm.State, servers []raft.Server, since map[raft.
 			}
 		case m.dead(s, x, srv, servers):
 			return fmt.Sprintf("node %s has been Down for long and is removed", id), func(ctx context.Context) error {
-				if !n.reshaping.TryLock() {
-					return errReshaping
-				}
-				if _, err := m.t.propose(ctx, "policy dead_node_cleanup", &logpb.Command{Body: &logpb.Command_NodeControl{NodeControl: &logpb.NodeControl{Id: id, Action: uint32(fsm.GoingRemove)}}}); err != nil {
-					n.reshaping.Unlock()
-					return err
-				}
-				return n.settle(ctx, n.raft.RemoveServer(srv.ID, 0, memberTimeout))
+				why := &logpb.Command{Body: &logpb.Command_NodeControl{NodeControl: &logpb.NodeControl{Id: id, Action: uint32(fsm.GoingRemove)}}}
+				return n.reshape(ctx, m.saying(ctx, "policy dead_node_cleanup", why), func() raft.IndexFuture { return n.raft.RemoveServer(srv.ID, 0, memberTimeout) })
 			}
 		}
 	}

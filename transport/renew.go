@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"lifeboat/internal/durable"
 )
 
 // ErrNoCA says that the cluster signs no certificates: somebody else does, and
@@ -94,7 +96,7 @@ func (c *Credentials) renew(ctx context.Context, ask func(context.Context, []byt
 	if _, err := tls.X509KeyPair(certPEM, keyPEM); err != nil {
 		return fmt.Errorf("the new certificate does not fit the key in %s: %w", c.files.Key, err)
 	}
-	if err := WriteFile(c.files.Cert, certPEM, 0o644); err != nil {
+	if err := durable.Write(c.files.Cert, certPEM, 0o644); err != nil {
 		return err
 	}
 	c.reload(time.Now())

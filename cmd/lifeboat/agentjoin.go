@@ -13,8 +13,8 @@ import (
 	"lifeboat/agent"
 	pb "lifeboat/api/lifeboat/v1"
 	"lifeboat/internal/cli"
+	"lifeboat/internal/durable"
 	"lifeboat/transport"
-	"lifeboat/transport/pki"
 )
 
 // AgentJoinCmd is 'lifeboat agent join'.
@@ -84,7 +84,7 @@ func (c *AgentJoinCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) er
 	if err := os.MkdirAll(filepath.Dir(c.Config), 0o755); err != nil {
 		return fmt.Errorf("make %s: %w", filepath.Dir(c.Config), err)
 	}
-	if err := pki.WriteNew(c.Config, append([]byte("# The agent of a host of Lifeboat, written by 'lifeboat agent join'.\n"), body...), 0o644); err != nil {
+	if err := durable.WriteNew(c.Config, append([]byte("# The agent of a host of Lifeboat, written by 'lifeboat agent join'.\n"), body...), 0o644); err != nil {
 		return err
 	}
 	if _, err := agent.LoadConfig(c.Config); err != nil {

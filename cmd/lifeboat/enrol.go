@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -21,6 +19,7 @@ import (
 	pb "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
 	"lifeboat/internal/cli"
+	"lifeboat/internal/durable"
 	"lifeboat/transport"
 	"lifeboat/transport/pki"
 )
@@ -87,23 +86,15 @@ func (e enrolment) request() ([]byte, error) {
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, raw, err = pki.NewKey(); err == nil {
-			err = pki.WriteNew(path, raw, 0o600)
+			err = durable.WriteNew(path, raw, 0o600)
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make a key: %w", err)
 	}
-	der, err := pki.DecodeKey(raw)
+	request, err := pki.NewRequest(raw)
 	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w", path, err)
-	}
-	key, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w", path, err)
-	}
-	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	if err != nil {
-		return nil, fmt.Errorf("make certificate request: %w", err)
+		return nil, fmt.Errorf("use %s: %w", path, err)
 	}
 	return request, nil
 }
@@ -127,7 +118,7 @@ func (e enrolment) bring(own transport.Files, want transport.Identity) error {
 	}{{own.Key, to.Key, 0o600}, {own.Cert, to.Cert, 0o644}, {own.CA, to.CA, 0o644}} {
 		data, err := os.ReadFile(f.from)
 		if err == nil {
-			err = transport.WriteFile(f.to, data, f.mode)
+			err = durable.Write(f.to, data, f.mode)
 		}
 		if err != nil {
 			return fmt.Errorf("copy %s: %w", f.from, err)
@@ -140,10 +131,10 @@ func (e enrolment) bring(own transport.Files, want transport.Identity) error {
 func (e enrolment) keep(r *pb.JoinResponse) (*transport.Credentials, error) {
 	files := e.files()
 	if len(r.Certificate) > 0 {
-		if err := transport.WriteFile(files.CA, r.Ca, 0o644); err != nil {
+		if err := durable.Write(files.CA, r.Ca, 0o644); err != nil {
 			return nil, err
 		}
-		if err := transport.WriteFile(files.Cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.Certificate}), 0o644); err != nil {
+		if err := durable.Write(files.Cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.Certificate}), 0o644); err != nil {
 			return nil, err
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	pb "lifeboat/api/lifeboat/v1"
 	"lifeboat/internal/cli"
+	"lifeboat/internal/durable"
 	"lifeboat/node"
 	"lifeboat/transport"
 	"lifeboat/transport/pki"
@@ -109,7 +110,7 @@ func (c *newServer) write(f serverFile, by string) error {
 		return fmt.Errorf("make %s: %w", filepath.Dir(c.Config), err)
 	}
 	head := fmt.Sprintf("# A management node of Lifeboat, written by '%s'.\n", by)
-	if err := pki.WriteNew(c.Config, append([]byte(head), body...), 0o644); err != nil {
+	if err := durable.WriteNew(c.Config, append([]byte(head), body...), 0o644); err != nil {
 		return err
 	}
 	if err := giveTo(serviceUser, c.DataDir); err != nil {
@@ -153,13 +154,13 @@ func (c *ServerInitCmd) Run(env *cli.Env, g *cli.Globals) error {
 		data []byte
 		mode fs.FileMode
 	}{{files.Key, leaf.KeyPEM, 0o600}, {files.Cert, leaf.CertPEM, 0o644}} {
-		if err := transport.WriteFile(f.path, f.data, f.mode); err != nil {
+		if err := durable.Write(f.path, f.data, f.mode); err != nil {
 			return err
 		}
 	}
 	secret := make([]byte, node.SecretKeySize)
 	_, _ = rand.Read(secret) // never fails
-	if err := pki.WriteNew(c.secretKey(), fmt.Appendf(nil, "%x\n", secret), 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := durable.WriteNew(c.secretKey(), fmt.Appendf(nil, "%x\n", secret), 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	context, err := c.firstOperator(ca, admin, home)
@@ -209,7 +210,7 @@ func (c *ServerInitCmd) firstOperator(ca *pki.CA, id transport.Identity, home st
 	if err != nil {
 		return "", err
 	}
-	if err := transport.WriteFile(files.CA, pki.EncodeCert(ca.Cert), 0o644); err != nil {
+	if err := durable.Write(files.CA, pki.EncodeCert(ca.Cert), 0o644); err != nil {
 		return "", err
 	}
 	if _, err := os.Lstat(home); err == nil {
@@ -248,7 +249,7 @@ func (c *ServerJoinCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) e
 	if err != nil {
 		return err
 	}
-	if err := transport.WriteFile(c.secretKey(), []byte(hex.EncodeToString(r.SecretKey)+"\n"), 0o600); err != nil {
+	if err := durable.Write(c.secretKey(), []byte(hex.EncodeToString(r.SecretKey)+"\n"), 0o600); err != nil {
 		return err
 	}
 	peers := map[string]string{}

@@ -13,27 +13,27 @@ import (
 // sentence for when the cluster says nothing; hint is what to do when it
 // refuses without saying that.
 func change[Req any](ctx context.Context, env *cli.Env, g *cli.Globals, m cli.Method[Req, pb.WriteResponse], req *Req, done, hint string) error {
-	client, err := cli.Open(env, g)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	return changeWith(ctx, env, g, client, cli.Write, m, req, done, hint)
+	return changeBy(ctx, env, g, cli.Write, m, req, done, hint)
 }
 
 // changeOnce is change for what the cluster cannot remember.
 func changeOnce[Req any](ctx context.Context, env *cli.Env, g *cli.Globals, m cli.Method[Req, pb.WriteResponse], req *Req, done, hint string) error {
+	return changeBy(ctx, env, g, cli.WriteOnce, m, req, done, hint)
+}
+
+// sender is cli.Write or another way to send a write.
+type sender[Req any] func(context.Context, *cli.Client, cli.Method[Req, pb.WriteResponse], *Req) (*pb.WriteResponse, error)
+
+func changeBy[Req any](ctx context.Context, env *cli.Env, g *cli.Globals, send sender[Req], m cli.Method[Req, pb.WriteResponse], req *Req, done, hint string) error {
 	client, err := cli.Open(env, g)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	return changeWith(ctx, env, g, client, cli.WriteOnce, m, req, done, hint)
+	return changeWith(ctx, env, g, client, send, m, req, done, hint)
 }
 
-func changeWith[Req any](ctx context.Context, env *cli.Env, g *cli.Globals, client *cli.Client,
-	send func(context.Context, *cli.Client, cli.Method[Req, pb.WriteResponse], *Req) (*pb.WriteResponse, error),
-	m cli.Method[Req, pb.WriteResponse], req *Req, done, hint string) error {
+func changeWith[Req any](ctx context.Context, env *cli.Env, g *cli.Globals, client *cli.Client, send sender[Req], m cli.Method[Req, pb.WriteResponse], req *Req, done, hint string) error {
 	res, err := send(ctx, client, m, req)
 	if err != nil {
 		return withNames(err, hint)

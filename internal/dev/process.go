@@ -40,7 +40,7 @@ func (r *Room) launch(name string, args ...string) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	if err := r.starter.start(cmd); err != nil {
+	if err := r.starter.Start(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	p := &process{name: name, cmd: cmd, stdin: in, pid: r.path("pids", name), done: make(chan struct{})}

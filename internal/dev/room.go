@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"lifeboat/fence/redfishsim"
+	"lifeboat/internal/spawn"
 	"lifeboat/transport"
 )
 
@@ -33,7 +34,7 @@ type Access struct {
 // Room is a cluster of child processes, and the machines they run on.
 type Room struct {
 	opts     Options
-	starter  *starter
+	starter  *spawn.Starter
 	locks    []*os.File
 	machines []*Machine
 	nodes    map[string]string // name → address
@@ -59,7 +60,7 @@ func Open(o Options) (_ *Room, err error) {
 	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
 		return nil, fmt.Errorf("find directory: %w", err)
 	}
-	r := &Room{opts: o, starter: newStarter(), failed: make(chan error, 1), keep: o.Keep}
+	r := &Room{opts: o, starter: spawn.New(), failed: make(chan error, 1), keep: o.Keep}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close())
@@ -167,7 +168,7 @@ func (r *Room) Close() error {
 			m.door.close()
 		}
 	}
-	r.starter.close()
+	r.starter.Close()
 	if r.cluster != nil {
 		r.cluster.close()
 	}

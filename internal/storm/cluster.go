@@ -18,6 +18,7 @@ import (
 
 	pb "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/internal/spawn"
 	"lifeboat/transport"
 	"lifeboat/transport/pki"
 )
@@ -40,7 +41,7 @@ type Cluster struct {
 
 	opts   Options
 	ca     *pki.CA
-	starts *starter
+	starts *spawn.Starter
 	nodes  map[string]*Process
 	http   *http.Client
 	user   transport.Files
@@ -50,7 +51,7 @@ type Cluster struct {
 // New writes certificates and configurations; no process is started. Close ends all
 // that run later.
 func New(o Options) (*Cluster, error) {
-	c := &Cluster{Names: []string{"n1", "n2", "n3"}, Addrs: map[string]string{}, opts: o, starts: newStarter(),
+	c := &Cluster{Names: []string{"n1", "n2", "n3"}, Addrs: map[string]string{}, opts: o, starts: spawn.New(),
 		nodes: map[string]*Process{}, apis: map[string]lifeboatv1connect.AdminServiceClient{}}
 	if err := c.prepare(); err != nil {
 		c.Close()
@@ -107,7 +108,7 @@ func (c *Cluster) Close() {
 	if c.http != nil {
 		transport.HangUp(c.http)
 	}
-	c.starts.close()
+	c.starts.Close()
 }
 
 // Path is a file of the cluster.
@@ -152,7 +153,7 @@ func (c *Cluster) Start(nodes ...string) error {
 	for _, n := range nodes {
 		cmd := exec.Command(c.opts.Program, "server", "-c", c.Path(n+".yaml"))
 		cmd.Env = append(os.Environ(), c.opts.Env...)
-		p, err := c.starts.start(c.Path(n+".log"), cmd)
+		p, err := start(c.starts, c.Path(n+".log"), cmd)
 		if err != nil {
 			return err
 		}

@@ -119,7 +119,7 @@ func (c *Cluster) gather(o CrowdOptions) (*crowd, error) {
 			return x, fmt.Errorf("make pipe: %w", err)
 		}
 		cmd.Stdout = in
-		p, err := c.starts.start(c.Path(fmt.Sprintf("agents-%d.log", i)), cmd)
+		p, err := start(c.starts, c.Path(fmt.Sprintf("agents-%d.log", i)), cmd)
 		_ = in.Close() // the child has it
 		if err != nil {
 			_ = out.Close() // nobody writes

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"syscall"
 	"time"
+
+	"lifeboat/internal/spawn"
 )
 
 // Process is a child that dies with this process.
@@ -18,26 +19,8 @@ type Process struct {
 	done chan struct{}
 }
 
-// starter starts processes from one thread that lives as long as it: the kernel kills
-// children when the thread ends that started them.
-type starter struct {
-	orders chan *exec.Cmd
-	failed chan error
-}
-
-func newStarter() *starter {
-	s := &starter{make(chan *exec.Cmd), make(chan error)}
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
-		for cmd := range s.orders {
-			s.failed <- cmd.Start()
-		}
-	}()
-	return s
-}
-
 // start runs a command; what it says goes to the end of a file.
-func (s *starter) start(logPath string, cmd *exec.Cmd) (*Process, error) {
+func start(s *spawn.Starter, logPath string, cmd *exec.Cmd) (*Process, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
@@ -47,9 +30,7 @@ func (s *starter) start(logPath string, cmd *exec.Cmd) (*Process, error) {
 		cmd.Stdout = log
 	}
 	cmd.Stderr = log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	s.orders <- cmd
-	if err := <-s.failed; err != nil {
+	if err := s.Start(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
 	p := &Process{Log: logPath, cmd: cmd, done: make(chan struct{})}
@@ -59,8 +40,6 @@ func (s *starter) start(logPath string, cmd *exec.Cmd) (*Process, error) {
 	}()
 	return p, nil
 }
-
-func (s *starter) close() { close(s.orders) }
 
 // PID is the number of the process.
 func (p *Process) PID() int { return p.cmd.Process.Pid }

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"lifeboat/internal/durable"
 )
 
 // The files of a CA inside its directory.
@@ -73,7 +75,7 @@ func CreateCA(dir, name string) (*CA, error) {
 		data []byte
 		mode fs.FileMode
 	}{{CAKeyFile, keyPEM, 0o600}, {CACertFile, encodeCert(der), 0o644}} {
-		switch err := WriteNew(filepath.Join(dir, f.name), f.data, f.mode); {
+		switch err := durable.WriteNew(filepath.Join(dir, f.name), f.data, f.mode); {
 		case errors.Is(err, fs.ErrExist):
 			return nil, existsError(filepath.Join(dir, f.name))
 		case err != nil:
@@ -89,22 +91,26 @@ func existsError(path string) error {
 
 // LoadCA reads the CA that CreateCA wrote to dir.
 func LoadCA(dir string) (*CA, error) {
-	cert, err := ReadCert(filepath.Join(dir, CACertFile))
+	return LoadCAFiles(filepath.Join(dir, CACertFile), filepath.Join(dir, CAKeyFile))
+}
+
+// LoadCAFiles reads a CA from its two files.
+func LoadCAFiles(certFile, keyFile string) (*CA, error) {
+	cert, err := ReadCert(certFile)
 	if err != nil {
 		return nil, fmt.Errorf("load CA: %w", err)
 	}
-	path := filepath.Join(dir, CAKeyFile)
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("load CA key: %w", err)
 	}
 	der, err := DecodeKey(data)
 	if err != nil {
-		return nil, fmt.Errorf("load CA key %s: %w", path, err)
+		return nil, fmt.Errorf("load CA key %s: %w", keyFile, err)
 	}
 	ca, err := ParseCA(cert.Raw, der)
 	if err != nil {
-		return nil, fmt.Errorf("load CA from %s and %s: %w; restore both from the same backup", filepath.Join(dir, CACertFile), path, err)
+		return nil, fmt.Errorf("load CA from %s and %s: %w; restore both from the same backup", certFile, keyFile, err)
 	}
 	return ca, nil
 }

@@ -26,6 +26,24 @@ func NewKey() (*ecdsa.PrivateKey, []byte, error) {
 	return key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
+// NewRequest proves to whoever signs that one has the private key of a file that
+// NewKey wrote (DER).
+func NewRequest(keyFile []byte) ([]byte, error) {
+	der, err := DecodeKey(keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read private key: %w", err)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("read private key: %w", err)
+	}
+	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return nil, fmt.Errorf("make certificate request: %w", err)
+	}
+	return request, nil
+}
+
 // DecodeKey takes the key (PKCS #8) out of its file.
 func DecodeKey(data []byte) ([]byte, error) {
 	block, _ := pem.Decode(data)

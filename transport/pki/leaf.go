@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"lifeboat/internal/durable"
 	"lifeboat/transport"
 )
 
@@ -112,10 +113,10 @@ func (l *Leaf) Write(dir string) (transport.Files, error) {
 	}
 	base := filepath.Join(dir, string(l.Identity.Kind)+"-"+l.Identity.Name)
 	files := transport.Files{Cert: base + ".crt", Key: base + ".key", CA: filepath.Join(dir, CACertFile)}
-	if err := transport.WriteFile(files.Key, l.KeyPEM, 0o600); err != nil {
+	if err := durable.Write(files.Key, l.KeyPEM, 0o600); err != nil {
 		return transport.Files{}, err
 	}
-	if err := transport.WriteFile(files.Cert, l.CertPEM, 0o644); err != nil {
+	if err := durable.Write(files.Cert, l.CertPEM, 0o644); err != nil {
 		return transport.Files{}, err
 	}
 	return files, nil
