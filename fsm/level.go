@@ -15,11 +15,15 @@ import (
 // with a level happens from the entry on that raises State.Level to it, on every
 // replica at once: a build that is new asks `s.Level >= n` in Apply, and the
 // leader proposes nothing of level n before.
-const FeatureLevel = 3
+const FeatureLevel = 4
 
 // levelRaise is the feature level from which on the level itself is in the log:
 // what it is, and which version raised it.
 const levelRaise = 3
+
+// LevelPolicy is the feature level from which on there are rules, orders of starts,
+// moves and usage.
+const LevelPolicy = 4
 
 // ErrNewer marks what only a newer version of lifeboat can read or may go on with.
 // The text is a sentence: what, why, what to do.
@@ -37,7 +41,7 @@ func newer(what string, level uint32, version string, known uint32) error {
 // levelOf is the feature level that a command came with, by its number in the oneof;
 // 0 = this build does not know the command.
 func levelOf(number protowire.Number) uint32 {
-	const nodeSteer, featureRaise, caSet, nodeAdmit = 60, 65, 80, 85
+	const nodeSteer, featureRaise, caSet, nodeAdmit, firstPolicy, lastPolicy = 60, 65, 80, 85, 90, 149
 	switch {
 	case number == nodeSteer:
 		return 2
@@ -46,8 +50,11 @@ func levelOf(number protowire.Number) uint32 {
 	case caSet <= number && number <= nodeAdmit:
 		return LevelJoin
 	}
-	if (&logpb.Command{}).ProtoReflect().Descriptor().Oneofs().ByName("body").Fields().ByNumber(number) == nil {
+	switch known := (&logpb.Command{}).ProtoReflect().Descriptor().Oneofs().ByName("body").Fields().ByNumber(number) != nil; {
+	case !known:
 		return 0
+	case firstPolicy <= number && number <= lastPolicy:
+		return LevelPolicy
 	}
 	return 1
 }

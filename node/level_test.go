@@ -58,7 +58,7 @@ func TestLevelRisesOnceEveryNodeKnowsIt(t *testing.T) {
 			w.stays(raiseAfter+2*time.Second, "the level", low)
 		}
 		if l := w.leader(); l.id != "n3" {
-			if note := w.notes(); !strings.Contains(note, "feature level 2, and could be at 3: node n3 runs version 0.2, which knows feature levels up to 2") {
+			if note := w.notes(); !strings.Contains(note, fmt.Sprintf("feature level 2, and could be at %d: node n3 runs version 0.2, which knows feature levels up to 2", FeatureLevel)) {
 				t.Errorf("status says: %s", note)
 			}
 		}
@@ -206,7 +206,7 @@ func TestOlderBuildRefusesItsDataDirectory(t *testing.T) {
 // An older build with an empty disk in a cluster of a newer level takes neither
 // entries nor a snapshot of the others: it ends, and has stored nothing of them.
 func TestOlderBuildTakesNothingNewer(t *testing.T) {
-	for what, said := range map[string]string{"entries": "log index", "snapshot": "a snapshot is of feature level 3"} {
+	for what, said := range map[string]string{"entries": "log index", "snapshot": fmt.Sprintf("a snapshot is of feature level %d", FeatureLevel)} {
 		t.Run(what, func(t *testing.T) {
 			run(t, 3, func(w *world) {
 				w.allUp()
@@ -249,7 +249,7 @@ func TestHelloOfAnOlderBuildIsRefused(t *testing.T) {
 		q := &lifeboatv1.HelloRequest{Id: n.id, Addr: n.cfg.Advertise, RunId: newID(), Version: "0.2", FeatureLevel: 2,
 			StartedUnixNs: time.Now().UnixNano(), TimeUnixNs: time.Now().UnixNano()}
 		err := w.leader().n.term.Load().members.hello(w.Context(), q)
-		if err == nil || !strings.Contains(err.Error(), "node "+n.id+" runs version 0.2, which knows feature levels up to 2, and the cluster is at level 3") {
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("node %s runs version 0.2, which knows feature levels up to 2, and the cluster is at level %d", n.id, FeatureLevel)) {
 			t.Fatalf("%v", err)
 		}
 		if x := w.state().Node(fsm.NodeID(n.id)); x.RunID == q.RunId {
