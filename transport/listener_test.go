@@ -319,3 +319,22 @@ func TestListenSaysWhatToDoAboutATakenPort(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Who comes when HTTP is closed learns it before it sends a request: otherwise it
+// could not know whether the request was carried out.
+func TestClosedProtocolRefusesTheHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, transport.Options{})
+		files := w.issue(host("h1"), pki.IssueOptions{})
+		w.l.HTTP().Close()
+		c := tls.Client(w.dial("h1"), w.rawConfig(&files, transport.ProtoHTTP))
+		if err := c.Handshake(); err == nil {
+			t.Error("the handshake succeeded")
+		}
+		files = w.issue(node("n2"), pki.IssueOptions{})
+		raft := tls.Client(w.dial("n2"), w.rawConfig(&files, transport.ProtoRaft))
+		if err := raft.Handshake(); err != nil {
+			t.Errorf("Raft is refused as well: %v", err)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"net/http/httptrace"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,4 +57,33 @@ func TestWriteIsRepeatedSoon(t *testing.T) {
 			}
 		})
 	}
+}
+
+// broken is a node whose connections break once it has received the request.
+type broken struct {
+	lifeboatv1connect.AdminServiceClient
+	asked int
+}
+
+func (b *broken) SetPolicy(ctx context.Context, _ *connect.Request[lifeboatv1.SetPolicyRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	b.asked++
+	httptrace.ContextClientTrace(ctx).GotConn(httptrace.GotConnInfo{})
+	return nil, connect.NewError(connect.CodeUnavailable, errors.New("connection reset by peer"))
+}
+
+// A write whose outcome is not known is repeated at another node: the one that was
+// asked stops, or is dead.
+func TestWriteIsRepeatedElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		bad, good := &broken{}, &electing{}
+		c := &Client{nodes: []endpoint{{"n1:7000", bad}, {"n2:7000", good}}, timeout: 15 * time.Second, ids: requestIDs{honors: true}}
+		r, err := Write(t.Context(), c, lifeboatv1connect.AdminServiceClient.SetPolicy, &lifeboatv1.SetPolicyRequest{})
+		if err != nil || r.Index != 7 {
+			t.Fatal(r, err)
+		}
+		if bad.asked != 1 || good.asked != 1 || time.Since(began) > 2*repeatSoon {
+			t.Errorf("the broken node was asked %d times, the other %d times, in %s", bad.asked, good.asked, time.Since(began))
+		}
+	})
 }
