@@ -54,7 +54,7 @@ func Serve(ln net.Listener, creds *Credentials, opts Options) *Listener {
 	l.raft = newProtoListener(ln.Addr(), func() { l.conns.closeProto(ProtoRaft) })
 	l.http = newProtoListener(ln.Addr(), nil)
 	l.join = newProtoListener(ln.Addr(), nil)
-	l.tls = creds.serverConfig([]string{ProtoHTTP, ProtoRaft}, opts.Join, l.turns.take, l.authorize)
+	l.tls = creds.serverConfig([]string{ProtoHTTP, ProtoRaft}, opts.Join, l.begin, l.authorize)
 	l.wg.Go(l.acceptLoop)
 	return l
 }
@@ -147,6 +147,19 @@ func (l *Listener) handshake(c *trackedConn) {
 	default:
 		l.log.Debug("connection failed before its first request", "remote", c.source, "reason", err)
 	}
+}
+
+// begin lets a handshake go on after its first message. Whose protocol is closed is
+// hung up on here: had the client's side of the handshake succeeded, it would have sent
+// a request, and could not know whether anybody has carried it out.
+func (l *Listener) begin(hello *tls.ClientHelloInfo) error {
+	for proto, p := range map[string]*protoListener{ProtoHTTP: l.http, ProtoRaft: l.raft, ProtoJoin: l.join} {
+		if len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == proto && p.closed() {
+			hello.Conn.Close()
+			return net.ErrClosed
+		}
+	}
+	return l.turns.take(hello)
 }
 
 func (l *Listener) admit(c *trackedConn) error {

@@ -24,11 +24,18 @@ func newProtoListener(addr net.Addr, onClose func()) *protoListener {
 
 func (p *protoListener) Addr() net.Addr { return p.addr }
 
-func (p *protoListener) Accept() (net.Conn, error) {
+func (p *protoListener) closed() bool {
 	select {
-	case <-p.done: // a closed listener accepts nothing, even when one waits
-		return nil, net.ErrClosed
+	case <-p.done:
+		return true
 	default:
+		return false
+	}
+}
+
+func (p *protoListener) Accept() (net.Conn, error) {
+	if p.closed() { // it accepts nothing, even when one waits
+		return nil, net.ErrClosed
 	}
 	select {
 	case c := <-p.ready:

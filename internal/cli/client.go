@@ -118,6 +118,11 @@ func call[Req, Res any](ctx context.Context, c *Client, m Method[Req, Res], req 
 		cause := err
 		next, err := a.judge(ctx, cause)
 		if !next {
+			var e *Error
+			if errors.As(err, &e) && e.Exit == ExitUnknown {
+				// It stops, or is dead: who repeats the request asks the others first.
+				c.nodes = append(slices.Delete(c.nodes, i, i+1), n)
+			}
 			return nil, err
 		}
 		failed = append(failed, failure{n.addr, err, connect.IsWireError(cause)})
