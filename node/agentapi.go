@@ -31,6 +31,7 @@ func forAgent[Q, R any](ctx context.Context, a *agentAPI, host string, req *conn
 	local func(*term, context.Context, *Q) (*R, error),
 	remote func(lifeboatv1connect.AgentServiceClient, context.Context, *connect.Request[Q]) (*connect.Response[R], error),
 ) (*connect.Response[R], error) {
+	read(ctx)
 	if err := speaksFor(ctx, host); err != nil {
 		return nil, err
 	}

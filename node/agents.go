@@ -110,7 +110,9 @@ func (t *term) report(ctx context.Context, req *lifeboatv1.ReportRequest) (*life
 		return t.refusal(s, err)
 	}
 	probes := t.contacts.takeProbes(x)
-	if len(wanted) == 0 && len(probes) == 0 && !t.proxies.news(h.ID) && exchange.AssignmentIndex(s, h) <= req.HaveAssignment {
+	// The first answer does not wait: the agent learns from it who leads, and leaves the
+	// node that passed its report on.
+	if !t.contacts.greet(x) && len(wanted) == 0 && len(probes) == 0 && !t.proxies.news(h.ID) && exchange.AssignmentIndex(s, h) <= req.HaveAssignment {
 		beat := time.NewTimer(s.Policy.Beat)
 		defer beat.Stop()
 		select {

@@ -41,6 +41,7 @@ type contact struct {
 	probes   []*lifeboatv1.Probe // to be handed to this host
 	parked   *parked
 	have     uint64 // newest assignment that its agent acts on
+	greeted  bool   // a report of it has been answered
 }
 
 // mark is the arrival of a report.
@@ -139,6 +140,16 @@ func (c *contacts) gap(now time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.since = now
+}
+
+// greet reports whether no report of this host has been answered yet, in this epoch
+// and term.
+func (c *contacts) greet(x *contact) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := !x.greeted
+	x.greeted = true
+	return first
 }
 
 // soft is a copy for ha.

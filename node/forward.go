@@ -24,6 +24,10 @@ const (
 	// forwardTimeout bounds a passed-on request without a deadline of its own.
 	forwardTimeout = 15 * time.Second
 	maxRequest     = 8 << 20 // bytes, after decompression
+	// worthPacking is the size in bytes from which on an answer is compressed: most
+	// answers to agents have less than a hundred, and packing them costs more than
+	// everything else that is done for them.
+	worthPacking = 1 << 10
 )
 
 var errNoLeader = connect.NewError(connect.CodeUnavailable, errors.New("there is no leader at the moment; try again in a second"))
@@ -37,8 +41,9 @@ var errNotYet = connect.NewError(connect.CodeUnavailable, errors.New("this node 
 // handler is the API on the mutual-TLS port.
 func (n *Node) handler() http.Handler {
 	mux := http.NewServeMux()
-	limit := connect.WithReadMaxBytes(maxRequest)
-	mux.Handle(lifeboatv1connect.NewAgentServiceHandler(&agentAPI{n}, limit))
+	limit := connect.WithHandlerOptions(connect.WithReadMaxBytes(maxRequest), connect.WithCompressMinBytes(worthPacking))
+	path, agents := lifeboatv1connect.NewAgentServiceHandler(&agentAPI{n}, limit)
+	mux.Handle(path, n.fromAgents(agents))
 	mux.Handle(lifeboatv1connect.NewAdminServiceHandler(&adminAPI{n}, limit))
 	mux.Handle(lifeboatv1connect.NewNodeServiceHandler(nodeAPI{n}, limit))
 	mux.Handle(lifeboatv1connect.NewJoinServiceHandler(joinAPI{n: n}, connect.WithReadMaxBytes(maxJoin)))

@@ -26,7 +26,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	if err != nil {
 		return err
 	}
-	n := &Node{cfg: cfg, deps: deps, log: deps.Log, runID: newID(), fsm: raftfsm.Of(cmp.Or(deps.faults.level, FeatureLevel)), sealer: seals, greeting: make(chan struct{}, 1), calls: newCalls(), restoring: make(chan *restoring), packing: make(chan struct{}, maxPacking)}
+	n := &Node{cfg: cfg, deps: deps, log: deps.Log, runID: newID(), fsm: raftfsm.Of(cmp.Or(deps.faults.level, FeatureLevel)), sealer: seals, greeting: make(chan struct{}, 1), calls: newCalls(), readings: newReadings(), restoring: make(chan *restoring), packing: make(chan struct{}, maxPacking)}
 	n.started = n.clock().UnixNano()
 	ctx, n.shutdown = context.WithCancel(ctx)
 	defer n.shutdown()

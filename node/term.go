@@ -237,10 +237,11 @@ func (t *term) decide(ctx context.Context) error {
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		changed := t.node.fsm.Changed()
-		s := t.node.fsm.State()
+		s, began := t.node.fsm.State(), t.mono()
 		t.listened()
 		soft, now := t.soft(), t.now()
 		plan := ha.Decide(s, soft, now)
+		cost := t.mono() - began
 		if plan.Transfer != "" {
 			return fmt.Errorf("%w: %s", errTransfer, plan.Transfer)
 		}
@@ -255,7 +256,10 @@ func (t *term) decide(ctx context.Context) error {
 		} else if len(plan.Commands) > 0 {
 			continue
 		}
-		timer.Reset(max(wait, time.Millisecond))
+		if !pause(ctx, rest(cost)) {
+			return nil
+		}
+		timer.Reset(max(wait-rest(cost), time.Millisecond))
 		if calmly {
 			changed = nil
 		}
@@ -311,19 +315,30 @@ func (t *term) carryOut(ctx context.Context, commands []*logpb.Command) (refused
 // wakeParked answers agents that wait for news as soon as there is some.
 func (n *Node) wakeParked(ctx context.Context) error {
 	for {
-		changed := n.fsm.Changed()
+		changed, began := n.fsm.Changed(), time.Now()
 		if t := n.term.Load(); t != nil {
 			t.contacts.wakeNews(n.fsm.State())
 		}
+		cost := time.Since(began)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
 		}
-		if !pause(ctx, wakePause) { // many entries, one look
+		if !pause(ctx, max(wakePause, rest(cost))) { // many entries, one look
 			return nil
 		}
 	}
+}
+
+// rest is the pause after a look at all hosts that took so long: where there are ten
+// thousand and one of them says something every millisecond, looking again at once
+// would take a core, and what they all wait for with it.
+func rest(cost time.Duration) time.Duration {
+	if cost < time.Millisecond {
+		return 0
+	}
+	return min(4*cost, 200*time.Millisecond)
 }
 
 // wakePause joins the news of entries that come close together.

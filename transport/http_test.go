@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -204,6 +206,42 @@ func TestHangUp(t *testing.T) {
 		}
 		if _, err := get(t.Context(), client, "https://n1:7000/"); err == nil {
 			t.Error("it dials again")
+		}
+	})
+}
+
+// A thousand requests at once open few connections, each of which carries many; and
+// connections that have ended make room for others.
+func TestFewConnectionsToANode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, client := httpWorld(t, time.Millisecond)
+		var dials atomic.Int32
+		client = transport.NewHTTPClient(w.creds(host("h1")), transport.ClientOptions{Dial: transport.DialOptions{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			dials.Add(1)
+			return w.net.Dialer("h1")(ctx, network, addr)
+		}}})
+		defer transport.HangUp(client)
+		for round := range 40 {
+			var wg sync.WaitGroup
+			for range 300 {
+				wg.Go(func() {
+					// A connection that ended before its first request costs a request.
+					for try := 0; ; try++ {
+						if _, err := get(t.Context(), client, "https://n1:7000/"); err == nil {
+							return
+						} else if round == 0 || try > 32 {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			if n := dials.Swap(0); n > 60 { // some end while others begin
+				t.Fatalf("round %d: %d connections for 300 requests", round, n)
+			}
+			w.l.CloseConns(func(transport.Identity) bool { return true })
+			time.Sleep(time.Second) // the client has noticed
 		}
 	})
 }

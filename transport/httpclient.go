@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// maxConnsPerNode connections take as many times MaxConcurrentStreams requests at once.
+const maxConnsPerNode = 32
+
 // ClientOptions of an HTTP client. The zero value is ready for production.
 type ClientOptions struct {
 	// NameOf says which node is expected at an address (host:port), empty for
@@ -37,7 +40,10 @@ func NewHTTPClient(creds *Credentials, opts ClientOptions) *http.Client {
 			}
 			return dial(ctx, addr, ProtoHTTP, want, creds, opts.Dial, table)
 		},
-		Protocols:          protocols,
+		Protocols: protocols,
+		// Without a bound, each of a thousand requests that find no connection would
+		// begin one of its own.
+		MaxConnsPerHost:    maxConnsPerNode,
 		DisableCompression: true, // Connect compresses by itself, where it pays
 		IdleConnTimeout:    90 * time.Second,
 		HTTP2: &http.HTTP2Config{

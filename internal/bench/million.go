@@ -54,7 +54,7 @@ func (b *bench) fresh(ctx context.Context) error {
 			return err
 		}
 	}
-	c, end, err := b.newCluster()
+	c, end, err := b.newCluster(0)
 	if err != nil {
 		return err
 	}

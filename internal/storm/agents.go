@@ -16,7 +16,7 @@ type Tally struct {
 	OldestMS int64          `json:"oldest_ms"` // since the last answer of the one that waits longest; -1 = one never had any
 	Answers  int            `json:"answers"`
 	Failures int            `json:"failures"`
-	Said     string         `json:"said"` // by one that failed
+	Said     string         `json:"said"` // what failed last for the one that waits longest
 }
 
 const (
@@ -51,8 +51,12 @@ func ActAsAgents(ctx context.Context, cfg AgentsConfig, out io.Writer) error {
 
 func tally(all []*agent, now time.Time) Tally {
 	t := Tally{Count: len(all), Leaders: map[string]int{}}
+	oldest := now
 	for _, a := range all {
 		a.mu.Lock()
+		if a.answered.Before(oldest) && a.said != "" {
+			oldest, t.Said = a.answered, a.name+": "+a.said
+		}
 		switch {
 		case a.answered.IsZero():
 			t.OldestMS = -1
@@ -63,9 +67,6 @@ func tally(all []*agent, now time.Time) Tally {
 			}
 		}
 		t.Answers, t.Failures = t.Answers+a.answers, t.Failures+a.failures
-		if a.said != "" {
-			t.Said = a.said
-		}
 		a.mu.Unlock()
 	}
 	return t

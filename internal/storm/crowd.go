@@ -168,6 +168,9 @@ func (x *crowd) sum() Tally {
 	all := Tally{Leaders: map[string]int{}}
 	for _, t := range x.last {
 		all.Count, all.Answers, all.Failures = all.Count+t.Count, all.Answers+t.Answers, all.Failures+t.Failures
+		if t.Said != "" && (t.OldestMS < 0 || t.OldestMS >= all.OldestMS) {
+			all.Said = t.Said
+		}
 		if t.OldestMS < 0 || all.OldestMS < 0 {
 			all.OldestMS = -1
 		} else {
@@ -175,9 +178,6 @@ func (x *crowd) sum() Tally {
 		}
 		for id, n := range t.Leaders {
 			all.Leaders[id] += n
-		}
-		if t.Said != "" {
-			all.Said = t.Said
 		}
 	}
 	return all

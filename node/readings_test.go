@@ -1,0 +1,91 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lifeboat/transport"
+)
+
+// A request of an agent that comes while nobody leads is refused before it is read: a
+// body that nobody could decode makes no difference. Once somebody leads, it does.
+func TestAgentsAreRefusedUnread(t *testing.T) {
+	run(t, 3, func(w *world) {
+		l := w.leader()
+		f := w.others(l)[0]
+		send := func() string {
+			client, hangUp := w.client("h1", transport.KindHost, "h1")
+			defer hangUp()
+			q, err := http.NewRequestWithContext(w.Context(), http.MethodPost, "https://"+f.cfg.Advertise+"/lifeboat.v1.AgentService/Report", strings.NewReader("\xff\xff"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			q.Header.Set("Content-Type", "application/proto")
+			r, err := client.Do(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Body.Close()
+			b, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(b)
+		}
+		if got := send(); !strings.Contains(got, "invalid_argument") {
+			t.Errorf("with a leader: %s", got)
+		}
+		w.net.Isolate(f.id, l.id, w.others(l)[1].id)
+		w.within(10*time.Second, "the leader is lost", func() bool { addr, _ := f.n.raft.LeaderWithID(); return addr == "" })
+		if got := send(); !strings.Contains(got, "unavailable") || !strings.Contains(got, "no leader") {
+			t.Errorf("without a leader: %s", got)
+		}
+		w.net.HealAll()
+		w.leader()
+	})
+}
+
+// Who has begun a request and sends no more delays the others for a moment only, and
+// who has hung up takes no turn.
+func TestReadings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReadings()
+		began := time.Now()
+		for range cap(r) {
+			if _, err := r.begin(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		gone, cancel := context.WithCancelCause(t.Context())
+		why := errors.New("gone")
+		cancel(why)
+		if _, err := r.begin(gone); !errors.Is(err, why) {
+			t.Errorf("a caller that is gone: %v", err)
+		}
+		end, err := r.begin(t.Context())
+		if took := time.Since(began); err != nil || took != readingTime {
+			t.Errorf("the next one waited %s, %v; want %s", took, err, readingTime)
+		}
+		time.Sleep(2 * readingTime)
+		end()
+		end()
+		if len(r) != 0 {
+			t.Errorf("%d turns are still taken", len(r))
+		}
+	})
+}
+
+// A look that took long is followed by a rest that is longer, but not by much.
+func TestRest(t *testing.T) {
+	for cost, want := range map[time.Duration]time.Duration{0: 0, 900 * time.Microsecond: 0, 5 * time.Millisecond: 20 * time.Millisecond, time.Second: 200 * time.Millisecond} {
+		if got := rest(cost); got != want {
+			t.Errorf("after %s: %s, want %s", cost, got, want)
+		}
+	}
+}
