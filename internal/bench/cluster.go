@@ -38,7 +38,9 @@ func agents(cfg storm.AgentsConfig) *exec.Cmd {
 	}
 	// Agents have machines of their own: here they take what the nodes leave them.
 	// Setpriority would do that for one thread of the process only.
-	return exec.Command("nice", "-n", "10", self, "agents", string(text))
+	cmd := exec.Command("nice", "-n", "10", self, "agents", string(text))
+	cmd.Env = append(os.Environ(), "GOGC=400")
+	return cmd
 }
 
 // newCluster is three nodes on the disk of this directory, none of which runs; end

@@ -80,6 +80,7 @@ func newAgent(ca *pki.CA, cfg AgentsConfig, number int) (*agent, error) {
 func (a *agent) run(ctx context.Context, slots chan struct{}) {
 	defer transport.HangUp(a.http)
 	to := a.addrs[rand.IntN(len(a.addrs))]
+	failed := map[string]time.Time{} // when an address failed last
 	var epoch, seq, have uint64
 	beat, fails := time.Second, 0
 	for ctx.Err() == nil {
@@ -115,8 +116,14 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 		if code := connect.CodeOf(err); code == connect.CodeNotFound || code == connect.CodeFailedPrecondition {
 			epoch = 0
 		}
-		to = a.addrs[rand.IntN(len(a.addrs))]
-		// As the agent does, see agent/session.
+		// As the agent does, see agent/session: it goes to the one whose failure is
+		// longest ago.
+		failed[to] = time.Now()
+		for _, i := range rand.Perm(len(a.addrs)) {
+			if x := a.addrs[i]; failed[x].Before(failed[to]) {
+				to = x
+			}
+		}
 		fails++
 		pause := min(max(100*time.Millisecond, beat/10)<<min(fails/len(a.addrs), 10), max(time.Second, beat/2))
 		sleep(ctx, pause/2+rand.N(pause))
