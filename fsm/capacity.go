@@ -10,9 +10,7 @@ import (
 // itself, times what may be promised of it. No CPUs: they are not counted.
 func (p *Policy) Capacity(inv *Inventory) (cpus uint32, memory uint64) {
 	memory = inv.MemoryBytes - min(p.ReservedMemory, inv.MemoryBytes)
-	if p.MemoryOvercommit != 100 { // or a large host would lose bytes to the rounding
-		memory = memory / 100 * uint64(p.MemoryOvercommit)
-	}
+	memory = min(memory, maxSize) * uint64(p.MemoryOvercommit) / 100
 	if p.CPUOvercommit == 0 {
 		return 0, memory
 	}

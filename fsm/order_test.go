@@ -125,7 +125,7 @@ func TestCapacity(t *testing.T) {
 		"cpu_overcommit=1":                   {16, 64 << 30},
 		"cpu_overcommit=2.5 reserved_cpus=4": {30, 64 << 30},
 		"reserved_memory=8GiB":               {0, 56 << 30},
-		"memory_overcommit=1.5":              {0, (64 << 30) / 100 * 150},
+		"memory_overcommit=1.5":              {0, 96 << 30},
 		"reserved_memory=100GiB":             {0, 0},
 		"reserved_cpus=100 cpu_overcommit=1": {1, 64 << 30},
 	} {
