@@ -239,6 +239,9 @@ func (t *tx) grant(id VMID, target HostID, why string) (refused string) {
 	case to.order(OrderDestroy, id) != nil:
 		return fmt.Sprintf("host %s still has to remove an older copy", target)
 	}
+	if no := t.s.RuleAgainst(id, to); no != "" { // what has changed since it was decided
+		return no
+	}
 	v := *old
 	last := v.Incarnation
 	v.Incarnation = last.Next(t.s.Generation)
@@ -262,6 +265,7 @@ func (t *tx) grant(id VMID, target HostID, why string) (refused string) {
 	t.insertVM(target, &v)
 	n := *w
 	n.Step, n.Target, n.Why, n.Incarnation = Restarting, target, why, v.Incarnation
+	n.Gated = 0
 	n.Attempt++
 	n.Reason = ""
 	t.putWork(&n)

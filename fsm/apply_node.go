@@ -152,6 +152,11 @@ func (t *tx) policySet(c *logpb.PolicySet) string {
 			return k.Key + ": " + no
 		}
 	}
+	for _, s := range settings {
+		if no := t.later(LevelPolicy); no != "" && s.Key == "placement" && s.Value == PlaceLoad {
+			return "placement: load: " + no
+		}
+	}
 	p, err := t.s.Policy.With(settings)
 	if err != nil {
 		return err.Error()

@@ -236,6 +236,7 @@ const (
 	WorkNoTarget = 3
 	WorkWithdraw = 4
 	WorkStuck    = 5
+	WorkGated    = 90 // it waits for the VMs that it depends on
 )
 
 func (t *tx) workUpdate(c *logpb.WorkUpdate) string {
@@ -288,6 +289,8 @@ func (t *tx) workUpdate(c *logpb.WorkUpdate) string {
 		n.NotBefore = t.now + min(max(c.DelayNs, 0), maxDeadline)
 		t.putWork(&n)
 		return ""
+	case WorkGated:
+		return t.gated(w, &v, c.Reason)
 	case WorkWithdraw:
 		return t.withdraw(w, &v, h, c.Reason)
 	case WorkStuck:

@@ -32,6 +32,7 @@ type tracked struct {
 
 	tokens, operators map[string]struct{}
 	requests          map[uint64]struct{}
+	rules             map[RuleID]struct{}
 }
 
 func newDigester(s *State) *digester {
@@ -44,7 +45,8 @@ func newDigester(s *State) *digester {
 	s.tokens.track()
 	s.operators.track()
 	s.requests.track()
-	d.dirty = &tracked{s.nodes.dirty, s.hosts.dirty, s.work.dirty, s.alerts.dirty, s.events.dirty, s.tokens.dirty, s.operators.dirty, s.requests.dirty}
+	s.rules.track()
+	d.dirty = &tracked{s.nodes.dirty, s.hosts.dirty, s.work.dirty, s.alerts.dirty, s.events.dirty, s.tokens.dirty, s.operators.dirty, s.requests.dirty, s.rules.dirty}
 	d.each(s, d.put)
 	return d
 }
@@ -55,6 +57,7 @@ func (d *digester) track(s *State) {
 	s.alerts.dirty, s.events.dirty = d.dirty.alerts, d.dirty.events
 	s.tokens.dirty, s.operators.dirty = d.dirty.tokens, d.dirty.operators
 	s.requests.dirty = d.dirty.requests
+	s.rules.dirty = d.dirty.rules
 }
 
 // put replaces the hash of a record; 0 means that there is none.
@@ -100,6 +103,14 @@ func appendVM(b []byte, v *VM) []byte {
 				b = append(b, 0)
 			} else {
 				b = binary.LittleEndian.AppendUint32(append(b, 1), *limit)
+			}
+		}
+		if o := p.Order; o != nil { // from LevelPolicy on
+			b = append(b, byte(o.Gate), byte(len(o.DependsOn)))
+			b = binary.LittleEndian.AppendUint64(b, uint64(o.After))
+			b = binary.LittleEndian.AppendUint64(b, uint64(o.Timeout))
+			for _, id := range o.DependsOn {
+				b = append(b, id[:]...)
 			}
 		}
 	}
@@ -170,6 +181,10 @@ func (d *digester) fold(s *State) uint64 {
 	clear(d.dirty.alerts)
 	clear(d.dirty.events)
 	clear(d.dirty.requests)
+	for id := range d.dirty.rules {
+		d.put(ruleKey(id), d.record(orNil(s.Rule(id), ruleRecord)))
+	}
+	clear(d.dirty.rules)
 	return d.sum ^ d.metaHash(s)
 }
 
@@ -222,6 +237,9 @@ func (d *digester) each(s *State, f func(key string, n uint64)) {
 	for index, r := range s.requests.all() {
 		f(requestHashKey(index), d.hash(requestRecord(r)))
 	}
+	for id, r := range s.rules.all() {
+		f(ruleKey(id), d.hash(ruleRecord(r)))
+	}
 }
 
 // record is hash, 0 for none.
@@ -250,6 +268,8 @@ func operatorKey(name string) string { return "o" + name }
 
 func requestHashKey(index uint64) string { return "r" + strconv.FormatUint(index, 36) }
 
+func ruleKey(id RuleID) string { return "u" + strconv.FormatUint(uint64(id), 36) }
+
 // eachRecord walks every record of a snapshot but the first and the last.
 func eachRecord(s *State, f func(*logpb.Record)) {
 	for _, n := range s.nodes.all() {
@@ -275,5 +295,8 @@ func eachRecord(s *State, f func(*logpb.Record)) {
 	}
 	for _, r := range s.requests.all() {
 		f(requestRecord(r))
+	}
+	for _, r := range s.rules.all() {
+		f(ruleRecord(r))
 	}
 }

@@ -225,6 +225,26 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.ask(asked("operator/alice", "r3", &logpb.Arm{}))
 			return l
 		},
+		"rules": func() *lab { // written, refused, removed; and the order of starts
+			l := policyFleet(t, 3, 4)
+			l.ok(together(1, 2))
+			l.ok(apart(1, 3))
+			l.ok(onHosts(ruleOf(RuleHosts, false, 3, 4), "h3", "h2"))
+			l.rejected(apart(1, 2))
+			l.ok(&logpb.RuleRemove{Id: 2})
+			l.ok(setVM(1, "depends_on", uuids(3), "priority", "high"))
+			l.ok(setVM(3, "gate", "10s", "gate_timeout", "1m"))
+			l.rejected(setVM(3, "depends_on", uuids(1)))
+			l.ok(&logpb.PolicySet{Settings: []*logpb.Setting{{Key: "placement", Value: "load"}, {Key: "cpu_overcommit", Value: "4"}, {Key: "reserved_memory", Value: "4GiB"}}})
+			l.kill("h1")
+			l.ok(&logpb.WorkUpdate{Work: uint64(l.work(1).ID), Action: WorkGated, Reason: "it waits for vm3"})
+			l.ok(l.place(3, "h3"))
+			l.report("h3", said{vm: 3, power: PowerOn, reason: ReasonBooted, inc: inc(2)})
+			l.ok(l.place(1, "h2"))
+			l.ok(l.place(2, "h3")) // not with vm1
+			l.ok(l.place(2, "h2"))
+			return l
+		},
 		"anything": func() *lab { // random commands, nonsense included
 			_, log := story(t.Fatalf, rand.New(rand.NewPCG(2026, 11)).IntN, 400)
 			return &lab{t: t, log: log}

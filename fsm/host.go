@@ -307,6 +307,17 @@ func (h *Host) RunsProtected() int {
 	return n
 }
 
+// Running counts the VMs that run, start or may run here.
+func (h *Host) Running() int {
+	n := 0
+	for i := range h.VMs {
+		if h.VMs[i].Occupies() {
+			n++
+		}
+	}
+	return n
+}
+
 // MemoryUsed is the memory of VMs that run, start or may run here, in bytes.
 func (h *Host) MemoryUsed() uint64 {
 	var n uint64

@@ -31,6 +31,7 @@ func (c *checker) hosts() {
 				c.fail("S2", "the VMs of host %s are out of order at %s", id, v.ID)
 			}
 			c.vm(h, v)
+			c.order(v)
 		}
 	}
 }

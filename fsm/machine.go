@@ -234,6 +234,12 @@ func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
 		return t.operatorSet(b.OperatorSet)
 	case *logpb.Command_NodeAdmit:
 		return t.nodeAdmit(b.NodeAdmit)
+	case *logpb.Command_RuleAdd:
+		return t.ruleAdd(b.RuleAdd)
+	case *logpb.Command_RuleRemove:
+		return t.ruleRemove(b.RuleRemove)
+	case *logpb.Command_VmSet:
+		return t.vmSet(b.VmSet)
 	case *logpb.Command_FeatureRaise:
 		return t.featureRaise(b.FeatureRaise)
 	}

@@ -43,6 +43,12 @@ type Policy struct {
 	UnknownOperator  Role
 	CertValidity     time.Duration
 	DeadNodeCleanup  time.Duration
+
+	// Of level 4. Over-commit is in hundredths; of CPUs 0 = they are not counted.
+	CPUOvercommit    int
+	MemoryOvercommit int
+	ReservedCPUs     int
+	ReservedMemory   uint64 // bytes of each host
 }
 
 // leaseDrift is the clock drift allowed between agent and leader (S13).
@@ -80,6 +86,7 @@ func DefaultPolicy() *Policy {
 		AlertsKeep:       5000,
 		UnknownOperator:  RoleAdmin,
 		CertValidity:     90 * 24 * time.Hour,
+		MemoryOvercommit: 100,
 	}
 }
 
@@ -176,15 +183,15 @@ func PolicySettings() []PolicySetting {
 		dur("storage_loss_after", func(p *Policy) *time.Duration { return &p.StorageLossAfter }, time.Second, day, "how long a VM may be paused on an I/O error before it is restarted elsewhere"),
 		flag("protect_default", func(p *Policy) *bool { return &p.ProtectDefault }, "protect every VM that has no word of its own"),
 		flag("place_unfenced", func(p *Policy) *bool { return &p.PlaceUnfenced }, "start VMs on hosts that nothing could prove dead"),
-		{"placement", "count: fewest VMs; spread: largest free share; pack: smallest free share that fits", 1,
+		{"placement", "count: fewest VMs; spread: largest free share; pack: smallest free share that fits; load: the least load by several criteria, memory weighing more than CPU", 1,
 			func(p *Policy) string { return p.Placement },
 			func(p *Policy, v string) error {
 				switch v {
-				case "count", "spread", "pack":
+				case "count", "spread", "pack", PlaceLoad:
 					p.Placement = v
 					return nil
 				}
-				return fmt.Errorf("placement: %q must be count, spread or pack", v)
+				return fmt.Errorf("placement: %q must be count, spread, pack or load", v)
 			}},
 		num("events_keep", func(p *Policy) *int { return &p.EventsKeep }, 100, 10000000, "events kept in the state"),
 		num("work_keep", func(p *Policy) *int { return &p.WorkKeep }, 100, 10000000, "ended work items kept in the state"),
@@ -201,8 +208,16 @@ func PolicySettings() []PolicySetting {
 			}},
 		from(LevelJoin, dur("certificate_validity", func(p *Policy) *time.Duration { return &p.CertValidity }, time.Hour, 3650*day, "how long a certificate lasts that the cluster signs; it is renewed after two thirds of that")),
 		from(LevelJoin, dur("dead_node_cleanup", func(p *Policy) *time.Duration { return &p.DeadNodeCleanup }, 0, 365*day, "how long a management node is Down before it is removed, one at a time and never below three voters; 0 = never")),
+
+		factor("cpu_overcommit", func(p *Policy) *int { return &p.CPUOvercommit }, 0, 100000, "virtual CPUs of VMs for one CPU of a host; 0: they are not counted"),
+		factor("memory_overcommit", func(p *Policy) *int { return &p.MemoryOvercommit }, 10, 1000, "memory of VMs for the memory of a host"),
+		from(LevelPolicy, num("reserved_cpus", func(p *Policy) *int { return &p.ReservedCPUs }, 0, 10000, "CPUs of each host that are no VM's")),
+		size("reserved_memory", func(p *Policy) *uint64 { return &p.ReservedMemory }, "memory of each host that is no VM's"),
 	}
 }
+
+// PlaceLoad is the value of placement that came with LevelPolicy.
+const PlaceLoad = "load"
 
 func from(level uint32, s PolicySetting) PolicySetting {
 	s.Level = level

@@ -31,6 +31,7 @@ type contents struct {
 
 	Requests []*Request
 	Asked    []string
+	Rules    []*Rule
 }
 
 func contentsOf(s *State) contents {
@@ -71,6 +72,9 @@ func contentsOf(s *State) contents {
 	for k, index := range s.asked.all() {
 		c.Asked = append(c.Asked, fmt.Sprint(k, index))
 	}
+	for _, r := range s.Rules() {
+		c.Rules = append(c.Rules, r)
+	}
 	return c
 }
 
@@ -92,7 +96,7 @@ func timeless(s *State) uint64 {
 // repeatable are the commands whose repetition is a new event and not an echo.
 func repeatable(body proto.Message) bool {
 	switch b := body.(type) {
-	case *logpb.HostRegister, *logpb.VMSpecs, *logpb.HostFenceLevels, *logpb.VMProtect, *logpb.NodeControl:
+	case *logpb.HostRegister, *logpb.VMSpecs, *logpb.HostFenceLevels, *logpb.VMProtect, *logpb.NodeControl, *logpb.RuleAdd, *logpb.VMSet:
 		return true
 	case *logpb.WorkUpdate:
 		return b.Action == WorkRetry || b.Action == WorkNoTarget

@@ -191,7 +191,7 @@ func (c chooser) command(s *State) proto.Message {
 	if v != nil && v.Work != 0 && !c.odds(5) {
 		work = uint64(v.Work)
 	}
-	switch c(38) {
+	switch c(40) {
 	case 0, 1, 2, 3, 4, 5, 6, 7:
 		out := &logpb.HostReports{}
 		for range 1 + c(2) {
@@ -301,6 +301,10 @@ func (c chooser) command(s *State) proto.Message {
 		return &logpb.WorkUpdate{Work: work, Action: uint32(c(6)), Reason: pick(c, "no host", "too slow"), DelayNs: int64(c(20)-2) * int64(time.Second)}
 	case 36:
 		return &logpb.AlertUpdate{Id: uint64(c(60)), Action: uint32(c(4))}
+	case 37:
+		return c.rule(s)
+	case 38:
+		return c.vmSet()
 	default:
 		switch c(8) {
 		case 4:

@@ -14,7 +14,7 @@ func metaRecord(s *State) *logpb.MetaRecord {
 func bareMeta(s *State) *logpb.MetaRecord {
 	m := &logpb.MetaRecord{Schema: schemaOf(s.Level), LevelVersion: s.LevelVersion, Index: s.Index, Term: s.Term, TimeUnixNs: s.Time, ClusterId: s.ClusterID,
 		Generation: s.Generation, FeatureLevel: s.Level, Armed: s.Armed, ArmedIndex: s.ArmedIndex, Seq: s.seq, Waking: s.Waking,
-		DigestIndex: s.Digest.Index, Digest: s.Digest.Sum}
+		DigestIndex: s.Digest.Index, Digest: s.Digest.Sum, Rules: s.lastRule}
 	if s.CA != nil {
 		m.CaCert, m.CaKey = s.CA.Cert, s.CA.Key
 	}
@@ -106,7 +106,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 func vmRecord(v *VM) *logpb.VMRecord {
 	p := &logpb.VMRecord{Id: v.ID[:], Name: v.Name, Power: uint32(v.Power), Reason: uint32(v.Reason), Wanted: v.Wanted,
 		ProtectedBy: uint32(v.ProtectedBy), Gone: v.Gone, Incarnation: uint64(v.Incarnation), SinceUnixNs: v.Since,
-		Work: uint64(v.Work), Spec: specToLog(v.Spec), Policy: policyToLog(v.Policy), Error: v.Error}
+		Work: uint64(v.Work), Spec: specToLog(v.Spec), Policy: policyToLog(v.Policy), Error: v.Error, Order: orderToLog(v.Policy)}
 	if v.Spec != nil {
 		p.DefinedUnixNs = v.Spec.Defined
 	}
@@ -117,7 +117,7 @@ func vmFromLog(x *shapes, p *logpb.VMRecord) *VM {
 	id, _ := vmID(p.Id)
 	v := &VM{ID: id, Power: Power(p.Power), Reason: Reason(p.Reason), Wanted: p.Wanted,
 		ProtectedBy: ProtectedBy(p.ProtectedBy), Gone: p.Gone, Incarnation: Incarnation(p.Incarnation), Since: p.SinceUnixNs,
-		Work: WorkID(p.Work), traits: &traits{Name: p.Name, Policy: policyFromLog(nil, p.Policy), Error: p.Error}}
+		Work: WorkID(p.Work), traits: &traits{Name: p.Name, Policy: orderFromLog(policyFromLog(nil, p.Policy), p.Order), Error: p.Error}}
 	if p.Spec != nil {
 		v.Spec = specFromLog(x, p.Spec, p.DefinedUnixNs)
 	}
@@ -143,7 +143,7 @@ func workRecord(w *Work) *logpb.Record {
 	p := &logpb.WorkRecord{Id: uint64(w.ID), Vm: w.VM[:], VmName: w.VMName, Type: uint32(w.Type), Step: uint32(w.Step),
 		Attempt: w.Attempt, Cause: uint32(w.Cause), Reason: w.Reason, From: string(w.From), Target: string(w.Target), Why: w.Why,
 		Incarnation: uint64(w.Incarnation), LostUnixNs: w.Lost, CreatedUnixNs: w.Created, UpdatedUnixNs: w.Updated,
-		NotBeforeUnixNs: w.NotBefore, EndedUnixNs: w.Ended, Outcome: w.Outcome, UpdatedIndex: w.Index}
+		NotBeforeUnixNs: w.NotBefore, EndedUnixNs: w.Ended, Outcome: w.Outcome, UpdatedIndex: w.Index, GatedUnixNs: w.Gated}
 	for _, x := range w.Tried {
 		p.Tried = append(p.Tried, &logpb.Tried{Host: string(x.Host), Count: x.Count})
 	}
@@ -155,7 +155,7 @@ func workFromLog(p *logpb.WorkRecord) *Work {
 	w := &Work{ID: WorkID(p.Id), VM: id, VMName: p.VmName, Type: WorkType(p.Type), Step: Step(p.Step), Attempt: p.Attempt,
 		Cause: Cause(p.Cause), Reason: p.Reason, From: HostID(p.From), Target: HostID(p.Target), Why: p.Why,
 		Incarnation: Incarnation(p.Incarnation), Lost: p.LostUnixNs, Created: p.CreatedUnixNs, Updated: p.UpdatedUnixNs,
-		NotBefore: p.NotBeforeUnixNs, Ended: p.EndedUnixNs, Outcome: p.Outcome, Index: p.UpdatedIndex}
+		NotBefore: p.NotBeforeUnixNs, Ended: p.EndedUnixNs, Outcome: p.Outcome, Index: p.UpdatedIndex, Gated: p.GatedUnixNs}
 	for _, x := range p.Tried {
 		w.Tried = append(w.Tried, Tried{HostID(x.Host), x.Count})
 	}

@@ -155,6 +155,7 @@ func readState(r io.Reader, level uint32) (*State, error) {
 			if got := s.Sum(); got != end.Digest {
 				return nil, fmt.Errorf("%w: its digest is %016x, its contents give %016x", ErrSnapshot, end.Digest, got)
 			}
+			s.book = newRuleBook(s.rules.all())
 			return s, nil
 		}
 		if err := s.load(rec, records == 0); err != nil {
@@ -280,6 +281,8 @@ func (s *State) load(rec *logpb.Record, first bool) error {
 			return fmt.Errorf("operator %s is there twice", o.Name)
 		}
 		s.operators.set(o.Name, o)
+	case *logpb.Record_Rule:
+		return s.loadRule(b.Rule)
 	case *logpb.Record_Request:
 		return s.loadRequest(requestFromLog(b.Request))
 	}
@@ -294,6 +297,7 @@ func (s *State) loadMeta(m *logpb.MetaRecord) error {
 	s.Policy = p
 	s.Index, s.Term, s.Time, s.ClusterID, s.Generation = m.Index, m.Term, m.TimeUnixNs, m.ClusterId, m.Generation
 	s.Level, s.LevelVersion, s.Armed, s.ArmedIndex, s.seq, s.Waking = m.FeatureLevel, m.LevelVersion, m.Armed, m.ArmedIndex, m.Seq, m.Waking
+	s.lastRule = m.Rules
 	s.Digest = DigestAt{Index: m.DigestIndex, Sum: m.Digest}
 	if len(m.CaCert) > 0 {
 		s.CA = &Authority{Cert: m.CaCert, Key: m.CaKey}

@@ -41,6 +41,10 @@ type State struct {
 	operators table[string, *Operator]
 	requests  table[uint64, *Request] // by log index
 	asked     table[requestKey, uint64]
+
+	rules    table[RuleID, *Rule]
+	book     *ruleBook // of the rules; nil when there are none
+	lastRule uint64    // number of the rule that was written last
 }
 
 // Authority is the cluster's own CA.
@@ -71,6 +75,7 @@ func newState() *State {
 
 		requests: newTable[uint64, *Request](less[uint64]),
 		asked:    newTable[requestKey, uint64](lessRequest),
+		rules:    newTable[RuleID, *Rule](less[RuleID]),
 	}
 }
 
@@ -90,6 +95,7 @@ func (s *State) clone() *State {
 	n.operators = s.operators.clone()
 	n.requests = s.requests.clone()
 	n.asked = s.asked.clone()
+	n.rules = s.rules.clone()
 	return &n
 }
 

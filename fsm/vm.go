@@ -92,6 +92,7 @@ type VMPolicy struct {
 	Priority    Priority
 	MaxRestart  *uint32
 	MaxRelocate *uint32
+	Order       *StartOrder // nil = it waits for nobody
 }
 
 // defaultVMPolicy is shared by all VMs without one of their own.

@@ -97,6 +97,7 @@ type Work struct {
 	Ended       int64
 	Outcome     string
 	Tried       []Tried
+	Gated       int64  // unix ns since when it waits for the VMs that it depends on; 0 = it does not
 	Index       uint64 // of the last change
 }
 

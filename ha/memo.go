@@ -53,6 +53,7 @@ type counted struct {
 	h    *fsm.Host
 	vms  int
 	used uint64 // bytes of memory
+	cpus int64  // virtual
 }
 
 // know ranks the hosts, unless they are those that were ranked before.
@@ -98,13 +99,14 @@ func (c *counted) count(h *fsm.Host) {
 	if c.h == h {
 		return
 	}
-	c.h, c.vms, c.used = h, 0, 0
+	c.h, c.vms, c.used, c.cpus = h, 0, 0, 0
 	for i := range h.VMs {
 		v := &h.VMs[i]
 		if v.Occupies() {
 			c.vms++
 			if v.Spec != nil {
 				c.used += v.Spec.MemoryBytes
+				c.cpus += int64(v.Spec.CPUs)
 			}
 		}
 	}

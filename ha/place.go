@@ -17,6 +17,9 @@ type placer struct {
 	at    map[fsm.HostID]*counted
 	left  int                     // starts the cluster may still begin
 	kinds map[*fsm.Shape][]string // what each room lacks of what VMs of this shape need
+	rules *ruling                 // nil when there are no rules
+	asked *asked                  // of the VM that was looked at last
+	loads *loads                  // nil until asked for
 }
 
 // room is what a host still has.
@@ -26,9 +29,12 @@ type room struct {
 	closed string // why it takes no VM that is not its own
 	starts int    // start orders that stand
 	vms    int    // VMs that run, start or may run there
-	total  uint64 // bytes of memory
-	free   uint64
-	busy   bool // orders to remove something stand
+	total  uint64 // bytes of memory for VMs
+	free   int64  // of them; less than none where more was promised than there is
+	cpus   uint32 // of the host
+	cores  int64  // virtual CPUs that it may still promise
+	used   int64  // virtual CPUs of its VMs
+	busy   bool   // orders to remove something stand
 }
 
 // placer is built when the first VM waits: most runs have none.
@@ -61,10 +67,10 @@ func (d *decision) placer() *placer {
 		}
 		if r.no == "" {
 			at.count(h)
-			r.vms, r.total = at.vms, h.Inventory.MemoryBytes
-			r.free = r.total - min(at.used, r.total)
+			r.fill(d.p, at)
 		}
 	}
+	p.rules = p.ruling()
 	d.room = p
 	return p
 }
@@ -106,10 +112,11 @@ func (p *placer) place(j job) (t *fsm.Host, why string, full bool) {
 	}
 	r.starts++
 	p.left--
-	if !j.counted(r.h) {
-		r.vms++
-		r.free -= min(r.free, j.vm.Spec.MemoryBytes)
+	if !j.counted(r.h) && !p.rules.holds(j.vm.ID, r.h.ID) {
+		r.take(j.vm.Spec)
 	}
+	p.placed(p.asked, j.vm.ID, r.h.ID)
+	p.loads = nil
 	return r.h, why, false
 }
 
@@ -125,17 +132,24 @@ func (p *placer) find(j job) (best *room, why string, full bool) {
 	}
 	lacks := p.lacking(j.vm.Spec)
 	home := &p.rooms[p.at[j.owner.ID].rank]
+	asks := p.asks(j)
+	p.asked = asks
+	if asks.no != "" {
+		return nil, asks.no, false
+	}
 	fit := 0
 	for i := range p.rooms {
 		r := &p.rooms[i]
 		switch {
-		case p.refuses(r, j, lacks[i]) != "":
+		case p.refuses(r, j, lacks[i]) != "" || asks.refuses(i) != "":
+			continue
 		case r.starts >= p.d.p.StartsPerHost:
 			full = true
 		case p.left <= 0:
 			return nil, "the cluster's budget of starts is spent", true
 		default:
-			if fit++; best == nil || p.prefers(r, best, home, j) {
+			fit++
+			if asks.note(r); best == nil || p.prefers(r, best, home, j, asks) {
 				best = r
 			}
 		}
@@ -144,7 +158,7 @@ func (p *placer) find(j job) (best *room, why string, full bool) {
 	case best == nil:
 		var no refusals
 		for i := range p.rooms {
-			if why := p.refuses(&p.rooms[i], j, lacks[i]); why != "" {
+			if why := cmp.Or(p.refuses(&p.rooms[i], j, lacks[i]), asks.refuses(i)); why != "" {
 				no.add(why, p.rooms[i].h.ID)
 			}
 		}
@@ -152,29 +166,34 @@ func (p *placer) find(j job) (best *room, why string, full bool) {
 	case best == home:
 		return best, "restarted in place", false
 	}
-	return best, p.why(best, fit), false
+	return best, asks.decided(best) + p.why(best, fit), false
 }
 
 // prefers reports whether a is to be taken rather than b. The VM's own host is
 // preferred until its own limit of restarts is spent (see refuses), and is the
 // last choice where the VM lost its storage.
-func (p *placer) prefers(a, b, home *room, j job) bool {
+func (p *placer) prefers(a, b, home *room, j job, asks *asked) bool {
 	if a == home || b == home {
 		lost := j.work.Cause == fsm.CauseStorage && j.work.From == home.h.ID
 		return (a == home) != lost
 	}
-	return p.better(a, b, j)
+	return p.better(a, b, j, asks)
 }
 
-// better compares two hosts by the placement policy. Of equal ones the first by
-// name is taken.
-func (p *placer) better(a, b *room, j job) bool {
+// better compares two hosts: by the rules of the VM in their order, then by the
+// placement policy. Of equal ones the first by name is taken.
+func (p *placer) better(a, b *room, j job, asks *asked) bool {
 	if len(j.work.Tried) > 0 {
 		if x, y := j.work.TriedOn(a.h.ID), j.work.TriedOn(b.h.ID); x != y {
 			return x < y
 		}
 	}
+	if x := asks.compare(a, b); x != 0 {
+		return x > 0
+	}
 	switch p.d.p.Placement {
+	case fsm.PlaceLoad:
+		return p.load().with(a, asks) < p.load().with(b, asks)
 	case "spread":
 		return a.share() > b.share()
 	case "pack":
@@ -187,13 +206,15 @@ func (p *placer) better(a, b *room, j job) bool {
 }
 
 // share is the part of the memory that is free.
-func (r *room) share() float64 { return float64(r.free) / float64(max(r.total, 1)) }
+func (r *room) share() float64 { return float64(max(r.free, 0)) / float64(max(r.total, 1)) }
 
 func (p *placer) why(r *room, fit int) string {
 	var first string
 	switch p.d.p.Placement {
 	case "spread":
 		first = "largest free share of memory"
+	case fsm.PlaceLoad:
+		first = fmt.Sprintf("least load (memory %.0f %%, CPU %.0f %% in use)", 100*r.memoryShare(0), 100*r.cpuShare(0))
 	case "pack":
 		first = "smallest free share of memory that fits"
 	default:
@@ -236,8 +257,8 @@ func (p *placer) refuses(r *room, j job, lacks string) string {
 	if lacks != "" {
 		return lacks
 	}
-	if v.Spec.MemoryBytes > r.free && !j.counted(r.h) {
-		return fmt.Sprintf("less than %d MiB of memory free", v.Spec.MemoryBytes>>20)
+	if !j.counted(r.h) && !p.rules.holds(v.ID, r.h.ID) {
+		return r.fits(v.Spec.MemoryBytes, v.Spec.CPUs)
 	}
 	return ""
 }
@@ -352,36 +373,6 @@ func (no refusals) String() string {
 		out = append(out, fmt.Sprintf("%s (%s)", r.why, text))
 	}
 	return strings.Join(out, "; ")
-}
-
-// Natural compares names as people do: h2 before h10.
-func Natural(a, b string) int {
-	x, y := a, b
-	for x != "" && y != "" {
-		n, m := digits(x), digits(y)
-		if n == 0 || m == 0 {
-			if x[0] != y[0] {
-				return cmp.Compare(x[0], y[0])
-			}
-			x, y = x[1:], y[1:]
-			continue
-		}
-		p, q := strings.TrimLeft(x[:n], "0"), strings.TrimLeft(y[:m], "0")
-		if c := cmp.Or(cmp.Compare(len(p), len(q)), strings.Compare(p, q)); c != 0 {
-			return c
-		}
-		x, y = x[n:], y[m:]
-	}
-	return cmp.Or(cmp.Compare(len(x), len(y)), strings.Compare(a, b))
-}
-
-// digits is how many bytes of s are digits from its start.
-func digits(s string) int {
-	n := 0
-	for n < len(s) && '0' <= s[n] && s[n] <= '9' {
-		n++
-	}
-	return n
 }
 
 // WorstCase is how long the start order of a VM may take after its host died,

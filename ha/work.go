@@ -1,7 +1,6 @@
 package ha
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -26,14 +25,7 @@ type job struct {
 	work   *fsm.Work
 	gone   bool              // proven gone: may start anywhere (S2)
 	fenced *logpb.HostFenced // its proof is committed by this entry
-}
-
-// byPriority orders jobs: higher tiers first, then who has waited longer.
-func byPriority(jobs []job) []job {
-	slices.SortStableFunc(jobs, func(a, b job) int {
-		return cmp.Or(cmp.Compare(b.vm.HAPolicy().Priority, a.vm.HAPolicy().Priority), cmp.Compare(a.work.ID, b.work.ID))
-	})
-	return jobs
+	tier   fsm.Priority      // see inOrder
 }
 
 // work looks at every open item, and starts what can be started: the most
@@ -61,18 +53,29 @@ func (d *decision) work() {
 		}
 	}
 	var place []*logpb.WorkPlacement
-	for _, j := range byPriority(d.jobs) {
+	least := fsm.PriorityLowest
+	for _, j := range d.inOrder(d.jobs) {
+		if j.tier < least {
+			break // a higher tier waits for its turn to start
+		}
+		full := false
 		if j.fenced != nil {
-			if d.unsure(j.vm, j.work) != "" || d.hearing(j.owner.ID) {
+			if d.unsure(j.vm, j.work) != "" || d.hearing(j.owner.ID) || d.gate(j) != "" {
 				continue
 			}
-			if t, why, _ := d.placer().place(j); t != nil {
+			var t *fsm.Host
+			var why string
+			if t, why, full = d.placer().place(j); t != nil {
 				j.fenced.Placements = append(j.fenced.Placements, &logpb.Placement{Vm: j.vm.ID[:], Target: string(t.ID), Why: why})
 			}
-			continue
+		} else {
+			var p *logpb.WorkPlacement
+			if p, full = d.start(j); p != nil {
+				place = append(place, p)
+			}
 		}
-		if p := d.start(j); p != nil {
-			place = append(place, p)
+		if full && d.s.Level >= fsm.LevelPolicy {
+			least = j.tier
 		}
 	}
 	for chunk := range slices.Chunk(place, placeChunk) {
@@ -80,36 +83,41 @@ func (d *decision) work() {
 	}
 }
 
-// start finds where a VM starts, or says what it waits for.
-func (d *decision) start(j job) *logpb.WorkPlacement {
+// start finds where a VM starts, or says what it waits for. full: its turn has not
+// come.
+func (d *decision) start(j job) (p *logpb.WorkPlacement, full bool) {
 	if !d.s.Armed && (j.work.Cause != fsm.CauseOperator || d.s.Waking) {
 		d.wait(j, disarmed)
-		return nil
+		return nil, false
+	}
+	if why := d.gate(j); why != "" {
+		d.waitForOthers(j, why)
+		return nil, false
 	}
 	if !j.gone && removing(j.owner, j.vm) {
 		d.wait(j, fmt.Sprintf("%shost %s is still removing it", noTarget, j.owner.ID))
-		return nil
+		return nil, false
 	}
 	if why := d.unsure(j.vm, j.work); why != "" {
 		d.wait(j, noTarget+why)
-		return nil
+		return nil, false
 	}
 	if j.gone && d.hearing(j.owner.ID) {
-		return nil // a matter of seconds
+		return nil, false // a matter of seconds
 	}
 	t, why, full := d.placer().place(j)
 	if t != nil {
-		return &logpb.WorkPlacement{Work: uint64(j.work.ID), Vm: j.vm.ID[:], Target: string(t.ID), Why: why}
+		return &logpb.WorkPlacement{Work: uint64(j.work.ID), Vm: j.vm.ID[:], Target: string(t.ID), Why: why}, false
 	}
 	if full {
-		return nil // budgets: a start that ends changes the state
+		return nil, true // budgets: a start that ends changes the state
 	}
 	if !j.gone && j.owner.Status == fsm.Up && j.vm.Power == fsm.PowerOff && d.elsewhere(j) {
 		d.update(j.work, fsm.WorkWithdraw, fmt.Sprintf("host %s cannot start it (%s), another host can", j.owner.ID, why), 0)
-		return nil
+		return nil, false
 	}
 	d.wait(j, noTarget+why)
-	return nil
+	return nil, false
 }
 
 const (

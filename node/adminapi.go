@@ -79,6 +79,22 @@ func (a *adminAPI) ProtectVM(ctx context.Context, req *connect.Request[lifeboatv
 	return forWrite(ctx, a, req, (*term).protectVM, client.ProtectVM)
 }
 
+func (a *adminAPI) ListRules(ctx context.Context, req *connect.Request[lifeboatv1.ListRulesRequest]) (*connect.Response[lifeboatv1.ListRulesResponse], error) {
+	return forRead(ctx, a, req, a.n.readRules, client.ListRules)
+}
+
+func (a *adminAPI) AddRule(ctx context.Context, req *connect.Request[lifeboatv1.AddRuleRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forWrite(ctx, a, req, (*term).addRule, client.AddRule)
+}
+
+func (a *adminAPI) RemoveRule(ctx context.Context, req *connect.Request[lifeboatv1.RemoveRuleRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forWrite(ctx, a, req, (*term).removeRule, client.RemoveRule)
+}
+
+func (a *adminAPI) SetVM(ctx context.Context, req *connect.Request[lifeboatv1.SetVMRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forWrite(ctx, a, req, (*term).setVM, client.SetVM)
+}
+
 func (a *adminAPI) ControlVM(ctx context.Context, req *connect.Request[lifeboatv1.ControlVMRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
 	return forWrite(ctx, a, req, (*term).controlVM, client.ControlVM)
 }

@@ -116,6 +116,7 @@ func vmView(s *fsm.State, v *fsm.VM, h *fsm.Host) *lifeboatv1.VMView {
 	if w := s.Work(v.Work); w != nil {
 		out.WorkStep = w.Step.String()
 	}
+	ruleView(s, v, out)
 	if x := v.Spec; x != nil {
 		out.Cpus, out.MemoryBytes, out.Local, out.Machine, out.Networks, out.Problem = x.CPUs, x.MemoryBytes, x.Local, x.Machine, x.Networks, x.Problem
 		if x.Defines() {

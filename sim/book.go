@@ -22,6 +22,8 @@ type book struct {
 	faultAt      map[string]time.Duration // of the last fault on a VM or its host
 	orderAt      map[string]time.Duration // of the first start order after it
 	excused      map[string]bool          // hosts an operator has declared dead
+	byHand       map[string]bool          // VMs that were moved or started behind lifeboat's back
+	kept         map[fsm.RuleID]bool      // strict rules that were kept once
 }
 
 func newBook() book {
@@ -33,7 +35,7 @@ func newBook() book {
 // zero begins to count.
 func (b *book) zero() {
 	*b = book{calls: b.calls, lastAlert: b.lastAlert, starts: map[string]int{}, incarnations: map[string]int{}, alerts: map[string]int{}, work: map[string]int{},
-		faultAt: map[string]time.Duration{}, orderAt: map[string]time.Duration{}, excused: map[string]bool{}}
+		faultAt: map[string]time.Duration{}, orderAt: map[string]time.Duration{}, excused: map[string]bool{}, byHand: map[string]bool{}, kept: map[fsm.RuleID]bool{}}
 }
 
 // event counts one line of the audit.
@@ -49,6 +51,7 @@ func (b *book) event(w *World, e *fsm.Event) {
 			b.orderAt[subject] = w.now
 		}
 		w.granted(subject)
+		w.keepsRules(subject)
 	case "HOST.FENCED":
 		b.fenced = append(b.fenced, subject)
 		w.fenced(subject)

@@ -14,7 +14,7 @@ import (
 // What must always hold, by the numbers of the contract (docs/simulator.md).
 // Rule 1 is checked where a guest begins to run (guest.go), the second half of
 // 3 where it is started by order, rule 6 where an entry is applied (raft.go).
-// Rule 4 has nothing to check: there are no placement rules yet.
+// Rule 4 is checked when a start is ordered and at the end (rules.go).
 
 // smallWorld is up to how many hosts and VMs the whole state is checked after
 // every entry that tells something; a larger one is checked every minute.
@@ -26,6 +26,9 @@ func (w *World) small() bool { return len(w.hosts)+len(w.vms) <= smallWorld }
 // checkCommit looks at the state after an entry. told: the audit has grown.
 func (w *World) checkCommit(before, after *fsm.State, told bool) {
 	w.book.newAlerts(w, after)
+	if told && after.CountRules() > 0 {
+		w.noteRules(after)
+	}
 	minute := after.Time/int64(time.Minute) != before.Time/int64(time.Minute)
 	switch {
 	case w.small() && (minute || told):
@@ -113,6 +116,7 @@ func (w *World) atTheEnd() {
 	for _, k := range w.errorsWithoutAlert(s) {
 		w.violate("5 (work never ends silently)", []string{k}, "VM %s is in error and no alert says so", k)
 	}
+	w.rulesHold(s)
 	w.sameEverywhere()
 }
 
@@ -189,6 +193,9 @@ func (w *World) cannotRun(s *fsm.State, g *guest, v *fsm.VM, owner *fsm.Host) st
 	if why := w.searched(s, v); why != "" {
 		return why
 	}
+	if why := w.gated(s, v); why != "" {
+		return why
+	}
 	if g.spec.Local {
 		if x := w.byHost[g.diskOn]; x == nil || !w.usable(s, x) {
 			return "its disk is on a host that is not there"
@@ -252,23 +259,37 @@ func (w *World) usable(s *fsm.State, h *host) bool {
 // failed to start it as often as it may.
 func (w *World) anyFor(s *fsm.State, g *guest, not *host) bool {
 	v, _ := s.VM(fsm.VMID(g.id))
+	group := w.startsWith(s, v)
 	spent := func(h *host) bool {
-		x := s.Work(v.Work)
-		restarts, _ := s.Policy.Limits(v)
-		return x != nil && x.TriedOn(fsm.HostID(h.name)) > restarts
+		for _, v := range group {
+			x := s.Work(v.Work)
+			restarts, _ := s.Policy.Limits(v)
+			if x != nil && x.TriedOn(fsm.HostID(h.name)) > restarts || s.RuleAgainst(v.ID, s.Host(fsm.HostID(h.name))) != "" {
+				return true
+			}
+		}
+		return false
+	}
+	memory, cpus := uint64(0), 0
+	for _, v := range group {
+		x := w.byID[hypervisor.UUID(v.ID)]
+		memory += x.spec.Memory
+		cpus += x.spec.CPUs
 	}
 	for _, h := range w.hosts {
-		if h == not || spent(h) || !w.usable(s, h) || !h.storage || g.spec.CPUs > h.spec.CPUs ||
+		if h == not || !w.usable(s, h) || spent(h) || !h.storage || g.spec.CPUs > h.spec.CPUs ||
 			g.faults.Start == scenario.Always && g.faults.Host == h.name {
 			continue
 		}
-		used := uint64(0)
+		used, busy := uint64(0), 0
 		for _, id := range h.ids {
 			if d := h.domains[id]; d.state.Active() {
 				used += d.g.spec.Memory
+				busy += d.g.spec.CPUs
 			}
 		}
-		if used+g.spec.Memory <= h.spec.Memory {
+		hasCPUs, has := s.Policy.Capacity(s.Host(fsm.HostID(h.name)).Inventory)
+		if used+memory <= has && (hasCPUs == 0 || busy+cpus <= int(hasCPUs)) {
 			return true
 		}
 	}

@@ -64,7 +64,7 @@ steps:
 
 // TestEveryCommandIsCarriedOut: whatever the format takes, the world does.
 func TestEveryCommandIsCarriedOut(t *testing.T) {
-	words := strings.NewReplacer("NEWH", "n9", "NEWV", "v9", "+D", "+1s", "KEY VALUE", "KEYVALUE")
+	words := strings.NewReplacer("NEWH", "n9", "NEWV", "v9", "+D", "+1s", "KEY VALUE", "KEYVALUE", "rule add ...", "RULE")
 	for _, pattern := range scenario.Patterns() {
 		choices := []string{""}
 		for _, w := range strings.Fields(words.Replace(pattern)) {
@@ -75,10 +75,14 @@ func TestEveryCommandIsCarriedOut(t *testing.T) {
 					alt = "n1"
 				case "V":
 					alt = "v1"
+				case "N":
+					alt = "1"
 				case "M":
 					alt = "m2"
 				case "D":
 					alt = "1s"
+				case "RULE":
+					alt = `"rule add {hosts: {n1: 1}, vms: [v1]}"`
 				case "KEYVALUE":
 					alt = "priority high"
 					if strings.HasPrefix(pattern, "set") {

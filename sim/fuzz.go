@@ -55,6 +55,10 @@ func (z Fuzz) World(seed uint64) *scenario.File {
 	for i := range vms {
 		f.VMs = append(f.VMs, g.vm(fmt.Sprintf("v%d", i+1)))
 	}
+	if r.IntN(2) == 0 {
+		g.rules()
+		g.orders()
+	}
 	total := time.Duration(z.Hours * float64(time.Hour))
 	for mean := total / 40; ; mean /= 2 {
 		g.faults(total, max(mean, 5*time.Second))
@@ -126,7 +130,7 @@ func (g *maker) policy() {
 		set(key, "100") // history costs time
 	}
 	if g.IntN(3) == 0 {
-		set("placement", g.pick("spread", "pack"))
+		set("placement", g.pick("spread", "pack", "load"))
 	}
 	if g.IntN(4) == 0 {
 		set("starts_per_host", fmt.Sprint(1+g.IntN(4)))
@@ -241,7 +245,7 @@ func (g *maker) fault() []string {
 		g.later(mend)
 		return []string{text}
 	}
-	switch g.IntN(24) {
+	switch g.IntN(25) {
 	case 0, 1, 2:
 		return with("power "+h+" off", "power "+h+" on")
 	case 3, 4, 5:
@@ -281,6 +285,8 @@ func (g *maker) fault() []string {
 		return []string{"vm " + v + " move " + other}
 	case 20:
 		return []string{g.pick("reboot ", "shutdown ") + h}
+	case 24:
+		return g.writes(v)
 	case 21:
 		return with("maintenance "+h+" on", "maintenance "+h+" off")
 	default:

@@ -89,12 +89,14 @@ func (w *World) settle() bool {
 		{"all managers and hosts are up", func() {}, w.allUp},
 		{"the policy and the fence levels are set", func() { w.setPolicy(); w.setAllLevels() }, w.leased},
 		{"the VMs are protected", w.protectAll, func(s *fsm.State) bool { return w.leased(s) && w.protected(s) }},
+		{"the rules are written", w.writeRules, func(*fsm.State) bool { return w.toWrite == 0 }},
 	}
 	if w.shared { // see adopt
 		stages = []stage{
 			{"the policy is set", w.setPolicy, func(*fsm.State) bool { return w.policySet }},
 			{"all managers and hosts are up", w.powerOn, w.allUp},
 			{"the VMs are protected", func() {}, func(s *fsm.State) bool { return w.leased(s) && w.protected(s) }},
+			{"the rules are written", w.writeRules, func(*fsm.State) bool { return w.toWrite == 0 }},
 		}
 	}
 	for _, stage := range stages {
@@ -137,6 +139,9 @@ func (w *World) allUp(s *fsm.State) bool {
 
 func (w *World) setPolicy() {
 	set := &logpb.PolicySet{}
+	if w.small() && !slices.ContainsFunc(w.file.Settings, func(x fsm.Setting) bool { return x.Key == "cpu_overcommit" }) {
+		set.Settings = append(set.Settings, &logpb.Setting{Key: "cpu_overcommit", Value: "1"}) // as the format says
+	}
 	for _, x := range w.file.Settings {
 		set.Settings = append(set.Settings, &logpb.Setting{Key: x.Key, Value: x.Value})
 	}

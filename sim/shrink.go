@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ func Shrink(ctx context.Context, f *scenario.File, seed uint64, runs int) *scena
 	}
 	f = shrinkList(f, steps(), try)
 	f = shrinkList(f, commands(), try)
+	f = shrinkList(f, ruleList(), try)
 	f = shrinkList(f, guests(), try)
 	f = shrinkList(f, machines(), try)
 	return shrinkList(f, steps(), try)
@@ -112,6 +114,18 @@ func commands() part {
 	}
 }
 
+// ruleList drops rules.
+func ruleList() part {
+	return part{
+		size: func(f *scenario.File) int { return len(f.Rules) },
+		drop: func(f *scenario.File, from, to int) *scenario.File {
+			c := *f
+			c.Rules = append(append([]scenario.Rule(nil), f.Rules[:from]...), f.Rules[to:]...)
+			return &c
+		},
+	}
+}
+
 // guests drops VMs that nothing names.
 func guests() part {
 	return part{
@@ -149,10 +163,23 @@ func machines() part {
 	}
 }
 
-// mentions reports whether a step names a thing.
+// mentions reports whether a step, a rule or another VM names a thing.
 func mentions(f *scenario.File, name string) bool {
+	for _, r := range f.Rules {
+		if r.Names(name) {
+			return true
+		}
+	}
+	for _, v := range f.VMs {
+		if slices.Contains(v.DependsOn, name) {
+			return true
+		}
+	}
 	for _, s := range f.Steps {
 		for _, c := range s.Commands {
+			if c.Rule != nil && c.Rule.Names(name) {
+				return true
+			}
 			for _, w := range strings.Fields(c.Text) {
 				if w == name {
 					return true

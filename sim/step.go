@@ -21,7 +21,7 @@ func (w *World) do(c scenario.Command) {
 		w.violate("commands", nil, "line %d: %s is not carried out by this simulator", c.Line, c)
 		return
 	}
-	x := step{World: w, text: c.Text}
+	x := step{World: w, text: c.Text, rule: c.Rule}
 	for _, a := range c.Args {
 		x.words = append(x.words, a)
 		h, m, v := w.byHost[a], w.byName[a], w.byVM[a]
@@ -52,6 +52,7 @@ type step struct {
 	h     *host
 	m     *manager
 	g     *guest
+	rule  *scenario.Rule // of `rule add`
 }
 
 // last is the word that says which way, in forms like "power H on|off": those
@@ -217,6 +218,8 @@ func operatorActions() map[string]action {
 				Settings: []*logpb.Setting{{Key: x.words[0], Value: x.words[1]}}}}}, nil)
 		},
 		"work cancel": (*step).workCancel,
+		"rule add":    (*step).ruleAdd,
+		"rule remove": (*step).ruleRemove,
 	}
 }
 

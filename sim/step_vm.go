@@ -73,6 +73,7 @@ func (x *step) move() {
 		return
 	}
 	from, to := all[0], x.h
+	x.book.byHand[x.g.name] = true
 	if d := to.domains[x.g.id]; d != nil && d.state.Active() {
 		return
 	}
@@ -104,6 +105,7 @@ func (x *step) copy() {
 	}
 	d := x.h.define(x.g, nil)
 	d.life++
+	x.book.byHand[x.g.name] = true
 	d.byHand, d.inc = true, 0
 	x.g.copySeen = -1
 	x.h.run(d, hypervisor.ReasonBooted)
@@ -140,6 +142,9 @@ func (x *step) set() {
 		s.MaxRestart = number(value)
 	case "max_relocate":
 		s.MaxRelocate = number(value)
+	default:
+		x.setOrder(key, value)
+		return
 	}
 	x.protect(x.g, x.text, nil)
 }
@@ -150,6 +155,7 @@ func (x *step) add() {
 		x.g = x.addGuest(scenario.DefaultVM(x.words[0], x.words[1]))
 	}
 	if len(x.copies(x.g)) == 0 && x.h.running() && x.h.libvirt {
+		x.book.byHand[x.g.name] = true
 		d := x.h.define(x.g, nil)
 		d.life++
 		d.inc = 0

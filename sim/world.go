@@ -38,6 +38,7 @@ type World struct {
 	thinks   time.Duration // how long a look of ha takes
 
 	policySet  bool
+	toWrite    int // settings and rules of the file that are on their way
 	ready      int // VMs that the settling world need not be asked for again
 	settled    bool
 	inspection chan error         // what the check of a state finds that is under way

@@ -15,6 +15,7 @@ type CLI struct {
 	Host     HostCmd     `cmd:"" group:"Manage:" help:"Hypervisor hosts: see, drain, fence, declare dead."`
 	Fence    FenceCmd    `cmd:"" group:"Manage:" help:"Try how a host would be proven dead."`
 	VM       VMCmd       `cmd:"" name:"vm" group:"Manage:" help:"Virtual machines: see, protect, start, stop."`
+	Rule     RuleCmd     `cmd:"" group:"Manage:" help:"Rules of placement: which VMs run together, apart, or on certain hosts."`
 	Work     WorkCmd     `cmd:"" group:"Manage:" help:"HA work: restarts and what else is being done about failures."`
 	Alert    AlertCmd    `cmd:"" group:"Manage:" help:"What an operator should know about."`
 	Node     NodeCmd     `cmd:"" group:"Manage:" help:"Management nodes."`

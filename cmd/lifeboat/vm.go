@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	pb "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
@@ -16,6 +17,7 @@ type VMCmd struct {
 	Show      VMShowCmd      `cmd:"" help:"Show everything about a VM, also why it could not start elsewhere."`
 	Protect   VMProtectCmd   `cmd:"" help:"Restart a VM when it or its host fails. Again with other flags changes how."`
 	Unprotect VMUnprotectCmd `cmd:"" help:"Leave a VM alone, whatever happens to it."`
+	Set       VMSetCmd       `cmd:"" help:"Set who is restarted first, how often it is tried, and what a VM waits for."`
 	Start     VMStartCmd     `cmd:"" help:"Start a protected VM where it fits best."`
 	Stop      VMStopCmd      `cmd:"" help:"Shut a protected VM down and keep it off."`
 	Clear     VMClearCmd     `cmd:"" help:"Clear the error of a VM so that it is tried again."`
@@ -175,6 +177,15 @@ func drawVM(v *cli.View, vm *pb.VMView) {
 	if vm.Protected {
 		limits = fmt.Sprintf("%s in place, then %s elsewhere", cli.Count(vm.MaxRestart, "restart"), cli.Count(vm.MaxRelocate, "start"))
 	}
+	gate := ""
+	if vm.Gate != "" && vm.Gate != "running" {
+		gate = fmt.Sprintf("%s, waited for %s at most", vm.Gate, time.Duration(vm.GateTimeoutMs)*time.Millisecond)
+	}
+	var numbers []string
+	for _, n := range vm.Rules {
+		numbers = append(numbers, fmt.Sprint(n))
+	}
+	rules := cli.Joined(numbers)
 	v.Fields(
 		[2]string{"VM", vm.Name},
 		[2]string{"UUID", vm.Id},
@@ -186,6 +197,9 @@ func drawVM(v *cli.View, vm *pb.VMView) {
 		[2]string{"HA", vm.Ha},
 		[2]string{"Priority", vm.Priority},
 		[2]string{"Limits", limits},
+		[2]string{"Starts after", cli.Joined(vm.DependsOn)},
+		[2]string{"Gate", gate},
+		[2]string{"Rules", rules},
 		[2]string{"Starts elsewhere", elsewhere},
 		[2]string{"Incarnation", vm.Incarnation},
 		[2]string{"Work", workOf(vm)},

@@ -79,6 +79,9 @@ type Command struct {
 	//	*Command_OperatorSet
 	//	*Command_NodeAdmit
 	//	*Command_FeatureRaise
+	//	*Command_RuleAdd
+	//	*Command_RuleRemove
+	//	*Command_VmSet
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -525,6 +528,33 @@ func (x *Command) GetFeatureRaise() *FeatureRaise {
 	return nil
 }
 
+func (x *Command) GetRuleAdd() *RuleAdd {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RuleAdd); ok {
+			return x.RuleAdd
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRuleRemove() *RuleRemove {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RuleRemove); ok {
+			return x.RuleRemove
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetVmSet() *VMSet {
+	if x != nil {
+		if x, ok := x.Body.(*Command_VmSet); ok {
+			return x.VmSet
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -693,6 +723,18 @@ type Command_FeatureRaise struct {
 	FeatureRaise *FeatureRaise `protobuf:"bytes,65,opt,name=feature_raise,json=featureRaise,proto3,oneof"`
 }
 
+type Command_RuleAdd struct {
+	RuleAdd *RuleAdd `protobuf:"bytes,90,opt,name=rule_add,json=ruleAdd,proto3,oneof"`
+}
+
+type Command_RuleRemove struct {
+	RuleRemove *RuleRemove `protobuf:"bytes,91,opt,name=rule_remove,json=ruleRemove,proto3,oneof"`
+}
+
+type Command_VmSet struct {
+	VmSet *VMSet `protobuf:"bytes,92,opt,name=vm_set,json=vmSet,proto3,oneof"`
+}
+
 func (*Command_ClusterInit) isCommand_Body() {}
 
 func (*Command_NodeHello) isCommand_Body() {}
@@ -775,6 +817,427 @@ func (*Command_NodeAdmit) isCommand_Body() {}
 
 func (*Command_FeatureRaise) isCommand_Body() {}
 
+func (*Command_RuleAdd) isCommand_Body() {}
+
+func (*Command_RuleRemove) isCommand_Body() {}
+
+func (*Command_VmSet) isCommand_Body() {}
+
+// RuleAdd writes a rule about where VMs run.
+type RuleAdd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          *Rule                  `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleAdd) Reset() {
+	*x = RuleAdd{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleAdd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleAdd) ProtoMessage() {}
+
+func (x *RuleAdd) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleAdd.ProtoReflect.Descriptor instead.
+func (*RuleAdd) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RuleAdd) GetRule() *Rule {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+type RuleRemove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleRemove) Reset() {
+	*x = RuleRemove{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleRemove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleRemove) ProtoMessage() {}
+
+func (x *RuleRemove) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleRemove.ProtoReflect.Descriptor instead.
+func (*RuleRemove) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RuleRemove) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type Rule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`     // set by Apply: from 1, never given twice
+	Kind          uint32                 `protobuf:"varint,2,opt,name=kind,proto3" json:"kind,omitempty"` // 1 together 2 apart 3 on certain hosts
+	Strict        bool                   `protobuf:"varint,3,opt,name=strict,proto3" json:"strict,omitempty"`
+	Vms           [][]byte               `protobuf:"bytes,4,rep,name=vms,proto3" json:"vms,omitempty"`
+	Hosts         []*HostChoice          `protobuf:"bytes,5,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	Names         []string               `protobuf:"bytes,6,rep,name=names,proto3" json:"names,omitempty"`                                   // in a snapshot: of the VMs, as they were called when it was written
+	SinceUnixNs   int64                  `protobuf:"varint,7,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"` // set by Apply, as what follows
+	By            string                 `protobuf:"bytes,8,opt,name=by,proto3" json:"by,omitempty"`
+	Index         uint64                 `protobuf:"varint,9,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rule) Reset() {
+	*x = Rule{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rule) ProtoMessage() {}
+
+func (x *Rule) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rule.ProtoReflect.Descriptor instead.
+func (*Rule) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Rule) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Rule) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *Rule) GetStrict() bool {
+	if x != nil {
+		return x.Strict
+	}
+	return false
+}
+
+func (x *Rule) GetVms() [][]byte {
+	if x != nil {
+		return x.Vms
+	}
+	return nil
+}
+
+func (x *Rule) GetHosts() []*HostChoice {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *Rule) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *Rule) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *Rule) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Rule) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type HostChoice struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`            // its id, or a label: rack=a
+	Priority      int32                  `protobuf:"zigzag32,2,opt,name=priority,proto3" json:"priority,omitempty"` // higher first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostChoice) Reset() {
+	*x = HostChoice{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostChoice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostChoice) ProtoMessage() {}
+
+func (x *HostChoice) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostChoice.ProtoReflect.Descriptor instead.
+func (*HostChoice) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *HostChoice) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HostChoice) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+// VMSet changes how a protected VM is treated.
+type VMSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vm            []byte                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	Settings      []*Setting             `protobuf:"bytes,2,rep,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VMSet) Reset() {
+	*x = VMSet{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VMSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VMSet) ProtoMessage() {}
+
+func (x *VMSet) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VMSet.ProtoReflect.Descriptor instead.
+func (*VMSet) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *VMSet) GetVm() []byte {
+	if x != nil {
+		return x.Vm
+	}
+	return nil
+}
+
+func (x *VMSet) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+// StartOrder is when a VM may start, and when those may that wait for it.
+type StartOrder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DependsOn     [][]byte               `protobuf:"bytes,1,rep,name=depends_on,json=dependsOn,proto3" json:"depends_on,omitempty"`
+	Gate          uint32                 `protobuf:"varint,2,opt,name=gate,proto3" json:"gate,omitempty"`                            // it is ready: 0 when it runs 1 when its start is ordered 2 some time after it runs
+	AfterNs       int64                  `protobuf:"varint,3,opt,name=after_ns,json=afterNs,proto3" json:"after_ns,omitempty"`       // of gate 2
+	TimeoutNs     int64                  `protobuf:"varint,4,opt,name=timeout_ns,json=timeoutNs,proto3" json:"timeout_ns,omitempty"` // for so long it is waited for; 0 = the default
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartOrder) Reset() {
+	*x = StartOrder{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartOrder) ProtoMessage() {}
+
+func (x *StartOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartOrder.ProtoReflect.Descriptor instead.
+func (*StartOrder) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *StartOrder) GetDependsOn() [][]byte {
+	if x != nil {
+		return x.DependsOn
+	}
+	return nil
+}
+
+func (x *StartOrder) GetGate() uint32 {
+	if x != nil {
+		return x.Gate
+	}
+	return 0
+}
+
+func (x *StartOrder) GetAfterNs() int64 {
+	if x != nil {
+		return x.AfterNs
+	}
+	return 0
+}
+
+func (x *StartOrder) GetTimeoutNs() int64 {
+	if x != nil {
+		return x.TimeoutNs
+	}
+	return 0
+}
+
+type RuleRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          *Rule                  `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleRecord) Reset() {
+	*x = RuleRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleRecord) ProtoMessage() {}
+
+func (x *RuleRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleRecord.ProtoReflect.Descriptor instead.
+func (*RuleRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RuleRecord) GetRule() *Rule {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
 type ClusterInit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -786,7 +1249,7 @@ type ClusterInit struct {
 
 func (x *ClusterInit) Reset() {
 	*x = ClusterInit{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[1]
+	mi := &file_fsm_logpb_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +1261,7 @@ func (x *ClusterInit) String() string {
 func (*ClusterInit) ProtoMessage() {}
 
 func (x *ClusterInit) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[1]
+	mi := &file_fsm_logpb_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +1274,7 @@ func (x *ClusterInit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInit.ProtoReflect.Descriptor instead.
 func (*ClusterInit) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{1}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ClusterInit) GetClusterId() string {
@@ -847,7 +1310,7 @@ type FeatureRaise struct {
 
 func (x *FeatureRaise) Reset() {
 	*x = FeatureRaise{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[2]
+	mi := &file_fsm_logpb_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -859,7 +1322,7 @@ func (x *FeatureRaise) String() string {
 func (*FeatureRaise) ProtoMessage() {}
 
 func (x *FeatureRaise) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[2]
+	mi := &file_fsm_logpb_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -872,7 +1335,7 @@ func (x *FeatureRaise) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FeatureRaise.ProtoReflect.Descriptor instead.
 func (*FeatureRaise) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{2}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FeatureRaise) GetLevel() uint32 {
@@ -907,7 +1370,7 @@ type NodeHello struct {
 
 func (x *NodeHello) Reset() {
 	*x = NodeHello{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[3]
+	mi := &file_fsm_logpb_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1382,7 @@ func (x *NodeHello) String() string {
 func (*NodeHello) ProtoMessage() {}
 
 func (x *NodeHello) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[3]
+	mi := &file_fsm_logpb_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1395,7 @@ func (x *NodeHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeHello.ProtoReflect.Descriptor instead.
 func (*NodeHello) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{3}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NodeHello) GetId() string {
@@ -1017,7 +1480,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[4]
+	mi := &file_fsm_logpb_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1492,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[4]
+	mi := &file_fsm_logpb_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1505,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{4}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NodeDown) GetId() string {
@@ -1085,7 +1548,7 @@ type NodeControl struct {
 
 func (x *NodeControl) Reset() {
 	*x = NodeControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[5]
+	mi := &file_fsm_logpb_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1560,7 @@ func (x *NodeControl) String() string {
 func (*NodeControl) ProtoMessage() {}
 
 func (x *NodeControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[5]
+	mi := &file_fsm_logpb_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1573,7 @@ func (x *NodeControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeControl.ProtoReflect.Descriptor instead.
 func (*NodeControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{5}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodeControl) GetId() string {
@@ -1143,7 +1606,7 @@ type NodeSteer struct {
 
 func (x *NodeSteer) Reset() {
 	*x = NodeSteer{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[6]
+	mi := &file_fsm_logpb_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1155,7 +1618,7 @@ func (x *NodeSteer) String() string {
 func (*NodeSteer) ProtoMessage() {}
 
 func (x *NodeSteer) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[6]
+	mi := &file_fsm_logpb_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1168,7 +1631,7 @@ func (x *NodeSteer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSteer.ProtoReflect.Descriptor instead.
 func (*NodeSteer) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{6}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *NodeSteer) GetId() string {
@@ -1231,7 +1694,7 @@ type CASet struct {
 
 func (x *CASet) Reset() {
 	*x = CASet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	mi := &file_fsm_logpb_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1706,7 @@ func (x *CASet) String() string {
 func (*CASet) ProtoMessage() {}
 
 func (x *CASet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	mi := &file_fsm_logpb_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1719,7 @@ func (x *CASet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CASet.ProtoReflect.Descriptor instead.
 func (*CASet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{7}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CASet) GetCert() []byte {
@@ -1289,7 +1752,7 @@ type TokenCreate struct {
 
 func (x *TokenCreate) Reset() {
 	*x = TokenCreate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	mi := &file_fsm_logpb_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1764,7 @@ func (x *TokenCreate) String() string {
 func (*TokenCreate) ProtoMessage() {}
 
 func (x *TokenCreate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	mi := &file_fsm_logpb_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1777,7 @@ func (x *TokenCreate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCreate.ProtoReflect.Descriptor instead.
 func (*TokenCreate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{8}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TokenCreate) GetId() string {
@@ -1375,7 +1838,7 @@ type TokenRevoke struct {
 
 func (x *TokenRevoke) Reset() {
 	*x = TokenRevoke{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[9]
+	mi := &file_fsm_logpb_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1387,7 +1850,7 @@ func (x *TokenRevoke) String() string {
 func (*TokenRevoke) ProtoMessage() {}
 
 func (x *TokenRevoke) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[9]
+	mi := &file_fsm_logpb_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,7 +1863,7 @@ func (x *TokenRevoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRevoke.ProtoReflect.Descriptor instead.
 func (*TokenRevoke) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{9}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TokenRevoke) GetId() string {
@@ -1426,7 +1889,7 @@ type TokenUse struct {
 
 func (x *TokenUse) Reset() {
 	*x = TokenUse{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[10]
+	mi := &file_fsm_logpb_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1438,7 +1901,7 @@ func (x *TokenUse) String() string {
 func (*TokenUse) ProtoMessage() {}
 
 func (x *TokenUse) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[10]
+	mi := &file_fsm_logpb_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1451,7 +1914,7 @@ func (x *TokenUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUse.ProtoReflect.Descriptor instead.
 func (*TokenUse) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{10}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TokenUse) GetId() string {
@@ -1507,7 +1970,7 @@ type OperatorSet struct {
 
 func (x *OperatorSet) Reset() {
 	*x = OperatorSet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[11]
+	mi := &file_fsm_logpb_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1519,7 +1982,7 @@ func (x *OperatorSet) String() string {
 func (*OperatorSet) ProtoMessage() {}
 
 func (x *OperatorSet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[11]
+	mi := &file_fsm_logpb_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1532,7 +1995,7 @@ func (x *OperatorSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorSet.ProtoReflect.Descriptor instead.
 func (*OperatorSet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{11}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *OperatorSet) GetName() string {
@@ -1562,7 +2025,7 @@ type NodeAdmit struct {
 
 func (x *NodeAdmit) Reset() {
 	*x = NodeAdmit{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[12]
+	mi := &file_fsm_logpb_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +2037,7 @@ func (x *NodeAdmit) String() string {
 func (*NodeAdmit) ProtoMessage() {}
 
 func (x *NodeAdmit) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[12]
+	mi := &file_fsm_logpb_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +2050,7 @@ func (x *NodeAdmit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdmit.ProtoReflect.Descriptor instead.
 func (*NodeAdmit) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{12}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *NodeAdmit) GetId() string {
@@ -1623,7 +2086,7 @@ type Canary struct {
 
 func (x *Canary) Reset() {
 	*x = Canary{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[13]
+	mi := &file_fsm_logpb_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1635,7 +2098,7 @@ func (x *Canary) String() string {
 func (*Canary) ProtoMessage() {}
 
 func (x *Canary) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[13]
+	mi := &file_fsm_logpb_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,7 +2111,7 @@ func (x *Canary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Canary.ProtoReflect.Descriptor instead.
 func (*Canary) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{13}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Canary) GetNode() string {
@@ -1682,7 +2145,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[14]
+	mi := &file_fsm_logpb_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +2157,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[14]
+	mi := &file_fsm_logpb_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +2170,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{14}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Setting) GetKey() string {
@@ -1733,7 +2196,7 @@ type PolicySet struct {
 
 func (x *PolicySet) Reset() {
 	*x = PolicySet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[15]
+	mi := &file_fsm_logpb_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +2208,7 @@ func (x *PolicySet) String() string {
 func (*PolicySet) ProtoMessage() {}
 
 func (x *PolicySet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[15]
+	mi := &file_fsm_logpb_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +2221,7 @@ func (x *PolicySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
 func (*PolicySet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{15}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PolicySet) GetSettings() []*Setting {
@@ -1778,7 +2241,7 @@ type Arm struct {
 
 func (x *Arm) Reset() {
 	*x = Arm{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[16]
+	mi := &file_fsm_logpb_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +2253,7 @@ func (x *Arm) String() string {
 func (*Arm) ProtoMessage() {}
 
 func (x *Arm) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[16]
+	mi := &file_fsm_logpb_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +2266,7 @@ func (x *Arm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Arm.ProtoReflect.Descriptor instead.
 func (*Arm) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{16}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Arm) GetArmed() bool {
@@ -1831,7 +2294,7 @@ type AcceptTime struct {
 
 func (x *AcceptTime) Reset() {
 	*x = AcceptTime{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[17]
+	mi := &file_fsm_logpb_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +2306,7 @@ func (x *AcceptTime) String() string {
 func (*AcceptTime) ProtoMessage() {}
 
 func (x *AcceptTime) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[17]
+	mi := &file_fsm_logpb_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +2319,7 @@ func (x *AcceptTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptTime.ProtoReflect.Descriptor instead.
 func (*AcceptTime) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{17}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{24}
 }
 
 type Storage struct {
@@ -1870,7 +2333,7 @@ type Storage struct {
 
 func (x *Storage) Reset() {
 	*x = Storage{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[18]
+	mi := &file_fsm_logpb_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +2345,7 @@ func (x *Storage) String() string {
 func (*Storage) ProtoMessage() {}
 
 func (x *Storage) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[18]
+	mi := &file_fsm_logpb_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +2358,7 @@ func (x *Storage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Storage.ProtoReflect.Descriptor instead.
 func (*Storage) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{18}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Storage) GetId() string {
@@ -1929,7 +2392,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[19]
+	mi := &file_fsm_logpb_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2404,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[19]
+	mi := &file_fsm_logpb_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2417,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{19}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Problem) GetPart() string {
@@ -1981,7 +2444,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[20]
+	mi := &file_fsm_logpb_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2456,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[20]
+	mi := &file_fsm_logpb_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2469,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{20}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Label) GetKey() string {
@@ -2040,7 +2503,7 @@ type Inventory struct {
 
 func (x *Inventory) Reset() {
 	*x = Inventory{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[21]
+	mi := &file_fsm_logpb_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2515,7 @@ func (x *Inventory) String() string {
 func (*Inventory) ProtoMessage() {}
 
 func (x *Inventory) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[21]
+	mi := &file_fsm_logpb_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2528,7 @@ func (x *Inventory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory.ProtoReflect.Descriptor instead.
 func (*Inventory) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{21}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Inventory) GetCpus() uint32 {
@@ -2154,7 +2617,7 @@ type HostRegister struct {
 
 func (x *HostRegister) Reset() {
 	*x = HostRegister{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[22]
+	mi := &file_fsm_logpb_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2629,7 @@ func (x *HostRegister) String() string {
 func (*HostRegister) ProtoMessage() {}
 
 func (x *HostRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[22]
+	mi := &file_fsm_logpb_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2642,7 @@ func (x *HostRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRegister.ProtoReflect.Descriptor instead.
 func (*HostRegister) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{22}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *HostRegister) GetId() string {
@@ -2303,7 +2766,7 @@ type VMEntries struct {
 
 func (x *VMEntries) Reset() {
 	*x = VMEntries{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[23]
+	mi := &file_fsm_logpb_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2778,7 @@ func (x *VMEntries) String() string {
 func (*VMEntries) ProtoMessage() {}
 
 func (x *VMEntries) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[23]
+	mi := &file_fsm_logpb_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2791,7 @@ func (x *VMEntries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMEntries.ProtoReflect.Descriptor instead.
 func (*VMEntries) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{23}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *VMEntries) GetIds() []byte {
@@ -2380,7 +2843,7 @@ type VMDetail struct {
 
 func (x *VMDetail) Reset() {
 	*x = VMDetail{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[24]
+	mi := &file_fsm_logpb_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2855,7 @@ func (x *VMDetail) String() string {
 func (*VMDetail) ProtoMessage() {}
 
 func (x *VMDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[24]
+	mi := &file_fsm_logpb_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2868,7 @@ func (x *VMDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMDetail.ProtoReflect.Descriptor instead.
 func (*VMDetail) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{24}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *VMDetail) GetPos() uint32 {
@@ -2459,7 +2922,7 @@ type HostReports struct {
 
 func (x *HostReports) Reset() {
 	*x = HostReports{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[25]
+	mi := &file_fsm_logpb_log_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2471,7 +2934,7 @@ func (x *HostReports) String() string {
 func (*HostReports) ProtoMessage() {}
 
 func (x *HostReports) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[25]
+	mi := &file_fsm_logpb_log_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2484,7 +2947,7 @@ func (x *HostReports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostReports.ProtoReflect.Descriptor instead.
 func (*HostReports) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{25}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HostReports) GetReports() []*HostReport {
@@ -2509,7 +2972,7 @@ type HostReport struct {
 
 func (x *HostReport) Reset() {
 	*x = HostReport{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[26]
+	mi := &file_fsm_logpb_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2521,7 +2984,7 @@ func (x *HostReport) String() string {
 func (*HostReport) ProtoMessage() {}
 
 func (x *HostReport) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[26]
+	mi := &file_fsm_logpb_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2534,7 +2997,7 @@ func (x *HostReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostReport.ProtoReflect.Descriptor instead.
 func (*HostReport) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{26}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *HostReport) GetHost() string {
@@ -2591,7 +3054,7 @@ type HostSuspect struct {
 
 func (x *HostSuspect) Reset() {
 	*x = HostSuspect{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[27]
+	mi := &file_fsm_logpb_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2603,7 +3066,7 @@ func (x *HostSuspect) String() string {
 func (*HostSuspect) ProtoMessage() {}
 
 func (x *HostSuspect) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[27]
+	mi := &file_fsm_logpb_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +3079,7 @@ func (x *HostSuspect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSuspect.ProtoReflect.Descriptor instead.
 func (*HostSuspect) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{27}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *HostSuspect) GetHost() string {
@@ -2660,7 +3123,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[28]
+	mi := &file_fsm_logpb_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2672,7 +3135,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[28]
+	mi := &file_fsm_logpb_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2685,7 +3148,7 @@ func (x *Evidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
 func (*Evidence) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{28}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Evidence) GetSource() string {
@@ -2734,7 +3197,7 @@ type HostEvidence struct {
 
 func (x *HostEvidence) Reset() {
 	*x = HostEvidence{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[29]
+	mi := &file_fsm_logpb_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +3209,7 @@ func (x *HostEvidence) String() string {
 func (*HostEvidence) ProtoMessage() {}
 
 func (x *HostEvidence) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[29]
+	mi := &file_fsm_logpb_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +3222,7 @@ func (x *HostEvidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostEvidence.ProtoReflect.Descriptor instead.
 func (*HostEvidence) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{29}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *HostEvidence) GetHost() string {
@@ -2794,7 +3257,7 @@ type HostSeen struct {
 
 func (x *HostSeen) Reset() {
 	*x = HostSeen{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[30]
+	mi := &file_fsm_logpb_log_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2806,7 +3269,7 @@ func (x *HostSeen) String() string {
 func (*HostSeen) ProtoMessage() {}
 
 func (x *HostSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[30]
+	mi := &file_fsm_logpb_log_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2819,7 +3282,7 @@ func (x *HostSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSeen.ProtoReflect.Descriptor instead.
 func (*HostSeen) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{30}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *HostSeen) GetHost() string {
@@ -2849,7 +3312,7 @@ type HostUnproven struct {
 
 func (x *HostUnproven) Reset() {
 	*x = HostUnproven{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[31]
+	mi := &file_fsm_logpb_log_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2861,7 +3324,7 @@ func (x *HostUnproven) String() string {
 func (*HostUnproven) ProtoMessage() {}
 
 func (x *HostUnproven) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[31]
+	mi := &file_fsm_logpb_log_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2874,7 +3337,7 @@ func (x *HostUnproven) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostUnproven.ProtoReflect.Descriptor instead.
 func (*HostUnproven) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{31}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *HostUnproven) GetHost() string {
@@ -2909,7 +3372,7 @@ type HostDown struct {
 
 func (x *HostDown) Reset() {
 	*x = HostDown{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[32]
+	mi := &file_fsm_logpb_log_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2921,7 +3384,7 @@ func (x *HostDown) String() string {
 func (*HostDown) ProtoMessage() {}
 
 func (x *HostDown) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[32]
+	mi := &file_fsm_logpb_log_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2934,7 +3397,7 @@ func (x *HostDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDown.ProtoReflect.Descriptor instead.
 func (*HostDown) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{32}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *HostDown) GetHost() string {
@@ -2973,7 +3436,7 @@ type FenceAttempt struct {
 
 func (x *FenceAttempt) Reset() {
 	*x = FenceAttempt{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	mi := &file_fsm_logpb_log_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2985,7 +3448,7 @@ func (x *FenceAttempt) String() string {
 func (*FenceAttempt) ProtoMessage() {}
 
 func (x *FenceAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	mi := &file_fsm_logpb_log_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2998,7 +3461,7 @@ func (x *FenceAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceAttempt.ProtoReflect.Descriptor instead.
 func (*FenceAttempt) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{33}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *FenceAttempt) GetHost() string {
@@ -3063,7 +3526,7 @@ type FenceResult struct {
 
 func (x *FenceResult) Reset() {
 	*x = FenceResult{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	mi := &file_fsm_logpb_log_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3075,7 +3538,7 @@ func (x *FenceResult) String() string {
 func (*FenceResult) ProtoMessage() {}
 
 func (x *FenceResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	mi := &file_fsm_logpb_log_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3088,7 +3551,7 @@ func (x *FenceResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResult.ProtoReflect.Descriptor instead.
 func (*FenceResult) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{34}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *FenceResult) GetHost() string {
@@ -3139,7 +3602,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3151,7 +3614,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3164,7 +3627,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{35}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Proof) GetKind() uint32 {
@@ -3213,7 +3676,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[36]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3225,7 +3688,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[36]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3238,7 +3701,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{36}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Placement) GetVm() []byte {
@@ -3275,7 +3738,7 @@ type HostFenced struct {
 
 func (x *HostFenced) Reset() {
 	*x = HostFenced{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[37]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3287,7 +3750,7 @@ func (x *HostFenced) String() string {
 func (*HostFenced) ProtoMessage() {}
 
 func (x *HostFenced) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[37]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3300,7 +3763,7 @@ func (x *HostFenced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFenced.ProtoReflect.Descriptor instead.
 func (*HostFenced) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{37}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *HostFenced) GetHost() string {
@@ -3350,7 +3813,7 @@ type HostLeave struct {
 
 func (x *HostLeave) Reset() {
 	*x = HostLeave{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[38]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3362,7 +3825,7 @@ func (x *HostLeave) String() string {
 func (*HostLeave) ProtoMessage() {}
 
 func (x *HostLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[38]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3375,7 +3838,7 @@ func (x *HostLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLeave.ProtoReflect.Descriptor instead.
 func (*HostLeave) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{38}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *HostLeave) GetHost() string {
@@ -3422,7 +3885,7 @@ type HostLease struct {
 
 func (x *HostLease) Reset() {
 	*x = HostLease{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[39]
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3434,7 +3897,7 @@ func (x *HostLease) String() string {
 func (*HostLease) ProtoMessage() {}
 
 func (x *HostLease) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[39]
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3447,7 +3910,7 @@ func (x *HostLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLease.ProtoReflect.Descriptor instead.
 func (*HostLease) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{39}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *HostLease) GetHost() string {
@@ -3517,7 +3980,7 @@ type HostControl struct {
 
 func (x *HostControl) Reset() {
 	*x = HostControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[40]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3529,7 +3992,7 @@ func (x *HostControl) String() string {
 func (*HostControl) ProtoMessage() {}
 
 func (x *HostControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[40]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3542,7 +4005,7 @@ func (x *HostControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostControl.ProtoReflect.Descriptor instead.
 func (*HostControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{40}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HostControl) GetHost() string {
@@ -3584,7 +4047,7 @@ type FenceLevel struct {
 
 func (x *FenceLevel) Reset() {
 	*x = FenceLevel{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[41]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3596,7 +4059,7 @@ func (x *FenceLevel) String() string {
 func (*FenceLevel) ProtoMessage() {}
 
 func (x *FenceLevel) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[41]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3609,7 +4072,7 @@ func (x *FenceLevel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceLevel.ProtoReflect.Descriptor instead.
 func (*FenceLevel) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{41}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *FenceLevel) GetDriver() string {
@@ -3696,7 +4159,7 @@ type FenceCheck struct {
 
 func (x *FenceCheck) Reset() {
 	*x = FenceCheck{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3708,7 +4171,7 @@ func (x *FenceCheck) String() string {
 func (*FenceCheck) ProtoMessage() {}
 
 func (x *FenceCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3721,7 +4184,7 @@ func (x *FenceCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceCheck.ProtoReflect.Descriptor instead.
 func (*FenceCheck) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *FenceCheck) GetCheckedUnixNs() int64 {
@@ -3770,7 +4233,7 @@ type FenceChecked struct {
 
 func (x *FenceChecked) Reset() {
 	*x = FenceChecked{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3782,7 +4245,7 @@ func (x *FenceChecked) String() string {
 func (*FenceChecked) ProtoMessage() {}
 
 func (x *FenceChecked) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3795,7 +4258,7 @@ func (x *FenceChecked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceChecked.ProtoReflect.Descriptor instead.
 func (*FenceChecked) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *FenceChecked) GetHost() string {
@@ -3827,7 +4290,7 @@ type LevelCheck struct {
 
 func (x *LevelCheck) Reset() {
 	*x = LevelCheck{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3839,7 +4302,7 @@ func (x *LevelCheck) String() string {
 func (*LevelCheck) ProtoMessage() {}
 
 func (x *LevelCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3852,7 +4315,7 @@ func (x *LevelCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LevelCheck.ProtoReflect.Descriptor instead.
 func (*LevelCheck) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *LevelCheck) GetLevel() uint32 {
@@ -3915,7 +4378,7 @@ type HostFenceLevels struct {
 
 func (x *HostFenceLevels) Reset() {
 	*x = HostFenceLevels{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3927,7 +4390,7 @@ func (x *HostFenceLevels) String() string {
 func (*HostFenceLevels) ProtoMessage() {}
 
 func (x *HostFenceLevels) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3940,7 +4403,7 @@ func (x *HostFenceLevels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFenceLevels.ProtoReflect.Descriptor instead.
 func (*HostFenceLevels) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *HostFenceLevels) GetHost() string {
@@ -3978,7 +4441,7 @@ type Brake struct {
 
 func (x *Brake) Reset() {
 	*x = Brake{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3990,7 +4453,7 @@ func (x *Brake) String() string {
 func (*Brake) ProtoMessage() {}
 
 func (x *Brake) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4003,7 +4466,7 @@ func (x *Brake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Brake.ProtoReflect.Descriptor instead.
 func (*Brake) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Brake) GetDomain() string {
@@ -4063,7 +4526,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4075,7 +4538,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4088,7 +4551,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Disk) GetPath() string {
@@ -4162,7 +4625,7 @@ type Spec struct {
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4174,7 +4637,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4187,7 +4650,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Spec) GetId() []byte {
@@ -4301,7 +4764,7 @@ type Protection struct {
 
 func (x *Protection) Reset() {
 	*x = Protection{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4313,7 +4776,7 @@ func (x *Protection) String() string {
 func (*Protection) ProtoMessage() {}
 
 func (x *Protection) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4326,7 +4789,7 @@ func (x *Protection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Protection.ProtoReflect.Descriptor instead.
 func (*Protection) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Protection) GetOn() bool {
@@ -4375,7 +4838,7 @@ type VMSpecs struct {
 
 func (x *VMSpecs) Reset() {
 	*x = VMSpecs{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4387,7 +4850,7 @@ func (x *VMSpecs) String() string {
 func (*VMSpecs) ProtoMessage() {}
 
 func (x *VMSpecs) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4400,7 +4863,7 @@ func (x *VMSpecs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMSpecs.ProtoReflect.Descriptor instead.
 func (*VMSpecs) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *VMSpecs) GetHost() string {
@@ -4434,7 +4897,7 @@ type VMProtect struct {
 
 func (x *VMProtect) Reset() {
 	*x = VMProtect{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4446,7 +4909,7 @@ func (x *VMProtect) String() string {
 func (*VMProtect) ProtoMessage() {}
 
 func (x *VMProtect) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4459,7 +4922,7 @@ func (x *VMProtect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMProtect.ProtoReflect.Descriptor instead.
 func (*VMProtect) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *VMProtect) GetVm() []byte {
@@ -4486,7 +4949,7 @@ type VMControl struct {
 
 func (x *VMControl) Reset() {
 	*x = VMControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4498,7 +4961,7 @@ func (x *VMControl) String() string {
 func (*VMControl) ProtoMessage() {}
 
 func (x *VMControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4511,7 +4974,7 @@ func (x *VMControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMControl.ProtoReflect.Descriptor instead.
 func (*VMControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *VMControl) GetVm() []byte {
@@ -4541,7 +5004,7 @@ type VMReleased struct {
 
 func (x *VMReleased) Reset() {
 	*x = VMReleased{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4553,7 +5016,7 @@ func (x *VMReleased) String() string {
 func (*VMReleased) ProtoMessage() {}
 
 func (x *VMReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4566,7 +5029,7 @@ func (x *VMReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMReleased.ProtoReflect.Descriptor instead.
 func (*VMReleased) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *VMReleased) GetVm() []byte {
@@ -4603,7 +5066,7 @@ type VMStorage struct {
 
 func (x *VMStorage) Reset() {
 	*x = VMStorage{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4615,7 +5078,7 @@ func (x *VMStorage) String() string {
 func (*VMStorage) ProtoMessage() {}
 
 func (x *VMStorage) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4628,7 +5091,7 @@ func (x *VMStorage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMStorage.ProtoReflect.Descriptor instead.
 func (*VMStorage) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *VMStorage) GetVm() []byte {
@@ -4677,7 +5140,7 @@ type VMCopy struct {
 
 func (x *VMCopy) Reset() {
 	*x = VMCopy{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4689,7 +5152,7 @@ func (x *VMCopy) String() string {
 func (*VMCopy) ProtoMessage() {}
 
 func (x *VMCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4702,7 +5165,7 @@ func (x *VMCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMCopy.ProtoReflect.Descriptor instead.
 func (*VMCopy) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *VMCopy) GetVm() []byte {
@@ -4770,7 +5233,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4782,7 +5245,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4795,7 +5258,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Place) GetPlacements() []*WorkPlacement {
@@ -4817,7 +5280,7 @@ type WorkPlacement struct {
 
 func (x *WorkPlacement) Reset() {
 	*x = WorkPlacement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4829,7 +5292,7 @@ func (x *WorkPlacement) String() string {
 func (*WorkPlacement) ProtoMessage() {}
 
 func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4842,7 +5305,7 @@ func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkPlacement.ProtoReflect.Descriptor instead.
 func (*WorkPlacement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *WorkPlacement) GetWork() uint64 {
@@ -4885,7 +5348,7 @@ type WorkUpdate struct {
 
 func (x *WorkUpdate) Reset() {
 	*x = WorkUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4897,7 +5360,7 @@ func (x *WorkUpdate) String() string {
 func (*WorkUpdate) ProtoMessage() {}
 
 func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4910,7 +5373,7 @@ func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkUpdate.ProtoReflect.Descriptor instead.
 func (*WorkUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{58}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *WorkUpdate) GetWork() uint64 {
@@ -4951,7 +5414,7 @@ type AlertUpdate struct {
 
 func (x *AlertUpdate) Reset() {
 	*x = AlertUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[59]
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4963,7 +5426,7 @@ func (x *AlertUpdate) String() string {
 func (*AlertUpdate) ProtoMessage() {}
 
 func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[59]
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4976,7 +5439,7 @@ func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertUpdate.ProtoReflect.Descriptor instead.
 func (*AlertUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{59}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *AlertUpdate) GetId() uint64 {
@@ -5007,6 +5470,7 @@ type Record struct {
 	//	*Record_Operator
 	//	*Record_End
 	//	*Record_Request
+	//	*Record_Rule
 	Body          isRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -5014,7 +5478,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5026,7 +5490,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5039,7 +5503,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -5139,6 +5603,15 @@ func (x *Record) GetRequest() *RequestRecord {
 	return nil
 }
 
+func (x *Record) GetRule() *RuleRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_Rule); ok {
+			return x.Rule
+		}
+	}
+	return nil
+}
+
 type isRecord_Body interface {
 	isRecord_Body()
 }
@@ -5183,6 +5656,10 @@ type Record_Request struct {
 	Request *RequestRecord `protobuf:"bytes,70,opt,name=request,proto3,oneof"`
 }
 
+type Record_Rule struct {
+	Rule *RuleRecord `protobuf:"bytes,90,opt,name=rule,proto3,oneof"`
+}
+
 func (*Record_Meta) isRecord_Body() {}
 
 func (*Record_Node) isRecord_Body() {}
@@ -5202,6 +5679,8 @@ func (*Record_Operator) isRecord_Body() {}
 func (*Record_End) isRecord_Body() {}
 
 func (*Record_Request) isRecord_Body() {}
+
+func (*Record_Rule) isRecord_Body() {}
 
 type MetaRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5223,13 +5702,14 @@ type MetaRecord struct {
 	LevelVersion  string                 `protobuf:"bytes,65,opt,name=level_version,json=levelVersion,proto3" json:"level_version,omitempty"` // version of the leader that raised the feature level
 	CaCert        []byte                 `protobuf:"bytes,80,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`                   // DER
 	CaKey         []byte                 `protobuf:"bytes,81,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`                      // sealed
+	Rules         uint64                 `protobuf:"varint,90,opt,name=rules,proto3" json:"rules,omitempty"`                                  // number of the rule that was written last
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5241,7 +5721,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5254,7 +5734,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -5383,6 +5863,13 @@ func (x *MetaRecord) GetCaKey() []byte {
 	return nil
 }
 
+func (x *MetaRecord) GetRules() uint64 {
+	if x != nil {
+		return x.Rules
+	}
+	return 0
+}
+
 type TokenRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -5401,7 +5888,7 @@ type TokenRecord struct {
 
 func (x *TokenRecord) Reset() {
 	*x = TokenRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5413,7 +5900,7 @@ func (x *TokenRecord) String() string {
 func (*TokenRecord) ProtoMessage() {}
 
 func (x *TokenRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5426,7 +5913,7 @@ func (x *TokenRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRecord.ProtoReflect.Descriptor instead.
 func (*TokenRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *TokenRecord) GetId() string {
@@ -5509,7 +5996,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5521,7 +6008,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5534,7 +6021,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *TokenUsed) GetName() string {
@@ -5563,7 +6050,7 @@ type OperatorRecord struct {
 
 func (x *OperatorRecord) Reset() {
 	*x = OperatorRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5575,7 +6062,7 @@ func (x *OperatorRecord) String() string {
 func (*OperatorRecord) ProtoMessage() {}
 
 func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5588,7 +6075,7 @@ func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRecord.ProtoReflect.Descriptor instead.
 func (*OperatorRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *OperatorRecord) GetName() string {
@@ -5646,7 +6133,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5658,7 +6145,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5671,7 +6158,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -5853,7 +6340,7 @@ type HostRecord struct {
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5865,7 +6352,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5878,7 +6365,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{66}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *HostRecord) GetId() string {
@@ -6163,7 +6650,7 @@ type CopyRecord struct {
 
 func (x *CopyRecord) Reset() {
 	*x = CopyRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6175,7 +6662,7 @@ func (x *CopyRecord) String() string {
 func (*CopyRecord) ProtoMessage() {}
 
 func (x *CopyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6188,7 +6675,7 @@ func (x *CopyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRecord.ProtoReflect.Descriptor instead.
 func (*CopyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{67}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *CopyRecord) GetVm() []byte {
@@ -6255,7 +6742,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6267,7 +6754,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6280,7 +6767,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{68}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -6348,7 +6835,7 @@ type OrderRecord struct {
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6360,7 +6847,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6373,7 +6860,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{69}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -6448,13 +6935,14 @@ type VMRecord struct {
 	DefinedUnixNs int64                  `protobuf:"varint,12,opt,name=defined_unix_ns,json=definedUnixNs,proto3" json:"defined_unix_ns,omitempty"`
 	Policy        *Protection            `protobuf:"bytes,13,opt,name=policy,proto3" json:"policy,omitempty"`
 	Error         string                 `protobuf:"bytes,14,opt,name=error,proto3" json:"error,omitempty"`
+	Order         *StartOrder            `protobuf:"bytes,90,opt,name=order,proto3" json:"order,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	mi := &file_fsm_logpb_log_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6466,7 +6954,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	mi := &file_fsm_logpb_log_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6479,7 +6967,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{70}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -6580,6 +7068,13 @@ func (x *VMRecord) GetError() string {
 	return ""
 }
 
+func (x *VMRecord) GetOrder() *StartOrder {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
 type WorkRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -6602,13 +7097,14 @@ type WorkRecord struct {
 	Tried           []*Tried               `protobuf:"bytes,18,rep,name=tried,proto3" json:"tried,omitempty"`
 	LostUnixNs      int64                  `protobuf:"varint,19,opt,name=lost_unix_ns,json=lostUnixNs,proto3" json:"lost_unix_ns,omitempty"`
 	UpdatedIndex    uint64                 `protobuf:"varint,20,opt,name=updated_index,json=updatedIndex,proto3" json:"updated_index,omitempty"`
+	GatedUnixNs     int64                  `protobuf:"varint,90,opt,name=gated_unix_ns,json=gatedUnixNs,proto3" json:"gated_unix_ns,omitempty"` // since when it waits for the VMs that it depends on; 0 = it does not
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6620,7 +7116,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6633,7 +7129,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -6776,6 +7272,13 @@ func (x *WorkRecord) GetUpdatedIndex() uint64 {
 	return 0
 }
 
+func (x *WorkRecord) GetGatedUnixNs() int64 {
+	if x != nil {
+		return x.GatedUnixNs
+	}
+	return 0
+}
+
 type Tried struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
@@ -6786,7 +7289,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6798,7 +7301,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6811,7 +7314,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *Tried) GetHost() string {
@@ -6849,7 +7352,7 @@ type AlertRecord struct {
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6861,7 +7364,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6874,7 +7377,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -6984,7 +7487,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6996,7 +7499,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7009,7 +7512,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -7078,7 +7581,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	mi := &file_fsm_logpb_log_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7090,7 +7593,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	mi := &file_fsm_logpb_log_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7103,7 +7606,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{75}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -7135,7 +7638,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	mi := &file_fsm_logpb_log_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7147,7 +7650,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	mi := &file_fsm_logpb_log_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7160,7 +7663,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{76}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *RequestRecord) GetIndex() uint64 {
@@ -7209,7 +7712,7 @@ var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xa5\x14\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xc4\x15\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -7272,8 +7775,45 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\foperator_set\x18T \x01(\v2\x19.lifeboat.log.OperatorSetH\x00R\voperatorSet\x128\n" +
 	"\n" +
 	"node_admit\x18U \x01(\v2\x17.lifeboat.log.NodeAdmitH\x00R\tnodeAdmit\x12A\n" +
-	"\rfeature_raise\x18A \x01(\v2\x1a.lifeboat.log.FeatureRaiseH\x00R\ffeatureRaiseB\x06\n" +
-	"\x04body\"k\n" +
+	"\rfeature_raise\x18A \x01(\v2\x1a.lifeboat.log.FeatureRaiseH\x00R\ffeatureRaise\x122\n" +
+	"\brule_add\x18Z \x01(\v2\x15.lifeboat.log.RuleAddH\x00R\aruleAdd\x12;\n" +
+	"\vrule_remove\x18[ \x01(\v2\x18.lifeboat.log.RuleRemoveH\x00R\n" +
+	"ruleRemove\x12,\n" +
+	"\x06vm_set\x18\\ \x01(\v2\x13.lifeboat.log.VMSetH\x00R\x05vmSetB\x06\n" +
+	"\x04body\"1\n" +
+	"\aRuleAdd\x12&\n" +
+	"\x04rule\x18\x01 \x01(\v2\x12.lifeboat.log.RuleR\x04rule\"\x1c\n" +
+	"\n" +
+	"RuleRemove\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\"\xe4\x01\n" +
+	"\x04Rule\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x16\n" +
+	"\x06strict\x18\x03 \x01(\bR\x06strict\x12\x10\n" +
+	"\x03vms\x18\x04 \x03(\fR\x03vms\x12.\n" +
+	"\x05hosts\x18\x05 \x03(\v2\x18.lifeboat.log.HostChoiceR\x05hosts\x12\x14\n" +
+	"\x05names\x18\x06 \x03(\tR\x05names\x12\"\n" +
+	"\rsince_unix_ns\x18\a \x01(\x03R\vsinceUnixNs\x12\x0e\n" +
+	"\x02by\x18\b \x01(\tR\x02by\x12\x14\n" +
+	"\x05index\x18\t \x01(\x04R\x05index\"<\n" +
+	"\n" +
+	"HostChoice\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x1a\n" +
+	"\bpriority\x18\x02 \x01(\x11R\bpriority\"J\n" +
+	"\x05VMSet\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\fR\x02vm\x121\n" +
+	"\bsettings\x18\x02 \x03(\v2\x15.lifeboat.log.SettingR\bsettings\"y\n" +
+	"\n" +
+	"StartOrder\x12\x1d\n" +
+	"\n" +
+	"depends_on\x18\x01 \x03(\fR\tdependsOn\x12\x12\n" +
+	"\x04gate\x18\x02 \x01(\rR\x04gate\x12\x19\n" +
+	"\bafter_ns\x18\x03 \x01(\x03R\aafterNs\x12\x1d\n" +
+	"\n" +
+	"timeout_ns\x18\x04 \x01(\x03R\ttimeoutNs\"4\n" +
+	"\n" +
+	"RuleRecord\x12&\n" +
+	"\x04rule\x18\x01 \x01(\v2\x12.lifeboat.log.RuleR\x04rule\"k\n" +
 	"\vClusterInit\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12#\n" +
@@ -7625,7 +8165,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\bdelay_ns\x18\x04 \x01(\x03R\adelayNs\"5\n" +
 	"\vAlertUpdate\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
-	"\x06action\x18\x02 \x01(\rR\x06action\"\x8b\x04\n" +
+	"\x06action\x18\x02 \x01(\rR\x06action\"\xbb\x04\n" +
 	"\x06Record\x12.\n" +
 	"\x04meta\x18\x01 \x01(\v2\x18.lifeboat.log.MetaRecordH\x00R\x04meta\x12.\n" +
 	"\x04node\x18\x02 \x01(\v2\x18.lifeboat.log.NodeRecordH\x00R\x04node\x12.\n" +
@@ -7636,8 +8176,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05token\x18\a \x01(\v2\x19.lifeboat.log.TokenRecordH\x00R\x05token\x12:\n" +
 	"\boperator\x18\b \x01(\v2\x1c.lifeboat.log.OperatorRecordH\x00R\boperator\x12+\n" +
 	"\x03end\x18\x0f \x01(\v2\x17.lifeboat.log.EndRecordH\x00R\x03end\x127\n" +
-	"\arequest\x18F \x01(\v2\x1b.lifeboat.log.RequestRecordH\x00R\arequestB\x06\n" +
-	"\x04body\"\xa1\x04\n" +
+	"\arequest\x18F \x01(\v2\x1b.lifeboat.log.RequestRecordH\x00R\arequest\x12.\n" +
+	"\x04rule\x18Z \x01(\v2\x18.lifeboat.log.RuleRecordH\x00R\x04ruleB\x06\n" +
+	"\x04body\"\xb7\x04\n" +
 	"\n" +
 	"MetaRecord\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x14\n" +
@@ -7663,7 +8204,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06waking\x18\x0f \x01(\bR\x06waking\x12#\n" +
 	"\rlevel_version\x18A \x01(\tR\flevelVersion\x12\x17\n" +
 	"\aca_cert\x18P \x01(\fR\x06caCert\x12\x15\n" +
-	"\x06ca_key\x18Q \x01(\fR\x05caKey\"\x8e\x02\n" +
+	"\x06ca_key\x18Q \x01(\fR\x05caKey\x12\x14\n" +
+	"\x05rules\x18Z \x01(\x04R\x05rules\"\x8e\x02\n" +
 	"\vTokenRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x12\n" +
@@ -7779,7 +8321,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\vincarnation\x18\x05 \x01(\x04R\vincarnation\x12\x14\n" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12\x17\n" +
 	"\aboot_id\x18\a \x01(\tR\x06bootId\x12\x12\n" +
-	"\x04work\x18\b \x01(\x04R\x04work\"\x9d\x03\n" +
+	"\x04work\x18\b \x01(\x04R\x04work\"\xcd\x03\n" +
 	"\bVMRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -7795,7 +8337,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04spec\x18\v \x01(\v2\x12.lifeboat.log.SpecR\x04spec\x12&\n" +
 	"\x0fdefined_unix_ns\x18\f \x01(\x03R\rdefinedUnixNs\x120\n" +
 	"\x06policy\x18\r \x01(\v2\x18.lifeboat.log.ProtectionR\x06policy\x12\x14\n" +
-	"\x05error\x18\x0e \x01(\tR\x05error\"\xc2\x04\n" +
+	"\x05error\x18\x0e \x01(\tR\x05error\x12.\n" +
+	"\x05order\x18Z \x01(\v2\x18.lifeboat.log.StartOrderR\x05order\"\xe6\x04\n" +
 	"\n" +
 	"WorkRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
@@ -7819,7 +8362,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05tried\x18\x12 \x03(\v2\x13.lifeboat.log.TriedR\x05tried\x12 \n" +
 	"\flost_unix_ns\x18\x13 \x01(\x03R\n" +
 	"lostUnixNs\x12#\n" +
-	"\rupdated_index\x18\x14 \x01(\x04R\fupdatedIndex\"1\n" +
+	"\rupdated_index\x18\x14 \x01(\x04R\fupdatedIndex\x12\"\n" +
+	"\rgated_unix_ns\x18Z \x01(\x03R\vgatedUnixNs\"1\n" +
 	"\x05Tried\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\"\xe1\x02\n" +
@@ -7875,183 +8419,199 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),         // 0: lifeboat.log.Command
-	(*ClusterInit)(nil),     // 1: lifeboat.log.ClusterInit
-	(*FeatureRaise)(nil),    // 2: lifeboat.log.FeatureRaise
-	(*NodeHello)(nil),       // 3: lifeboat.log.NodeHello
-	(*NodeDown)(nil),        // 4: lifeboat.log.NodeDown
-	(*NodeControl)(nil),     // 5: lifeboat.log.NodeControl
-	(*NodeSteer)(nil),       // 6: lifeboat.log.NodeSteer
-	(*CASet)(nil),           // 7: lifeboat.log.CASet
-	(*TokenCreate)(nil),     // 8: lifeboat.log.TokenCreate
-	(*TokenRevoke)(nil),     // 9: lifeboat.log.TokenRevoke
-	(*TokenUse)(nil),        // 10: lifeboat.log.TokenUse
-	(*OperatorSet)(nil),     // 11: lifeboat.log.OperatorSet
-	(*NodeAdmit)(nil),       // 12: lifeboat.log.NodeAdmit
-	(*Canary)(nil),          // 13: lifeboat.log.Canary
-	(*Setting)(nil),         // 14: lifeboat.log.Setting
-	(*PolicySet)(nil),       // 15: lifeboat.log.PolicySet
-	(*Arm)(nil),             // 16: lifeboat.log.Arm
-	(*AcceptTime)(nil),      // 17: lifeboat.log.AcceptTime
-	(*Storage)(nil),         // 18: lifeboat.log.Storage
-	(*Problem)(nil),         // 19: lifeboat.log.Problem
-	(*Label)(nil),           // 20: lifeboat.log.Label
-	(*Inventory)(nil),       // 21: lifeboat.log.Inventory
-	(*HostRegister)(nil),    // 22: lifeboat.log.HostRegister
-	(*VMEntries)(nil),       // 23: lifeboat.log.VMEntries
-	(*VMDetail)(nil),        // 24: lifeboat.log.VMDetail
-	(*HostReports)(nil),     // 25: lifeboat.log.HostReports
-	(*HostReport)(nil),      // 26: lifeboat.log.HostReport
-	(*HostSuspect)(nil),     // 27: lifeboat.log.HostSuspect
-	(*Evidence)(nil),        // 28: lifeboat.log.Evidence
-	(*HostEvidence)(nil),    // 29: lifeboat.log.HostEvidence
-	(*HostSeen)(nil),        // 30: lifeboat.log.HostSeen
-	(*HostUnproven)(nil),    // 31: lifeboat.log.HostUnproven
-	(*HostDown)(nil),        // 32: lifeboat.log.HostDown
-	(*FenceAttempt)(nil),    // 33: lifeboat.log.FenceAttempt
-	(*FenceResult)(nil),     // 34: lifeboat.log.FenceResult
-	(*Proof)(nil),           // 35: lifeboat.log.Proof
-	(*Placement)(nil),       // 36: lifeboat.log.Placement
-	(*HostFenced)(nil),      // 37: lifeboat.log.HostFenced
-	(*HostLeave)(nil),       // 38: lifeboat.log.HostLeave
-	(*HostLease)(nil),       // 39: lifeboat.log.HostLease
-	(*HostControl)(nil),     // 40: lifeboat.log.HostControl
-	(*FenceLevel)(nil),      // 41: lifeboat.log.FenceLevel
-	(*FenceCheck)(nil),      // 42: lifeboat.log.FenceCheck
-	(*FenceChecked)(nil),    // 43: lifeboat.log.FenceChecked
-	(*LevelCheck)(nil),      // 44: lifeboat.log.LevelCheck
-	(*HostFenceLevels)(nil), // 45: lifeboat.log.HostFenceLevels
-	(*Brake)(nil),           // 46: lifeboat.log.Brake
-	(*Disk)(nil),            // 47: lifeboat.log.Disk
-	(*Spec)(nil),            // 48: lifeboat.log.Spec
-	(*Protection)(nil),      // 49: lifeboat.log.Protection
-	(*VMSpecs)(nil),         // 50: lifeboat.log.VMSpecs
-	(*VMProtect)(nil),       // 51: lifeboat.log.VMProtect
-	(*VMControl)(nil),       // 52: lifeboat.log.VMControl
-	(*VMReleased)(nil),      // 53: lifeboat.log.VMReleased
-	(*VMStorage)(nil),       // 54: lifeboat.log.VMStorage
-	(*VMCopy)(nil),          // 55: lifeboat.log.VMCopy
-	(*Place)(nil),           // 56: lifeboat.log.Place
-	(*WorkPlacement)(nil),   // 57: lifeboat.log.WorkPlacement
-	(*WorkUpdate)(nil),      // 58: lifeboat.log.WorkUpdate
-	(*AlertUpdate)(nil),     // 59: lifeboat.log.AlertUpdate
-	(*Record)(nil),          // 60: lifeboat.log.Record
-	(*MetaRecord)(nil),      // 61: lifeboat.log.MetaRecord
-	(*TokenRecord)(nil),     // 62: lifeboat.log.TokenRecord
-	(*TokenUsed)(nil),       // 63: lifeboat.log.TokenUsed
-	(*OperatorRecord)(nil),  // 64: lifeboat.log.OperatorRecord
-	(*NodeRecord)(nil),      // 65: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),      // 66: lifeboat.log.HostRecord
-	(*CopyRecord)(nil),      // 67: lifeboat.log.CopyRecord
-	(*AttemptRecord)(nil),   // 68: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),     // 69: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),        // 70: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),      // 71: lifeboat.log.WorkRecord
-	(*Tried)(nil),           // 72: lifeboat.log.Tried
-	(*AlertRecord)(nil),     // 73: lifeboat.log.AlertRecord
-	(*EventRecord)(nil),     // 74: lifeboat.log.EventRecord
-	(*EndRecord)(nil),       // 75: lifeboat.log.EndRecord
-	(*RequestRecord)(nil),   // 76: lifeboat.log.RequestRecord
+	(*RuleAdd)(nil),         // 1: lifeboat.log.RuleAdd
+	(*RuleRemove)(nil),      // 2: lifeboat.log.RuleRemove
+	(*Rule)(nil),            // 3: lifeboat.log.Rule
+	(*HostChoice)(nil),      // 4: lifeboat.log.HostChoice
+	(*VMSet)(nil),           // 5: lifeboat.log.VMSet
+	(*StartOrder)(nil),      // 6: lifeboat.log.StartOrder
+	(*RuleRecord)(nil),      // 7: lifeboat.log.RuleRecord
+	(*ClusterInit)(nil),     // 8: lifeboat.log.ClusterInit
+	(*FeatureRaise)(nil),    // 9: lifeboat.log.FeatureRaise
+	(*NodeHello)(nil),       // 10: lifeboat.log.NodeHello
+	(*NodeDown)(nil),        // 11: lifeboat.log.NodeDown
+	(*NodeControl)(nil),     // 12: lifeboat.log.NodeControl
+	(*NodeSteer)(nil),       // 13: lifeboat.log.NodeSteer
+	(*CASet)(nil),           // 14: lifeboat.log.CASet
+	(*TokenCreate)(nil),     // 15: lifeboat.log.TokenCreate
+	(*TokenRevoke)(nil),     // 16: lifeboat.log.TokenRevoke
+	(*TokenUse)(nil),        // 17: lifeboat.log.TokenUse
+	(*OperatorSet)(nil),     // 18: lifeboat.log.OperatorSet
+	(*NodeAdmit)(nil),       // 19: lifeboat.log.NodeAdmit
+	(*Canary)(nil),          // 20: lifeboat.log.Canary
+	(*Setting)(nil),         // 21: lifeboat.log.Setting
+	(*PolicySet)(nil),       // 22: lifeboat.log.PolicySet
+	(*Arm)(nil),             // 23: lifeboat.log.Arm
+	(*AcceptTime)(nil),      // 24: lifeboat.log.AcceptTime
+	(*Storage)(nil),         // 25: lifeboat.log.Storage
+	(*Problem)(nil),         // 26: lifeboat.log.Problem
+	(*Label)(nil),           // 27: lifeboat.log.Label
+	(*Inventory)(nil),       // 28: lifeboat.log.Inventory
+	(*HostRegister)(nil),    // 29: lifeboat.log.HostRegister
+	(*VMEntries)(nil),       // 30: lifeboat.log.VMEntries
+	(*VMDetail)(nil),        // 31: lifeboat.log.VMDetail
+	(*HostReports)(nil),     // 32: lifeboat.log.HostReports
+	(*HostReport)(nil),      // 33: lifeboat.log.HostReport
+	(*HostSuspect)(nil),     // 34: lifeboat.log.HostSuspect
+	(*Evidence)(nil),        // 35: lifeboat.log.Evidence
+	(*HostEvidence)(nil),    // 36: lifeboat.log.HostEvidence
+	(*HostSeen)(nil),        // 37: lifeboat.log.HostSeen
+	(*HostUnproven)(nil),    // 38: lifeboat.log.HostUnproven
+	(*HostDown)(nil),        // 39: lifeboat.log.HostDown
+	(*FenceAttempt)(nil),    // 40: lifeboat.log.FenceAttempt
+	(*FenceResult)(nil),     // 41: lifeboat.log.FenceResult
+	(*Proof)(nil),           // 42: lifeboat.log.Proof
+	(*Placement)(nil),       // 43: lifeboat.log.Placement
+	(*HostFenced)(nil),      // 44: lifeboat.log.HostFenced
+	(*HostLeave)(nil),       // 45: lifeboat.log.HostLeave
+	(*HostLease)(nil),       // 46: lifeboat.log.HostLease
+	(*HostControl)(nil),     // 47: lifeboat.log.HostControl
+	(*FenceLevel)(nil),      // 48: lifeboat.log.FenceLevel
+	(*FenceCheck)(nil),      // 49: lifeboat.log.FenceCheck
+	(*FenceChecked)(nil),    // 50: lifeboat.log.FenceChecked
+	(*LevelCheck)(nil),      // 51: lifeboat.log.LevelCheck
+	(*HostFenceLevels)(nil), // 52: lifeboat.log.HostFenceLevels
+	(*Brake)(nil),           // 53: lifeboat.log.Brake
+	(*Disk)(nil),            // 54: lifeboat.log.Disk
+	(*Spec)(nil),            // 55: lifeboat.log.Spec
+	(*Protection)(nil),      // 56: lifeboat.log.Protection
+	(*VMSpecs)(nil),         // 57: lifeboat.log.VMSpecs
+	(*VMProtect)(nil),       // 58: lifeboat.log.VMProtect
+	(*VMControl)(nil),       // 59: lifeboat.log.VMControl
+	(*VMReleased)(nil),      // 60: lifeboat.log.VMReleased
+	(*VMStorage)(nil),       // 61: lifeboat.log.VMStorage
+	(*VMCopy)(nil),          // 62: lifeboat.log.VMCopy
+	(*Place)(nil),           // 63: lifeboat.log.Place
+	(*WorkPlacement)(nil),   // 64: lifeboat.log.WorkPlacement
+	(*WorkUpdate)(nil),      // 65: lifeboat.log.WorkUpdate
+	(*AlertUpdate)(nil),     // 66: lifeboat.log.AlertUpdate
+	(*Record)(nil),          // 67: lifeboat.log.Record
+	(*MetaRecord)(nil),      // 68: lifeboat.log.MetaRecord
+	(*TokenRecord)(nil),     // 69: lifeboat.log.TokenRecord
+	(*TokenUsed)(nil),       // 70: lifeboat.log.TokenUsed
+	(*OperatorRecord)(nil),  // 71: lifeboat.log.OperatorRecord
+	(*NodeRecord)(nil),      // 72: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),      // 73: lifeboat.log.HostRecord
+	(*CopyRecord)(nil),      // 74: lifeboat.log.CopyRecord
+	(*AttemptRecord)(nil),   // 75: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),     // 76: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),        // 77: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),      // 78: lifeboat.log.WorkRecord
+	(*Tried)(nil),           // 79: lifeboat.log.Tried
+	(*AlertRecord)(nil),     // 80: lifeboat.log.AlertRecord
+	(*EventRecord)(nil),     // 81: lifeboat.log.EventRecord
+	(*EndRecord)(nil),       // 82: lifeboat.log.EndRecord
+	(*RequestRecord)(nil),   // 83: lifeboat.log.RequestRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
-	1,  // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
-	3,  // 1: lifeboat.log.Command.node_hello:type_name -> lifeboat.log.NodeHello
-	4,  // 2: lifeboat.log.Command.node_down:type_name -> lifeboat.log.NodeDown
-	13, // 3: lifeboat.log.Command.canary:type_name -> lifeboat.log.Canary
-	15, // 4: lifeboat.log.Command.policy_set:type_name -> lifeboat.log.PolicySet
-	16, // 5: lifeboat.log.Command.arm:type_name -> lifeboat.log.Arm
-	17, // 6: lifeboat.log.Command.accept_time:type_name -> lifeboat.log.AcceptTime
-	5,  // 7: lifeboat.log.Command.node_control:type_name -> lifeboat.log.NodeControl
-	22, // 8: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
-	25, // 9: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
-	27, // 10: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
-	29, // 11: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
-	30, // 12: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
-	32, // 13: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
-	33, // 14: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
-	34, // 15: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
-	37, // 16: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
-	38, // 17: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
-	39, // 18: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
-	40, // 19: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
-	45, // 20: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
-	31, // 21: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
-	46, // 22: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
-	43, // 23: lifeboat.log.Command.fence_checked:type_name -> lifeboat.log.FenceChecked
-	50, // 24: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
-	51, // 25: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
-	52, // 26: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
-	53, // 27: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
-	54, // 28: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
-	55, // 29: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
-	56, // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
-	58, // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
-	59, // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
-	6,  // 33: lifeboat.log.Command.node_steer:type_name -> lifeboat.log.NodeSteer
-	7,  // 34: lifeboat.log.Command.ca_set:type_name -> lifeboat.log.CASet
-	8,  // 35: lifeboat.log.Command.token_create:type_name -> lifeboat.log.TokenCreate
-	9,  // 36: lifeboat.log.Command.token_revoke:type_name -> lifeboat.log.TokenRevoke
-	10, // 37: lifeboat.log.Command.token_use:type_name -> lifeboat.log.TokenUse
-	11, // 38: lifeboat.log.Command.operator_set:type_name -> lifeboat.log.OperatorSet
-	12, // 39: lifeboat.log.Command.node_admit:type_name -> lifeboat.log.NodeAdmit
-	2,  // 40: lifeboat.log.Command.feature_raise:type_name -> lifeboat.log.FeatureRaise
-	14, // 41: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	18, // 42: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	19, // 43: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	18, // 44: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
-	21, // 45: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	20, // 46: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	23, // 47: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	24, // 48: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	26, // 49: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	23, // 50: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	21, // 51: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	28, // 52: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	35, // 53: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	36, // 54: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	14, // 55: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	42, // 56: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
-	44, // 57: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
-	41, // 58: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	44, // 59: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
-	47, // 60: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	49, // 61: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	48, // 62: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	49, // 63: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	57, // 64: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	61, // 65: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	65, // 66: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	66, // 67: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	71, // 68: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	73, // 69: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	74, // 70: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	62, // 71: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
-	64, // 72: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
-	75, // 73: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	76, // 74: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
-	14, // 75: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	46, // 76: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	63, // 77: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
-	21, // 78: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	20, // 79: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	39, // 80: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	41, // 81: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	28, // 82: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	68, // 83: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	35, // 84: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	69, // 85: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	70, // 86: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	67, // 87: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
-	48, // 88: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	49, // 89: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	72, // 90: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	91, // [91:91] is the sub-list for method output_type
-	91, // [91:91] is the sub-list for method input_type
-	91, // [91:91] is the sub-list for extension type_name
-	91, // [91:91] is the sub-list for extension extendee
-	0,  // [0:91] is the sub-list for field type_name
+	8,   // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
+	10,  // 1: lifeboat.log.Command.node_hello:type_name -> lifeboat.log.NodeHello
+	11,  // 2: lifeboat.log.Command.node_down:type_name -> lifeboat.log.NodeDown
+	20,  // 3: lifeboat.log.Command.canary:type_name -> lifeboat.log.Canary
+	22,  // 4: lifeboat.log.Command.policy_set:type_name -> lifeboat.log.PolicySet
+	23,  // 5: lifeboat.log.Command.arm:type_name -> lifeboat.log.Arm
+	24,  // 6: lifeboat.log.Command.accept_time:type_name -> lifeboat.log.AcceptTime
+	12,  // 7: lifeboat.log.Command.node_control:type_name -> lifeboat.log.NodeControl
+	29,  // 8: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
+	32,  // 9: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
+	34,  // 10: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
+	36,  // 11: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
+	37,  // 12: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
+	39,  // 13: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
+	40,  // 14: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
+	41,  // 15: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
+	44,  // 16: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
+	45,  // 17: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
+	46,  // 18: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
+	47,  // 19: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
+	52,  // 20: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
+	38,  // 21: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
+	53,  // 22: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
+	50,  // 23: lifeboat.log.Command.fence_checked:type_name -> lifeboat.log.FenceChecked
+	57,  // 24: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
+	58,  // 25: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
+	59,  // 26: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
+	60,  // 27: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
+	61,  // 28: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
+	62,  // 29: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
+	63,  // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
+	65,  // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
+	66,  // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
+	13,  // 33: lifeboat.log.Command.node_steer:type_name -> lifeboat.log.NodeSteer
+	14,  // 34: lifeboat.log.Command.ca_set:type_name -> lifeboat.log.CASet
+	15,  // 35: lifeboat.log.Command.token_create:type_name -> lifeboat.log.TokenCreate
+	16,  // 36: lifeboat.log.Command.token_revoke:type_name -> lifeboat.log.TokenRevoke
+	17,  // 37: lifeboat.log.Command.token_use:type_name -> lifeboat.log.TokenUse
+	18,  // 38: lifeboat.log.Command.operator_set:type_name -> lifeboat.log.OperatorSet
+	19,  // 39: lifeboat.log.Command.node_admit:type_name -> lifeboat.log.NodeAdmit
+	9,   // 40: lifeboat.log.Command.feature_raise:type_name -> lifeboat.log.FeatureRaise
+	1,   // 41: lifeboat.log.Command.rule_add:type_name -> lifeboat.log.RuleAdd
+	2,   // 42: lifeboat.log.Command.rule_remove:type_name -> lifeboat.log.RuleRemove
+	5,   // 43: lifeboat.log.Command.vm_set:type_name -> lifeboat.log.VMSet
+	3,   // 44: lifeboat.log.RuleAdd.rule:type_name -> lifeboat.log.Rule
+	4,   // 45: lifeboat.log.Rule.hosts:type_name -> lifeboat.log.HostChoice
+	21,  // 46: lifeboat.log.VMSet.settings:type_name -> lifeboat.log.Setting
+	3,   // 47: lifeboat.log.RuleRecord.rule:type_name -> lifeboat.log.Rule
+	21,  // 48: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	25,  // 49: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	26,  // 50: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	25,  // 51: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
+	28,  // 52: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	27,  // 53: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	30,  // 54: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	31,  // 55: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	33,  // 56: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	30,  // 57: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	28,  // 58: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	35,  // 59: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	42,  // 60: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	43,  // 61: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	21,  // 62: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	49,  // 63: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
+	51,  // 64: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
+	48,  // 65: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	51,  // 66: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
+	54,  // 67: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	56,  // 68: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	55,  // 69: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	56,  // 70: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	64,  // 71: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	68,  // 72: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	72,  // 73: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	73,  // 74: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	78,  // 75: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	80,  // 76: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	81,  // 77: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	69,  // 78: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
+	71,  // 79: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
+	82,  // 80: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	83,  // 81: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
+	7,   // 82: lifeboat.log.Record.rule:type_name -> lifeboat.log.RuleRecord
+	21,  // 83: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	53,  // 84: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	70,  // 85: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
+	28,  // 86: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	27,  // 87: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	46,  // 88: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	48,  // 89: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	35,  // 90: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	75,  // 91: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	42,  // 92: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	76,  // 93: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	77,  // 94: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	74,  // 95: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	55,  // 96: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	56,  // 97: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	6,   // 98: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
+	79,  // 99: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	100, // [100:100] is the sub-list for method output_type
+	100, // [100:100] is the sub-list for method input_type
+	100, // [100:100] is the sub-list for extension type_name
+	100, // [100:100] is the sub-list for extension extendee
+	0,   // [0:100] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -8101,9 +8661,12 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_OperatorSet)(nil),
 		(*Command_NodeAdmit)(nil),
 		(*Command_FeatureRaise)(nil),
+		(*Command_RuleAdd)(nil),
+		(*Command_RuleRemove)(nil),
+		(*Command_VmSet)(nil),
 	}
-	file_fsm_logpb_log_proto_msgTypes[49].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[60].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[56].OneofWrappers = []any{}
+	file_fsm_logpb_log_proto_msgTypes[67].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
@@ -8114,6 +8677,7 @@ func file_fsm_logpb_log_proto_init() {
 		(*Record_Operator)(nil),
 		(*Record_End)(nil),
 		(*Record_Request)(nil),
+		(*Record_Rule)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -8121,7 +8685,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   77,
+			NumMessages:   84,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

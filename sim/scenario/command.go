@@ -3,11 +3,12 @@ package scenario
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
 // form is one row of the table of commands. In a pattern, words in capitals
-// stand for: H a host, NEWH a new one, V a VM, NEWV perhaps a new one, M a
+// stand for: N the number of a rule, H a host, NEWH a new one, V a VM, NEWV perhaps a new one, M a
 // manager, A a host or manager, D a duration, +D a signed one, KEY, VALUE; "..."
 // is anything. no: why this version refuses it.
 type form struct {
@@ -28,7 +29,7 @@ func forms() []form {
 		{"vm V migrate H", noMigrate}, {"vm V relocate H", "this version of lifeboat does not relocate VMs"},
 		{"vm V move H", ""}, {"vm V copy H", ""},
 		{"vm NEWV add H", ""}, {"vm V remove|manage|unmanage|clear|define", ""}, {"vm V set KEY VALUE", ""},
-		{"rule add ...", noRules}, {"rule remove ...", noRules},
+		{"rule add ...", ""}, {"rule remove N", ""},
 		{"set KEY VALUE", ""}, {"work V cancel", ""},
 		{"manager M kill|start|leave|isolate|heal|freeze|thaw", ""}, {"manager M disk stall|full|ok", ""},
 		{"clock M +D", ""}, {"leader kill", ""},
@@ -151,6 +152,15 @@ func (p *parsing) fill(c Command, f form, pattern, words []string) (Command, boo
 				ok = false
 			}
 		case "KEY", "VALUE":
+		case "...":
+			c.Rule, ok = p.ruleCommand(c.Line, strings.Join(words[i:], " "))
+			c.Form = strings.Join(name, " ")
+			return c, ok
+		case "N":
+			if n, err := strconv.ParseUint(word, 10, 32); err != nil || n == 0 {
+				p.fail(c.Line, "%q: %q is no number of a rule; the first one that is written is 1", c.Text, word)
+				ok = false
+			}
 		default:
 			name = append(name, word)
 			continue
@@ -163,7 +173,7 @@ func (p *parsing) fill(c Command, f form, pattern, words []string) (Command, boo
 
 // vmKeys are what `vm V set` changes.
 func vmKeys() []string {
-	return []string{"cpus", "memory", "priority", "ha", "max_restart", "max_relocate"}
+	return []string{"cpus", "memory", "priority", "ha", "max_restart", "max_relocate", "depends_on", "gate", "gate_timeout"}
 }
 
 // values checks the keys and values of the commands that set something.
@@ -184,6 +194,7 @@ func (p *parsing) values(c Command) bool {
 			break
 		}
 		p.vmFields(&v)[i].read(val)
+		p.dependencies()
 	}
 	return len(p.errs) == before
 }

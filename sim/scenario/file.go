@@ -16,6 +16,7 @@ type File struct {
 	World      Timing
 	Hosts      []Host // in natural order
 	VMs        []VM   // in natural order
+	Rules      []Rule
 	Steps      []Step
 	Until      time.Duration // after the last step
 	Expect     Expect
@@ -73,6 +74,9 @@ type VM struct {
 	MaxRestart  int
 	MaxRelocate int
 	Local       bool // its disk is on its host only
+	DependsOn   []string
+	Gate        string        // order, running or a time; "" = the default
+	GateTimeout time.Duration // 0 = the default
 	Faults      Faults
 }
 
@@ -102,6 +106,7 @@ type Command struct {
 	Form string   // what the table of commands calls it, e.g. "vm kill"
 	Args []string // its names and values in order, without the words of Form
 	Text string   // as written, one blank between words
+	Rule *Rule    // of `rule add`
 	Line int
 }
 

@@ -36,12 +36,11 @@ type parsing struct {
 	hosts    map[string]bool
 	vms      map[string]bool
 	managers map[string]bool
+	later    []func() // checks of names that may come later
 }
 
 const (
-	noRules   = "this version of lifeboat has no placement rules"
 	noMigrate = "this version of lifeboat does not migrate VMs"
-	noOrder   = "this version of lifeboat does not order starts by dependencies"
 )
 
 func (p *parsing) file(root *node) {
@@ -50,12 +49,7 @@ func (p *parsing) file(root *node) {
 	p.fields(root, "a scenario", []field{
 		{"name", func(n *node) { p.f.Name = p.word(n, "name") }},
 		keep("settings"), keep("managers"), keep("managers_on"), keep("world"), keep("hosts"), keep("vms"),
-		{"rules", func(n *node) {
-			if !n.null && len(n.items)+len(n.keys) > 0 {
-				p.fail(n.line, "rules: %s", noRules)
-			}
-		}},
-		keep("steps"),
+		keep("rules"), keep("steps"),
 		{"until", func(n *node) { p.f.Until = p.duration(n, "until") }},
 		keep("expect"),
 	})
@@ -75,6 +69,8 @@ func (p *parsing) file(root *node) {
 	with("managers_on", p.managersOn)
 	p.vms = map[string]bool{}
 	with("vms", p.vmsOf)
+	with("rules", p.rulesOf)
+	p.dependencies()
 	with("steps", p.steps)
 	with("expect", p.expect)
 }
@@ -315,11 +311,9 @@ func (p *parsing) vmFields(v *VM) []field {
 				p.fail(n.line, "live_migration: true: %s; leave the key out or write false", noMigrate)
 			}
 		}},
-		{"depends_on", func(n *node) {
-			if len(p.items(n, "depends_on")) > 0 {
-				p.fail(n.line, "depends_on: %s", noOrder)
-			}
-		}},
+		{"depends_on", func(n *node) { v.DependsOn = p.dependsOn(n) }},
+		{"gate", func(n *node) { v.Gate = p.gate(n) }},
+		{"gate_timeout", func(n *node) { v.GateTimeout = p.duration(n, "gate_timeout") }},
 		{"faults", func(n *node) { p.faults(n, &v.Faults) }},
 	}
 }

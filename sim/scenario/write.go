@@ -43,12 +43,22 @@ func (f *File) Write() []byte {
 	for _, v := range f.VMs {
 		fmt.Fprintf(&b, "  %s: {%s}\n", v.Name, v.fields())
 	}
+	if len(f.Rules) > 0 {
+		b.WriteString("rules:\n")
+	}
+	for _, r := range f.Rules {
+		fmt.Fprintf(&b, "  - %s\n", r)
+	}
 	if len(f.Steps) > 0 {
 		b.WriteString("steps:\n")
 	}
 	for _, s := range f.Steps {
 		var cs []string
 		for _, c := range s.Commands {
+			if c.Rule != nil {
+				cs = append(cs, quoted(c.Text))
+				continue
+			}
 			cs = append(cs, c.Text)
 		}
 		fmt.Fprintf(&b, "  - %s: [%s]\n", s.After, strings.Join(cs, ", "))
@@ -117,6 +127,9 @@ func (v VM) fields() string {
 	add(v.MaxRestart != d.MaxRestart, "max_restart: %d", v.MaxRestart)
 	add(v.MaxRelocate != d.MaxRelocate, "max_relocate: %d", v.MaxRelocate)
 	add(v.Local, "disk: local")
+	add(len(v.DependsOn) > 0, "depends_on: [%s]", strings.Join(v.DependsOn, ", "))
+	add(v.Gate != "", "gate: %s", v.Gate)
+	add(v.GateTimeout != 0, "gate_timeout: %s", v.GateTimeout)
 	var fs []string
 	times := func(what string, n int) {
 		switch {

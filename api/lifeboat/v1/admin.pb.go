@@ -2020,6 +2020,10 @@ type VMView struct {
 	Storages         []string               `protobuf:"bytes,24,rep,name=storages,proto3" json:"storages,omitempty"`
 	Networks         []string               `protobuf:"bytes,25,rep,name=networks,proto3" json:"networks,omitempty"`
 	Machine          string                 `protobuf:"bytes,26,opt,name=machine,proto3" json:"machine,omitempty"`
+	DependsOn        []string               `protobuf:"bytes,90,rep,name=depends_on,json=dependsOn,proto3" json:"depends_on,omitempty"`                // names of the VMs that must be ready before it starts
+	Gate             string                 `protobuf:"bytes,91,opt,name=gate,proto3" json:"gate,omitempty"`                                           // when it is ready for those that depend on it: order | running | 30s
+	GateTimeoutMs    int64                  `protobuf:"varint,92,opt,name=gate_timeout_ms,json=gateTimeoutMs,proto3" json:"gate_timeout_ms,omitempty"` // for how long those wait for it
+	Rules            []uint64               `protobuf:"varint,93,rep,packed,name=rules,proto3" json:"rules,omitempty"`                                 // that it is a member of
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -2234,6 +2238,34 @@ func (x *VMView) GetMachine() string {
 		return x.Machine
 	}
 	return ""
+}
+
+func (x *VMView) GetDependsOn() []string {
+	if x != nil {
+		return x.DependsOn
+	}
+	return nil
+}
+
+func (x *VMView) GetGate() string {
+	if x != nil {
+		return x.Gate
+	}
+	return ""
+}
+
+func (x *VMView) GetGateTimeoutMs() int64 {
+	if x != nil {
+		return x.GateTimeoutMs
+	}
+	return 0
+}
+
+func (x *VMView) GetRules() []uint64 {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
 }
 
 type ListVMsRequest struct {
@@ -5160,6 +5192,510 @@ func (x *SetOperatorRequest) GetRole() string {
 	return ""
 }
 
+type ListRulesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRulesRequest) Reset() {
+	*x = ListRulesRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRulesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRulesRequest) ProtoMessage() {}
+
+func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
+func (*ListRulesRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ListRulesRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *ListRulesRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
+type ListRulesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rules         []*RuleView            `protobuf:"bytes,1,rep,name=rules,proto3" json:"rules,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRulesResponse) Reset() {
+	*x = ListRulesResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRulesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRulesResponse) ProtoMessage() {}
+
+func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRulesResponse.ProtoReflect.Descriptor instead.
+func (*ListRulesResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *ListRulesResponse) GetRules() []*RuleView {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *ListRulesResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ListRulesResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
+type RuleView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // together | apart | hosts
+	Strict        bool                   `protobuf:"varint,3,opt,name=strict,proto3" json:"strict,omitempty"`
+	Vms           []*RuleVM              `protobuf:"bytes,4,rep,name=vms,proto3" json:"vms,omitempty"`
+	Hosts         []*RuleHost            `protobuf:"bytes,5,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	Kept          bool                   `protobuf:"varint,6,opt,name=kept,proto3" json:"kept,omitempty"`    // as things are
+	Broken        string                 `protobuf:"bytes,7,opt,name=broken,proto3" json:"broken,omitempty"` // how it is not kept; empty = it is
+	SinceUnixNs   int64                  `protobuf:"varint,8,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	By            string                 `protobuf:"bytes,9,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleView) Reset() {
+	*x = RuleView{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleView) ProtoMessage() {}
+
+func (x *RuleView) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleView.ProtoReflect.Descriptor instead.
+func (*RuleView) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *RuleView) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *RuleView) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *RuleView) GetStrict() bool {
+	if x != nil {
+		return x.Strict
+	}
+	return false
+}
+
+func (x *RuleView) GetVms() []*RuleVM {
+	if x != nil {
+		return x.Vms
+	}
+	return nil
+}
+
+func (x *RuleView) GetHosts() []*RuleHost {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *RuleView) GetKept() bool {
+	if x != nil {
+		return x.Kept
+	}
+	return false
+}
+
+func (x *RuleView) GetBroken() string {
+	if x != nil {
+		return x.Broken
+	}
+	return ""
+}
+
+func (x *RuleView) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *RuleView) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type RuleVM struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`        // where it is; empty = nowhere
+	Unknown       bool                   `protobuf:"varint,4,opt,name=unknown,proto3" json:"unknown,omitempty"` // the cluster does not know it any more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleVM) Reset() {
+	*x = RuleVM{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleVM) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleVM) ProtoMessage() {}
+
+func (x *RuleVM) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleVM.ProtoReflect.Descriptor instead.
+func (*RuleVM) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *RuleVM) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RuleVM) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RuleVM) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *RuleVM) GetUnknown() bool {
+	if x != nil {
+		return x.Unknown
+	}
+	return false
+}
+
+type RuleHost struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`            // its id, or a label: rack=a
+	Priority      int32                  `protobuf:"zigzag32,2,opt,name=priority,proto3" json:"priority,omitempty"` // higher first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleHost) Reset() {
+	*x = RuleHost{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleHost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleHost) ProtoMessage() {}
+
+func (x *RuleHost) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleHost.ProtoReflect.Descriptor instead.
+func (*RuleHost) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *RuleHost) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *RuleHost) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+type AddRuleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // together | apart | hosts
+	Vms           []string               `protobuf:"bytes,2,rep,name=vms,proto3" json:"vms,omitempty"`   // names or UUIDs
+	Hosts         []*RuleHost            `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	Soft          bool                   `protobuf:"varint,4,opt,name=soft,proto3" json:"soft,omitempty"` // a preference, not a must
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddRuleRequest) Reset() {
+	*x = AddRuleRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddRuleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddRuleRequest) ProtoMessage() {}
+
+func (x *AddRuleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddRuleRequest.ProtoReflect.Descriptor instead.
+func (*AddRuleRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *AddRuleRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *AddRuleRequest) GetVms() []string {
+	if x != nil {
+		return x.Vms
+	}
+	return nil
+}
+
+func (x *AddRuleRequest) GetHosts() []*RuleHost {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *AddRuleRequest) GetSoft() bool {
+	if x != nil {
+		return x.Soft
+	}
+	return false
+}
+
+type RemoveRuleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRuleRequest) Reset() {
+	*x = RemoveRuleRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRuleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRuleRequest) ProtoMessage() {}
+
+func (x *RemoveRuleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRuleRequest.ProtoReflect.Descriptor instead.
+func (*RemoveRuleRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *RemoveRuleRequest) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type SetVMRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vm            string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`             // name or UUID
+	Settings      []*Setting             `protobuf:"bytes,2,rep,name=settings,proto3" json:"settings,omitempty"` // ha, priority, max_restart, max_relocate, depends_on (names or UUIDs, with commas), gate, gate_timeout
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetVMRequest) Reset() {
+	*x = SetVMRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetVMRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetVMRequest) ProtoMessage() {}
+
+func (x *SetVMRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetVMRequest.ProtoReflect.Descriptor instead.
+func (*SetVMRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *SetVMRequest) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *SetVMRequest) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
 var File_lifeboat_v1_admin_proto protoreflect.FileDescriptor
 
 const file_lifeboat_v1_admin_proto_rawDesc = "" +
@@ -5341,7 +5877,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x11ListHostsResponse\x12+\n" +
 	"\x05hosts\x18\x01 \x03(\v2\x15.lifeboat.v1.HostViewR\x05hosts\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
-	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xd9\x05\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xca\x06\n" +
 	"\x06VMView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -5370,7 +5906,12 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\aproblem\x18\x17 \x01(\tR\aproblem\x12\x1a\n" +
 	"\bstorages\x18\x18 \x03(\tR\bstorages\x12\x1a\n" +
 	"\bnetworks\x18\x19 \x03(\tR\bnetworks\x12\x18\n" +
-	"\amachine\x18\x1a \x01(\tR\amachine\"\xad\x01\n" +
+	"\amachine\x18\x1a \x01(\tR\amachine\x12\x1d\n" +
+	"\n" +
+	"depends_on\x18Z \x03(\tR\tdependsOn\x12\x12\n" +
+	"\x04gate\x18[ \x01(\tR\x04gate\x12&\n" +
+	"\x0fgate_timeout_ms\x18\\ \x01(\x03R\rgateTimeoutMs\x12\x14\n" +
+	"\x05rules\x18] \x03(\x04R\x05rules\"\xad\x01\n" +
 	"\x0eListVMsRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x0e\n" +
 	"\x02vm\x18\x02 \x01(\tR\x02vm\x12\x12\n" +
@@ -5605,11 +6146,46 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x02by\x18\x04 \x01(\tR\x02by\"<\n" +
 	"\x12SetOperatorRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04role\x18\x02 \x01(\tR\x04role*Z\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\"d\n" +
+	"\x10ListRulesRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x89\x01\n" +
+	"\x11ListRulesResponse\x12+\n" +
+	"\x05rules\x18\x01 \x03(\v2\x15.lifeboat.v1.RuleViewR\x05rules\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xfa\x01\n" +
+	"\bRuleView\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06strict\x18\x03 \x01(\bR\x06strict\x12%\n" +
+	"\x03vms\x18\x04 \x03(\v2\x13.lifeboat.v1.RuleVMR\x03vms\x12+\n" +
+	"\x05hosts\x18\x05 \x03(\v2\x15.lifeboat.v1.RuleHostR\x05hosts\x12\x12\n" +
+	"\x04kept\x18\x06 \x01(\bR\x04kept\x12\x16\n" +
+	"\x06broken\x18\a \x01(\tR\x06broken\x12\"\n" +
+	"\rsince_unix_ns\x18\b \x01(\x03R\vsinceUnixNs\x12\x0e\n" +
+	"\x02by\x18\t \x01(\tR\x02by\"Z\n" +
+	"\x06RuleVM\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\x12\x18\n" +
+	"\aunknown\x18\x04 \x01(\bR\aunknown\":\n" +
+	"\bRuleHost\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x1a\n" +
+	"\bpriority\x18\x02 \x01(\x11R\bpriority\"w\n" +
+	"\x0eAddRuleRequest\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
+	"\x03vms\x18\x02 \x03(\tR\x03vms\x12+\n" +
+	"\x05hosts\x18\x03 \x03(\v2\x15.lifeboat.v1.RuleHostR\x05hosts\x12\x12\n" +
+	"\x04soft\x18\x04 \x01(\bR\x04soft\"#\n" +
+	"\x11RemoveRuleRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\"P\n" +
+	"\fSetVMRequest\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x120\n" +
+	"\bsettings\x18\x02 \x03(\v2\x14.lifeboat.v1.SettingR\bsettings*Z\n" +
 	"\vConsistency\x12\x16\n" +
 	"\x12CONSISTENCY_LEADER\x10\x00\x12\x15\n" +
 	"\x11CONSISTENCY_STALE\x10\x01\x12\x1c\n" +
-	"\x18CONSISTENCY_LINEARIZABLE\x10\x022\x9e\x10\n" +
+	"\x18CONSISTENCY_LINEARIZABLE\x10\x022\xb8\x12\n" +
 	"\fAdminService\x12A\n" +
 	"\x06Status\x12\x1a.lifeboat.v1.StatusRequest\x1a\x1b.lifeboat.v1.StatusResponse\x12J\n" +
 	"\tListNodes\x12\x1d.lifeboat.v1.ListNodesRequest\x1a\x1e.lifeboat.v1.ListNodesResponse\x12J\n" +
@@ -5640,7 +6216,12 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"ListTokens\x12\x1e.lifeboat.v1.ListTokensRequest\x1a\x1f.lifeboat.v1.ListTokensResponse\x12J\n" +
 	"\vRevokeToken\x12\x1f.lifeboat.v1.RevokeTokenRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12V\n" +
 	"\rListOperators\x12!.lifeboat.v1.ListOperatorsRequest\x1a\".lifeboat.v1.ListOperatorsResponse\x12J\n" +
-	"\vSetOperator\x12\x1f.lifeboat.v1.SetOperatorRequest\x1a\x1a.lifeboat.v1.WriteResponse2\xb0\x02\n" +
+	"\vSetOperator\x12\x1f.lifeboat.v1.SetOperatorRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12J\n" +
+	"\tListRules\x12\x1d.lifeboat.v1.ListRulesRequest\x1a\x1e.lifeboat.v1.ListRulesResponse\x12B\n" +
+	"\aAddRule\x12\x1b.lifeboat.v1.AddRuleRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12H\n" +
+	"\n" +
+	"RemoveRule\x12\x1e.lifeboat.v1.RemoveRuleRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12>\n" +
+	"\x05SetVM\x12\x19.lifeboat.v1.SetVMRequest\x1a\x1a.lifeboat.v1.WriteResponse2\xb0\x02\n" +
 	"\vNodeService\x12>\n" +
 	"\x05Hello\x12\x19.lifeboat.v1.HelloRequest\x1a\x1a.lifeboat.v1.HelloResponse\x12J\n" +
 	"\tRecognize\x12\x1d.lifeboat.v1.RecognizeRequest\x1a\x1e.lifeboat.v1.RecognizeResponse\x12P\n" +
@@ -5660,7 +6241,7 @@ func file_lifeboat_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_lifeboat_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
 var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(Consistency)(0),               // 0: lifeboat.v1.Consistency
 	(*RecognizeRequest)(nil),       // 1: lifeboat.v1.RecognizeRequest
@@ -5728,16 +6309,24 @@ var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(*ListOperatorsResponse)(nil),  // 63: lifeboat.v1.ListOperatorsResponse
 	(*OperatorView)(nil),           // 64: lifeboat.v1.OperatorView
 	(*SetOperatorRequest)(nil),     // 65: lifeboat.v1.SetOperatorRequest
-	nil,                            // 66: lifeboat.v1.FenceSpec.OptionsEntry
-	(*FenceJob)(nil),               // 67: lifeboat.v1.FenceJob
-	(*Label)(nil),                  // 68: lifeboat.v1.Label
-	(*Lease)(nil),                  // 69: lifeboat.v1.Lease
-	(*Problem)(nil),                // 70: lifeboat.v1.Problem
-	(*Storage)(nil),                // 71: lifeboat.v1.Storage
-	(*FenceOutcome)(nil),           // 72: lifeboat.v1.FenceOutcome
+	(*ListRulesRequest)(nil),       // 66: lifeboat.v1.ListRulesRequest
+	(*ListRulesResponse)(nil),      // 67: lifeboat.v1.ListRulesResponse
+	(*RuleView)(nil),               // 68: lifeboat.v1.RuleView
+	(*RuleVM)(nil),                 // 69: lifeboat.v1.RuleVM
+	(*RuleHost)(nil),               // 70: lifeboat.v1.RuleHost
+	(*AddRuleRequest)(nil),         // 71: lifeboat.v1.AddRuleRequest
+	(*RemoveRuleRequest)(nil),      // 72: lifeboat.v1.RemoveRuleRequest
+	(*SetVMRequest)(nil),           // 73: lifeboat.v1.SetVMRequest
+	nil,                            // 74: lifeboat.v1.FenceSpec.OptionsEntry
+	(*FenceJob)(nil),               // 75: lifeboat.v1.FenceJob
+	(*Label)(nil),                  // 76: lifeboat.v1.Label
+	(*Lease)(nil),                  // 77: lifeboat.v1.Lease
+	(*Problem)(nil),                // 78: lifeboat.v1.Problem
+	(*Storage)(nil),                // 79: lifeboat.v1.Storage
+	(*FenceOutcome)(nil),           // 80: lifeboat.v1.FenceOutcome
 }
 var file_lifeboat_v1_admin_proto_depIdxs = []int32{
-	67, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
+	75, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
 	8,  // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
 	0,  // 2: lifeboat.v1.Answered.consistency:type_name -> lifeboat.v1.Consistency
 	0,  // 3: lifeboat.v1.StatusRequest.consistency:type_name -> lifeboat.v1.Consistency
@@ -5746,12 +6335,12 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	0,  // 6: lifeboat.v1.ListNodesRequest.consistency:type_name -> lifeboat.v1.Consistency
 	15, // 7: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
 	11, // 8: lifeboat.v1.ListNodesResponse.answered:type_name -> lifeboat.v1.Answered
-	68, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
+	76, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
 	18, // 10: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
-	69, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
+	77, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
 	19, // 12: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
-	70, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
-	71, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
+	78, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
+	79, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
 	0,  // 15: lifeboat.v1.ListHostsRequest.consistency:type_name -> lifeboat.v1.Consistency
 	20, // 16: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
 	11, // 17: lifeboat.v1.ListHostsResponse.answered:type_name -> lifeboat.v1.Answered
@@ -5774,80 +6363,95 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	11, // 34: lifeboat.v1.GetPolicyResponse.answered:type_name -> lifeboat.v1.Answered
 	37, // 35: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
 	46, // 36: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
-	66, // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
+	74, // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
 	0,  // 38: lifeboat.v1.ListTokensRequest.consistency:type_name -> lifeboat.v1.Consistency
 	60, // 39: lifeboat.v1.ListTokensResponse.tokens:type_name -> lifeboat.v1.TokenView
 	11, // 40: lifeboat.v1.ListTokensResponse.answered:type_name -> lifeboat.v1.Answered
 	0,  // 41: lifeboat.v1.ListOperatorsRequest.consistency:type_name -> lifeboat.v1.Consistency
 	64, // 42: lifeboat.v1.ListOperatorsResponse.operators:type_name -> lifeboat.v1.OperatorView
 	11, // 43: lifeboat.v1.ListOperatorsResponse.answered:type_name -> lifeboat.v1.Answered
-	12, // 44: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
-	16, // 45: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
-	21, // 46: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
-	24, // 47: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
-	27, // 48: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
-	30, // 49: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
-	33, // 50: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
-	35, // 51: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
-	38, // 52: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
-	40, // 53: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
-	42, // 54: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
-	43, // 55: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
-	44, // 56: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
-	45, // 57: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
-	47, // 58: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
-	48, // 59: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
-	49, // 60: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
-	50, // 61: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
-	6,  // 62: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
-	51, // 63: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
-	53, // 64: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
-	55, // 65: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
-	56, // 66: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
-	58, // 67: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
-	61, // 68: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
-	62, // 69: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
-	65, // 70: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
-	9,  // 71: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
-	1,  // 72: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
-	3,  // 73: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
-	5,  // 74: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
-	13, // 75: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
-	17, // 76: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
-	22, // 77: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
-	25, // 78: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
-	28, // 79: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
-	31, // 80: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
-	34, // 81: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
-	36, // 82: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
-	39, // 83: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
-	41, // 84: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
-	41, // 85: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
-	41, // 86: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
-	41, // 87: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
-	41, // 88: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
-	41, // 89: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
-	41, // 90: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
-	41, // 91: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
-	41, // 92: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
-	7,  // 93: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
-	52, // 94: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
-	54, // 95: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
-	41, // 96: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
-	57, // 97: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
-	59, // 98: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
-	41, // 99: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
-	63, // 100: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
-	41, // 101: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
-	10, // 102: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
-	2,  // 103: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
-	4,  // 104: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
-	72, // 105: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
-	75, // [75:106] is the sub-list for method output_type
-	44, // [44:75] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	0,  // 44: lifeboat.v1.ListRulesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	68, // 45: lifeboat.v1.ListRulesResponse.rules:type_name -> lifeboat.v1.RuleView
+	11, // 46: lifeboat.v1.ListRulesResponse.answered:type_name -> lifeboat.v1.Answered
+	69, // 47: lifeboat.v1.RuleView.vms:type_name -> lifeboat.v1.RuleVM
+	70, // 48: lifeboat.v1.RuleView.hosts:type_name -> lifeboat.v1.RuleHost
+	70, // 49: lifeboat.v1.AddRuleRequest.hosts:type_name -> lifeboat.v1.RuleHost
+	37, // 50: lifeboat.v1.SetVMRequest.settings:type_name -> lifeboat.v1.Setting
+	12, // 51: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
+	16, // 52: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
+	21, // 53: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
+	24, // 54: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
+	27, // 55: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
+	30, // 56: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
+	33, // 57: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
+	35, // 58: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
+	38, // 59: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
+	40, // 60: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
+	42, // 61: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
+	43, // 62: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
+	44, // 63: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
+	45, // 64: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
+	47, // 65: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
+	48, // 66: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
+	49, // 67: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
+	50, // 68: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
+	6,  // 69: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
+	51, // 70: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
+	53, // 71: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
+	55, // 72: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
+	56, // 73: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
+	58, // 74: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
+	61, // 75: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
+	62, // 76: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
+	65, // 77: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
+	66, // 78: lifeboat.v1.AdminService.ListRules:input_type -> lifeboat.v1.ListRulesRequest
+	71, // 79: lifeboat.v1.AdminService.AddRule:input_type -> lifeboat.v1.AddRuleRequest
+	72, // 80: lifeboat.v1.AdminService.RemoveRule:input_type -> lifeboat.v1.RemoveRuleRequest
+	73, // 81: lifeboat.v1.AdminService.SetVM:input_type -> lifeboat.v1.SetVMRequest
+	9,  // 82: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
+	1,  // 83: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
+	3,  // 84: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
+	5,  // 85: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
+	13, // 86: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
+	17, // 87: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
+	22, // 88: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
+	25, // 89: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
+	28, // 90: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
+	31, // 91: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
+	34, // 92: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
+	36, // 93: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
+	39, // 94: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
+	41, // 95: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
+	41, // 96: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
+	41, // 97: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
+	41, // 98: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
+	41, // 99: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
+	41, // 100: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
+	41, // 101: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
+	41, // 102: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
+	41, // 103: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
+	7,  // 104: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
+	52, // 105: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
+	54, // 106: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
+	41, // 107: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
+	57, // 108: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
+	59, // 109: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
+	41, // 110: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
+	63, // 111: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
+	41, // 112: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
+	67, // 113: lifeboat.v1.AdminService.ListRules:output_type -> lifeboat.v1.ListRulesResponse
+	41, // 114: lifeboat.v1.AdminService.AddRule:output_type -> lifeboat.v1.WriteResponse
+	41, // 115: lifeboat.v1.AdminService.RemoveRule:output_type -> lifeboat.v1.WriteResponse
+	41, // 116: lifeboat.v1.AdminService.SetVM:output_type -> lifeboat.v1.WriteResponse
+	10, // 117: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
+	2,  // 118: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
+	4,  // 119: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
+	80, // 120: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
+	86, // [86:121] is the sub-list for method output_type
+	51, // [51:86] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_admin_proto_init() }
@@ -5863,7 +6467,7 @@ func file_lifeboat_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_admin_proto_rawDesc), len(file_lifeboat_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   66,
+			NumMessages:   74,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -100,6 +100,14 @@ const (
 	// AdminServiceSetOperatorProcedure is the fully-qualified name of the AdminService's SetOperator
 	// RPC.
 	AdminServiceSetOperatorProcedure = "/lifeboat.v1.AdminService/SetOperator"
+	// AdminServiceListRulesProcedure is the fully-qualified name of the AdminService's ListRules RPC.
+	AdminServiceListRulesProcedure = "/lifeboat.v1.AdminService/ListRules"
+	// AdminServiceAddRuleProcedure is the fully-qualified name of the AdminService's AddRule RPC.
+	AdminServiceAddRuleProcedure = "/lifeboat.v1.AdminService/AddRule"
+	// AdminServiceRemoveRuleProcedure is the fully-qualified name of the AdminService's RemoveRule RPC.
+	AdminServiceRemoveRuleProcedure = "/lifeboat.v1.AdminService/RemoveRule"
+	// AdminServiceSetVMProcedure is the fully-qualified name of the AdminService's SetVM RPC.
+	AdminServiceSetVMProcedure = "/lifeboat.v1.AdminService/SetVM"
 	// NodeServiceHelloProcedure is the fully-qualified name of the NodeService's Hello RPC.
 	NodeServiceHelloProcedure = "/lifeboat.v1.NodeService/Hello"
 	// NodeServiceRecognizeProcedure is the fully-qualified name of the NodeService's Recognize RPC.
@@ -144,6 +152,13 @@ type AdminServiceClient interface {
 	RevokeToken(context.Context, *connect.Request[v1.RevokeTokenRequest]) (*connect.Response[v1.WriteResponse], error)
 	ListOperators(context.Context, *connect.Request[v1.ListOperatorsRequest]) (*connect.Response[v1.ListOperatorsResponse], error)
 	SetOperator(context.Context, *connect.Request[v1.SetOperatorRequest]) (*connect.Response[v1.WriteResponse], error)
+	// Rules say where VMs run in relation to each other and to hosts. One that can
+	// never be kept is refused when it is written, with the reason.
+	ListRules(context.Context, *connect.Request[v1.ListRulesRequest]) (*connect.Response[v1.ListRulesResponse], error)
+	AddRule(context.Context, *connect.Request[v1.AddRuleRequest]) (*connect.Response[v1.WriteResponse], error)
+	RemoveRule(context.Context, *connect.Request[v1.RemoveRuleRequest]) (*connect.Response[v1.WriteResponse], error)
+	// SetVM changes how a protected VM is treated.
+	SetVM(context.Context, *connect.Request[v1.SetVMRequest]) (*connect.Response[v1.WriteResponse], error)
 }
 
 // NewAdminServiceClient constructs a client for the lifeboat.v1.AdminService service. By default,
@@ -319,6 +334,30 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("SetOperator")),
 			connect.WithClientOptions(opts...),
 		),
+		listRules: connect.NewClient[v1.ListRulesRequest, v1.ListRulesResponse](
+			httpClient,
+			baseURL+AdminServiceListRulesProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListRules")),
+			connect.WithClientOptions(opts...),
+		),
+		addRule: connect.NewClient[v1.AddRuleRequest, v1.WriteResponse](
+			httpClient,
+			baseURL+AdminServiceAddRuleProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("AddRule")),
+			connect.WithClientOptions(opts...),
+		),
+		removeRule: connect.NewClient[v1.RemoveRuleRequest, v1.WriteResponse](
+			httpClient,
+			baseURL+AdminServiceRemoveRuleProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("RemoveRule")),
+			connect.WithClientOptions(opts...),
+		),
+		setVM: connect.NewClient[v1.SetVMRequest, v1.WriteResponse](
+			httpClient,
+			baseURL+AdminServiceSetVMProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("SetVM")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -351,6 +390,10 @@ type adminServiceClient struct {
 	revokeToken     *connect.Client[v1.RevokeTokenRequest, v1.WriteResponse]
 	listOperators   *connect.Client[v1.ListOperatorsRequest, v1.ListOperatorsResponse]
 	setOperator     *connect.Client[v1.SetOperatorRequest, v1.WriteResponse]
+	listRules       *connect.Client[v1.ListRulesRequest, v1.ListRulesResponse]
+	addRule         *connect.Client[v1.AddRuleRequest, v1.WriteResponse]
+	removeRule      *connect.Client[v1.RemoveRuleRequest, v1.WriteResponse]
+	setVM           *connect.Client[v1.SetVMRequest, v1.WriteResponse]
 }
 
 // Status calls lifeboat.v1.AdminService.Status.
@@ -488,6 +531,26 @@ func (c *adminServiceClient) SetOperator(ctx context.Context, req *connect.Reque
 	return c.setOperator.CallUnary(ctx, req)
 }
 
+// ListRules calls lifeboat.v1.AdminService.ListRules.
+func (c *adminServiceClient) ListRules(ctx context.Context, req *connect.Request[v1.ListRulesRequest]) (*connect.Response[v1.ListRulesResponse], error) {
+	return c.listRules.CallUnary(ctx, req)
+}
+
+// AddRule calls lifeboat.v1.AdminService.AddRule.
+func (c *adminServiceClient) AddRule(ctx context.Context, req *connect.Request[v1.AddRuleRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return c.addRule.CallUnary(ctx, req)
+}
+
+// RemoveRule calls lifeboat.v1.AdminService.RemoveRule.
+func (c *adminServiceClient) RemoveRule(ctx context.Context, req *connect.Request[v1.RemoveRuleRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return c.removeRule.CallUnary(ctx, req)
+}
+
+// SetVM calls lifeboat.v1.AdminService.SetVM.
+func (c *adminServiceClient) SetVM(ctx context.Context, req *connect.Request[v1.SetVMRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return c.setVM.CallUnary(ctx, req)
+}
+
 // AdminServiceHandler is an implementation of the lifeboat.v1.AdminService service.
 type AdminServiceHandler interface {
 	Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error)
@@ -522,6 +585,13 @@ type AdminServiceHandler interface {
 	RevokeToken(context.Context, *connect.Request[v1.RevokeTokenRequest]) (*connect.Response[v1.WriteResponse], error)
 	ListOperators(context.Context, *connect.Request[v1.ListOperatorsRequest]) (*connect.Response[v1.ListOperatorsResponse], error)
 	SetOperator(context.Context, *connect.Request[v1.SetOperatorRequest]) (*connect.Response[v1.WriteResponse], error)
+	// Rules say where VMs run in relation to each other and to hosts. One that can
+	// never be kept is refused when it is written, with the reason.
+	ListRules(context.Context, *connect.Request[v1.ListRulesRequest]) (*connect.Response[v1.ListRulesResponse], error)
+	AddRule(context.Context, *connect.Request[v1.AddRuleRequest]) (*connect.Response[v1.WriteResponse], error)
+	RemoveRule(context.Context, *connect.Request[v1.RemoveRuleRequest]) (*connect.Response[v1.WriteResponse], error)
+	// SetVM changes how a protected VM is treated.
+	SetVM(context.Context, *connect.Request[v1.SetVMRequest]) (*connect.Response[v1.WriteResponse], error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -693,6 +763,30 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("SetOperator")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceListRulesHandler := connect.NewUnaryHandler(
+		AdminServiceListRulesProcedure,
+		svc.ListRules,
+		connect.WithSchema(adminServiceMethods.ByName("ListRules")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceAddRuleHandler := connect.NewUnaryHandler(
+		AdminServiceAddRuleProcedure,
+		svc.AddRule,
+		connect.WithSchema(adminServiceMethods.ByName("AddRule")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceRemoveRuleHandler := connect.NewUnaryHandler(
+		AdminServiceRemoveRuleProcedure,
+		svc.RemoveRule,
+		connect.WithSchema(adminServiceMethods.ByName("RemoveRule")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceSetVMHandler := connect.NewUnaryHandler(
+		AdminServiceSetVMProcedure,
+		svc.SetVM,
+		connect.WithSchema(adminServiceMethods.ByName("SetVM")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/lifeboat.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceStatusProcedure:
@@ -749,6 +843,14 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceListOperatorsHandler.ServeHTTP(w, r)
 		case AdminServiceSetOperatorProcedure:
 			adminServiceSetOperatorHandler.ServeHTTP(w, r)
+		case AdminServiceListRulesProcedure:
+			adminServiceListRulesHandler.ServeHTTP(w, r)
+		case AdminServiceAddRuleProcedure:
+			adminServiceAddRuleHandler.ServeHTTP(w, r)
+		case AdminServiceRemoveRuleProcedure:
+			adminServiceRemoveRuleHandler.ServeHTTP(w, r)
+		case AdminServiceSetVMProcedure:
+			adminServiceSetVMHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -864,6 +966,22 @@ func (UnimplementedAdminServiceHandler) ListOperators(context.Context, *connect.
 
 func (UnimplementedAdminServiceHandler) SetOperator(context.Context, *connect.Request[v1.SetOperatorRequest]) (*connect.Response[v1.WriteResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.SetOperator is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListRules(context.Context, *connect.Request[v1.ListRulesRequest]) (*connect.Response[v1.ListRulesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.ListRules is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) AddRule(context.Context, *connect.Request[v1.AddRuleRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.AddRule is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) RemoveRule(context.Context, *connect.Request[v1.RemoveRuleRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.RemoveRule is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) SetVM(context.Context, *connect.Request[v1.SetVMRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.SetVM is not implemented"))
 }
 
 // NodeServiceClient is a client for the lifeboat.v1.NodeService service.
