@@ -43,6 +43,15 @@ type Policy struct {
 	UnknownOperator  Role
 	CertValidity     time.Duration
 	DeadNodeCleanup  time.Duration
+
+	MigrateTimeout     time.Duration
+	MovesPerHost       int
+	MovesPerCluster    int
+	ShutdownPolicy     string
+	Rebalance          bool
+	RebalanceThreshold int // percent
+	RebalanceHold      time.Duration
+	RebalanceGain      int // percent
 }
 
 // leaseDrift is the clock drift allowed between agent and leader (S13).
@@ -80,6 +89,14 @@ func DefaultPolicy() *Policy {
 		AlertsKeep:       5000,
 		UnknownOperator:  RoleAdmin,
 		CertValidity:     90 * 24 * time.Hour,
+
+		MigrateTimeout:     10 * time.Minute,
+		MovesPerHost:       2,
+		MovesPerCluster:    20,
+		ShutdownPolicy:     ShutdownConditional,
+		RebalanceThreshold: 30,
+		RebalanceHold:      time.Minute,
+		RebalanceGain:      10,
 	}
 }
 
@@ -201,6 +218,23 @@ func PolicySettings() []PolicySetting {
 			}},
 		from(LevelJoin, dur("certificate_validity", func(p *Policy) *time.Duration { return &p.CertValidity }, time.Hour, 3650*day, "how long a certificate lasts that the cluster signs; it is renewed after two thirds of that")),
 		from(LevelJoin, dur("dead_node_cleanup", func(p *Policy) *time.Duration { return &p.DeadNodeCleanup }, 0, 365*day, "how long a management node is Down before it is removed, one at a time and never below three voters; 0 = never")),
+		from(LevelPolicy, dur("migrate_timeout", func(p *Policy) *time.Duration { return &p.MigrateTimeout }, 10*time.Second, day, "how long a live migration may take before it is called off; the VM runs on where it was")),
+		from(LevelPolicy, num("moves_per_host", func(p *Policy) *int { return &p.MovesPerHost }, 1, 1000, "moves from or to one host at a time that lifeboat begins by itself")),
+		from(LevelPolicy, num("moves_per_cluster", func(p *Policy) *int { return &p.MovesPerCluster }, 1, 100000, "the same in the whole cluster")),
+		{"shutdown_policy", "what becomes of a host's VMs when its operating system goes down. conditional: they wait for a reboot and start elsewhere after a shutdown; freeze: they wait; failover: they start elsewhere; migrate: they are migrated away first", LevelPolicy,
+			func(p *Policy) string { return p.ShutdownPolicy },
+			func(p *Policy, v string) error {
+				switch v {
+				case ShutdownConditional, ShutdownFreeze, ShutdownFailover, ShutdownMigrate:
+					p.ShutdownPolicy = v
+					return nil
+				}
+				return fmt.Errorf("shutdown_policy: %q must be conditional, freeze, failover or migrate", v)
+			}},
+		from(LevelPolicy, flag("rebalance", func(p *Policy) *bool { return &p.Rebalance }, "migrate VMs from hosts that carry more than others, one at a time")),
+		from(LevelPolicy, num("rebalance_threshold", func(p *Policy) *int { return &p.RebalanceThreshold }, 1, 1000, "imbalance, in percent, above which a VM is moved: standard deviation of the hosts' loads by their mean; the load of a host is the mean of the shares of CPUs and memory that its VMs are configured for")),
+		from(LevelPolicy, dur("rebalance_hold", func(p *Policy) *time.Duration { return &p.RebalanceHold }, 0, day, "how long the imbalance must last before a VM is moved")),
+		from(LevelPolicy, num("rebalance_gain", func(p *Policy) *int { return &p.RebalanceGain }, 0, 100, "by how much, in percent of the imbalance, a move must reduce it")),
 	}
 }
 

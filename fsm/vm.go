@@ -92,6 +92,10 @@ type VMPolicy struct {
 	Priority    Priority
 	MaxRestart  *uint32
 	MaxRelocate *uint32
+	// Stays: once moved away from a host that was to be empty, it does not go back.
+	Stays bool
+	// NoLive: it may not be migrated live.
+	NoLive bool
 }
 
 // defaultVMPolicy is shared by all VMs without one of their own.
@@ -128,6 +132,7 @@ type traits struct {
 	Spec   *Spec     // nil = not read yet
 	Policy *VMPolicy // nil = the default
 	Error  string    // HA gave up; `vm clear` tries again
+	Home   HostID    // it was moved away from there, and goes back; "" = it is where it belongs
 }
 
 func (v *VM) setName(n string) {
@@ -157,6 +162,13 @@ func (v *VM) setError(e string) {
 		t := *v.traits
 		t.Error, v.traits = e, &t
 		v.derive()
+	}
+}
+
+func (v *VM) setHome(h HostID) {
+	if v.Home != h {
+		t := *v.traits
+		t.Home, v.traits = h, &t
 	}
 }
 

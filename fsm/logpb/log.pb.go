@@ -79,6 +79,10 @@ type Command struct {
 	//	*Command_OperatorSet
 	//	*Command_NodeAdmit
 	//	*Command_FeatureRaise
+	//	*Command_VmMove
+	//	*Command_HostDrained
+	//	*Command_HostStopping
+	//	*Command_HostHeeds
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -525,6 +529,42 @@ func (x *Command) GetFeatureRaise() *FeatureRaise {
 	return nil
 }
 
+func (x *Command) GetVmMove() *VMMove {
+	if x != nil {
+		if x, ok := x.Body.(*Command_VmMove); ok {
+			return x.VmMove
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetHostDrained() *HostDrained {
+	if x != nil {
+		if x, ok := x.Body.(*Command_HostDrained); ok {
+			return x.HostDrained
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetHostStopping() *HostStopping {
+	if x != nil {
+		if x, ok := x.Body.(*Command_HostStopping); ok {
+			return x.HostStopping
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetHostHeeds() *HostHeeds {
+	if x != nil {
+		if x, ok := x.Body.(*Command_HostHeeds); ok {
+			return x.HostHeeds
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -693,6 +733,22 @@ type Command_FeatureRaise struct {
 	FeatureRaise *FeatureRaise `protobuf:"bytes,65,opt,name=feature_raise,json=featureRaise,proto3,oneof"`
 }
 
+type Command_VmMove struct {
+	VmMove *VMMove `protobuf:"bytes,100,opt,name=vm_move,json=vmMove,proto3,oneof"`
+}
+
+type Command_HostDrained struct {
+	HostDrained *HostDrained `protobuf:"bytes,101,opt,name=host_drained,json=hostDrained,proto3,oneof"`
+}
+
+type Command_HostStopping struct {
+	HostStopping *HostStopping `protobuf:"bytes,102,opt,name=host_stopping,json=hostStopping,proto3,oneof"`
+}
+
+type Command_HostHeeds struct {
+	HostHeeds *HostHeeds `protobuf:"bytes,103,opt,name=host_heeds,json=hostHeeds,proto3,oneof"`
+}
+
 func (*Command_ClusterInit) isCommand_Body() {}
 
 func (*Command_NodeHello) isCommand_Body() {}
@@ -774,6 +830,14 @@ func (*Command_OperatorSet) isCommand_Body() {}
 func (*Command_NodeAdmit) isCommand_Body() {}
 
 func (*Command_FeatureRaise) isCommand_Body() {}
+
+func (*Command_VmMove) isCommand_Body() {}
+
+func (*Command_HostDrained) isCommand_Body() {}
+
+func (*Command_HostStopping) isCommand_Body() {}
+
+func (*Command_HostHeeds) isCommand_Body() {}
 
 type ClusterInit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1771,7 +1835,8 @@ func (x *PolicySet) GetSettings() []*Setting {
 type Arm struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Armed         bool                   `protobuf:"varint,1,opt,name=armed,proto3" json:"armed,omitempty"`
-	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // although hosts have not registered since a restore
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`     // although hosts have not registered since a restore
+	Ignore        bool                   `protobuf:"varint,100,opt,name=ignore,proto3" json:"ignore,omitempty"` // disarm: VMs are as if unmanaged, not only frozen
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1816,6 +1881,13 @@ func (x *Arm) GetArmed() bool {
 func (x *Arm) GetForce() bool {
 	if x != nil {
 		return x.Force
+	}
+	return false
+}
+
+func (x *Arm) GetIgnore() bool {
+	if x != nil {
+		return x.Ignore
 	}
 	return false
 }
@@ -2033,7 +2105,8 @@ type Inventory struct {
 	CpuModels     []string               `protobuf:"bytes,6,rep,name=cpu_models,json=cpuModels,proto3" json:"cpu_models,omitempty"`
 	Problems      []*Problem             `protobuf:"bytes,7,rep,name=problems,proto3" json:"problems,omitempty"`
 	LibvirtGuests bool                   `protobuf:"varint,8,opt,name=libvirt_guests,json=libvirtGuests,proto3" json:"libvirt_guests,omitempty"`
-	Beats         []*Storage             `protobuf:"bytes,9,rep,name=beats,proto3" json:"beats,omitempty"` // directories in which its agent writes a heartbeat
+	Beats         []*Storage             `protobuf:"bytes,9,rep,name=beats,proto3" json:"beats,omitempty"`                               // directories in which its agent writes a heartbeat
+	MigrateUri    string                 `protobuf:"bytes,100,opt,name=migrate_uri,json=migrateUri,proto3" json:"migrate_uri,omitempty"` // where another host's hypervisor sends VMs by live migration; empty = nowhere
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2129,6 +2202,13 @@ func (x *Inventory) GetBeats() []*Storage {
 		return x.Beats
 	}
 	return nil
+}
+
+func (x *Inventory) GetMigrateUri() string {
+	if x != nil {
+		return x.MigrateUri
+	}
+	return ""
 }
 
 type HostRegister struct {
@@ -2374,6 +2454,8 @@ type VMDetail struct {
 	Failed        uint64                 `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`
 	Failure       string                 `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"`
 	Autostart     bool                   `protobuf:"varint,6,opt,name=autostart,proto3" json:"autostart,omitempty"`
+	Order         uint64                 `protobuf:"varint,100,opt,name=order,proto3" json:"order,omitempty"` // a migration that was ordered and came to nothing; verified not under way
+	OrderFailure  string                 `protobuf:"bytes,101,opt,name=order_failure,json=orderFailure,proto3" json:"order_failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2448,6 +2530,20 @@ func (x *VMDetail) GetAutostart() bool {
 		return x.Autostart
 	}
 	return false
+}
+
+func (x *VMDetail) GetOrder() uint64 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
+func (x *VMDetail) GetOrderFailure() string {
+	if x != nil {
+		return x.OrderFailure
+	}
+	return ""
 }
 
 type HostReports struct {
@@ -3510,7 +3606,7 @@ type HostControl struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
 	Action        uint32                 `protobuf:"varint,2,opt,name=action,proto3" json:"action,omitempty"` // 1 enable 2 disable 3 maintenance on 4 maintenance off 5 remove 6 admit again
-	Force         bool                   `protobuf:"varint,80,opt,name=force,proto3" json:"force,omitempty"`  // remove: also while it reports, or when nobody knows it
+	Force         bool                   `protobuf:"varint,80,opt,name=force,proto3" json:"force,omitempty"`  // remove: also while it reports, or when nobody knows it; maintenance: what cannot be migrated live is stopped and started elsewhere
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4295,6 +4391,8 @@ type Protection struct {
 	Priority      string                 `protobuf:"bytes,3,opt,name=priority,proto3" json:"priority,omitempty"`
 	MaxRestart    *uint32                `protobuf:"varint,4,opt,name=max_restart,json=maxRestart,proto3,oneof" json:"max_restart,omitempty"`
 	MaxRelocate   *uint32                `protobuf:"varint,5,opt,name=max_relocate,json=maxRelocate,proto3,oneof" json:"max_relocate,omitempty"`
+	Failback      *bool                  `protobuf:"varint,100,opt,name=failback,proto3,oneof" json:"failback,omitempty"`
+	LiveMigration *bool                  `protobuf:"varint,101,opt,name=live_migration,json=liveMigration,proto3,oneof" json:"live_migration,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4362,6 +4460,20 @@ func (x *Protection) GetMaxRelocate() uint32 {
 		return *x.MaxRelocate
 	}
 	return 0
+}
+
+func (x *Protection) GetFailback() bool {
+	if x != nil && x.Failback != nil {
+		return *x.Failback
+	}
+	return false
+}
+
+func (x *Protection) GetLiveMigration() bool {
+	if x != nil && x.LiveMigration != nil {
+		return *x.LiveMigration
+	}
+	return false
 }
 
 type VMSpecs struct {
@@ -4761,6 +4873,282 @@ func (x *VMCopy) GetHash() []byte {
 	return nil
 }
 
+// VMMove orders a running VM to another host.
+type VMMove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vm            []byte                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // decided about, another one is not moved; 0 = whichever it is
+	Kind          uint32                 `protobuf:"varint,3,opt,name=kind,proto3" json:"kind,omitempty"`               // 1 live 2 stop, then start there
+	Target        string                 `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
+	Cause         uint32                 `protobuf:"varint,5,opt,name=cause,proto3" json:"cause,omitempty"` // as of work; 0 = an operator
+	Why           string                 `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`      // that target
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VMMove) Reset() {
+	*x = VMMove{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VMMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VMMove) ProtoMessage() {}
+
+func (x *VMMove) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VMMove.ProtoReflect.Descriptor instead.
+func (*VMMove) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *VMMove) GetVm() []byte {
+	if x != nil {
+		return x.Vm
+	}
+	return nil
+}
+
+func (x *VMMove) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *VMMove) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *VMMove) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *VMMove) GetCause() uint32 {
+	if x != nil {
+		return x.Cause
+	}
+	return 0
+}
+
+func (x *VMMove) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+// HostDrained is how far a maintenance has come.
+type HostDrained struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	State         uint32                 `protobuf:"varint,2,opt,name=state,proto3" json:"state,omitempty"` // 1 nothing runs there any more 2 some cannot be moved 3 some are on their way again
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostDrained) Reset() {
+	*x = HostDrained{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostDrained) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostDrained) ProtoMessage() {}
+
+func (x *HostDrained) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostDrained.ProtoReflect.Descriptor instead.
+func (*HostDrained) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *HostDrained) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HostDrained) GetState() uint32 {
+	if x != nil {
+		return x.State
+	}
+	return 0
+}
+
+func (x *HostDrained) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// HostStopping: the operating system of a host is going down.
+type HostStopping struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Session       string                 `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
+	Reboot        bool                   `protobuf:"varint,4,opt,name=reboot,proto3" json:"reboot,omitempty"` // it will come back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostStopping) Reset() {
+	*x = HostStopping{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostStopping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostStopping) ProtoMessage() {}
+
+func (x *HostStopping) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostStopping.ProtoReflect.Descriptor instead.
+func (*HostStopping) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *HostStopping) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HostStopping) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *HostStopping) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *HostStopping) GetReboot() bool {
+	if x != nil {
+		return x.Reboot
+	}
+	return false
+}
+
+// HostHeeds: the agent of a host has acted on what HA being armed or disarmed means.
+type HostHeeds struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"` // of the change it has heeded
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostHeeds) Reset() {
+	*x = HostHeeds{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostHeeds) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostHeeds) ProtoMessage() {}
+
+func (x *HostHeeds) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostHeeds.ProtoReflect.Descriptor instead.
+func (*HostHeeds) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *HostHeeds) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HostHeeds) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *HostHeeds) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type Place struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Placements    []*WorkPlacement       `protobuf:"bytes,1,rep,name=placements,proto3" json:"placements,omitempty"`
@@ -4770,7 +5158,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4782,7 +5170,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4795,7 +5183,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Place) GetPlacements() []*WorkPlacement {
@@ -4817,7 +5205,7 @@ type WorkPlacement struct {
 
 func (x *WorkPlacement) Reset() {
 	*x = WorkPlacement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4829,7 +5217,7 @@ func (x *WorkPlacement) String() string {
 func (*WorkPlacement) ProtoMessage() {}
 
 func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4842,7 +5230,7 @@ func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkPlacement.ProtoReflect.Descriptor instead.
 func (*WorkPlacement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *WorkPlacement) GetWork() uint64 {
@@ -4885,7 +5273,7 @@ type WorkUpdate struct {
 
 func (x *WorkUpdate) Reset() {
 	*x = WorkUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4897,7 +5285,7 @@ func (x *WorkUpdate) String() string {
 func (*WorkUpdate) ProtoMessage() {}
 
 func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4910,7 +5298,7 @@ func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkUpdate.ProtoReflect.Descriptor instead.
 func (*WorkUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{58}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *WorkUpdate) GetWork() uint64 {
@@ -4951,7 +5339,7 @@ type AlertUpdate struct {
 
 func (x *AlertUpdate) Reset() {
 	*x = AlertUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[59]
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4963,7 +5351,7 @@ func (x *AlertUpdate) String() string {
 func (*AlertUpdate) ProtoMessage() {}
 
 func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[59]
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4976,7 +5364,7 @@ func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertUpdate.ProtoReflect.Descriptor instead.
 func (*AlertUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{59}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *AlertUpdate) GetId() uint64 {
@@ -5014,7 +5402,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5026,7 +5414,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5039,7 +5427,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -5219,17 +5607,19 @@ type MetaRecord struct {
 	Digest        uint64                 `protobuf:"varint,12,opt,name=digest,proto3" json:"digest,omitempty"`
 	ArmedIndex    uint64                 `protobuf:"varint,13,opt,name=armed_index,json=armedIndex,proto3" json:"armed_index,omitempty"`
 	Seq           uint64                 `protobuf:"varint,14,opt,name=seq,proto3" json:"seq,omitempty"`
-	Waking        bool                   `protobuf:"varint,15,opt,name=waking,proto3" json:"waking,omitempty"`                                // restored, and not armed since (S22)
-	LevelVersion  string                 `protobuf:"bytes,65,opt,name=level_version,json=levelVersion,proto3" json:"level_version,omitempty"` // version of the leader that raised the feature level
-	CaCert        []byte                 `protobuf:"bytes,80,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`                   // DER
-	CaKey         []byte                 `protobuf:"bytes,81,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`                      // sealed
+	Waking        bool                   `protobuf:"varint,15,opt,name=waking,proto3" json:"waking,omitempty"`                                 // restored, and not armed since (S22)
+	LevelVersion  string                 `protobuf:"bytes,65,opt,name=level_version,json=levelVersion,proto3" json:"level_version,omitempty"`  // version of the leader that raised the feature level
+	CaCert        []byte                 `protobuf:"bytes,80,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`                    // DER
+	CaKey         []byte                 `protobuf:"bytes,81,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`                       // sealed
+	ArmedUnixNs   int64                  `protobuf:"varint,101,opt,name=armed_unix_ns,json=armedUnixNs,proto3" json:"armed_unix_ns,omitempty"` // when armed was last changed
+	Ignoring      bool                   `protobuf:"varint,100,opt,name=ignoring,proto3" json:"ignoring,omitempty"`                            // disarmed, and VMs are as if unmanaged
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5241,7 +5631,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5254,7 +5644,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -5383,6 +5773,20 @@ func (x *MetaRecord) GetCaKey() []byte {
 	return nil
 }
 
+func (x *MetaRecord) GetArmedUnixNs() int64 {
+	if x != nil {
+		return x.ArmedUnixNs
+	}
+	return 0
+}
+
+func (x *MetaRecord) GetIgnoring() bool {
+	if x != nil {
+		return x.Ignoring
+	}
+	return false
+}
+
 type TokenRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -5401,7 +5805,7 @@ type TokenRecord struct {
 
 func (x *TokenRecord) Reset() {
 	*x = TokenRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5413,7 +5817,7 @@ func (x *TokenRecord) String() string {
 func (*TokenRecord) ProtoMessage() {}
 
 func (x *TokenRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5426,7 +5830,7 @@ func (x *TokenRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRecord.ProtoReflect.Descriptor instead.
 func (*TokenRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *TokenRecord) GetId() string {
@@ -5509,7 +5913,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5521,7 +5925,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5534,7 +5938,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *TokenUsed) GetName() string {
@@ -5563,7 +5967,7 @@ type OperatorRecord struct {
 
 func (x *OperatorRecord) Reset() {
 	*x = OperatorRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5575,7 +5979,7 @@ func (x *OperatorRecord) String() string {
 func (*OperatorRecord) ProtoMessage() {}
 
 func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5588,7 +5992,7 @@ func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRecord.ProtoReflect.Descriptor instead.
 func (*OperatorRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *OperatorRecord) GetName() string {
@@ -5646,7 +6050,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5658,7 +6062,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5671,7 +6075,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -5842,18 +6246,22 @@ type HostRecord struct {
 	FenceFailure    string                 `protobuf:"bytes,32,opt,name=fence_failure,json=fenceFailure,proto3" json:"fence_failure,omitempty"`
 	HardwareId      string                 `protobuf:"bytes,45,opt,name=hardware_id,json=hardwareId,proto3" json:"hardware_id,omitempty"`
 	Copies          []*CopyRecord          `protobuf:"bytes,40,rep,name=copies,proto3" json:"copies,omitempty"`
-	Risen           uint64                 `protobuf:"varint,46,opt,name=risen,proto3" json:"risen,omitempty"`       // newest id when it came back from a death it had not died; 0 = it did not
-	Evicted         bool                   `protobuf:"varint,47,opt,name=evicted,proto3" json:"evicted,omitempty"`   // Down because it does not destroy a second copy
-	Settled         uint64                 `protobuf:"varint,48,opt,name=settled,proto3" json:"settled,omitempty"`   // index of its last registration, death or removal
-	Admitted        bool                   `protobuf:"varint,80,opt,name=admitted,proto3" json:"admitted,omitempty"` // of a removed host: it may come back
-	Barred          bool                   `protobuf:"varint,81,opt,name=barred,proto3" json:"barred,omitempty"`     // a restore brought it back that had been removed since: it may not come
+	Risen           uint64                 `protobuf:"varint,46,opt,name=risen,proto3" json:"risen,omitempty"`        // newest id when it came back from a death it had not died; 0 = it did not
+	Evicted         bool                   `protobuf:"varint,47,opt,name=evicted,proto3" json:"evicted,omitempty"`    // Down because it does not destroy a second copy
+	Settled         uint64                 `protobuf:"varint,48,opt,name=settled,proto3" json:"settled,omitempty"`    // index of its last registration, death or removal
+	Admitted        bool                   `protobuf:"varint,80,opt,name=admitted,proto3" json:"admitted,omitempty"`  // of a removed host: it may come back
+	Barred          bool                   `protobuf:"varint,81,opt,name=barred,proto3" json:"barred,omitempty"`      // a restore brought it back that had been removed since: it may not come
+	Drain           *DrainRecord           `protobuf:"bytes,100,opt,name=drain,proto3" json:"drain,omitempty"`        // absent = it is not being emptied
+	Stopping        uint32                 `protobuf:"varint,101,opt,name=stopping,proto3" json:"stopping,omitempty"` // its operating system goes down: 1 for good 2 and comes back
+	Held            uint32                 `protobuf:"varint,102,opt,name=held,proto3" json:"held,omitempty"`         // what that means for its VMs: 1 they wait for it 2 they start elsewhere 3 they are moved away first
+	Heeds           uint64                 `protobuf:"varint,103,opt,name=heeds,proto3" json:"heeds,omitempty"`       // newest change of arming that its agent has acted on
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5865,7 +6273,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5878,7 +6286,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{66}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *HostRecord) GetId() string {
@@ -6147,6 +6555,103 @@ func (x *HostRecord) GetBarred() bool {
 	return false
 }
 
+func (x *HostRecord) GetDrain() *DrainRecord {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+func (x *HostRecord) GetStopping() uint32 {
+	if x != nil {
+		return x.Stopping
+	}
+	return 0
+}
+
+func (x *HostRecord) GetHeld() uint32 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *HostRecord) GetHeeds() uint64 {
+	if x != nil {
+		return x.Heeds
+	}
+	return 0
+}
+
+// DrainRecord is the emptying of a host.
+type DrainRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SinceUnixNs   int64                  `protobuf:"varint,1,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	Total         uint32                 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"` // VMs that were to be moved
+	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainRecord) Reset() {
+	*x = DrainRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainRecord) ProtoMessage() {}
+
+func (x *DrainRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainRecord.ProtoReflect.Descriptor instead.
+func (*DrainRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *DrainRecord) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *DrainRecord) GetTotal() uint32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *DrainRecord) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *DrainRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 // CopyRecord is a running copy of a VM on a host that does not own it.
 type CopyRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6163,7 +6668,7 @@ type CopyRecord struct {
 
 func (x *CopyRecord) Reset() {
 	*x = CopyRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6175,7 +6680,7 @@ func (x *CopyRecord) String() string {
 func (*CopyRecord) ProtoMessage() {}
 
 func (x *CopyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6188,7 +6693,7 @@ func (x *CopyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRecord.ProtoReflect.Descriptor instead.
 func (*CopyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{67}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *CopyRecord) GetVm() []byte {
@@ -6255,7 +6760,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6267,7 +6772,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6280,7 +6785,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{68}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -6342,13 +6847,15 @@ type OrderRecord struct {
 	Epoch         uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	BootId        string                 `protobuf:"bytes,7,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	Work          uint64                 `protobuf:"varint,8,opt,name=work,proto3" json:"work,omitempty"`
+	Target        string                 `protobuf:"bytes,100,opt,name=target,proto3" json:"target,omitempty"` // migrate: to this host
+	Abort         bool                   `protobuf:"varint,101,opt,name=abort,proto3" json:"abort,omitempty"`  // migrate: call it off
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6360,7 +6867,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6373,7 +6880,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{69}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -6432,6 +6939,20 @@ func (x *OrderRecord) GetWork() uint64 {
 	return 0
 }
 
+func (x *OrderRecord) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *OrderRecord) GetAbort() bool {
+	if x != nil {
+		return x.Abort
+	}
+	return false
+}
+
 type VMRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -6448,13 +6969,14 @@ type VMRecord struct {
 	DefinedUnixNs int64                  `protobuf:"varint,12,opt,name=defined_unix_ns,json=definedUnixNs,proto3" json:"defined_unix_ns,omitempty"`
 	Policy        *Protection            `protobuf:"bytes,13,opt,name=policy,proto3" json:"policy,omitempty"`
 	Error         string                 `protobuf:"bytes,14,opt,name=error,proto3" json:"error,omitempty"`
+	Home          string                 `protobuf:"bytes,100,opt,name=home,proto3" json:"home,omitempty"` // host that it was moved away from, and goes back to
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6466,7 +6988,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6479,7 +7001,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{70}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -6580,6 +7102,13 @@ func (x *VMRecord) GetError() string {
 	return ""
 }
 
+func (x *VMRecord) GetHome() string {
+	if x != nil {
+		return x.Home
+	}
+	return ""
+}
+
 type WorkRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -6608,7 +7137,7 @@ type WorkRecord struct {
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6620,7 +7149,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6633,7 +7162,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -6786,7 +7315,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6798,7 +7327,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6811,7 +7340,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *Tried) GetHost() string {
@@ -6849,7 +7378,7 @@ type AlertRecord struct {
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6861,7 +7390,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6874,7 +7403,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -6984,7 +7513,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6996,7 +7525,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7009,7 +7538,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -7078,7 +7607,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	mi := &file_fsm_logpb_log_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7090,7 +7619,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	mi := &file_fsm_logpb_log_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7103,7 +7632,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{75}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -7135,7 +7664,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	mi := &file_fsm_logpb_log_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7147,7 +7676,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	mi := &file_fsm_logpb_log_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7160,7 +7689,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{76}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *RequestRecord) GetIndex() uint64 {
@@ -7209,7 +7738,7 @@ var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xa5\x14\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\x93\x16\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -7272,7 +7801,12 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\foperator_set\x18T \x01(\v2\x19.lifeboat.log.OperatorSetH\x00R\voperatorSet\x128\n" +
 	"\n" +
 	"node_admit\x18U \x01(\v2\x17.lifeboat.log.NodeAdmitH\x00R\tnodeAdmit\x12A\n" +
-	"\rfeature_raise\x18A \x01(\v2\x1a.lifeboat.log.FeatureRaiseH\x00R\ffeatureRaiseB\x06\n" +
+	"\rfeature_raise\x18A \x01(\v2\x1a.lifeboat.log.FeatureRaiseH\x00R\ffeatureRaise\x12/\n" +
+	"\avm_move\x18d \x01(\v2\x14.lifeboat.log.VMMoveH\x00R\x06vmMove\x12>\n" +
+	"\fhost_drained\x18e \x01(\v2\x19.lifeboat.log.HostDrainedH\x00R\vhostDrained\x12A\n" +
+	"\rhost_stopping\x18f \x01(\v2\x1a.lifeboat.log.HostStoppingH\x00R\fhostStopping\x128\n" +
+	"\n" +
+	"host_heeds\x18g \x01(\v2\x17.lifeboat.log.HostHeedsH\x00R\thostHeedsB\x06\n" +
 	"\x04body\"k\n" +
 	"\vClusterInit\x12\x1d\n" +
 	"\n" +
@@ -7345,10 +7879,11 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\">\n" +
 	"\tPolicySet\x121\n" +
-	"\bsettings\x18\x01 \x03(\v2\x15.lifeboat.log.SettingR\bsettings\"1\n" +
+	"\bsettings\x18\x01 \x03(\v2\x15.lifeboat.log.SettingR\bsettings\"I\n" +
 	"\x03Arm\x12\x14\n" +
 	"\x05armed\x18\x01 \x01(\bR\x05armed\x12\x14\n" +
-	"\x05force\x18\x02 \x01(\bR\x05force\"\f\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\x12\x16\n" +
+	"\x06ignore\x18d \x01(\bR\x06ignore\"\f\n" +
 	"\n" +
 	"AcceptTime\"=\n" +
 	"\aStorage\x12\x0e\n" +
@@ -7360,7 +7895,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"/\n" +
 	"\x05Label\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xd3\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xf4\x02\n" +
 	"\tInventory\x12\x12\n" +
 	"\x04cpus\x18\x01 \x01(\rR\x04cpus\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x04R\vmemoryBytes\x121\n" +
@@ -7371,7 +7906,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"cpu_models\x18\x06 \x03(\tR\tcpuModels\x121\n" +
 	"\bproblems\x18\a \x03(\v2\x15.lifeboat.log.ProblemR\bproblems\x12%\n" +
 	"\x0elibvirt_guests\x18\b \x01(\bR\rlibvirtGuests\x12+\n" +
-	"\x05beats\x18\t \x03(\v2\x15.lifeboat.log.StorageR\x05beats\"\xf9\x03\n" +
+	"\x05beats\x18\t \x03(\v2\x15.lifeboat.log.StorageR\x05beats\x12\x1f\n" +
+	"\vmigrate_uri\x18d \x01(\tR\n" +
+	"migrateUri\"\xf9\x03\n" +
 	"\fHostRegister\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -7397,14 +7934,16 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05power\x18\x02 \x01(\fR\x05power\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\fR\x06reason\x12\"\n" +
 	"\fincarnations\x18\x04 \x03(\x04R\fincarnations\x120\n" +
-	"\adetails\x18\x05 \x03(\v2\x16.lifeboat.log.VMDetailR\adetails\"\x9a\x01\n" +
+	"\adetails\x18\x05 \x03(\v2\x16.lifeboat.log.VMDetailR\adetails\"\xd5\x01\n" +
 	"\bVMDetail\x12\x10\n" +
 	"\x03pos\x18\x01 \x01(\rR\x03pos\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\arefused\x18\x03 \x01(\x04R\arefused\x12\x16\n" +
 	"\x06failed\x18\x04 \x01(\x04R\x06failed\x12\x18\n" +
 	"\afailure\x18\x05 \x01(\tR\afailure\x12\x1c\n" +
-	"\tautostart\x18\x06 \x01(\bR\tautostart\"A\n" +
+	"\tautostart\x18\x06 \x01(\bR\tautostart\x12\x14\n" +
+	"\x05order\x18d \x01(\x04R\x05order\x12#\n" +
+	"\rorder_failure\x18e \x01(\tR\forderFailure\"A\n" +
 	"\vHostReports\x122\n" +
 	"\areports\x18\x01 \x03(\v2\x18.lifeboat.log.HostReportR\areports\"\xc4\x01\n" +
 	"\n" +
@@ -7568,7 +8107,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"definition\x18\f \x01(\fR\n" +
 	"definition\x122\n" +
 	"\aprotect\x18\r \x01(\v2\x18.lifeboat.log.ProtectionR\aprotect\x12\x18\n" +
-	"\aproblem\x18\x0e \x01(\tR\aproblem\"\xb7\x01\n" +
+	"\aproblem\x18\x0e \x01(\tR\aproblem\"\xa4\x02\n" +
 	"\n" +
 	"Protection\x12\x0e\n" +
 	"\x02on\x18\x01 \x01(\bR\x02on\x12\x0e\n" +
@@ -7576,9 +8115,13 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\bpriority\x18\x03 \x01(\tR\bpriority\x12$\n" +
 	"\vmax_restart\x18\x04 \x01(\rH\x00R\n" +
 	"maxRestart\x88\x01\x01\x12&\n" +
-	"\fmax_relocate\x18\x05 \x01(\rH\x01R\vmaxRelocate\x88\x01\x01B\x0e\n" +
+	"\fmax_relocate\x18\x05 \x01(\rH\x01R\vmaxRelocate\x88\x01\x01\x12\x1f\n" +
+	"\bfailback\x18d \x01(\bH\x02R\bfailback\x88\x01\x01\x12*\n" +
+	"\x0elive_migration\x18e \x01(\bH\x03R\rliveMigration\x88\x01\x01B\x0e\n" +
 	"\f_max_restartB\x0f\n" +
-	"\r_max_relocate\"]\n" +
+	"\r_max_relocateB\v\n" +
+	"\t_failbackB\x11\n" +
+	"\x0f_live_migration\"]\n" +
 	"\aVMSpecs\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12(\n" +
@@ -7607,7 +8150,27 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06action\x18\x05 \x01(\rR\x06action\x12\x16\n" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x12\n" +
 	"\x04name\x18\a \x01(\tR\x04name\x12\x12\n" +
-	"\x04hash\x18\b \x01(\fR\x04hash\"D\n" +
+	"\x04hash\x18\b \x01(\fR\x04hash\"\x8e\x01\n" +
+	"\x06VMMove\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\fR\x02vm\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\rR\x04kind\x12\x16\n" +
+	"\x06target\x18\x04 \x01(\tR\x06target\x12\x14\n" +
+	"\x05cause\x18\x05 \x01(\rR\x05cause\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\"O\n" +
+	"\vHostDrained\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\rR\x05state\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"j\n" +
+	"\fHostStopping\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\asession\x18\x03 \x01(\tR\asession\x12\x16\n" +
+	"\x06reboot\x18\x04 \x01(\bR\x06reboot\"K\n" +
+	"\tHostHeeds\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"D\n" +
 	"\x05Place\x12;\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x1b.lifeboat.log.WorkPlacementR\n" +
@@ -7637,7 +8200,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\boperator\x18\b \x01(\v2\x1c.lifeboat.log.OperatorRecordH\x00R\boperator\x12+\n" +
 	"\x03end\x18\x0f \x01(\v2\x17.lifeboat.log.EndRecordH\x00R\x03end\x127\n" +
 	"\arequest\x18F \x01(\v2\x1b.lifeboat.log.RequestRecordH\x00R\arequestB\x06\n" +
-	"\x04body\"\xa1\x04\n" +
+	"\x04body\"\xe1\x04\n" +
 	"\n" +
 	"MetaRecord\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x14\n" +
@@ -7663,7 +8226,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06waking\x18\x0f \x01(\bR\x06waking\x12#\n" +
 	"\rlevel_version\x18A \x01(\tR\flevelVersion\x12\x17\n" +
 	"\aca_cert\x18P \x01(\fR\x06caCert\x12\x15\n" +
-	"\x06ca_key\x18Q \x01(\fR\x05caKey\"\x8e\x02\n" +
+	"\x06ca_key\x18Q \x01(\fR\x05caKey\x12\"\n" +
+	"\rarmed_unix_ns\x18e \x01(\x03R\varmedUnixNs\x12\x1a\n" +
+	"\bignoring\x18d \x01(\bR\bignoring\"\x8e\x02\n" +
 	"\vTokenRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x12\n" +
@@ -7705,7 +8270,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\runtil_unix_ns\x18( \x01(\x03R\vuntilUnixNs\x12\x15\n" +
 	"\x06for_ns\x18) \x01(\x03R\x05forNs\x12\x18\n" +
 	"\ainvited\x18P \x01(\bR\ainvited\x12\x1a\n" +
-	"\binstance\x18Q \x01(\tR\binstance\"\x86\n" +
+	"\binstance\x18Q \x01(\tR\binstance\"\xfd\n" +
 	"\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
@@ -7752,7 +8317,16 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\aevicted\x18/ \x01(\bR\aevicted\x12\x18\n" +
 	"\asettled\x180 \x01(\x04R\asettled\x12\x1a\n" +
 	"\badmitted\x18P \x01(\bR\badmitted\x12\x16\n" +
-	"\x06barred\x18Q \x01(\bR\x06barred\"\xc2\x01\n" +
+	"\x06barred\x18Q \x01(\bR\x06barred\x12/\n" +
+	"\x05drain\x18d \x01(\v2\x19.lifeboat.log.DrainRecordR\x05drain\x12\x1a\n" +
+	"\bstopping\x18e \x01(\rR\bstopping\x12\x12\n" +
+	"\x04held\x18f \x01(\rR\x04held\x12\x14\n" +
+	"\x05heeds\x18g \x01(\x04R\x05heeds\"m\n" +
+	"\vDrainRecord\x12\"\n" +
+	"\rsince_unix_ns\x18\x01 \x01(\x03R\vsinceUnixNs\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\rR\x05total\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\"\xc2\x01\n" +
 	"\n" +
 	"CopyRecord\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x12\"\n" +
@@ -7770,7 +8344,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\runtil_unix_ns\x18\x04 \x01(\x03R\vuntilUnixNs\x12\x12\n" +
 	"\x04open\x18\x05 \x01(\bR\x04open\x12\x10\n" +
 	"\x03via\x18\x06 \x03(\tR\x03via\x12&\n" +
-	"\x0fearlier_unix_ns\x18\a \x01(\x03R\rearlierUnixNs\"\xba\x01\n" +
+	"\x0fearlier_unix_ns\x18\a \x01(\x03R\rearlierUnixNs\"\xe8\x01\n" +
 	"\vOrderRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x0e\n" +
@@ -7779,7 +8353,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\vincarnation\x18\x05 \x01(\x04R\vincarnation\x12\x14\n" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12\x17\n" +
 	"\aboot_id\x18\a \x01(\tR\x06bootId\x12\x12\n" +
-	"\x04work\x18\b \x01(\x04R\x04work\"\x9d\x03\n" +
+	"\x04work\x18\b \x01(\x04R\x04work\x12\x16\n" +
+	"\x06target\x18d \x01(\tR\x06target\x12\x14\n" +
+	"\x05abort\x18e \x01(\bR\x05abort\"\xb1\x03\n" +
 	"\bVMRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -7795,7 +8371,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04spec\x18\v \x01(\v2\x12.lifeboat.log.SpecR\x04spec\x12&\n" +
 	"\x0fdefined_unix_ns\x18\f \x01(\x03R\rdefinedUnixNs\x120\n" +
 	"\x06policy\x18\r \x01(\v2\x18.lifeboat.log.ProtectionR\x06policy\x12\x14\n" +
-	"\x05error\x18\x0e \x01(\tR\x05error\"\xc2\x04\n" +
+	"\x05error\x18\x0e \x01(\tR\x05error\x12\x12\n" +
+	"\x04home\x18d \x01(\tR\x04home\"\xc2\x04\n" +
 	"\n" +
 	"WorkRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
@@ -7875,7 +8452,7 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),         // 0: lifeboat.log.Command
 	(*ClusterInit)(nil),     // 1: lifeboat.log.ClusterInit
@@ -7933,27 +8510,32 @@ var file_fsm_logpb_log_proto_goTypes = []any{
 	(*VMReleased)(nil),      // 53: lifeboat.log.VMReleased
 	(*VMStorage)(nil),       // 54: lifeboat.log.VMStorage
 	(*VMCopy)(nil),          // 55: lifeboat.log.VMCopy
-	(*Place)(nil),           // 56: lifeboat.log.Place
-	(*WorkPlacement)(nil),   // 57: lifeboat.log.WorkPlacement
-	(*WorkUpdate)(nil),      // 58: lifeboat.log.WorkUpdate
-	(*AlertUpdate)(nil),     // 59: lifeboat.log.AlertUpdate
-	(*Record)(nil),          // 60: lifeboat.log.Record
-	(*MetaRecord)(nil),      // 61: lifeboat.log.MetaRecord
-	(*TokenRecord)(nil),     // 62: lifeboat.log.TokenRecord
-	(*TokenUsed)(nil),       // 63: lifeboat.log.TokenUsed
-	(*OperatorRecord)(nil),  // 64: lifeboat.log.OperatorRecord
-	(*NodeRecord)(nil),      // 65: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),      // 66: lifeboat.log.HostRecord
-	(*CopyRecord)(nil),      // 67: lifeboat.log.CopyRecord
-	(*AttemptRecord)(nil),   // 68: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),     // 69: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),        // 70: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),      // 71: lifeboat.log.WorkRecord
-	(*Tried)(nil),           // 72: lifeboat.log.Tried
-	(*AlertRecord)(nil),     // 73: lifeboat.log.AlertRecord
-	(*EventRecord)(nil),     // 74: lifeboat.log.EventRecord
-	(*EndRecord)(nil),       // 75: lifeboat.log.EndRecord
-	(*RequestRecord)(nil),   // 76: lifeboat.log.RequestRecord
+	(*VMMove)(nil),          // 56: lifeboat.log.VMMove
+	(*HostDrained)(nil),     // 57: lifeboat.log.HostDrained
+	(*HostStopping)(nil),    // 58: lifeboat.log.HostStopping
+	(*HostHeeds)(nil),       // 59: lifeboat.log.HostHeeds
+	(*Place)(nil),           // 60: lifeboat.log.Place
+	(*WorkPlacement)(nil),   // 61: lifeboat.log.WorkPlacement
+	(*WorkUpdate)(nil),      // 62: lifeboat.log.WorkUpdate
+	(*AlertUpdate)(nil),     // 63: lifeboat.log.AlertUpdate
+	(*Record)(nil),          // 64: lifeboat.log.Record
+	(*MetaRecord)(nil),      // 65: lifeboat.log.MetaRecord
+	(*TokenRecord)(nil),     // 66: lifeboat.log.TokenRecord
+	(*TokenUsed)(nil),       // 67: lifeboat.log.TokenUsed
+	(*OperatorRecord)(nil),  // 68: lifeboat.log.OperatorRecord
+	(*NodeRecord)(nil),      // 69: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),      // 70: lifeboat.log.HostRecord
+	(*DrainRecord)(nil),     // 71: lifeboat.log.DrainRecord
+	(*CopyRecord)(nil),      // 72: lifeboat.log.CopyRecord
+	(*AttemptRecord)(nil),   // 73: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),     // 74: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),        // 75: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),      // 76: lifeboat.log.WorkRecord
+	(*Tried)(nil),           // 77: lifeboat.log.Tried
+	(*AlertRecord)(nil),     // 78: lifeboat.log.AlertRecord
+	(*EventRecord)(nil),     // 79: lifeboat.log.EventRecord
+	(*EndRecord)(nil),       // 80: lifeboat.log.EndRecord
+	(*RequestRecord)(nil),   // 81: lifeboat.log.RequestRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
 	1,  // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
@@ -7986,9 +8568,9 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	53, // 27: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
 	54, // 28: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
 	55, // 29: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
-	56, // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
-	58, // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
-	59, // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
+	60, // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
+	62, // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
+	63, // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
 	6,  // 33: lifeboat.log.Command.node_steer:type_name -> lifeboat.log.NodeSteer
 	7,  // 34: lifeboat.log.Command.ca_set:type_name -> lifeboat.log.CASet
 	8,  // 35: lifeboat.log.Command.token_create:type_name -> lifeboat.log.TokenCreate
@@ -7997,61 +8579,66 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	11, // 38: lifeboat.log.Command.operator_set:type_name -> lifeboat.log.OperatorSet
 	12, // 39: lifeboat.log.Command.node_admit:type_name -> lifeboat.log.NodeAdmit
 	2,  // 40: lifeboat.log.Command.feature_raise:type_name -> lifeboat.log.FeatureRaise
-	14, // 41: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	18, // 42: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	19, // 43: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	18, // 44: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
-	21, // 45: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	20, // 46: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	23, // 47: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	24, // 48: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	26, // 49: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	23, // 50: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	21, // 51: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	28, // 52: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	35, // 53: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	36, // 54: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	14, // 55: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	42, // 56: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
-	44, // 57: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
-	41, // 58: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	44, // 59: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
-	47, // 60: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	49, // 61: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	48, // 62: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	49, // 63: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	57, // 64: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	61, // 65: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	65, // 66: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	66, // 67: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	71, // 68: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	73, // 69: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	74, // 70: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	62, // 71: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
-	64, // 72: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
-	75, // 73: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	76, // 74: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
-	14, // 75: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	46, // 76: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	63, // 77: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
-	21, // 78: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	20, // 79: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	39, // 80: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	41, // 81: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	28, // 82: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	68, // 83: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	35, // 84: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	69, // 85: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	70, // 86: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	67, // 87: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
-	48, // 88: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	49, // 89: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	72, // 90: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	91, // [91:91] is the sub-list for method output_type
-	91, // [91:91] is the sub-list for method input_type
-	91, // [91:91] is the sub-list for extension type_name
-	91, // [91:91] is the sub-list for extension extendee
-	0,  // [0:91] is the sub-list for field type_name
+	56, // 41: lifeboat.log.Command.vm_move:type_name -> lifeboat.log.VMMove
+	57, // 42: lifeboat.log.Command.host_drained:type_name -> lifeboat.log.HostDrained
+	58, // 43: lifeboat.log.Command.host_stopping:type_name -> lifeboat.log.HostStopping
+	59, // 44: lifeboat.log.Command.host_heeds:type_name -> lifeboat.log.HostHeeds
+	14, // 45: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	18, // 46: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	19, // 47: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	18, // 48: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
+	21, // 49: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	20, // 50: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	23, // 51: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	24, // 52: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	26, // 53: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	23, // 54: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	21, // 55: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	28, // 56: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	35, // 57: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	36, // 58: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	14, // 59: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	42, // 60: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
+	44, // 61: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
+	41, // 62: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	44, // 63: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
+	47, // 64: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	49, // 65: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	48, // 66: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	49, // 67: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	61, // 68: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	65, // 69: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	69, // 70: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	70, // 71: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	76, // 72: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	78, // 73: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	79, // 74: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	66, // 75: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
+	68, // 76: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
+	80, // 77: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	81, // 78: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
+	14, // 79: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	46, // 80: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	67, // 81: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
+	21, // 82: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	20, // 83: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	39, // 84: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	41, // 85: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	28, // 86: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	73, // 87: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	35, // 88: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	74, // 89: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	75, // 90: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	72, // 91: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	71, // 92: lifeboat.log.HostRecord.drain:type_name -> lifeboat.log.DrainRecord
+	48, // 93: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	49, // 94: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	77, // 95: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	96, // [96:96] is the sub-list for method output_type
+	96, // [96:96] is the sub-list for method input_type
+	96, // [96:96] is the sub-list for extension type_name
+	96, // [96:96] is the sub-list for extension extendee
+	0,  // [0:96] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -8101,9 +8688,13 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_OperatorSet)(nil),
 		(*Command_NodeAdmit)(nil),
 		(*Command_FeatureRaise)(nil),
+		(*Command_VmMove)(nil),
+		(*Command_HostDrained)(nil),
+		(*Command_HostStopping)(nil),
+		(*Command_HostHeeds)(nil),
 	}
 	file_fsm_logpb_log_proto_msgTypes[49].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[60].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[64].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
@@ -8121,7 +8712,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   77,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
