@@ -39,6 +39,9 @@ const (
 
 func drainAlert(h HostID) AlertKey { return AlertKey{AlertHost, string(h), "maintenance"} }
 
+// NotEmptied is the open alert that a host cannot be emptied; nil: there is none.
+func (s *State) NotEmptied(h HostID) *AlertRecord { return s.OpenAlert(drainAlert(h)) }
+
 // hostDrained is the leader's word about how far a maintenance has come.
 func (t *tx) hostDrained(c *logpb.HostDrained) string {
 	old := t.s.Host(HostID(c.Host))
@@ -57,9 +60,6 @@ func (t *tx) hostDrained(c *logpb.HostDrained) string {
 		h.Resource, h.Drain = Maintenance, nil
 		t.resolve(drainAlert(h.ID), "nothing runs there any more")
 	case DrainStuck:
-		if h.Resource == ErrorInMaintenance && t.s.OpenAlert(drainAlert(h.ID)) != nil && h.Reason == c.Reason {
-			return ""
-		}
 		h.Resource = ErrorInMaintenance
 		t.raise(drainAlert(h.ID), Warning, "Host %s cannot be emptied: %s. These VMs run on. `lifeboat host maintenance on %s --force` stops them and starts them elsewhere where that is possible.", h.ID, c.Reason, h.ID)
 	case DrainOn:

@@ -25,6 +25,12 @@ func (s *State) Changes(h *Host, id VMID, p Power, r Reason, inc, refused, faile
 	return (told || h.Copy(id) != nil) && madeRoom(p, r)
 }
 
+// AnswersOrder reports whether a report's word that a migration came to nothing would
+// change the state.
+func (s *State) AnswersOrder(h *Host, v *VM, p Power, inc Incarnation, order OrderID) bool {
+	return answersOrder(h, v, &vmEntry{power: p, inc: inc, order: order})
+}
+
 // differs reports whether a copy is not known, or another.
 func differs(c *Copy, inc Incarnation) bool { return c == nil || c.Incarnation != inc }
 
@@ -42,9 +48,6 @@ func (s *State) changesOwned(h *Host, v *VM, e *vmEntry) bool {
 	}
 	if !e.speaks(v) {
 		return false
-	}
-	if answersOrder(h, v, e) {
-		return true
 	}
 	if e.power == PowerReportMissing {
 		switch {

@@ -66,16 +66,16 @@ func (h *Host) Emptying() bool { return h.Drain != nil }
 // ToMove counts the protected VMs that are on, or may be.
 func (h *Host) ToMove() (n uint32) {
 	for i := range h.VMs {
-		if h.VMs[i].onTheWayOut() {
+		if h.VMs[i].KeepsFromEmpty() {
 			n++
 		}
 	}
 	return n
 }
 
-// onTheWayOut reports whether a VM keeps a host that is being emptied from being
+// KeepsFromEmpty reports whether a VM keeps a host that is being emptied from being
 // empty.
-func (v *VM) onTheWayOut() bool {
+func (v *VM) KeepsFromEmpty() bool {
 	return v.Protected() && (v.Power != PowerOff || v.Work != 0 && v.Wanted)
 }
 

@@ -2,7 +2,9 @@ package fsm
 
 import (
 	"fmt"
+	"math"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -164,6 +166,22 @@ func PolicySettings() []PolicySetting {
 				return nil
 			}}
 	}
+	// share is a percentage, which may be written 30, 30% or 0.3.
+	share := func(key string, f func(*Policy) *int, lo, hi int, doc string) PolicySetting {
+		return PolicySetting{key, doc, LevelPolicy,
+			func(p *Policy) string { return strconv.Itoa(*f(p)) + "%" },
+			func(p *Policy, v string) error {
+				x, err := strconv.ParseFloat(strings.TrimSuffix(v, "%"), 64)
+				if strings.Contains(v, ".") && !strings.HasSuffix(v, "%") {
+					x *= 100
+				}
+				if n := int(math.Round(x)); err == nil && x >= float64(lo) && x <= float64(hi) {
+					*f(p) = n
+					return nil
+				}
+				return fmt.Errorf("%s: %q must be a share between %d%% and %d%%", key, v, lo, hi)
+			}}
+	}
 	const ms, day = time.Millisecond, 24 * time.Hour
 	return []PolicySetting{
 		dur("beat", func(p *Policy) *time.Duration { return &p.Beat }, 100*ms, time.Minute, "how often an agent reports"),
@@ -232,9 +250,9 @@ func PolicySettings() []PolicySetting {
 				return fmt.Errorf("shutdown_policy: %q must be conditional, freeze, failover or migrate", v)
 			}},
 		from(LevelPolicy, flag("rebalance", func(p *Policy) *bool { return &p.Rebalance }, "migrate VMs from hosts that carry more than others, one at a time")),
-		from(LevelPolicy, num("rebalance_threshold", func(p *Policy) *int { return &p.RebalanceThreshold }, 1, 1000, "imbalance, in percent, above which a VM is moved: standard deviation of the hosts' loads by their mean; the load of a host is the mean of the shares of CPUs and memory that its VMs are configured for")),
+		share("rebalance_threshold", func(p *Policy) *int { return &p.RebalanceThreshold }, 1, 1000, "imbalance above which a VM is moved: standard deviation of the hosts' loads by their mean; the load of a host is the mean of the shares of CPUs and memory that its VMs are configured for"),
 		from(LevelPolicy, dur("rebalance_hold", func(p *Policy) *time.Duration { return &p.RebalanceHold }, 0, day, "how long the imbalance must last before a VM is moved")),
-		from(LevelPolicy, num("rebalance_gain", func(p *Policy) *int { return &p.RebalanceGain }, 0, 100, "by how much, in percent of the imbalance, a move must reduce it")),
+		share("rebalance_gain", func(p *Policy) *int { return &p.RebalanceGain }, 0, 100, "by how much of itself a move must reduce the imbalance"),
 	}
 }
 

@@ -15,6 +15,8 @@ type Memo struct {
 
 	policy *fsm.Policy
 	order  []standing // of all hosts, in the order of the state
+
+	balance balance // see rebalance
 }
 
 // standing is what a survey needs of a host as of h.
@@ -25,6 +27,8 @@ type standing struct {
 	up       bool
 	copies   bool
 	stalled  bool
+	emptying bool // VMs are to be moved away
+	away     bool // a VM here goes home one day
 }
 
 // standing says how hosts stand; it is asked for one after the other, in the
@@ -41,7 +45,8 @@ func (m *Memo) standing(s *fsm.State) func(*fsm.Host) *standing {
 		i++
 		at := &m.order[i]
 		if at.h != h {
-			*at = standing{h: h, epoch: h.Epoch, up: h.Status == fsm.Up, copies: len(h.Copies) > 0, stalled: h.Stalled, checkDue: checkDue(s.Policy, h)}
+			*at = standing{h: h, epoch: h.Epoch, up: h.Status == fsm.Up, copies: len(h.Copies) > 0, stalled: h.Stalled, checkDue: checkDue(s.Policy, h),
+				emptying: h.Emptying() || h.Resource == fsm.PrepareForMaintenance || h.Resource == fsm.ErrorInMaintenance, away: away(h)}
 		}
 		return at
 	}
@@ -53,6 +58,7 @@ type counted struct {
 	h    *fsm.Host
 	vms  int
 	used uint64 // bytes of memory
+	cpus uint64 // that its VMs are configured for
 }
 
 // know ranks the hosts, unless they are those that were ranked before.
@@ -98,13 +104,14 @@ func (c *counted) count(h *fsm.Host) {
 	if c.h == h {
 		return
 	}
-	c.h, c.vms, c.used = h, 0, 0
+	c.h, c.vms, c.used, c.cpus = h, 0, 0, 0
 	for i := range h.VMs {
 		v := &h.VMs[i]
 		if v.Occupies() {
 			c.vms++
 			if v.Spec != nil {
 				c.used += v.Spec.MemoryBytes
+				c.cpus += uint64(v.Spec.CPUs)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,12 +13,20 @@ import (
 // TestScenarios runs the project's own scenario files, each with two seeds:
 // timing must not decide an outcome.
 func TestScenarios(t *testing.T) {
-	paths, err := filepath.Glob("../testdata/scenarios/*.yaml")
+	const root = "../testdata/scenarios"
+	var paths []string
+	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+		if strings.HasSuffix(path, ".yaml") {
+			paths = append(paths, path)
+		}
+		return err
+	})
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no scenario files: %v", err)
 	}
 	for _, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".yaml"), func(t *testing.T) {
+		name, _ := filepath.Rel(root, strings.TrimSuffix(path, ".yaml"))
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			data, err := os.ReadFile(path)
 			if err != nil {

@@ -73,6 +73,8 @@ type VM struct {
 	MaxRestart  int
 	MaxRelocate int
 	Local       bool // its disk is on its host only
+	Stays       bool // failback: false
+	NoLive      bool // live_migration: false
 	Faults      Faults
 }
 
@@ -86,9 +88,11 @@ const Always = -1
 
 // Faults are what goes wrong with one VM.
 type Faults struct {
-	Start int    // the first so many starts fail
-	Stop  int    // the first so many stops fail
-	Host  string // only there; empty: anywhere
+	Start int // the first so many starts fail
+	Stop  int // the first so many stops fail
+	// Migrate: the first so many live migrations fail.
+	Migrate int
+	Host    string // only there; empty: anywhere
 }
 
 // Step is what happens at one moment.

@@ -117,6 +117,8 @@ func (v VM) fields() string {
 	add(v.MaxRestart != d.MaxRestart, "max_restart: %d", v.MaxRestart)
 	add(v.MaxRelocate != d.MaxRelocate, "max_relocate: %d", v.MaxRelocate)
 	add(v.Local, "disk: local")
+	add(v.Stays, "failback: false")
+	add(v.NoLive, "live_migration: false")
 	var fs []string
 	times := func(what string, n int) {
 		switch {
@@ -128,6 +130,7 @@ func (v VM) fields() string {
 	}
 	times("start", v.Faults.Start)
 	times("stop", v.Faults.Stop)
+	times("migrate", v.Faults.Migrate)
 	if v.Faults.Host != "" {
 		fs = append(fs, "host: "+v.Faults.Host)
 	}
