@@ -43,6 +43,10 @@ func (a *agent) carryOut(list []session.Action) *session.Exit {
 			a.adjust(x.ID, func(ctx context.Context, h hypervisor.Adjuster) error { return h.Resume(ctx, x.ID) })
 		case session.ClearAutostart:
 			a.adjust(x.ID, func(ctx context.Context, h hypervisor.Adjuster) error { return h.ClearAutostart(ctx, x.ID) })
+		case session.MigrateVM:
+			a.migrate(x)
+		case session.AbortMigration:
+			a.abortMigration(x.ID)
 		case session.Persist:
 			a.persist(x)
 		case session.SaveLease:
@@ -104,6 +108,31 @@ func (a *agent) adjust(id hypervisor.UUID, do func(context.Context, hypervisor.A
 			return errors.New("adjust a domain: this hypervisor cannot")
 		}
 		return do(ctx, h)
+	})
+}
+
+// errNoMigrator: the hypervisor of this host does not migrate.
+var errNoMigrator = errors.New("this hypervisor does not migrate domains")
+
+func (a *agent) migrate(x session.MigrateVM) {
+	a.start(0, func(ctx context.Context) input {
+		err := errNoMigrator
+		if h, ok := a.hv.(hypervisor.Migrator); ok {
+			err = h.Migrate(ctx, hypervisor.MigrateRequest{UUID: x.ID, URI: x.URI, Within: x.Within})
+		}
+		return func(s *session.Session, now session.Instant) session.Out {
+			return s.MigrateDone(now, x.ID, x.Order, err)
+		}
+	})
+}
+
+func (a *agent) abortMigration(id hypervisor.UUID) {
+	a.start(0, func(ctx context.Context) input {
+		var err error
+		if h, ok := a.hv.(hypervisor.Migrator); ok {
+			err = h.AbortMigration(ctx, id)
+		}
+		return func(s *session.Session, now session.Instant) session.Out { return s.AbortDone(now, id, err) }
 	})
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // FeatureLevel is what this build understands of orders.
-const FeatureLevel = 1
+const FeatureLevel = 2
 
 // Where Linux and the packages keep things.
 const (
@@ -83,7 +83,9 @@ type Config struct {
 	// MachineStopping is asked once, when the agent is told to stop: does the
 	// whole machine? Nil: systemd is asked.
 	MachineStopping func(context.Context) bool
-	Seed            uint64 // of the jitter; 0: random
+	// Rebooting is asked after that: does it come back?
+	Rebooting func(context.Context) bool
+	Seed      uint64 // of the jitter; 0: random
 
 	die <-chan struct{} // tests: ends the process as a SIGKILL would
 }
@@ -127,7 +129,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Guests = func() bool { return guestsEnabled("/") }
 	}
 	if c.MachineStopping == nil {
-		c.MachineStopping = machineStopping
+		c.MachineStopping, c.Rebooting = machineStopping, rebooting
 	}
 	return c, nil
 }

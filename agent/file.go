@@ -33,6 +33,11 @@ type File struct {
 	CA         string   `yaml:"ca"`
 	Hypervisor string   `yaml:"hypervisor"`  // qemu:///system, test:///default, mem:
 	SharedDirs []string `yaml:"shared_dirs"` // hold the same files on every host that declares them
+	// MigrateURI is where other hosts' libvirt reaches this one for live migration;
+	// empty: qemu+tls to the machine's own name. MigrateUnsafe lets VMs migrate
+	// although libvirt does not see that their disks are shared.
+	MigrateURI    string `yaml:"migrate_uri"`
+	MigrateUnsafe bool   `yaml:"migrate_unsafe"`
 	// HeartbeatDirs are shared directories, at the same path on every host, in
 	// which this agent shows that its host lives when no network reaches it.
 	HeartbeatDirs []string          `yaml:"heartbeat_dirs"`

@@ -52,6 +52,20 @@ func guestsEnabled(root string) bool {
 	return false
 }
 
+// rebooting asks systemd whether a machine that is on its way down comes back.
+func rebooting(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	out, _ := exec.CommandContext(ctx, "systemctl", "list-jobs", "--no-legend", "--plain").Output()
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line) // JOB UNIT TYPE STATE
+		if len(f) > 2 && f[2] == "start" && (f[1] == "reboot.target" || f[1] == "kexec.target" || f[1] == "soft-reboot.target") {
+			return true
+		}
+	}
+	return false
+}
+
 // machineStopping asks systemd whether the machine is on its way down (S18).
 func machineStopping(ctx context.Context) bool {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {

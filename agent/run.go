@@ -15,6 +15,7 @@ import (
 
 	"lifeboat/agent/heartbeat"
 	"lifeboat/agent/session"
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
 	"lifeboat/hypervisor"
 )
@@ -157,7 +158,16 @@ func (a *agent) loop(stop <-chan struct{}) error {
 			a.log.Info("stopping: the managers are told to withdraw the lease, VMs keep running")
 			a.start(0, func(ctx context.Context) input {
 				machine := a.cfg.MachineStopping(ctx)
-				return func(s *session.Session, now session.Instant) session.Out { return s.Stop(now, machine) }
+				down := lifeboatv1.MachineStop_MACHINE_STOP_SHUTDOWN
+				if machine && a.cfg.Rebooting != nil && a.cfg.Rebooting(ctx) {
+					down = lifeboatv1.MachineStop_MACHINE_STOP_REBOOT
+				}
+				return func(s *session.Session, now session.Instant) session.Out {
+					if machine {
+						return s.GoesDown(now, down)
+					}
+					return s.Stop(now, false)
+				}
 			})
 			out = a.sess.Tick(a.now())
 		}

@@ -27,7 +27,7 @@ type Definition func(v *fsm.VM) (xml []byte, ok bool)
 
 // Assignment is everything the state says about a host's VMs.
 func Assignment(s *fsm.State, h *fsm.Host, read Definition) *lifeboatv1.Assignment {
-	a := &lifeboatv1.Assignment{Index: AssignmentIndex(s, h), Armed: s.Armed, Lease: &lifeboatv1.Lease{}}
+	a := &lifeboatv1.Assignment{Index: AssignmentIndex(s, h), Armed: s.Armed, Lease: &lifeboatv1.Lease{}, EmptyFirst: h.Held == fsm.HeldMigrate}
 	if WantsLease(s, h) {
 		a.Lease = &lifeboatv1.Lease{Armed: true, DurationMs: s.Policy.Lease.Milliseconds()}
 	}
@@ -72,6 +72,12 @@ func order(s *fsm.State, h *fsm.Host, o *fsm.Order, read Definition) *lifeboatv1
 		p.Kind = lifeboatv1.OrderKind_ORDER_KIND_DESTROY
 	case fsm.OrderResume:
 		p.Kind = lifeboatv1.OrderKind_ORDER_KIND_RESUME
+	case fsm.OrderMigrate:
+		p.Kind = lifeboatv1.OrderKind_ORDER_KIND_MIGRATE
+		p.Target, p.Abort, p.WithinMs = string(o.Target), o.Abort, s.Policy.MigrateTimeout.Milliseconds()
+		if to := s.Host(o.Target); to != nil && to.Inventory != nil {
+			p.TargetUri = to.Inventory.MigrateURI
+		}
 	}
 	return p
 }

@@ -23,13 +23,16 @@ func (w *entryWriter) add(r *lifeboatv1.VMReport, s said, named bool) {
 	w.e.Reason = append(w.e.Reason, byte(s.reason))
 	w.e.Incarnations = append(w.e.Incarnations, r.Incarnation)
 	w.held = w.held || r.Incarnation != 0
-	if named || s.refused != 0 || s.failed != 0 {
+	if named || s.refused != 0 || s.failed != 0 || s.order != 0 {
 		d := &logpb.VMDetail{Pos: uint32(w.n), Refused: s.refused, Failed: s.failed, Failure: Text(r.Failure), Autostart: r.Autostart}
+		if s.order != 0 {
+			d.Order, d.OrderFailure = s.order, Text(r.OrderFailure)
+		}
 		if named {
 			d.Name = Text(r.Name)
 		}
 		w.e.Details = append(w.e.Details, d)
-		w.size += len(d.Name) + len(d.Failure) + detailSize
+		w.size += len(d.Name) + len(d.Failure) + len(d.OrderFailure) + detailSize
 	}
 	w.size += entrySize
 	w.n++

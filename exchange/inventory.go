@@ -13,12 +13,15 @@ import (
 
 // inventoryChange is the host's inventory with what the report says about
 // storages and problems, and about the rest if it does, if that is news.
-func inventoryChange(h *fsm.Host, req *lifeboatv1.ReportRequest) *logpb.Inventory {
+func inventoryChange(s *fsm.State, h *fsm.Host, req *lifeboatv1.ReportRequest) *logpb.Inventory {
 	old := h.Inventory
 	if req.Inventory != nil {
 		inv := inventoryToLog(&lifeboatv1.Inventory{
 			Cpus: req.Inventory.Cpus, MemoryBytes: req.Inventory.MemoryBytes, Networks: req.Inventory.Networks, Machines: req.Inventory.Machines,
-			CpuModels: req.Inventory.CpuModels, LibvirtGuests: req.Inventory.LibvirtGuests, Storages: req.Storages, Problems: req.Problems, Beats: req.Beats})
+			MigrateUri: req.Inventory.MigrateUri, CpuModels: req.Inventory.CpuModels, LibvirtGuests: req.Inventory.LibvirtGuests, Storages: req.Storages, Problems: req.Problems, Beats: req.Beats})
+		if s.Level < fsm.LevelPolicy {
+			inv.MigrateUri = ""
+		}
 		if proto.Equal(inv, fsm.InventoryToLog(old)) {
 			return nil
 		}
@@ -49,7 +52,7 @@ func inventoryChange(h *fsm.Host, req *lifeboatv1.ReportRequest) *logpb.Inventor
 }
 
 func inventoryToLog(p *lifeboatv1.Inventory) *logpb.Inventory {
-	out := &logpb.Inventory{Cpus: p.GetCpus(), MemoryBytes: p.GetMemoryBytes(), Networks: texts(p.GetNetworks()), Machines: texts(p.GetMachines()),
+	out := &logpb.Inventory{MigrateUri: Text(p.GetMigrateUri()), Cpus: p.GetCpus(), MemoryBytes: p.GetMemoryBytes(), Networks: texts(p.GetNetworks()), Machines: texts(p.GetMachines()),
 		CpuModels: texts(p.GetCpuModels()), LibvirtGuests: p.GetLibvirtGuests()}
 	for _, s := range p.GetStorages() {
 		out.Storages = append(out.Storages, &logpb.Storage{Id: Text(s.Id), Path: Text(s.Path), Up: s.Up})

@@ -25,6 +25,7 @@ type said struct {
 	listed bool // a domain is there, or its end is explained
 	// Incarnations that the agent refuses, and that it could not start.
 	refused, failed uint64
+	order           uint64 // to migrate, that came to nothing
 }
 
 func read(v *lifeboatv1.VMReport) said {
@@ -49,7 +50,7 @@ func read(v *lifeboatv1.VMReport) said {
 	default:
 		x.power = fsm.PowerUnknown
 	}
-	x.refused, x.failed = v.Refused, v.Failed
+	x.refused, x.failed, x.order = v.Refused, v.Failed, v.Order
 	if x.power == fsm.PowerOn {
 		// It runs: then it is neither gone nor was it never started, whatever
 		// else the report says. Somebody has started it by hand since.
@@ -110,7 +111,10 @@ func Diff(s *fsm.State, h *fsm.Host, x *Memory, req *lifeboatv1.ReportRequest, n
 			replaced = x.replaced(h.Copy(id), r)
 		}
 		renamed := own != nil && r.Name != "" && r.Name != own.Name
-		if renamed || replaced || s.Changes(h, id, said.power, said.reason, fsm.Incarnation(r.Incarnation), fsm.Incarnation(said.refused), fsm.Incarnation(said.failed)) {
+		if own == nil || !s.AnswersOrder(h, own, said.power, fsm.Incarnation(r.Incarnation), fsm.OrderID(said.order)) {
+			said.order = 0
+		}
+		if renamed || replaced || said.order != 0 || s.Changes(h, id, said.power, said.reason, fsm.Incarnation(r.Incarnation), fsm.Incarnation(said.refused), fsm.Incarnation(said.failed)) {
 			if entries.full() {
 				d.Partly = true
 				continue
@@ -129,7 +133,7 @@ func Diff(s *fsm.State, h *fsm.Host, x *Memory, req *lifeboatv1.ReportRequest, n
 	}
 	d.Report.Missing = append(d.Report.Missing, copiesGone(h, req.Vms)...)
 	d.Report.Vms = entries.done()
-	d.Report.Inventory = inventoryChange(h, req)
+	d.Report.Inventory = inventoryChange(s, h, req)
 	return d
 }
 

@@ -15,7 +15,8 @@ func Spec(p *lifeboatv1.VMSpec) *logpb.Spec {
 			Only: d.Only, Backing: d.Backing})
 	}
 	if a := p.Protect; a != nil {
-		spec.Protect = &logpb.Protection{On: a.On, Ha: Text(a.Ha), Priority: Text(a.Priority), MaxRestart: a.MaxRestart, MaxRelocate: a.MaxRelocate}
+		spec.Protect = &logpb.Protection{On: a.On, Ha: Text(a.Ha), Priority: Text(a.Priority), MaxRestart: a.MaxRestart, MaxRelocate: a.MaxRelocate,
+			Failback: a.Failback, LiveMigration: a.LiveMigration}
 	}
 	return spec
 }

@@ -70,6 +70,10 @@ func (t *tx) fencing(v *VM, h *Host) {
 	if v.Gone {
 		return // not here any more in any case
 	}
+	if w.Type == WorkMigration {
+		t.sourceDown(h, w)
+		return
+	}
 	n := *w
 	n.Step, n.Reason, n.From = Fencing, fmt.Sprintf("waits for proof that host %s is dead", h.ID), h.ID
 	if n.Cause != CauseHostDown && !v.LostSight() {
@@ -220,7 +224,7 @@ func (t *tx) grant(id VMID, target HostID, why string) (refused string) {
 	switch {
 	case w == nil || w.Step != Scheduled:
 		return "there is no work that waits for a host"
-	case !t.s.Armed && (w.Cause != CauseOperator || t.s.Waking):
+	case !t.s.Armed && (w.Cause != CauseOperator || t.s.Waking) && !t.s.Permitted(old, w):
 		return "HA is disarmed"
 	case to == nil || to.Status != Up:
 		return fmt.Sprintf("host %s is not Up", target)
@@ -228,6 +232,8 @@ func (t *tx) grant(id VMID, target HostID, why string) (refused string) {
 		return "the VM is not protected"
 	case to.Resource != Enabled:
 		return fmt.Sprintf("host %s is %s", target, to.Resource)
+	case to.Stopping != StaysUp:
+		return fmt.Sprintf("host %s is %s", target, to.Stopping)
 	case old.Spec == nil || !old.Spec.Defines():
 		return "its definition has never been read"
 	case target != from.ID && len(old.Spec.Local) > 0:

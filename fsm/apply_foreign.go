@@ -20,6 +20,9 @@ func (s *State) claim(v *VM, owner, h *Host, p Power, r Reason, inc Incarnation)
 		return claimNone // an incoming migration is not a second copy, nor is another machine (S6)
 	}
 	w := s.Work(v.Work)
+	if w != nil && w.Type == WorkMigration && w.Target == h.ID && w.Step != Investigating {
+		return claimNone // both list it until its source has spoken (S7)
+	}
 	if !v.Protected() && w == nil {
 		if owner.Status == Up && v.Power == PowerOn {
 			return claimNone // two domains with one UUID, neither ours: look on (S6)
@@ -124,8 +127,14 @@ func (p *reporting) adopt(old *VM, from *Host, e *vmEntry) {
 	default:
 		v.Incarnation = max(last, e.inc).Next(p.s.Generation)
 	}
+	ordered := false
 	if w := p.s.Work(v.Work); w != nil {
-		p.endWork(&v, w, Done, fmt.Sprintf("not needed: it runs on host %s", p.host.ID))
+		if ordered = w.Type == WorkMigration && w.Target == p.host.ID; ordered {
+			p.endWork(&v, w, Done, fmt.Sprintf("migrated live from host %s to host %s", from.ID, p.host.ID))
+			p.moved(&v, w, p.host.ID)
+		} else {
+			p.endWork(&v, w, Done, fmt.Sprintf("not needed: it runs on host %s", p.host.ID))
+		}
 	}
 	wanted := ""
 	if v.Protected() {
@@ -150,7 +159,7 @@ func (p *reporting) adopt(old *VM, from *Host, e *vmEntry) {
 	p.insertVM(p.host.ID, &v)
 	p.host, p.cloned = edit(p.s.Host(p.host.ID)), false
 	p.host.Stalled = p.host.Stalled || v.Stalled()
-	if v.Incarnation != 0 {
+	if v.Incarnation != 0 && !ordered {
 		p.event("VM.MIGRATE", Warning, vmSubject(&v), "VM %s moved from host %s to host %s behind our back; adopted there%s (incarnation %s)", v.Name, from.ID, p.host.ID, wanted, v.Incarnation)
 	}
 }

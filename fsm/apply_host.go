@@ -60,6 +60,9 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 		}
 	}
 	h.Admitted, h.Barred = false, false
+	if h.Stopping, h.Held, h.Heeds = 0, 0, 0; h.Resource == Enabled {
+		h.Drain = nil
+	}
 	rebooted := old != nil && old.Status != Removed && old.BootID != "" && old.BootID != c.BootId
 	if h.Evicted && !rebooted {
 		if no := old.kept(c.Vms); no != "" {
@@ -69,7 +72,7 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 	h.Evicted = false
 	h.MachineID, h.BootID, h.Session, h.Version, h.Level = c.MachineId, c.BootId, c.Session, c.Version, c.FeatureLevel
 	h.ProbeAddrs = c.ProbeAddrs
-	h.Inventory = inventoryFromLog(c.Inventory)
+	h.Inventory = t.inventory(c.Inventory)
 	h.Labels = labelsFromLog(c.Labels)
 	h.Watchdog, h.BoundNS, h.Node = watchdogFromLog(c.Watchdog), c.WatchdogBoundNs, NodeID(c.NodeId)
 	h.HardwareID = c.HardwareId
@@ -164,6 +167,9 @@ func (t *tx) vmsGone(h *Host, cause Cause, reason Reason) *Host {
 		if v.Power != PowerOff {
 			v.Power, v.Reason, v.Since = PowerOff, reason, t.now
 		}
+		if t.s.Ignoring && v.Work == 0 {
+			v.Wanted = false
+		}
 		wasOn := old.Power != PowerOff || old.Work != 0
 		if w := t.s.Work(v.Work); w != nil && (w.Step == Investigating || w.Step == Fencing && old.LostSight()) {
 			// It had left this host, or was missing on it, before the host died:
@@ -173,7 +179,17 @@ func (t *tx) vmsGone(h *Host, cause Cause, reason Reason) *Host {
 			vms[i] = v
 			continue
 		}
+		if w := t.s.Work(v.Work); w != nil && w.Type == WorkMigration && v.Protected() {
+			t.investigate(w, fmt.Sprintf("host %s is proven dead; host %s, to which it was being migrated, is asked", h.ID, w.Target)) // S7
+			vms[i] = v
+			continue
+		}
 		v.Gone = v.Protected() || v.Incarnation != 0
+		if w := t.s.Work(v.Work); w != nil && w.Type == WorkRelocation {
+			n := *w
+			n.Type = WorkHA // it is a recovery now
+			t.putWork(&n)
+		}
 		if w := t.s.Work(v.Work); w != nil && w.Type.Stops() {
 			t.endWork(&v, w, Done, fmt.Sprintf("stopped: host %s is proven dead", h.ID))
 		}
@@ -283,7 +299,12 @@ func (t *tx) closeNotNeeded(id HostID) {
 			continue
 		}
 		v := *old
-		if h.order(OrderDestroy, v.ID) != nil {
+		if w.Type == WorkMigration {
+			t.sourceBack(h, &v, w)
+			t.setVM(id, i, &v)
+			continue
+		}
+		if h.order(OrderDestroy, v.ID) != nil || w.leaving() {
 			t.givingUp(w, id)
 			continue
 		}

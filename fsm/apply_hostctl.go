@@ -23,18 +23,28 @@ func (t *tx) hostControl(c *logpb.HostControl) string {
 		if h.Resource == Enabled {
 			return ""
 		}
-		h.Resource = Enabled
+		h.Resource, h.Drain = Enabled, nil
+		t.resolve(drainAlert(h.ID), "host %s is enabled again", h.ID)
 	case 2:
-		h.Resource = Disabled
+		h.Resource, h.Drain = Disabled, nil
 	case 3:
-		h.Resource = Maintenance
+		switch no := t.later(LevelPolicy); {
+		case no == "":
+			t.maintenance(h, c.Force)
+		case c.Force:
+			return no
+		default:
+			h.Resource = Maintenance
+		}
 	case 5:
 		return t.hostRemove(h, c.Force)
 	default:
 		return "a host can be enabled, disabled, put into maintenance or removed"
 	}
-	if h.Resource != old.Resource {
+	if h.Resource != old.Resource || h.Drain != old.Drain {
 		t.setHost(h)
+	}
+	if h.Resource != old.Resource {
 		t.event("HOST.RESOURCE", Info, hostSubject(h.ID), "host %s: %s → %s", h.ID, old.Resource, h.Resource)
 	}
 	return ""
@@ -94,6 +104,7 @@ func (t *tx) hostRemove(h *Host, force bool) string {
 	}
 	h.VMs, h.Orders, h.Copies, h.Evidence, h.Lease, h.FenceFailure, h.Risen, h.Evicted = nil, nil, nil, nil, nil, "", 0, false
 	h.Admitted, h.Barred = false, false
+	h.Drain, h.Stopping, h.Held, h.Heeds = nil, 0, 0, 0
 	t.hostState(h, Removed, HADisabled, "removed by "+t.actor)
 	h.Settled = t.index
 	t.setHost(h)

@@ -182,14 +182,29 @@ func (t *tx) policySet(c *logpb.PolicySet) string {
 // arm switches HA on or off. Disarming withdraws every lease in the same
 // entry: from here on none is proof (S12).
 func (t *tx) arm(c *logpb.Arm) string {
-	if t.s.Armed == c.Armed {
+	if c.Ignore {
+		if no := t.later(LevelPolicy); no != "" {
+			return no
+		}
+	}
+	switch ignore := c.Ignore && !c.Armed; {
+	case t.s.Armed != c.Armed:
+	case !c.Armed && t.s.Ignoring != ignore:
+		return "HA is disarmed in the other way already; run `lifeboat ha arm` first"
+	default:
 		return ""
 	}
 	if wait := t.s.awaitedText(); wait != "" && !c.Force {
 		return fmt.Sprintf("the state was restored, and not all hosts have registered since: %s. Their VMs may run where the state does not know it. Start their agents, remove them, or vouch for their death with `lifeboat host confirm-dead HOST`; `lifeboat ha arm --force` goes on without them", wait)
 	}
 	t.s.Armed, t.s.ArmedIndex = c.Armed, t.index
+	if t.s.Level >= LevelPolicy {
+		t.s.ArmedAt = t.now
+	}
 	if c.Armed {
+		if t.s.Ignoring {
+			t.manageAgain()
+		}
 		if t.s.Waking {
 			t.awake()
 		}
@@ -203,6 +218,11 @@ func (t *tx) arm(c *logpb.Arm) string {
 			n.Lease = nil
 			t.setHost(&n)
 		}
+	}
+	if c.Ignore {
+		t.s.Ignoring = true
+		t.event("HA.DISARM", Warning, "cluster", "HA was disarmed: until it is armed again nothing is restarted or fenced, and what happens to VMs is nobody's business, as if they were not managed")
+		return ""
 	}
 	t.event("HA.DISARM", Warning, "cluster", "HA was disarmed: nothing is restarted or fenced until it is armed again")
 	return ""

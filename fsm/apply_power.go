@@ -59,15 +59,22 @@ func (p *reporting) poweredOn(v *VM) {
 	if w := p.s.Work(v.Work); w != nil {
 		o := p.host.order(OrderDestroy, v.ID)
 		switch {
+		case w.Type == WorkMigration && w.Step != Fencing:
+			p.runsOn(v, w)
 		case w.Type.Stops() || w.Step == Stopping:
 			return // being stopped or given up; still on
 		case w.Step == Fencing && (p.host.Status == Connecting || p.inFlight(p.host)):
 			return // the power may still be cut (S10)
-		case o != nil && o.Incarnation >= v.Incarnation:
+		case w.Type == WorkMigration:
+			p.runsOn(v, w)
+		case o != nil && o.Incarnation >= v.Incarnation || w.leaving():
 			p.givingUp(w, p.host.ID)
 			return
 		case w.Step == Restarting:
 			p.endWork(v, w, Done, fmt.Sprintf("runs on host %s at incarnation %s", p.host.ID, v.Incarnation))
+			if w.Type == WorkRelocation {
+				p.moved(v, w, p.host.ID)
+			}
 			p.event("VM.START", Info, vmSubject(v), "VM %s runs on host %s at incarnation %s", v.Name, p.host.ID, v.Incarnation)
 		default:
 			p.endWork(v, w, Done, fmt.Sprintf("not needed: it runs on host %s", p.host.ID))
@@ -102,7 +109,7 @@ func (p *reporting) poweredOff(v *VM, e *vmEntry, was Power) {
 		p.offDuringWork(v, w, e)
 		return
 	}
-	if was == PowerOff || !v.Protected() || !v.Wanted || v.inError {
+	if was == PowerOff || !v.Protected() || !v.Wanted || v.inError || p.s.Ignoring {
 		return
 	}
 	if offByHand(v, e.reason) {
@@ -135,6 +142,10 @@ func (p *reporting) staysOff(v *VM) {
 // offDuringWork: the owner says that the VM is off while work is open.
 func (p *reporting) offDuringWork(v *VM, w *Work, e *vmEntry) {
 	switch {
+	case w.Type == WorkMigration:
+		p.offOnTheWay(v, w, fmt.Sprintf("it is off on host %s (%s)", p.host.ID, e.reason))
+	case w.leaving():
+		p.relocating(v, w, e.reason)
 	case w.Type.Stops():
 		p.endWork(v, w, Done, fmt.Sprintf("stopped on host %s", p.host.ID))
 	case w.Step == Stopping || v.Gone:
@@ -192,9 +203,17 @@ func (p *reporting) missing(v *VM) (forget bool) {
 			return false // an off VM whose definition went away is as off as before
 		}
 		missing()
-		if v.Protected() && v.Wanted && v.Error == "" {
+		if v.Protected() && v.Wanted && v.Error == "" && !p.s.Ignoring {
 			p.openWork(v, WorkHA, Investigating, CauseMissing, p.host.ID, search)
 		}
+	case w.Type == WorkMigration && w.Step != Investigating:
+		missing()
+		p.offOnTheWay(v, w, "it is missing on host "+string(p.host.ID))
+	case w.leaving() && p.host.order(OrderStop, v.ID) != nil:
+		missing()
+		p.dropOrder(OrderStop, v.ID)
+		p.endWork(v, w, Cancelled, "it is missing on host "+string(p.host.ID))
+		p.openWork(v, WorkHA, Investigating, CauseMissing, p.host.ID, search)
 	case w.Type.Stops():
 		v.Power, v.Reason, v.Since = PowerOff, ReasonOrdered, p.now
 		p.dropOrder(OrderStop, v.ID)

@@ -17,6 +17,9 @@ type vmEntry struct {
 	refused Incarnation
 	failed  Incarnation
 	failure string
+
+	order        OrderID // an order to migrate that came to nothing
+	orderFailure string
 }
 
 func (t *tx) hostReports(c *logpb.HostReports) string {
@@ -48,7 +51,7 @@ func (t *tx) report(r *logpb.HostReport) string {
 	h = edit(h)
 	h.Seq = r.Seq
 	if r.Inventory != nil {
-		h.Inventory = inventoryFromLog(r.Inventory)
+		h.Inventory = t.inventory(r.Inventory)
 	}
 	p := reporting{tx: t, host: h}
 	missing := p.copiesEnded(r.Missing)
@@ -122,6 +125,7 @@ func (p *reporting) entries(c *logpb.VMEntries) {
 		detailed := len(det) > 0 && det[0].Pos == uint32(i)
 		if detailed {
 			e.name, e.refused, e.failed, e.failure = det[0].Name, Incarnation(det[0].Refused), Incarnation(det[0].Failed), det[0].Failure
+			e.order, e.orderFailure = OrderID(det[0].Order), det[0].OrderFailure
 			det = det[1:]
 		}
 		for next < len(p.host.VMs) && lessVM(p.host.VMs[next].ID, e.id) {
@@ -195,6 +199,7 @@ func (p *reporting) owned(i int, e *vmEntry) {
 	}
 	p.tombstoned(v, e)
 	p.failed(v, e)
+	p.notMoved(v, e)
 	if e.speaks(v) {
 		if e.power == PowerReportMissing {
 			if p.missing(v) {
@@ -224,6 +229,13 @@ func (p *reporting) tombstoned(v *VM, e *vmEntry) {
 	if e.refused < v.Incarnation || v.Gone || v.Incarnation == 0 { // never granted: nothing to give up
 		return
 	}
+	if w := p.s.Work(v.Work); w != nil && w.Type == WorkMigration {
+		if w.Step != Investigating { // it may run on the target (S7)
+			v.Power, v.Reason, v.Since = PowerOff, ReasonOrdered, p.now
+			p.offOnTheWay(v, w, fmt.Sprintf("host %s has given it up", p.host.ID))
+		}
+		return
+	}
 	v.Gone = true
 	if v.Power != PowerOff && !v.LostSight() {
 		v.Power, v.Reason, v.Since = PowerOff, ReasonOrdered, p.now
@@ -234,7 +246,7 @@ func (p *reporting) tombstoned(v *VM, e *vmEntry) {
 	w := p.s.Work(v.Work)
 	switch given := fmt.Sprintf("host %s has given it up", p.host.ID); {
 	case w == nil:
-		if v.Protected() && v.Wanted && v.Error == "" {
+		if v.Protected() && v.Wanted && v.Error == "" && !p.s.Ignoring {
 			p.openWork(v, WorkHA, Scheduled, CauseMissing, p.host.ID, given)
 		}
 	case w.Type.Stops():
@@ -263,7 +275,7 @@ func (p *reporting) failed(v *VM, e *vmEntry) {
 }
 
 func failedStartOf(v *VM, w *Work, failed Incarnation) bool {
-	return failed != 0 && failed == v.Incarnation && !v.Gone && v.Power != PowerOn && w != nil && w.Type == WorkHA &&
+	return failed != 0 && failed == v.Incarnation && !v.Gone && v.Power != PowerOn && w != nil && w.Type.Starts() &&
 		(w.Step == Restarting || w.Step == Fencing || w.Step == Stopping)
 }
 

@@ -152,6 +152,11 @@ func (t *tx) vmProtect(c *logpb.VMProtect) string {
 		return fmt.Sprintf("there is no VM %s; `lifeboat vm list` shows them", id)
 	}
 	v := *old
+	if p := c.Protect; p != nil && (p.Failback != nil || p.LiveMigration != nil) {
+		if no := t.later(LevelPolicy); no != "" {
+			return no
+		}
+	}
 	if c.Protect != nil && c.Protect.On {
 		if no := checkProtection(c.Protect); no != "" {
 			return no

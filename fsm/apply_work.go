@@ -22,16 +22,20 @@ func (t *tx) openWork(v *VM, typ WorkType, step Step, cause Cause, from HostID, 
 	t.putWork(w)
 	t.event("WORK.OPEN", Info, vmSubject(v), "%s work %d for %s: %s, %s", typ, w.ID, v.Name, cause, reason)
 	if typ == WorkHA && cause != CauseOperator {
-		t.raiseVM(v, "lost", Critical, "VM %s on host %s was lost (%s). It is being restarted.", v.Name, from, cause)
+		t.lost(v, from, cause)
 	}
 	t.trimWork()
 	return w
 }
 
+func (t *tx) lost(v *VM, from HostID, cause Cause) {
+	t.raiseVM(v, "lost", Critical, "VM %s on host %s was lost (%s). It is being restarted.", v.Name, from, cause)
+}
+
 func (t *tx) putWork(w *Work) {
 	w.Updated, w.Index = t.now, t.index
 	t.s.work.set(w.ID, w)
-	if v, _ := t.s.VM(w.VM); v != nil && w.Step != Stopping {
+	if v, _ := t.s.VM(w.VM); v != nil && w.Step != Stopping && w.Step != Migrating {
 		t.resolve(stuckAlert(v), "the host has answered, or is proven dead")
 	}
 }
@@ -46,7 +50,7 @@ func (s *State) Stuck(v *VM) bool { return s.OpenAlert(stuckAlert(v)) != nil }
 // handedOut reports whether the owner of a VM may act on an order of this work
 // already: then the work ends with its word or its death, not before (S4).
 func handedOut(h *Host, v *VM, w *Work) bool {
-	return w.Step == Restarting || w.Step == Stopping ||
+	return w.Step == Restarting || w.Step == Stopping || w.Type == WorkMigration ||
 		!v.Gone && (h.order(OrderStart, v.ID) != nil || h.order(OrderDestroy, v.ID) != nil)
 }
 
@@ -101,7 +105,7 @@ func (t *tx) scheduleNow(v *VM, from HostID, cause Cause, reason string) {
 		return
 	}
 	n := *w
-	if n.Type != WorkHA {
+	if !n.Type.Starts() {
 		n.Type = WorkHA
 	}
 	n.Step, n.Reason, n.NotBefore = Scheduled, reason, t.now
@@ -115,12 +119,14 @@ func (t *tx) endWork(v *VM, w *Work, step Step, outcome string) {
 	t.putWork(&n)
 	t.s.open.delete(v.ID)
 	v.Work = 0
-	switch step {
-	case Error:
+	switch {
+	case step == Error && w.Type == WorkMigration:
+		t.event("WORK.ERROR", Warning, vmSubject(v), "work %d for %s failed: %s", n.ID, v.Name, outcome)
+	case step == Error:
 		v.setError(outcome)
 		t.event("WORK.ERROR", Critical, vmSubject(v), "work %d for %s failed: %s", n.ID, v.Name, outcome)
 		t.raiseVM(v, "error", Critical, "VM %s could not be started: %s. Mend the cause, then run `lifeboat vm clear %s`.", v.Name, outcome, v.Name)
-	case Cancelled:
+	case step == Cancelled:
 		t.event("WORK.CANCEL", Warning, vmSubject(v), "work %d for %s was cancelled: %s", n.ID, v.Name, outcome)
 	default:
 		t.event("WORK.DONE", Info, vmSubject(v), "work %d for %s is done: %s", n.ID, v.Name, outcome)
@@ -254,6 +260,9 @@ func (t *tx) workUpdate(c *logpb.WorkUpdate) string {
 		if w.Step.Ended() {
 			return fmt.Sprintf("work %d has already ended (%s)", w.ID, w.Step)
 		}
+		if w.Type == WorkMigration {
+			return t.callOff(h, &v, w)
+		}
 		if handedOut(h, &v, w) {
 			return fmt.Sprintf("work %d cannot be cancelled: host %s may have the order already; wait until it has answered or is proven dead", w.ID, h.ID)
 		}
@@ -294,6 +303,9 @@ func (t *tx) workUpdate(c *logpb.WorkUpdate) string {
 	case WorkWithdraw:
 		return t.withdraw(w, &v, h, c.Reason)
 	case WorkStuck:
+		if w.Step == Migrating {
+			t.raise(stuckAlert(&v), Warning, "VM %s is being migrated from host %s to host %s and the end is not heard of: %s. It is not touched meanwhile: look at libvirt on host %s (`virsh domjobinfo`).", v.Name, h.ID, w.Target, c.Reason, h.ID)
+		}
 		if w.Step == Stopping {
 			t.raise(stuckAlert(&v), Critical, "VM %s hangs: %s. Nobody else may start it before host %s has let go of it or is proven dead: look at libvirt there, or fence the host with `lifeboat host confirm-dead %s` once it is switched off.", v.Name, c.Reason, h.ID, h.ID)
 		}
@@ -346,6 +358,12 @@ func (t *tx) vmReleased(c *logpb.VMReleased) string {
 	v := *old
 	// Every host has reported, so the owner has too, or is proven dead: only
 	// then may it start elsewhere without the owner's word (S2).
+	if w.Type == WorkMigration {
+		if w = t.foundNowhere(&v, h, w, c.Reason); w == nil {
+			t.storeVM(h.ID, &v)
+			return ""
+		}
+	}
 	v.Power, v.Reason, v.Since, v.Gone = PowerOff, ReasonNone, t.now, v.Gone || h.HA == HAFenced
 	t.scheduleNow(&v, h.ID, w.Cause, c.Reason)
 	t.storeVM(h.ID, &v)

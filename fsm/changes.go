@@ -25,6 +25,12 @@ func (s *State) Changes(h *Host, id VMID, p Power, r Reason, inc, refused, faile
 	return (told || h.Copy(id) != nil) && madeRoom(p, r)
 }
 
+// AnswersOrder reports whether a report's word that a migration came to nothing would
+// change the state.
+func (s *State) AnswersOrder(h *Host, v *VM, p Power, inc Incarnation, order OrderID) bool {
+	return answersOrder(h, v, &vmEntry{power: p, inc: inc, order: order})
+}
+
 // differs reports whether a copy is not known, or another.
 func differs(c *Copy, inc Incarnation) bool { return c == nil || c.Incarnation != inc }
 
@@ -37,7 +43,7 @@ func (s *State) changesOwned(h *Host, v *VM, e *vmEntry) bool {
 	if o := h.order(OrderDestroy, v.ID); o != nil && e.refused != 0 && e.refused >= o.Incarnation {
 		return true
 	}
-	if v.Incarnation != 0 && e.refused >= v.Incarnation && !v.Gone || failedStartOf(v, w, e.failed) {
+	if v.Incarnation != 0 && e.refused >= v.Incarnation && !v.Gone && !(w != nil && w.Type == WorkMigration && w.Step == Investigating) || failedStartOf(v, w, e.failed) {
 		return true
 	}
 	if !e.speaks(v) {
@@ -50,7 +56,8 @@ func (s *State) changesOwned(h *Host, v *VM, e *vmEntry) bool {
 		case w == nil:
 			return v.Power != PowerReportMissing && v.Power != PowerOff && !v.Gone
 		}
-		return w.Type.Stops() || w.Step == Fencing && !v.Gone || w.Step == Investigating && v.Power != PowerReportMissing && v.Power != PowerOff
+		return w.Type.Stops() || w.Type == WorkMigration && w.Step != Investigating ||
+			w.leaving() && h.order(OrderStop, v.ID) != nil || w.Step == Fencing && !v.Gone || w.Step == Investigating && v.Power != PowerReportMissing && v.Power != PowerOff
 	}
 	if stale(v, w, e) {
 		return false
@@ -62,10 +69,10 @@ func (s *State) changesOwned(h *Host, v *VM, e *vmEntry) bool {
 	case PowerOn:
 		return v.Gone || v.Error != "" || v.Protected() && !v.Wanted && h.order(OrderStop, v.ID) == nil ||
 			h.order(OrderStart, v.ID) != nil ||
-			w != nil && !w.Type.Stops() && w.Step != Stopping && !(w.Step == Fencing && (h.Status == Connecting || h.inFlight(s.Time)))
+			w != nil && !w.Type.Stops() && w.Step != Stopping && w.Step != Migrating && !(w.Step == Fencing && (h.Status == Connecting || h.inFlight(s.Time)))
 	case PowerOff:
 		return h.order(OrderStop, v.ID) != nil || h.order(OrderStart, v.ID) != nil ||
-			w != nil && (w.Type.Stops() || !v.Gone && (w.Step == Fencing || w.Step == Restarting || w.Step == Investigating && v.Reason != ReasonMigrated && !s.copied(v)))
+			w != nil && (w.Type.Stops() || !v.Gone && (w.Type == WorkMigration && w.Step != Investigating || w.Step == Fencing || w.Step == Restarting || w.Step == Investigating && v.Reason != ReasonMigrated && !s.copied(v)))
 	}
 	return false
 }

@@ -13,7 +13,7 @@ func inventoryFromLog(p *logpb.Inventory) *Inventory {
 	if p == nil {
 		return &Inventory{}
 	}
-	inv := &Inventory{CPUs: p.Cpus, MemoryBytes: p.MemoryBytes, Networks: p.Networks, Machines: p.Machines,
+	inv := &Inventory{MigrateURI: p.MigrateUri, CPUs: p.Cpus, MemoryBytes: p.MemoryBytes, Networks: p.Networks, Machines: p.Machines,
 		CPUModels: p.CpuModels, LibvirtGuests: p.LibvirtGuests}
 	for _, s := range p.Storages {
 		inv.Storages = append(inv.Storages, Storage{s.Id, s.Path, s.Up})
@@ -32,7 +32,7 @@ func InventoryToLog(inv *Inventory) *logpb.Inventory {
 	if inv == nil {
 		return nil
 	}
-	p := &logpb.Inventory{Cpus: inv.CPUs, MemoryBytes: inv.MemoryBytes, Networks: inv.Networks, Machines: inv.Machines,
+	p := &logpb.Inventory{MigrateUri: inv.MigrateURI, Cpus: inv.CPUs, MemoryBytes: inv.MemoryBytes, Networks: inv.Networks, Machines: inv.Machines,
 		CpuModels: inv.CPUModels, LibvirtGuests: inv.LibvirtGuests}
 	for _, s := range inv.Storages {
 		p.Storages = append(p.Storages, &logpb.Storage{Id: s.ID, Path: s.Path, Up: s.Up})
@@ -117,7 +117,7 @@ func checkProtection(p *logpb.Protection) string {
 // policyFromLog changes what p names and keeps the rest. Words it does not
 // know (from a domain's metadata) keep the default.
 func policyFromLog(old *VMPolicy, p *logpb.Protection) *VMPolicy {
-	if p == nil || p.Ha == "" && p.Priority == "" && p.MaxRestart == nil && p.MaxRelocate == nil {
+	if p == nil || p.Ha == "" && p.Priority == "" && p.MaxRestart == nil && p.MaxRelocate == nil && p.Failback == nil && p.LiveMigration == nil {
 		return old
 	}
 	n := defaultVMPolicy()
@@ -136,6 +136,12 @@ func policyFromLog(old *VMPolicy, p *logpb.Protection) *VMPolicy {
 	if p.MaxRelocate != nil {
 		n.MaxRelocate = p.MaxRelocate
 	}
+	if p.Failback != nil {
+		n.Stays = !*p.Failback
+	}
+	if p.LiveMigration != nil {
+		n.NoLive = !*p.LiveMigration
+	}
 	return &n
 }
 
@@ -143,5 +149,13 @@ func policyToLog(p *VMPolicy) *logpb.Protection {
 	if p == nil {
 		return nil
 	}
-	return &logpb.Protection{Ha: p.HA.String(), Priority: p.Priority.String(), MaxRestart: p.MaxRestart, MaxRelocate: p.MaxRelocate}
+	l := &logpb.Protection{Ha: p.HA.String(), Priority: p.Priority.String(), MaxRestart: p.MaxRestart, MaxRelocate: p.MaxRelocate}
+	no := false
+	if p.Stays {
+		l.Failback = &no
+	}
+	if p.NoLive {
+		l.LiveMigration = &no
+	}
+	return l
 }

@@ -96,6 +96,9 @@ func appendVM(b []byte, v *VM) []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(v.Since))
 	b = binary.LittleEndian.AppendUint64(b, uint64(v.Work))
 	b = appendText(appendText(b, v.Name), v.Error)
+	if v.Home != "" { // of level 4
+		b = appendText(append(b, 0xff), v.Home)
+	}
 	if p := v.Policy; p != nil {
 		b = append(b, byte(p.HA), byte(p.Priority))
 		for _, limit := range []*uint32{p.MaxRestart, p.MaxRelocate} {
@@ -113,6 +116,9 @@ func appendVM(b []byte, v *VM) []byte {
 				b = append(b, id[:]...)
 			}
 		}
+		if p.Stays || p.NoLive { // of level 4
+			b = append(b, 2, bit(p.Stays)|bit(p.NoLive)<<1)
+		}
 	}
 	if s := v.Spec; s != nil {
 		b = binary.LittleEndian.AppendUint64(b, s.Shape.sum)
@@ -127,7 +133,7 @@ func appendVM(b []byte, v *VM) []byte {
 // sealSize is how many bytes at the end of a sealed text depend on all of it.
 const sealSize = 16
 
-func appendText[T string | []byte](b []byte, s T) []byte {
+func appendText[T ~string | []byte](b []byte, s T) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 

@@ -23,6 +23,8 @@ func TestDigestCoversEveryFieldOfAVM(t *testing.T) {
 			reflect.NewAt(field.Type(), field.Addr().UnsafePointer()).Elem().Set(reflect.ValueOf(x))
 		case field.Kind() == reflect.Bool:
 			field.SetBool(true)
+		case field.Kind() == reflect.String:
+			field.SetString("a")
 		case field.CanInt():
 			field.SetInt(1)
 		default:

@@ -98,6 +98,32 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.ok(&logpb.AcceptTime{})
 			return l
 		},
+		"moves": func() *lab { // a migration, one that fails, one whose source dies; a relocation, a maintenance; HA disarmed, and as if unmanaged
+			l := movers(t, 3, 3)
+			l.ok(migrate(1, "h2"))
+			l.report("h1", left(1))
+			l.report("h2", said{vm: 1, power: PowerOn, reason: ReasonBooted})
+			l.report("h1", said{vm: 1, power: PowerOff, refused: inc(1)})
+			l.ok(migrate(2, "h2"))
+			l.report("h1", said{vm: 2, power: PowerOn, reason: ReasonBooted, inc: inc(1), order: l.host("h1").order(OrderMigrate, testVM(2)).ID})
+			l.ok(relocate(3, "h3"))
+			l.report("h1", said{vm: 3, power: PowerOff, reason: ReasonOrdered, inc: inc(1)})
+			l.report("h1", said{vm: 3, power: PowerOff, inc: inc(1), refused: inc(1)})
+			l.ok(l.place(3, "h3"))
+			l.report("h3", said{vm: 3, power: PowerOn, reason: ReasonBooted, inc: inc(2)})
+			l.ok(&logpb.HostControl{Host: "h1", Action: 3, Force: true})
+			l.ok(&logpb.HostDrained{Host: "h1", State: DrainStuck, Reason: "vm2"})
+			l.ok(migrate(2, "h2"))
+			l.kill("h1")
+			l.ok(&logpb.VMReleased{Vm: idBytes(2), Work: uint64(l.vm(2).Work), Reason: "host h2 does not have it"})
+			l.ok(l.place(2, "h3"))
+			l.ok(&logpb.HostStopping{Host: "h2", Epoch: l.host("h2").Epoch, Session: "s1", Reboot: true})
+			l.ok(&logpb.Arm{Ignore: true})
+			l.ok(&logpb.HostHeeds{Host: "h3", Epoch: l.host("h3").Epoch, Index: l.state().ArmedIndex})
+			l.report("h2", said{vm: 1, power: PowerOff, reason: ReasonHostShutdown, inc: inc(2)})
+			l.ok(&logpb.Arm{Armed: true})
+			return l
+		},
 		"copies": func() *lab { // one that competes and is destroyed, one that is another machine
 			l := fleet(t, 3, 2)
 			l.report("h1", said{vm: 1, power: PowerOn, reason: ReasonBooted, inc: inc(1)}, said{vm: 2, power: PowerOn, reason: ReasonBooted, inc: inc(1)})

@@ -154,6 +154,7 @@ type said struct {
 	inc     Incarnation
 	refused Incarnation
 	failed  Incarnation
+	order   OrderID // to migrate, that came to nothing
 }
 
 // columns writes entries as the leader does; every VM carries its name.
@@ -168,6 +169,9 @@ func columns(vms ...said) *logpb.VMEntries {
 		d := &logpb.VMDetail{Pos: uint32(i), Name: testName(v.vm), Refused: uint64(v.refused), Failed: uint64(v.failed)}
 		if v.failed != 0 {
 			d.Failure = "no such disk"
+		}
+		if d.Order = uint64(v.order); v.order != 0 {
+			d.OrderFailure = "connection refused"
 		}
 		out.Details = append(out.Details, d)
 	}

@@ -121,6 +121,7 @@ type Inventory struct {
 	Problems      []Problem
 	LibvirtGuests bool
 	Beats         []Storage // into which its agent writes a heartbeat
+	MigrateURI    string    // where other hosts' hypervisors send VMs by live migration; "" = nowhere
 }
 
 // Lease is a self-fence lease that the agent runs under, as committed (S12).
@@ -194,9 +195,12 @@ const (
 	OrderStop
 	OrderDestroy // tombstone: incarnations <= Incarnation are gone and refused for ever (S4)
 	OrderResume
+	OrderMigrate // live, to Target
 )
 
-func (k OrderKind) String() string { return name(int(k), "", "start", "stop", "destroy", "resume") }
+func (k OrderKind) String() string {
+	return name(int(k), "", "start", "stop", "destroy", "resume", "migrate")
+}
 
 // Order stands until the agent's report fulfils it or its host is proven
 // dead. It is void outside its epoch and boot id (S4).
@@ -209,6 +213,8 @@ type Order struct {
 	Epoch       uint64
 	BootID      string
 	Work        WorkID
+	Target      HostID // migrate
+	Abort       bool   // migrate: call it off
 }
 
 // Host is a libvirt host and the VMs it owns, sorted by id.
@@ -267,6 +273,11 @@ type Host struct {
 	// Stalled: a VM here may be paused on an I/O error (S18). It follows from
 	// VMs and spares the leader to look at all of them.
 	Stalled bool
+
+	Drain    *Drain    // it is to be empty; nil = it is not
+	Stopping GoingDown // its operating system goes down
+	Held     Holding   // what that means for its VMs
+	Heeds    uint64    // the newest change of arming that its agent has acted on; see State.Unheeding
 }
 
 // Late reports whether a registration that was asked for at an index is older than

@@ -103,7 +103,7 @@ func (c *checker) allWork() {
 		if w.ID != id {
 			c.fail("ids", "work %d stands under the id %d", w.ID, id)
 		}
-		if w.Type < WorkHA || w.Type > WorkDestroy || w.Step < Scheduled || w.Step > Error || w.Cause < CauseHostDown || w.Cause > CauseStorage {
+		if w.Type < WorkHA || w.Type > WorkRelocation || w.Step < Scheduled || w.Step > Error || w.Cause < CauseHostDown || w.Cause > CauseRebalance {
 			c.fail("work", "work %d has type %d, step %d, cause %d", id, w.Type, w.Step, w.Cause)
 		}
 		if w.Created > w.Updated || w.Index > c.s.Index {
@@ -172,6 +172,7 @@ func (c *checker) cluster() {
 	}
 	c.must(s.Policy != nil && s.Policy.validate() == nil, "policy", "the policy is not valid")
 	c.must(s.Time >= 0 && s.Time <= maxTime, "S21", "the time is %d", s.Time)
+	c.must(!s.Ignoring || !s.Armed, "arming", "HA is armed, and VMs are as if unmanaged")
 	c.must(!s.Waking || !s.Armed, "S22", "HA is armed, and the state has not woken since a restore")
 	c.must(s.Generation > 0, "S1", "the cluster has no generation")
 }

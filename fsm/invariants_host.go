@@ -157,7 +157,7 @@ func (c *checker) orders(h *Host) {
 			c.must(owned && o.Incarnation == v.Incarnation, "S4", "host %s is told to stop %s, which it does not own at incarnation %s", h.ID, o.Name, o.Incarnation)
 			if owned {
 				w := c.s.Work(v.Work)
-				c.must(w != nil && w.Type.Stops(), "S4", "host %s is told to stop %s without work that stops it", h.ID, o.Name)
+				c.must(w != nil && (w.Type.Stops() || w.Type == WorkRelocation), "S4", "host %s is told to stop %s without work that stops it", h.ID, o.Name)
 			}
 		case OrderDestroy:
 			c.must(o.Incarnation != 0, "S6", "host %s is told to destroy %s at no incarnation", h.ID, o.Name)
@@ -169,6 +169,12 @@ func (c *checker) orders(h *Host) {
 			}
 		case OrderResume:
 			c.must(owned && o.Incarnation == v.Incarnation, "S18", "host %s is told to resume %s, which it does not own at incarnation %s", h.ID, o.Name, o.Incarnation)
+		case OrderMigrate:
+			c.must(owned && o.Incarnation == v.Incarnation, "S7", "host %s is told to migrate %s, which it does not own at incarnation %s", h.ID, o.Name, o.Incarnation)
+			if owned {
+				w := c.s.Work(v.Work)
+				c.must(w != nil && w.Type == WorkMigration && w.ID == o.Work && w.Target == o.Target && (w.Step == Migrating || w.Step == Fencing), "S7", "host %s is told to migrate %s without work that does", h.ID, o.Name)
+			}
 		default:
 			c.must(false, "S4", "host %s has an order of kind %d", h.ID, o.Kind)
 		}

@@ -26,7 +26,7 @@ func (c *checker) vm(h *Host, v *VM) {
 	if !(v.Error == "" || v.Work == 0) {
 		c.fail("work", "VM %s is in error and has open work %d", v.Name, v.Work)
 	}
-	if v.Protected() && v.Wanted && v.Error == "" {
+	if v.Protected() && v.Wanted && v.Error == "" && !c.s.Ignoring {
 		if !(v.Work != 0 || v.Power != PowerOff && !v.Gone) {
 			c.fail("work", "VM %s is wanted on and %s (gone: %v), and nobody does anything", v.Name, v.Power, v.Gone)
 		}
@@ -52,6 +52,9 @@ func (c *checker) vm(h *Host, v *VM) {
 	if w == nil {
 		return
 	}
+	if !(w.Type != WorkMigration || w.Step == Migrating || w.Step == Fencing || w.Step == Investigating) {
+		c.fail("S7", "work %d, a live migration, is %s", w.ID, w.Step)
+	}
 	switch w.Step {
 	case Restarting:
 		o := h.order(OrderStart, v.ID)
@@ -65,9 +68,16 @@ func (c *checker) vm(h *Host, v *VM) {
 		if !(h.HA != HAFenced && !v.Gone) {
 			c.fail("work", "work %d waits for proof that host %s is dead, and it has it", w.ID, h.ID)
 		}
+	case Migrating:
+		if !(w.Type == WorkMigration && w.Incarnation == v.Incarnation && w.Target != "" && w.Target != h.ID && !v.Gone) {
+			c.fail("S7", "work %d migrates %s to host %q at incarnation %s; host %s owns it at %s (gone: %v)", w.ID, v.Name, w.Target, w.Incarnation, h.ID, v.Incarnation, v.Gone)
+		}
+		if !(h.order(OrderMigrate, v.ID) != nil) {
+			c.fail("S4", "work %d migrates %s, but host %s has no order", w.ID, v.Name, h.ID)
+		}
 	case Stopping:
 		kind := OrderDestroy
-		if w.Type.Stops() {
+		if w.Type.Stops() || w.Type == WorkRelocation && h.order(OrderStop, v.ID) != nil {
 			kind = OrderStop
 		}
 		if !(h.order(kind, v.ID) != nil) {

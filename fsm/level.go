@@ -66,8 +66,19 @@ func LevelOf(c *logpb.Command) uint32 {
 	case *logpb.Command_ClusterInit, *logpb.Command_FeatureRaise:
 		return 1 // they say themselves which level they lead to
 	case *logpb.Command_HostControl:
-		if b.HostControl.Force {
+		switch {
+		case b.HostControl.Force && b.HostControl.Action == 3:
+			return LevelPolicy
+		case b.HostControl.Force:
 			return LevelJoin
+		}
+	case *logpb.Command_VmProtect:
+		if p := b.VmProtect.Protect; p != nil && (p.Failback != nil || p.LiveMigration != nil) {
+			return LevelPolicy
+		}
+	case *logpb.Command_Arm:
+		if b.Arm.Ignore {
+			return LevelPolicy
 		}
 	}
 	m := c.ProtoReflect()

@@ -242,6 +242,14 @@ func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
 		return t.vmSet(b.VmSet)
 	case *logpb.Command_FeatureRaise:
 		return t.featureRaise(b.FeatureRaise)
+	case *logpb.Command_VmMove:
+		return t.vmMove(b.VmMove)
+	case *logpb.Command_HostDrained:
+		return t.hostDrained(b.HostDrained)
+	case *logpb.Command_HostStopping:
+		return t.hostStopping(b.HostStopping)
+	case *logpb.Command_HostHeeds:
+		return t.hostHeeds(b.HostHeeds)
 	}
 	panic(fmt.Sprintf("fsm: entry %d holds a command this version of lifeboat does not know; install the version that wrote it", e.Index))
 }

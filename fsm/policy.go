@@ -2,7 +2,9 @@ package fsm
 
 import (
 	"fmt"
+	"math"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -45,10 +47,18 @@ type Policy struct {
 	DeadNodeCleanup  time.Duration
 
 	// Of level 4. Over-commit is in hundredths; of CPUs 0 = they are not counted.
-	CPUOvercommit    int
-	MemoryOvercommit int
-	ReservedCPUs     int
-	ReservedMemory   uint64 // bytes of each host
+	CPUOvercommit      int
+	MemoryOvercommit   int
+	ReservedCPUs       int
+	ReservedMemory     uint64 // bytes of each host
+	MigrateTimeout     time.Duration
+	MovesPerHost       int
+	MovesPerCluster    int
+	ShutdownPolicy     string
+	Rebalance          bool
+	RebalanceThreshold int // percent
+	RebalanceHold      time.Duration
+	RebalanceGain      int // percent
 }
 
 // leaseDrift is the clock drift allowed between agent and leader (S13).
@@ -87,6 +97,14 @@ func DefaultPolicy() *Policy {
 		UnknownOperator:  RoleAdmin,
 		CertValidity:     90 * 24 * time.Hour,
 		MemoryOvercommit: 100,
+
+		MigrateTimeout:     10 * time.Minute,
+		MovesPerHost:       2,
+		MovesPerCluster:    20,
+		ShutdownPolicy:     ShutdownConditional,
+		RebalanceThreshold: 30,
+		RebalanceHold:      time.Minute,
+		RebalanceGain:      10,
 	}
 }
 
@@ -154,6 +172,22 @@ func PolicySettings() []PolicySetting {
 				return nil
 			}}
 	}
+	// share is a percentage, which may be written 30, 30% or 0.3.
+	share := func(key string, f func(*Policy) *int, lo, hi int, doc string) PolicySetting {
+		return PolicySetting{key, doc, LevelPolicy,
+			func(p *Policy) string { return strconv.Itoa(*f(p)) + "%" },
+			func(p *Policy, v string) error {
+				x, err := strconv.ParseFloat(strings.TrimSuffix(v, "%"), 64)
+				if strings.Contains(v, ".") && !strings.HasSuffix(v, "%") {
+					x *= 100
+				}
+				if n := int(math.Round(x)); err == nil && x >= float64(lo) && x <= float64(hi) {
+					*f(p) = n
+					return nil
+				}
+				return fmt.Errorf("%s: %q must be a share between %d%% and %d%%", key, v, lo, hi)
+			}}
+	}
 	const ms, day = time.Millisecond, 24 * time.Hour
 	return []PolicySetting{
 		dur("beat", func(p *Policy) *time.Duration { return &p.Beat }, 100*ms, time.Minute, "how often an agent reports"),
@@ -213,6 +247,23 @@ func PolicySettings() []PolicySetting {
 		factor("memory_overcommit", func(p *Policy) *int { return &p.MemoryOvercommit }, 10, 1000, "memory of VMs for the memory of a host"),
 		from(LevelPolicy, num("reserved_cpus", func(p *Policy) *int { return &p.ReservedCPUs }, 0, 10000, "CPUs of each host that are no VM's")),
 		size("reserved_memory", func(p *Policy) *uint64 { return &p.ReservedMemory }, "memory of each host that is no VM's"),
+		from(LevelPolicy, dur("migrate_timeout", func(p *Policy) *time.Duration { return &p.MigrateTimeout }, 10*time.Second, day, "how long a live migration may take before it is called off; the VM runs on where it was")),
+		from(LevelPolicy, num("moves_per_host", func(p *Policy) *int { return &p.MovesPerHost }, 1, 1000, "moves from or to one host at a time that lifeboat begins by itself")),
+		from(LevelPolicy, num("moves_per_cluster", func(p *Policy) *int { return &p.MovesPerCluster }, 1, 100000, "the same in the whole cluster")),
+		{"shutdown_policy", "what becomes of a host's VMs when its operating system goes down. conditional: they wait for a reboot and start elsewhere after a shutdown; freeze: they wait; failover: they start elsewhere; migrate: they are migrated away first", LevelPolicy,
+			func(p *Policy) string { return p.ShutdownPolicy },
+			func(p *Policy, v string) error {
+				switch v {
+				case ShutdownConditional, ShutdownFreeze, ShutdownFailover, ShutdownMigrate:
+					p.ShutdownPolicy = v
+					return nil
+				}
+				return fmt.Errorf("shutdown_policy: %q must be conditional, freeze, failover or migrate", v)
+			}},
+		from(LevelPolicy, flag("rebalance", func(p *Policy) *bool { return &p.Rebalance }, "migrate VMs from hosts that carry more than others, one at a time")),
+		share("rebalance_threshold", func(p *Policy) *int { return &p.RebalanceThreshold }, 1, 1000, "imbalance above which a VM is moved: standard deviation of the hosts' loads by their mean; the load of a host is the mean of the shares of CPUs and memory that its VMs are configured for"),
+		from(LevelPolicy, dur("rebalance_hold", func(p *Policy) *time.Duration { return &p.RebalanceHold }, 0, day, "how long the imbalance must last before a VM is moved")),
+		share("rebalance_gain", func(p *Policy) *int { return &p.RebalanceGain }, 0, 100, "by how much of itself a move must reduce the imbalance"),
 	}
 }
 

@@ -68,6 +68,12 @@ func (c chooser) said(s *State, host HostID) said {
 	n := 1 + c(randomVMs)
 	v, owner := s.VM(testVM(n))
 	x := said{vm: n, power: Power(c(5)), reason: Reason(c(14))}
+	if h := s.Host(host); h != nil && v != nil && c.odds(3) {
+		if o := h.order(OrderMigrate, v.ID); o != nil {
+			x.order, x.power, x.reason, x.inc = o.ID, PowerOn, ReasonBooted, o.Incarnation
+			return x
+		}
+	}
 	if c.odds(3) {
 		x.power, x.reason = PowerOn, ReasonBooted
 	}
@@ -135,7 +141,7 @@ func (c chooser) hostReport(s *State) *logpb.HostReport {
 }
 
 func (c chooser) inventory() *logpb.Inventory {
-	inv := &logpb.Inventory{Cpus: 8, MemoryBytes: 1 << 30}
+	inv := &logpb.Inventory{Cpus: 8, MemoryBytes: 1 << 30, MigrateUri: pick(c, "", "x", "x")}
 	if c.odds(3) {
 		inv.Problems = []*logpb.Problem{{Part: pick(c, "storage pool a", "down"), Message: pick(c, "is gone", "is slow")}}
 	}
@@ -155,6 +161,7 @@ func (c chooser) registration(s *State) *logpb.HostRegister {
 	r.Session = pick(c, "s1", "s2")
 	r.Watchdog = uint32(c(5))
 	r.Inventory = c.inventory()
+	r.FeatureLevel = uint32(c(LevelMigrates + 1))
 	if c.odds(30) {
 		r.MachineId = pick(c, "", "another machine")
 	}
@@ -164,20 +171,49 @@ func (c chooser) registration(s *State) *logpb.HostRegister {
 // setup is how a random story begins: hosts that are up and VMs that are
 // protected, so that most commands mean something.
 func (c chooser) setup() []proto.Message {
-	out := []proto.Message{&logpb.ClusterInit{ClusterId: "c1", FeatureLevel: 1}}
+	out := []proto.Message{&logpb.ClusterInit{ClusterId: "c1", FeatureLevel: pick(c, uint32(1), FeatureLevel)}}
 	for i := range randomHosts {
 		id := HostID(fmt.Sprintf("h%d", i+1))
 		var on []said
 		for n := 1; n <= randomVMs && i == 0; n++ {
 			on = append(on, said{vm: n, power: PowerOn})
 		}
-		out = append(out, registration(id, "b1", on...), levels(id))
+		r := registration(id, "b1", on...)
+		r.FeatureLevel, r.Inventory.MigrateUri = LevelMigrates, "x"
+		out = append(out, r, levels(id))
 	}
 	specs := &logpb.VMSpecs{Host: "h1", Epoch: 1}
 	for n := 1; n <= randomVMs; n++ {
 		specs.Specs = append(specs.Specs, spec(n))
 	}
 	return append(out, specs)
+}
+
+// moving draws a command about moves.
+func (c chooser) moving(s *State, id HostID, epoch uint64, n int) proto.Message {
+	switch c(8) {
+	case 0:
+		return &logpb.HostDrained{Host: string(id), State: uint32(c(5)), Reason: pick(c, "vm1 is bound", "")}
+	case 1:
+		return &logpb.HostStopping{Host: string(id), Epoch: epoch, Session: pick(c, "", "s1"), Reboot: c.odds(2)}
+	case 2:
+		return &logpb.HostHeeds{Host: string(id), Epoch: epoch, Index: s.ArmedIndex + uint64(c(3)) - 1}
+	case 3:
+		switch c(4) {
+		case 0:
+			return &logpb.Arm{Ignore: true}
+		case 1:
+			return &logpb.Arm{Armed: true}
+		case 2:
+			return &logpb.PolicySet{Settings: []*logpb.Setting{{Key: "shutdown_policy", Value: pick(c, "conditional", "freeze", "failover", "migrate", "x")}}}
+		}
+		return &logpb.HostControl{Host: string(id), Action: uint32(3 + c(2)), Force: c.odds(2)}
+	}
+	m := &logpb.VMMove{Vm: idBytes(n), Kind: uint32(1 + c(2)), Target: string(c.hostID()), Cause: uint32(c(17)), Why: "fits"}
+	if v, _ := s.VM(testVM(n)); v != nil && !c.odds(4) {
+		m.Incarnation = uint64(c.incarnation(v))
+	}
+	return m
 }
 
 // command draws any command, mostly one that means something in s.
@@ -190,6 +226,9 @@ func (c chooser) command(s *State) proto.Message {
 	work := uint64(c(40))
 	if v != nil && v.Work != 0 && !c.odds(5) {
 		work = uint64(v.Work)
+	}
+	if s.Level >= LevelPolicy && c.odds(6) {
+		return c.moving(s, id, epoch, n)
 	}
 	switch c(40) {
 	case 0, 1, 2, 3, 4, 5, 6, 7:

@@ -13,7 +13,7 @@ func metaRecord(s *State) *logpb.MetaRecord {
 // bareMeta is the cluster-wide part without the policy, which rarely changes.
 func bareMeta(s *State) *logpb.MetaRecord {
 	m := &logpb.MetaRecord{Schema: schemaOf(s.Level), LevelVersion: s.LevelVersion, Index: s.Index, Term: s.Term, TimeUnixNs: s.Time, ClusterId: s.ClusterID,
-		Generation: s.Generation, FeatureLevel: s.Level, Armed: s.Armed, ArmedIndex: s.ArmedIndex, Seq: s.seq, Waking: s.Waking,
+		Generation: s.Generation, FeatureLevel: s.Level, Armed: s.Armed, ArmedIndex: s.ArmedIndex, Seq: s.seq, Waking: s.Waking, Ignoring: s.Ignoring, ArmedUnixNs: s.ArmedAt,
 		DigestIndex: s.Digest.Index, Digest: s.Digest.Sum, Rules: s.lastRule}
 	if s.CA != nil {
 		m.CaCert, m.CaKey = s.CA.Cert, s.CA.Key
@@ -43,7 +43,11 @@ func hostRecord(h *Host) *logpb.Record {
 		WatchdogBoundNs: h.BoundNS, NodeId: string(h.Node), Epoch: h.Epoch, Seq: h.Seq, Status: uint32(h.Status),
 		Resource: uint32(h.Resource), Ha: uint32(h.HA), Reason: h.Reason, SinceUnixNs: h.Since, SilentUnixNs: h.Silent,
 		Fence: fenceToLog(h.Fence), FenceFailure: h.FenceFailure, Proof: proofToLog(h.Proof), DownUnixNs: h.DownAt,
-		DownIndex: h.DownIndex, Assigned: h.Assigned, HardwareId: h.HardwareID, Risen: h.Risen, Evicted: h.Evicted, Settled: h.Settled, Admitted: h.Admitted, Barred: h.Barred}
+		DownIndex: h.DownIndex, Assigned: h.Assigned, HardwareId: h.HardwareID, Risen: h.Risen, Evicted: h.Evicted, Settled: h.Settled, Admitted: h.Admitted, Barred: h.Barred,
+		Stopping: uint32(h.Stopping), Held: uint32(h.Held), Heeds: h.Heeds}
+	if d := h.Drain; d != nil {
+		p.Drain = &logpb.DrainRecord{SinceUnixNs: d.Since, Total: d.Total, Force: d.Force, By: d.By}
+	}
 	for _, l := range h.Labels {
 		p.Labels = append(p.Labels, &logpb.Label{Key: l.Key, Value: l.Value})
 	}
@@ -58,7 +62,7 @@ func hostRecord(h *Host) *logpb.Record {
 	}
 	for _, o := range h.Orders {
 		p.Orders = append(p.Orders, &logpb.OrderRecord{Id: uint64(o.ID), Kind: uint32(o.Kind), Vm: o.VM[:], Name: o.Name,
-			Incarnation: uint64(o.Incarnation), Epoch: o.Epoch, BootId: o.BootID, Work: uint64(o.Work)})
+			Incarnation: uint64(o.Incarnation), Epoch: o.Epoch, BootId: o.BootID, Work: uint64(o.Work), Target: string(o.Target), Abort: o.Abort})
 	}
 	for _, c := range h.Copies {
 		p.Copies = append(p.Copies, &logpb.CopyRecord{Vm: c.VM[:], SinceUnixNs: c.Since, Incarnation: uint64(c.Incarnation), Apart: c.Apart,
@@ -77,7 +81,11 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 		Watchdog: Watchdog(p.Watchdog), BoundNS: p.WatchdogBoundNs, Node: NodeID(p.NodeId), Epoch: p.Epoch, Seq: p.Seq,
 		Status: Status(p.Status), Resource: Resource(p.Resource), HA: HAState(p.Ha), Reason: p.Reason, Since: p.SinceUnixNs,
 		Silent: p.SilentUnixNs, Fence: fenceFromLog(p.Fence), FenceFailure: p.FenceFailure, Proof: proofFromLog(p.Proof),
-		DownAt: p.DownUnixNs, DownIndex: p.DownIndex, Assigned: p.Assigned, HardwareID: p.HardwareId, Risen: p.Risen, Evicted: p.Evicted, Settled: p.Settled, Admitted: p.Admitted, Barred: p.Barred}
+		DownAt: p.DownUnixNs, DownIndex: p.DownIndex, Assigned: p.Assigned, HardwareID: p.HardwareId, Risen: p.Risen, Evicted: p.Evicted, Settled: p.Settled, Admitted: p.Admitted, Barred: p.Barred,
+		Stopping: GoingDown(p.Stopping), Held: Holding(p.Held), Heeds: p.Heeds}
+	if d := p.Drain; d != nil {
+		h.Drain = &Drain{Since: d.SinceUnixNs, Total: d.Total, Force: d.Force, By: d.By}
+	}
 	if l := p.Lease; l != nil {
 		h.Lease = &Lease{Armed: l.Armed, BootID: l.BootId, DurationNS: l.DurationNs, Watchdog: Watchdog(l.Watchdog), BoundNS: l.BoundNs}
 	}
@@ -90,7 +98,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 	for _, o := range p.Orders {
 		id, _ := vmID(o.Vm)
 		h.Orders = append(h.Orders, &Order{ID: OrderID(o.Id), Kind: OrderKind(o.Kind), VM: id, Name: o.Name,
-			Incarnation: Incarnation(o.Incarnation), Epoch: o.Epoch, BootID: o.BootId, Work: WorkID(o.Work)})
+			Incarnation: Incarnation(o.Incarnation), Epoch: o.Epoch, BootID: o.BootId, Work: WorkID(o.Work), Target: HostID(o.Target), Abort: o.Abort})
 	}
 	for _, c := range p.Copies {
 		id, _ := vmID(c.Vm)
@@ -106,7 +114,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 func vmRecord(v *VM) *logpb.VMRecord {
 	p := &logpb.VMRecord{Id: v.ID[:], Name: v.Name, Power: uint32(v.Power), Reason: uint32(v.Reason), Wanted: v.Wanted,
 		ProtectedBy: uint32(v.ProtectedBy), Gone: v.Gone, Incarnation: uint64(v.Incarnation), SinceUnixNs: v.Since,
-		Work: uint64(v.Work), Spec: specToLog(v.Spec), Policy: policyToLog(v.Policy), Error: v.Error, Order: orderToLog(v.Policy)}
+		Work: uint64(v.Work), Spec: specToLog(v.Spec), Policy: policyToLog(v.Policy), Error: v.Error, Order: orderToLog(v.Policy), Home: string(v.Home)}
 	if v.Spec != nil {
 		p.DefinedUnixNs = v.Spec.Defined
 	}
@@ -117,7 +125,7 @@ func vmFromLog(x *shapes, p *logpb.VMRecord) *VM {
 	id, _ := vmID(p.Id)
 	v := &VM{ID: id, Power: Power(p.Power), Reason: Reason(p.Reason), Wanted: p.Wanted,
 		ProtectedBy: ProtectedBy(p.ProtectedBy), Gone: p.Gone, Incarnation: Incarnation(p.Incarnation), Since: p.SinceUnixNs,
-		Work: WorkID(p.Work), traits: &traits{Name: p.Name, Policy: orderFromLog(policyFromLog(nil, p.Policy), p.Order), Error: p.Error}}
+		Work: WorkID(p.Work), traits: &traits{Name: p.Name, Policy: orderFromLog(policyFromLog(nil, p.Policy), p.Order), Error: p.Error, Home: HostID(p.Home)}}
 	if p.Spec != nil {
 		v.Spec = specFromLog(x, p.Spec, p.DefinedUnixNs)
 	}

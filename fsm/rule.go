@@ -221,7 +221,26 @@ func (s *State) Where(id VMID) []HostID {
 	if w := s.Work(v.Work); v.Power == PowerOff && w != nil && w.Step == Scheduled {
 		return nil
 	}
+	if to := s.movesTo(v, owner); to != "" {
+		return []HostID{owner.ID, to}
+	}
 	return []HostID{owner.ID}
+}
+
+// movesTo is where a VM that runs is being moved to; "" = it stays.
+func (s *State) movesTo(v *VM, owner *Host) HostID {
+	w := s.Work(v.Work)
+	if w == nil || !w.Type.Moves() || w.Step == Scheduled || w.Target == owner.ID {
+		return ""
+	}
+	return w.Target
+}
+
+// Bound are the hosts on which a VM will be: where it is, or is being moved to. What is
+// to be together is judged by it, and what is to be apart by Where.
+func (s *State) Bound(id VMID) []HostID {
+	at := s.Where(id)
+	return at[max(len(at)-1, 0):]
 }
 
 // RuleAgainst says which strict rule a VM would break on a host as things are, and
@@ -243,7 +262,7 @@ func (s *State) RuleAgainst(id VMID, h *Host) string {
 		if m == id {
 			continue
 		}
-		for _, at := range s.Where(m) {
+		for _, at := range s.Bound(m) {
 			if at == h.ID {
 				there = true
 			} else if elsewhere == "" {

@@ -298,6 +298,7 @@ func (s *State) loadMeta(m *logpb.MetaRecord) error {
 	s.Index, s.Term, s.Time, s.ClusterID, s.Generation = m.Index, m.Term, m.TimeUnixNs, m.ClusterId, m.Generation
 	s.Level, s.LevelVersion, s.Armed, s.ArmedIndex, s.seq, s.Waking = m.FeatureLevel, m.LevelVersion, m.Armed, m.ArmedIndex, m.Seq, m.Waking
 	s.lastRule = m.Rules
+	s.Ignoring, s.ArmedAt = m.Ignoring, m.ArmedUnixNs
 	s.Digest = DigestAt{Index: m.DigestIndex, Sum: m.Digest}
 	if len(m.CaCert) > 0 {
 		s.CA = &Authority{Cert: m.CaCert, Key: m.CaKey}

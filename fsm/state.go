@@ -19,6 +19,8 @@ type State struct {
 	// LevelVersion is the version of the leader that raised Level, from level 3 on.
 	LevelVersion string
 	Armed        bool   // HA acts
+	Ignoring     bool   // disarmed, and what happens to VMs is as if they were unmanaged
+	ArmedAt      int64  // unix ns of the last change of Armed, from level 4 on; 0 = not known
 	ArmedIndex   uint64 // last change of Armed or of the lease policy
 	Waking       bool   // restored, and not armed since: nobody is ordered to do anything (S22)
 	Policy       *Policy

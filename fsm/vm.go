@@ -93,6 +93,10 @@ type VMPolicy struct {
 	MaxRestart  *uint32
 	MaxRelocate *uint32
 	Order       *StartOrder // nil = it waits for nobody
+	// Stays: once moved away from a host that was to be empty, it does not go back.
+	Stays bool
+	// NoLive: it may not be migrated live.
+	NoLive bool
 }
 
 // defaultVMPolicy is shared by all VMs without one of their own.
@@ -129,6 +133,7 @@ type traits struct {
 	Spec   *Spec     // nil = not read yet
 	Policy *VMPolicy // nil = the default
 	Error  string    // HA gave up; `vm clear` tries again
+	Home   HostID    // it was moved away from there, and goes back; "" = it is where it belongs
 }
 
 func (v *VM) setName(n string) {
@@ -158,6 +163,13 @@ func (v *VM) setError(e string) {
 		t := *v.traits
 		t.Error, v.traits = e, &t
 		v.derive()
+	}
+}
+
+func (v *VM) setHome(h HostID) {
+	if v.Home != h {
+		t := *v.traits
+		t.Home, v.traits = h, &t
 	}
 }
 

@@ -65,6 +65,7 @@ func (s *State) Wake(now *State, w Waking) *State {
 		n.ClusterID = now.ClusterID
 	}
 	n.Armed, n.Waking, n.ArmedIndex, n.Digest = false, true, n.Index, DigestAt{}
+	n.Ignoring, n.ArmedAt = false, 0
 	n.seq = max(s.seq, now.seq)
 	if w.Members != nil || s.ClusterID != now.ClusterID {
 		n.seq += seqLeap
@@ -156,6 +157,7 @@ func (t *tx) wakeHost(was, is *Host) {
 	h.Seq, h.Session, h.Assigned, h.Settled = 0, "", t.index, t.index
 	h.Lease, h.Orders, h.Copies, h.Evidence, h.Attempt, h.FenceFailure, h.Proof = nil, nil, nil, nil, nil, "", nil
 	h.DownAt, h.DownIndex, h.Silent, h.Risen, h.Evicted, h.Stalled = 0, 0, t.now, 0, false, false
+	h.Stopping, h.Held, h.Heeds = 0, 0, 0
 	if was.Status == Removed {
 		h.Silent = 0
 		t.setHost(h)

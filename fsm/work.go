@@ -10,14 +10,22 @@ const (
 	WorkCheckStop // its host cannot be told: it is off once the host has said so, or is proven dead
 	WorkForceStop // it is switched off at once
 	WorkDestroy
+	// WorkRelocation stops a VM and starts it on another host.
+	WorkRelocation
 )
 
 func (t WorkType) String() string {
-	return name(int(t), "", "HA", "Migration", "Stop", "CheckStop", "ForceStop", "Destroy")
+	return name(int(t), "", "HA", "Migration", "Stop", "CheckStop", "ForceStop", "Destroy", "Relocation")
 }
 
 // Stops reports whether the work is to switch a VM off.
 func (t WorkType) Stops() bool { return t == WorkStop || t == WorkCheckStop || t == WorkForceStop }
+
+// Starts reports whether the work may come to a start.
+func (t WorkType) Starts() bool { return t == WorkHA || t == WorkRelocation }
+
+// Moves reports whether the work is to bring a VM to another host.
+func (t WorkType) Moves() bool { return t == WorkMigration || t == WorkRelocation }
 
 // Step is how far an item of work has come.
 //
@@ -34,7 +42,7 @@ const (
 	Fencing                       // its host is not yet proven dead
 	Stopping                      // an order to stop or to refuse stands
 	Restarting                    // an order to start stands
-	Migrating
+	Migrating                     // an order to migrate stands
 	Done
 	Cancelled
 	Error
@@ -62,11 +70,17 @@ const (
 	CauseOperator
 	CauseHostShutdown
 	CauseStorage // paused on an I/O error, and its host does not get the storage back
+	// The causes of moves by the leader.
+	CauseMaintenance // its host is to be empty
+	CauseHostStops   // the operating system of its host goes down
+	CauseFailback    // the host that it came from is back
+	CauseRebalance   // its host carries more than others
+	CauseRule        // it stood where a strict rule does not want it
 )
 
 func (c Cause) String() string {
 	return name(int(c), "", "host down", "host rebooted", "crashed", "missing", "migrated away",
-		"self-fenced", "shut down", "operator", "host shut down", "storage lost")
+		"self-fenced", "shut down", "operator", "host shut down", "storage lost", "maintenance", "host is going down", "failback", "rebalancing", "strict rule")
 }
 
 // Tried counts the failed starts on one host.
@@ -99,6 +113,12 @@ type Work struct {
 	Tried       []Tried
 	Gated       int64  // unix ns since when it waits for the VMs that it depends on; 0 = it does not
 	Index       uint64 // of the last change
+}
+
+// leaving reports whether a VM that is to be relocated is still being stopped, or
+// given up, on its source.
+func (w *Work) leaving() bool {
+	return w.Type == WorkRelocation && w.Attempt == 0 && (w.Step == Stopping || w.Step == Fencing)
 }
 
 // TriedOn returns the failed starts on a host.

@@ -26,14 +26,7 @@ func MayRun(s *fsm.State, id fsm.VMID, to fsm.HostID) string {
 // of a strict bundle moves with all of it that runs elsewhere: those are the VMs that
 // move, the one that was asked for first.
 func MayMove(s *fsm.State, id fsm.VMID, to fsm.HostID) (moves []fsm.VMID, refused string) {
-	moves = []fsm.VMID{id}
-	if b := s.Bundle(id); b != nil {
-		for _, m := range b.Members {
-			if at := s.Where(m); m != id && len(at) > 0 && !slices.Contains(at, to) {
-				moves = append(moves, m)
-			}
-		}
-	}
+	moves = companions(s, id, to)
 	h, no := takes(s, to)
 	if no != "" {
 		return moves, no
@@ -49,6 +42,20 @@ func MayMove(s *fsm.State, id fsm.VMID, to fsm.HostID) (moves []fsm.VMID, refuse
 		}
 	}
 	return moves, ""
+}
+
+// companions are the VMs that move to a host when one of them does: itself first, then
+// those of its strict bundle that run elsewhere.
+func companions(s *fsm.State, id fsm.VMID, to fsm.HostID) []fsm.VMID {
+	moves := []fsm.VMID{id}
+	if b := s.Bundle(id); b != nil {
+		for _, m := range b.Members {
+			if at := s.Bound(m); m != id && len(at) > 0 && !slices.Contains(at, to) {
+				moves = append(moves, m)
+			}
+		}
+	}
+	return moves
 }
 
 // forbidsMove says how a strict rule is broken when VMs move to a host; the VMs apart

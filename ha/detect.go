@@ -89,6 +89,9 @@ func (d *decision) connecting(h *fsm.Host, c Contact) {
 // machine is looked at; seen dead counts at once, seen nothing only after the
 // grace (S16).
 func (d *decision) disconnected(h *fsm.Host, c Contact) {
+	if h.Frozen() {
+		return // its VMs wait until it is back (shutdown_policy)
+	}
 	if h.RunsProtected() == 0 && !owed(h) && !awaited(h) && (h.Resource != fsm.Enabled || !d.sought()) {
 		return // S19
 	}

@@ -1,6 +1,8 @@
 package ha
 
 import (
+	"time"
+
 	"slices"
 
 	"lifeboat/fsm"
@@ -15,6 +17,9 @@ type Memo struct {
 
 	policy *fsm.Policy
 	order  []standing // of all hosts, in the order of the state
+
+	balance balance       // see rebalance
+	repair  time.Duration // see repair; when the rules are looked at again
 }
 
 // standing is what a survey needs of a host as of h.
@@ -25,6 +30,8 @@ type standing struct {
 	up       bool
 	copies   bool
 	stalled  bool
+	emptying bool // VMs are to be moved away
+	away     bool // a VM here goes home one day
 }
 
 // standing says how hosts stand; it is asked for one after the other, in the
@@ -41,7 +48,8 @@ func (m *Memo) standing(s *fsm.State) func(*fsm.Host) *standing {
 		i++
 		at := &m.order[i]
 		if at.h != h {
-			*at = standing{h: h, epoch: h.Epoch, up: h.Status == fsm.Up, copies: len(h.Copies) > 0, stalled: h.Stalled, checkDue: checkDue(s.Policy, h)}
+			*at = standing{h: h, epoch: h.Epoch, up: h.Status == fsm.Up, copies: len(h.Copies) > 0, stalled: h.Stalled, checkDue: checkDue(s.Policy, h),
+				emptying: h.Emptying() || h.Resource == fsm.PrepareForMaintenance || h.Resource == fsm.ErrorInMaintenance, away: away(h)}
 		}
 		return at
 	}

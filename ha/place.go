@@ -50,6 +50,7 @@ func (d *decision) placer() *placer {
 	memo.holds = true
 	p := &placer{d: d, left: d.p.StartsPerCluster, rooms: make([]room, d.s.CountHosts()), at: memo.hosts, kinds: map[*fsm.Shape][]string{}}
 	contact := d.each()
+	way := d.moving()
 	for _, h := range d.s.Hosts() {
 		at := p.at[h.ID]
 		r := &p.rooms[at.rank]
@@ -68,6 +69,9 @@ func (d *decision) placer() *placer {
 		if r.no == "" {
 			at.count(h)
 			r.fill(d.p, at)
+			if in := way.to[h.ID]; in.vms > 0 {
+				r.reserve(in)
+			}
 		}
 	}
 	p.rules = p.ruling()
@@ -82,6 +86,8 @@ func (d *decision) takesNothing(h *fsm.Host, c Contact) string {
 		return "it is " + h.Status.String()
 	case h.Resource != fsm.Enabled:
 		return "it is " + h.Resource.String()
+	case h.Stopping != fsm.StaysUp:
+		return "it is " + h.Stopping.String()
 	case d.silent(c):
 		return "it is silent"
 	case h.Inventory == nil:
@@ -173,6 +179,9 @@ func (p *placer) find(j job) (best *room, why string, full bool) {
 // preferred until its own limit of restarts is spent (see refuses), and is the
 // last choice where the VM lost its storage.
 func (p *placer) prefers(a, b, home *room, j job, asks *asked) bool {
+	if wish := j.work.Target; j.work.Type == fsm.WorkRelocation && j.work.Attempt == 0 && wish != "" && (a.h.ID == wish) != (b.h.ID == wish) {
+		return a.h.ID == wish
+	}
 	if a == home || b == home {
 		lost := j.work.Cause == fsm.CauseStorage && j.work.From == home.h.ID
 		return (a == home) != lost

@@ -72,6 +72,10 @@ type decision struct {
 	stalled []*fsm.Host // see storage
 	copied  []*fsm.Host // see copies
 	evicted bool        // see stubborn
+
+	emptying []*fsm.Host // see drain
+	away     []*fsm.Host // see failback
+	way      *underWay   // see moving
 }
 
 // look is a host that needs a closer look.
@@ -92,6 +96,7 @@ func Decide(s *fsm.State, soft *Soft, now Now) Plan {
 	d.work()
 	d.storage()
 	d.copies()
+	d.moves()
 	if !d.open {
 		soft.Memo.forget()
 	}
@@ -108,6 +113,12 @@ func (d *decision) survey() []look {
 	for id, h := range d.s.Hosts() {
 		at := known(h)
 		c := of(id).in(at.epoch)
+		if at.emptying {
+			d.emptying = append(d.emptying, h)
+		}
+		if at.away {
+			d.away = append(d.away, h)
+		}
 		if !at.up || d.silent(c) {
 			closer = append(closer, look{h, c})
 			continue

@@ -48,7 +48,11 @@ func breakers(s *fsm.State, r *fsm.Rule) []breaker {
 	count := map[fsm.HostID]int{}
 	var all []breaker
 	for _, m := range members {
-		for _, at := range s.Where(m.VM) {
+		at := s.Where(m.VM)
+		if r.Kind == fsm.RuleTogether {
+			at = s.Bound(m.VM)
+		}
+		for _, at := range at {
 			all = append(all, breaker{m, at})
 			count[at]++
 		}

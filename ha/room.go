@@ -28,6 +28,16 @@ func (r *room) fits(memory uint64, cpus uint32) string {
 	return ""
 }
 
+// reserve keeps room for VMs that are on their way.
+func (r *room) reserve(in incoming) {
+	r.vms += in.vms
+	r.free -= int64(in.memory)
+	r.used += int64(in.cpus)
+	if r.cores != math.MaxInt64 {
+		r.cores -= int64(in.cpus)
+	}
+}
+
 // take gives room to a VM.
 func (r *room) take(s *fsm.Spec) {
 	r.vms++

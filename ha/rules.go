@@ -37,7 +37,7 @@ func (p *placer) ruling() *ruling {
 		}
 		if b := p.d.s.Bundle(w.VM); b != nil {
 			for _, m := range b.Members {
-				if at := u.where(m); len(at) > 0 {
+				if at := u.bound(m); len(at) > 0 {
 					p.keep(u, v, owner, at[0])
 					break
 				}
@@ -71,6 +71,12 @@ func (u *ruling) where(id fsm.VMID) []fsm.HostID {
 		at = slices.DeleteFunc(at, func(h fsm.HostID) bool { return u.dead[h] })
 	}
 	return at
+}
+
+// bound is where a VM will be, by what is about to be committed.
+func (u *ruling) bound(id fsm.VMID) []fsm.HostID {
+	at := u.where(id)
+	return at[max(len(at)-1, 0):]
 }
 
 // soon is where, and where it must go.
@@ -126,10 +132,10 @@ func (p *placer) asks(j job) *asked {
 			if m == j.vm.ID {
 				continue
 			}
-			if on := p.rules.where(m); len(on) > 0 && others == "" {
+			if on := p.rules.bound(m); len(on) > 0 && others == "" {
 				others = fmt.Sprintf("%s keeps it with %s on host %s", ruleOfBundle(b, j.vm.ID), p.name(m), on[0])
 			}
-			at = append(at, p.rules.where(m)...)
+			at = append(at, p.rules.bound(m)...)
 		}
 		if len(at) == 0 { // the bundle as a whole
 			a.whole(b, j)

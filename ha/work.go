@@ -47,7 +47,9 @@ func (d *decision) work() {
 		case fsm.Restarting:
 			d.overdue(w, owner)
 		case fsm.Stopping:
-			d.stuck(v, w, owner)
+			d.stuck(v, w, owner, d.letsGo())
+		case fsm.Migrating:
+			d.stuck(v, w, owner, d.p.MigrateTimeout+d.letsGo())
 		case fsm.Investigating:
 			d.missing(v, owner, w)
 		}
@@ -86,12 +88,16 @@ func (d *decision) work() {
 // start finds where a VM starts, or says what it waits for. full: its turn has not
 // come.
 func (d *decision) start(j job) (p *logpb.WorkPlacement, full bool) {
-	if !d.s.Armed && (j.work.Cause != fsm.CauseOperator || d.s.Waking) {
+	if !d.s.Armed && (j.work.Cause != fsm.CauseOperator || d.s.Waking) && !d.s.Permitted(j.vm, j.work) {
 		d.wait(j, disarmed)
 		return nil, false
 	}
 	if why := d.gate(j); why != "" {
 		d.waitForOthers(j, why)
+		return nil, false
+	}
+	if j.owner.Frozen() && !j.gone {
+		d.wait(j, fmt.Sprintf("%shost %s is %s, and its VMs wait for it (shutdown_policy %s)", noTarget, j.owner.ID, j.owner.Stopping, d.p.ShutdownPolicy))
 		return nil, false
 	}
 	if !j.gone && removing(j.owner, j.vm) {
@@ -181,16 +187,15 @@ func (d *decision) overdue(w *fsm.Work, owner *fsm.Host) {
 
 // stuck alerts when a host has been told to stop a VM, or to give it up, and
 // does not say that it has. Nothing else can be done: it may run there (S4).
-func (d *decision) stuck(v *fsm.VM, w *fsm.Work, owner *fsm.Host) {
+func (d *decision) stuck(v *fsm.VM, w *fsm.Work, owner *fsm.Host, bound time.Duration) {
 	if owner.Status != fsm.Up || d.s.Stuck(v) {
 		return
 	}
-	bound := d.letsGo()
 	if due := max(w.Updated, owner.Since) + int64(bound); d.now.Wall < due {
 		d.wakeAt(due)
 		return
 	}
-	d.update(w, fsm.WorkStuck, fmt.Sprintf("host %s has been told to stop it or to give it up, and has not said within %s that it has", owner.ID, bound), 0)
+	d.update(w, fsm.WorkStuck, fmt.Sprintf("host %s has been told to stop it, to give it up or to migrate it, and has not said within %s that it has", owner.ID, bound), 0)
 }
 
 // letsGo is how long a host may take to stop a VM or to give it up, whatever it
@@ -243,6 +248,10 @@ const partDomains = "hypervisor"
 func (d *decision) missing(v *fsm.VM, owner *fsm.Host, w *fsm.Work) {
 	if d.s.Waking {
 		return // S22: nothing is started before HA is armed
+	}
+	if w.Type == fsm.WorkMigration && v.Power == fsm.PowerOff && v.Reason != fsm.ReasonMigrated {
+		d.lostOnTheWay(v, owner, w)
+		return
 	}
 	r := d.everyone()
 	if r.hosts == 0 || r.by <= w.Updated+int64(settle) {

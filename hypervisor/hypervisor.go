@@ -3,6 +3,7 @@ package hypervisor
 import (
 	"context"
 	"crypto/sha256"
+	"time"
 )
 
 // Hypervisor is one host's hypervisor. See the package comment for what its
@@ -68,6 +69,30 @@ type Adjuster interface {
 	// when the host boots (S8). A domain that has no autostart, or that is
 	// transient, is a success; an unknown one is ErrNotFound.
 	ClearAutostart(ctx context.Context, id UUID) error
+}
+
+// Migrator is implemented by hypervisors that move a running domain to another
+// one. Both drivers of this module implement it.
+type Migrator interface {
+	// Migrate moves a running domain live, and returns when that has ended: on
+	// success it runs there, and is off here with ReasonMigrated. ErrUnknownOutcome:
+	// it may be under way still. After every other error it runs here as before, and
+	// no migration of it is under way. ErrNotFound: there is no such domain.
+	Migrate(ctx context.Context, req MigrateRequest) error
+
+	// AbortMigration ends a migration that is under way, whoever began it. It returns
+	// nil when none is, of a domain that is unknown too; where the domain is then,
+	// Domains says.
+	AbortMigration(ctx context.Context, id UUID) error
+}
+
+// MigrateRequest is an order to migrate one domain.
+type MigrateRequest struct {
+	UUID UUID
+	// URI is where the other hypervisor is, as that one's Inventory says.
+	URI string
+	// Within: it is aborted when it takes longer. Zero: a minute.
+	Within time.Duration
 }
 
 // Definition is what a domain was or can be started from.

@@ -13,6 +13,9 @@ type Inventory struct {
 	CPUModels   []string // named CPU models usable here; sorted
 	Storages    []Storage
 	Networks    []Network
+	// MigrateURI is where other hypervisors send domains by live migration; empty:
+	// nobody knows.
+	MigrateURI string
 	// Problems are the parts that could not be read. They degrade the host,
 	// with an alert, and never keep it from connecting.
 	Problems []Problem

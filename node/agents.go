@@ -159,6 +159,11 @@ func (t *term) absorb(ctx context.Context, x *contact, req *lifeboatv1.ReportReq
 			return nil, err // one that the rules do not arm by now is told to change
 		}
 	}
+	for _, c := range exchange.Words(s, h, req) {
+		if _, err := t.propose(ctx, "host/"+req.HostId, c); err != nil && !rejected(err) {
+			return nil, err
+		}
+	}
 	d := exchange.Diff(s, h, &x.memory, req, t.mono())
 	if d.Changed() {
 		if err := t.commit(ctx, d.Report); err != nil {
@@ -282,6 +287,14 @@ func (t *term) leave(ctx context.Context, req *lifeboatv1.LeaveRequest) (*lifebo
 	reason := req.Reason
 	if reason == "" {
 		reason = "its agent was stopped"
+	}
+	s := t.node.fsm.State()
+	if h := s.Host(fsm.HostID(req.HostId)); h != nil && h.Epoch == req.Epoch {
+		if c := exchange.Stopping(s, h, req.MachineStop, req.Session); c != nil {
+			if _, err := t.propose(ctx, "host/"+req.HostId, c); err != nil && !rejected(err) {
+				return nil, answerError(err)
+			}
+		}
 	}
 	_, err := t.propose(ctx, "host/"+req.HostId, &logpb.Command{Body: &logpb.Command_HostLeave{HostLeave: &logpb.HostLeave{
 		Host: req.HostId, Epoch: req.Epoch, Session: req.Session, Reason: valid(reason)}}})

@@ -8,6 +8,7 @@ import (
 
 	"lifeboat/agent/session"
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/fsm"
 	"lifeboat/hypervisor"
 	"lifeboat/sim/scenario"
 )
@@ -48,7 +49,7 @@ func (a *agent) start(h *host) {
 	}
 	cfg := session.Config{
 		HostID: h.name, MachineID: "machine-" + h.name, BootID: h.bootID(), Session: fmt.Sprintf("%s-%d", h.name, a.proc),
-		Version: "sim", FeatureLevel: 1, ProbeAddrs: []string{h.name + ":22"}, Seed: h.w.rng.Uint64(),
+		Version: "sim", FeatureLevel: fsm.LevelMigrates, ProbeAddrs: []string{h.name + ":22"}, Seed: h.w.rng.Uint64(),
 	}
 	for _, l := range h.spec.Labels {
 		cfg.Labels = append(cfg.Labels, &lifeboatv1.Label{Key: l.Key, Value: l.Value})
@@ -76,9 +77,18 @@ func (a *agent) gone() {
 	a.proc++
 }
 
-// stop is a clean stop. machine: it goes down as a whole.
-func (a *agent) stop(h *host, machine bool) {
-	a.tell(h, func(s *session.Session, now session.Instant) session.Out { return s.Stop(now, machine) })
+// stop is a clean stop.
+func (a *agent) stop(h *host) {
+	a.tell(h, func(s *session.Session, now session.Instant) session.Out { return s.Stop(now, false) })
+}
+
+// goesDown is a stop because the machine goes down as a whole.
+func (a *agent) goesDown(h *host, again bool) {
+	stop := lifeboatv1.MachineStop_MACHINE_STOP_SHUTDOWN
+	if again {
+		stop = lifeboatv1.MachineStop_MACHINE_STOP_REBOOT
+	}
+	a.tell(h, func(s *session.Session, now session.Instant) session.Out { return s.GoesDown(now, stop) })
 }
 
 // kill is a crash, which systemd mends.
@@ -202,6 +212,16 @@ func (a *agent) carryOut(h *host, x session.Action) {
 		h.resumeVM(x.ID, op(x.ID))
 	case session.ClearAutostart:
 		h.here(adjustTime, func() { op(x.ID)(nil) })
+	case session.MigrateVM:
+		h.migrateVM(x, func(err error) {
+			a.later(h, 0, func(s *session.Session, now session.Instant) session.Out {
+				return s.MigrateDone(now, x.ID, x.Order, err)
+			})
+		})
+	case session.AbortMigration:
+		h.abortMigration(x.ID, func(err error) {
+			a.later(h, 0, func(s *session.Session, now session.Instant) session.Out { return s.AbortDone(now, x.ID, err) })
+		})
 	case session.Persist:
 		a.persist(h, x)
 	case session.SaveLease:

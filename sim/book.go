@@ -17,6 +17,8 @@ type book struct {
 	fenced       []string
 	alerts       map[string]int
 	work         map[string]int
+	moves        map[string]int
+	moving       map[string]bool // VMs with open work that is a move
 	opened       int
 	orders       []string                 // VMs in the order of their first start orders
 	faultAt      map[string]time.Duration // of the last fault on a VM or its host
@@ -34,7 +36,7 @@ func newBook() book {
 
 // zero begins to count.
 func (b *book) zero() {
-	*b = book{calls: b.calls, lastAlert: b.lastAlert, starts: map[string]int{}, incarnations: map[string]int{}, alerts: map[string]int{}, work: map[string]int{},
+	*b = book{calls: b.calls, lastAlert: b.lastAlert, starts: map[string]int{}, incarnations: map[string]int{}, alerts: map[string]int{}, work: map[string]int{}, moves: map[string]int{}, moving: map[string]bool{},
 		faultAt: map[string]time.Duration{}, orderAt: map[string]time.Duration{}, excused: map[string]bool{}, byHand: map[string]bool{}, kept: map[fsm.RuleID]bool{}}
 }
 
@@ -55,15 +57,28 @@ func (b *book) event(w *World, e *fsm.Event) {
 	case "HOST.FENCED":
 		b.fenced = append(b.fenced, subject)
 		w.fenced(subject)
+	case "VM.MOVE":
+		b.moves[subject]++
 	case "WORK.OPEN":
 		b.opened++
+		b.moving[subject] = strings.HasPrefix(e.Text, fsm.WorkMigration.String()+" ") || strings.HasPrefix(e.Text, fsm.WorkRelocation.String()+" ")
+	case "VM.MOVE.LOST":
+		b.moving[subject] = false // it is a recovery from here on
 	case "WORK.DONE":
-		b.work["done"]++
+		b.ended(subject, "done")
 	case "WORK.ERROR":
-		b.work["error"]++
+		b.ended(subject, "error")
 	case "WORK.CANCEL":
-		b.work["cancelled"]++
+		b.ended(subject, "cancelled")
 	}
+}
+
+// ended counts HA work; moves are counted apart.
+func (b *book) ended(vm, how string) {
+	if !b.moving[vm] {
+		b.work[how]++
+	}
+	delete(b.moving, vm)
 }
 
 // newAlerts counts the openings since the last look.

@@ -24,6 +24,7 @@ type domain struct {
 	life   int    // raised whenever a process begins
 	inc    uint64 // that it was started at by order; 0: by somebody else
 	byHand bool   // `vm V copy`
+	out    *move  // of the migration that takes it away; nil: none
 }
 
 // How long the hypervisor takes; the rest is in scenario.Timing.
@@ -162,7 +163,7 @@ func (h *host) list() []hypervisor.Domain {
 }
 
 func (h *host) inventory() hypervisor.Inventory {
-	inv := hypervisor.Inventory{Hostname: h.name, Version: "sim", Arch: "x86_64", CPUs: h.spec.CPUs, MemoryBytes: h.spec.Memory,
+	inv := hypervisor.Inventory{MigrateURI: simURI + h.name, Hostname: h.name, Version: "sim", Arch: "x86_64", CPUs: h.spec.CPUs, MemoryBytes: h.spec.Memory,
 		DomainTypes: []string{"kvm"}, Machines: []string{"pc"}, Networks: []hypervisor.Network{{Name: "default", Kind: hypervisor.NetworkVirtual}}}
 	if h.storage {
 		inv.Storages = []hypervisor.Storage{{Name: "shared", Kind: "shared-dir", Path: sharedDir, Source: "nas:/vms", Shared: true}}

@@ -163,7 +163,7 @@ func (w *World) setPolicy() {
 func (w *World) ordinary() bool {
 	usual := scenario.DefaultVM("", "")
 	return w.shared && !slices.ContainsFunc(w.vms, func(g *guest) bool {
-		return g.spec.HA != usual.HA || g.spec.Priority != usual.Priority || g.spec.MaxRestart != usual.MaxRestart || g.spec.MaxRelocate != usual.MaxRelocate
+		return g.spec.HA != usual.HA || g.spec.Priority != usual.Priority || g.spec.MaxRestart != usual.MaxRestart || g.spec.MaxRelocate != usual.MaxRelocate || g.spec.Stays || g.spec.NoLive
 	})
 }
 
@@ -205,8 +205,9 @@ func (w *World) protectAll() {
 // protect puts a VM under HA with the policy of its spec.
 func (w *World) protect(g *guest, text string, done func(error)) {
 	restart, relocate := uint32(g.spec.MaxRestart), uint32(g.spec.MaxRelocate)
+	back, live := !g.spec.Stays, !g.spec.NoLive
 	w.operate(text, &logpb.Command{Body: &logpb.Command_VmProtect{VmProtect: &logpb.VMProtect{Vm: g.id[:], Protect: &logpb.Protection{
-		On: true, Ha: g.spec.HA, Priority: g.spec.Priority, MaxRestart: &restart, MaxRelocate: &relocate}}}}, done)
+		On: true, Ha: g.spec.HA, Priority: g.spec.Priority, MaxRestart: &restart, MaxRelocate: &relocate, Failback: &back, LiveMigration: &live}}}}, done)
 }
 
 func (w *World) protected(s *fsm.State) bool {

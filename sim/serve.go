@@ -237,6 +237,9 @@ func (t *term) absorb(x *contact, req *lifeboatv1.ReportRequest, wall int64, don
 				})
 		}
 		lease := exchange.LeaseChange(s, h, req)
+		for _, c := range exchange.Words(s, h, req) {
+			t.propose("host/"+req.HostId, c, ignore)
+		}
 		if lease == nil {
 			change()
 			return
@@ -309,6 +312,11 @@ func (t *term) putSpecs(c *call, req *lifeboatv1.PutSpecsRequest) {
 
 // leave is the clean stop of an agent: committed before it is answered (S16).
 func (t *term) leave(c *call, req *lifeboatv1.LeaveRequest) {
+	if h := t.state().Host(fsm.HostID(req.HostId)); h != nil && h.Epoch == req.Epoch {
+		if c := exchange.Stopping(t.state(), h, req.MachineStop, req.Session); c != nil {
+			t.propose("host/"+req.HostId, c, ignore)
+		}
+	}
 	t.propose("host/"+req.HostId, &logpb.Command{Body: &logpb.Command_HostLeave{HostLeave: &logpb.HostLeave{
 		Host: req.HostId, Epoch: req.Epoch, Session: req.Session, Reason: req.Reason}}}, func(_ fsm.Result, err error) {
 		c.answer(failure(err))

@@ -82,7 +82,7 @@ func actions() map[string]action {
 		"freeze":      func(x *step) { x.fault(); x.h.freeze() },
 		"thaw":        func(x *step) { x.h.thaw() },
 
-		"agent stop":    func(x *step) { x.fault(); x.h.agent.stop(x.h, false) },
+		"agent stop":    func(x *step) { x.fault(); x.h.agent.stop(x.h) },
 		"agent kill":    func(x *step) { x.fault(); x.h.agent.kill(x.h) },
 		"agent start":   func(x *step) { x.h.agent.start(x.h) },
 		"libvirt stop":  func(x *step) { x.fault(); x.h.libvirt = false },
@@ -174,21 +174,35 @@ func (h *host) shutdown(again bool) {
 		return
 	}
 	h.stopping = true
-	h.agent.stop(h, true)
-	h.here(time.Second, func() {
+	h.agent.goesDown(h, again)
+	h.stopGuests(again, time.Second)
+}
+
+// stopGuests is what the operating system does once the agent has ended, or has had
+// the time for it: systemd stops them one after the other.
+func (h *host) stopGuests(again bool, in time.Duration) {
+	const unitLimit = 15 * time.Minute // TimeoutStopSec of the agent's unit
+	begun := h.clock()
+	var look func()
+	look = func() {
+		if h.agent.runs && h.clock()-begun < unitLimit {
+			h.here(in, look)
+			return
+		}
 		for _, id := range slices.Clone(h.ids) {
 			if d := h.domains[id]; d.state == hypervisor.StateRunning {
 				h.shutdownGuest(d)
 			}
 		}
-	})
-	h.here(time.Second+h.w.file.World.Stop+time.Second, func() {
-		if again {
-			h.reset("it reboots")
-		} else {
-			h.powerOff("it was shut down")
-		}
-	})
+		h.here(h.w.file.World.Stop+time.Second, func() {
+			if again {
+				h.reset("it reboots")
+			} else {
+				h.powerOff("it was shut down")
+			}
+		})
+	}
+	h.here(in, look)
 }
 
 func operatorActions() map[string]action {
@@ -197,9 +211,9 @@ func operatorActions() map[string]action {
 			x.operate(x.text, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: x.h.name, Action: n}}}, nil)
 		}
 	}
-	arm := func(on bool) action {
+	arm := func(on, ignore bool) action {
 		return func(x *step) {
-			x.operate(x.text, &logpb.Command{Body: &logpb.Command_Arm{Arm: &logpb.Arm{Armed: on}}}, nil)
+			x.operate(x.text, &logpb.Command{Body: &logpb.Command_Arm{Arm: &logpb.Arm{Armed: on, Ignore: ignore}}}, nil)
 		}
 	}
 	return map[string]action{
@@ -210,9 +224,13 @@ func operatorActions() map[string]action {
 		"host remove":      hostControl(5),
 		"host add":         (*step).hostAdd,
 		"confirm-dead":     (*step).confirmDead,
-		"ha arm":           arm(true),
-		"ha disarm":        arm(false),
-		"ha disarm freeze": arm(false),
+		"ha arm":           arm(true, false),
+		"ha disarm":        arm(false, false),
+		"ha disarm freeze": arm(false, false),
+		"ha disarm ignore": arm(false, true),
+		"maintenance force": func(x *step) {
+			x.operate(x.text, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: x.h.name, Action: 3, Force: true}}}, nil)
+		},
 		"set": func(x *step) {
 			x.operate(x.text, &logpb.Command{Body: &logpb.Command_PolicySet{PolicySet: &logpb.PolicySet{
 				Settings: []*logpb.Setting{{Key: x.words[0], Value: x.words[1]}}}}}, nil)

@@ -5,6 +5,7 @@ import (
 
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
+	"lifeboat/ha"
 	"lifeboat/hypervisor"
 	"lifeboat/sim/scenario"
 )
@@ -40,6 +41,9 @@ func guestActions() map[string]action {
 		},
 		"vm crash-loop off": func(x *step) { x.g.crashLoop = false },
 
+		"vm migrate":  func(x *step) { x.orderMove(true) },
+		"vm relocate": func(x *step) { x.orderMove(false) },
+
 		"vm move": (*step).move,
 		"vm copy": (*step).copy,
 		"vm define": func(x *step) {
@@ -66,33 +70,39 @@ func (x *step) each(do func(*host, *domain)) {
 	x.g.hung = false
 }
 
+// orderMove has lifeboat move the VM: the leader asks placement, as it does for the
+// command line.
+func (x *step) orderMove(live bool) {
+	to, kind := fsm.HostID(x.h.name), uint32(fsm.MoveRelocate)
+	if live {
+		kind = fsm.MoveLive
+	}
+	x.operation(x.text, &operation{func(t *term, end func(error)) {
+		soft, now := t.soft(), ha.Now{Wall: t.wall(), Mono: t.mono()}
+		steps, no := ha.Move(t.state(), soft, now, fsm.VMID(x.g.id), to, live)
+		if no != "" {
+			end(&rejected{no})
+			return
+		}
+		for i, one := range steps {
+			t.propose("operator/sim", &logpb.Command{Body: &logpb.Command_VmMove{VmMove: &logpb.VMMove{Vm: one.VM[:], Kind: kind, Target: string(one.To), Why: one.Why}}},
+				func(_ fsm.Result, err error) {
+					if i == 0 || err != nil {
+						end(err)
+					}
+				})
+		}
+	}}, nil)
+}
+
 // move carries the VM to another host behind lifeboat's back.
 func (x *step) move() {
 	all := x.copies(x.g)
 	if len(all) == 0 || all[0].h == x.h || !x.h.running() {
 		return
 	}
-	from, to := all[0], x.h
 	x.book.byHand[x.g.name] = true
-	if d := to.domains[x.g.id]; d != nil && d.state.Active() {
-		return
-	}
-	in := to.define(x.g, from.definition())
-	in.life++
-	in.state, in.reason, in.inc = hypervisor.StatePaused, hypervisor.ReasonMigrating, 0
-	to.look(x.g.id)
-	life, was := in.life, from.life
-	x.after(x.file.World.Migration, func() {
-		if in.life != life {
-			return
-		}
-		if from.life != was || !from.live() || from.h.frozen || !x.talk(from.h, to) || !to.running() {
-			to.end(in, hypervisor.ReasonFailed)
-			return
-		}
-		from.h.end(from, hypervisor.ReasonMigrated)
-		to.run(in, hypervisor.ReasonMigrated)
-	})
+	x.migrate(all[0], x.h, func(error) {})
 }
 
 // copy has somebody start a second copy by hand.
@@ -142,6 +152,10 @@ func (x *step) set() {
 		s.MaxRestart = number(value)
 	case "max_relocate":
 		s.MaxRelocate = number(value)
+	case "failback":
+		s.Stays = value == "false"
+	case "live_migration":
+		s.NoLive = value == "false"
 	default:
 		x.setOrder(key, value)
 		return

@@ -93,6 +93,17 @@ type (
 	// ClearAutostart asks for OpDone.
 	ClearAutostart struct{ ID hypervisor.UUID }
 
+	// MigrateVM asks for [Session.MigrateDone], whatever else happens to the VM
+	// meanwhile.
+	MigrateVM struct {
+		ID     hypervisor.UUID
+		Order  uint64
+		URI    string
+		Within time.Duration
+	}
+	// AbortMigration asks for [Session.AbortDone].
+	AbortMigration struct{ ID hypervisor.UUID }
+
 	// Persist asks for [Session.Persisted]: replace the ledger file atomically
 	// and make it durable. One at a time. Neither side changes the ledger in it.
 	Persist struct {
@@ -144,6 +155,8 @@ func (StopVM) action()         {}
 func (RemoveVM) action()       {}
 func (ResumeVM) action()       {}
 func (ClearAutostart) action() {}
+func (MigrateVM) action()      {}
+func (AbortMigration) action() {}
 func (Persist) action()        {}
 func (SaveLease) action()      {}
 func (ArmWatchdog) action()    {}

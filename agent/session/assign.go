@@ -68,6 +68,8 @@ func (s *Session) sortOrders(list []*lifeboatv1.Order) {
 			x.destroy = newest(x.destroy, o)
 		case o.Kind == lifeboatv1.OrderKind_ORDER_KIND_RESUME:
 			x.resume = newest(x.resume, o)
+		case o.Kind == lifeboatv1.OrderKind_ORDER_KIND_MIGRATE:
+			x.migrate = newest(x.migrate, o)
 		}
 	}
 }

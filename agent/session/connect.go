@@ -356,6 +356,7 @@ func (s *Session) report() {
 		Watchdog:        s.watchdogKind(),
 		WatchdogBoundMs: s.cfg.Bound.Milliseconds(),
 		LookedAfterSeq:  s.lookedAfter(),
+		MachineStop:     s.machineStop,
 		Beats:           s.beats,
 	}
 	if s.inv.last != nil {

@@ -105,7 +105,7 @@ func (s *Session) inventoryAcked(seq uint64) {
 }
 
 func sameEquipment(a, b *lifeboatv1.Inventory) bool {
-	return b != nil && a.Cpus == b.Cpus && near(a.MemoryBytes, b.MemoryBytes) && a.LibvirtGuests == b.LibvirtGuests &&
+	return b != nil && a.Cpus == b.Cpus && near(a.MemoryBytes, b.MemoryBytes) && a.LibvirtGuests == b.LibvirtGuests && a.MigrateUri == b.MigrateUri &&
 		slices.Equal(a.Networks, b.Networks) && slices.Equal(a.Machines, b.Machines) && slices.Equal(a.CpuModels, b.CpuModels)
 }
 
@@ -165,7 +165,7 @@ func (s *Session) inventory() *lifeboatv1.Inventory {
 func wireInventory(inv hypervisor.Inventory, guests bool) *lifeboatv1.Inventory {
 	w := &lifeboatv1.Inventory{
 		Cpus: uint32(max(inv.CPUs, 0)), MemoryBytes: inv.MemoryBytes,
-		Machines: inv.Machines, CpuModels: inv.CPUModels, LibvirtGuests: guests,
+		Machines: inv.Machines, CpuModels: inv.CPUModels, LibvirtGuests: guests, MigrateUri: inv.MigrateURI,
 	}
 	for _, n := range inv.Networks {
 		w.Networks = append(w.Networks, networkID(n.Kind, n.Name))

@@ -16,7 +16,7 @@ func (s *Session) readyToLeave() bool {
 			return false
 		}
 	}
-	return true
+	return s.now >= s.leaveFrom && !s.emptying()
 }
 
 func (s *Session) stepLeave() {
@@ -33,8 +33,15 @@ func (s *Session) stepLeave() {
 	case s.epoch == 0 && clean && saved && !c.registering:
 		s.exit(nil) // nobody counts on us
 		return
+	case s.emptying():
+		s.leaveBy = s.now.Add(s.cfg.StopTimeout)
+		s.due(s.emptyBy)
+		return
 	case s.due(s.leaveBy):
 		s.exit(s.unleft())
+		return
+	}
+	if !s.due(s.leaveFrom) && s.epoch != 0 {
 		return
 	}
 	if s.left || s.epoch == 0 || c.leaving || c.target == nil || !s.readyToLeave() || !s.due(c.retryAt) {
@@ -42,7 +49,7 @@ func (s *Session) stepLeave() {
 	}
 	c.leaving = true
 	s.do(Leave{To: c.target.Manager, Timeout: leaveTimeout, Req: &lifeboatv1.LeaveRequest{
-		HostId: s.cfg.HostID, Epoch: s.epoch, Session: s.cfg.Session, Reason: s.leaveReason(),
+		HostId: s.cfg.HostID, Epoch: s.epoch, Session: s.cfg.Session, Reason: s.leaveReason(), MachineStop: s.machineStop,
 	}})
 }
 

@@ -54,6 +54,9 @@ type Entry struct {
 	// Fenced and Stopping: we pull its plug, so its end is ours to explain.
 	Fenced   bool `json:"fenced,omitempty"`
 	Stopping bool `json:"stopping,omitempty"`
+	// Moving is the order to migrate that was, or is about to be, handed to the
+	// hypervisor.
+	Moving uint64 `json:"moving,omitempty"`
 }
 
 // barred is the highest incarnation that must never be started here any more.

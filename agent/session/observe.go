@@ -297,6 +297,7 @@ func (s *Session) vmReports() []*lifeboatv1.VMReport {
 			// has brought back is not.
 			r.Refused, r.Failed, r.Failure = disk.Refused, disk.Failed, disk.Failure
 		}
+		r.Order, r.OrderFailure = v.notMoved()
 		list[i] = r
 	}
 	return list

@@ -19,6 +19,7 @@ var (
 func (s *Session) stepVMs() {
 	for _, v := range s.list {
 		s.checkAccepted(v)
+		s.stepMove(v)
 		if v.op == opNone && s.due(v.retry) {
 			s.stepVM(v)
 		}
@@ -240,7 +241,7 @@ func (s *Session) resumeOrdered(v *vm) bool {
 // keepFromAutostart: libvirt must not start what the managers decide about (S8).
 func (s *Session) keepFromAutostart(v *vm) {
 	a := v.owned
-	if a == nil || !a.Protected || !s.assigned.Armed || !v.dom.Autostart || !v.listed {
+	if a == nil || !a.Protected || !s.assigned.Armed || !v.dom.Autostart || !v.listed || v.move.out {
 		return
 	}
 	s.operate(v, opAutostart, ClearAutostart{ID: v.id})

@@ -29,6 +29,7 @@ type Config struct {
 
 	PollEvery      time.Duration // 0: 1 s
 	InventoryEvery time.Duration // 0: 60 s
+	EmptyTimeout   time.Duration // how long a machine that goes down waits for its VMs to be moved away; 0: 10 min
 	StopTimeout    time.Duration // how long a clean stop may take; 0: 30 s
 	Seed           uint64        // of the jitter
 }
@@ -97,6 +98,9 @@ type Session struct {
 	hostStopping bool
 	leaving      bool
 	leaveBy      Instant
+	machineStop  lifeboatv1.MachineStop
+	leaveFrom    Instant // not before: a machine that goes down is heard first
+	emptyBy      Instant // a machine that is to be empty first waits until then
 	left         bool
 	exited       bool
 }
@@ -143,6 +147,7 @@ type vm struct {
 	late     bool              // a start was given up by this process; it may still happen
 	removing uint64            // tombstone that the removal under way is for; 0: leftovers
 	stopping stopState
+	move     moveState
 
 	hash    []byte
 	hashDue Instant
@@ -169,6 +174,7 @@ type stopState struct {
 // and boot.
 type orders struct {
 	start, stop, destroy, resume *lifeboatv1.Order
+	migrate                      *lifeboatv1.Order
 	startSeen                    bool // there is a start order, valid or not
 }
 
@@ -179,6 +185,9 @@ func New(cfg Config, saved Saved) *Session {
 	}
 	if cfg.InventoryEvery <= 0 {
 		cfg.InventoryEvery = time.Minute
+	}
+	if cfg.EmptyTimeout <= 0 {
+		cfg.EmptyTimeout = 10 * time.Minute
 	}
 	if cfg.StopTimeout <= 0 {
 		cfg.StopTimeout = 30 * time.Second
@@ -210,6 +219,9 @@ func (s *Session) Boot(now Instant) Out {
 			// The process that sent it is gone, its last call may not be.
 			v.settle = now.Add(quiet)
 			v.failure = "the agent ended while the VM was being started"
+		}
+		if e.Moving != 0 && s.ledger.Boot == s.cfg.BootID {
+			v.move = moveState{order: e.Moving, unknown: true, retry: now, failure: "the agent ended while the VM was being migrated"}
 		}
 	}
 	for _, p := range s.ledger.Protected {
@@ -276,6 +288,20 @@ func (s *Session) Stop(now Instant, machine bool) Out {
 	}
 	return s.step()
 }
+
+// GoesDown is Stop of a machine whose operating system goes down: for good, or for a
+// reboot. When the state wants the host to be empty first, the end waits for that.
+func (s *Session) GoesDown(now Instant, stop lifeboatv1.MachineStop) Out {
+	if !s.leaving {
+		s.machineStop = stop
+		s.leaveFrom, s.emptyBy = max(s.now, now).Add(tellStop), max(s.now, now).Add(s.cfg.EmptyTimeout)
+		s.conn.changed = true
+	}
+	return s.Stop(now, true)
+}
+
+// tellStop is how long a machine that goes down waits for an answer to that.
+const tellStop = 2 * time.Second
 
 // Persisted answers [Persist].
 func (s *Session) Persisted(now Instant, version uint64, err error) Out {

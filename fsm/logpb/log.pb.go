@@ -82,6 +82,10 @@ type Command struct {
 	//	*Command_RuleAdd
 	//	*Command_RuleRemove
 	//	*Command_VmSet
+	//	*Command_VmMove
+	//	*Command_HostDrained
+	//	*Command_HostStopping
+	//	*Command_HostHeeds
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -555,6 +559,42 @@ func (x *Command) GetVmSet() *VMSet {
 	return nil
 }
 
+func (x *Command) GetVmMove() *VMMove {
+	if x != nil {
+		if x, ok := x.Body.(*Command_VmMove); ok {
+			return x.VmMove
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetHostDrained() *HostDrained {
+	if x != nil {
+		if x, ok := x.Body.(*Command_HostDrained); ok {
+			return x.HostDrained
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetHostStopping() *HostStopping {
+	if x != nil {
+		if x, ok := x.Body.(*Command_HostStopping); ok {
+			return x.HostStopping
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetHostHeeds() *HostHeeds {
+	if x != nil {
+		if x, ok := x.Body.(*Command_HostHeeds); ok {
+			return x.HostHeeds
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -735,6 +775,22 @@ type Command_VmSet struct {
 	VmSet *VMSet `protobuf:"bytes,92,opt,name=vm_set,json=vmSet,proto3,oneof"`
 }
 
+type Command_VmMove struct {
+	VmMove *VMMove `protobuf:"bytes,100,opt,name=vm_move,json=vmMove,proto3,oneof"`
+}
+
+type Command_HostDrained struct {
+	HostDrained *HostDrained `protobuf:"bytes,101,opt,name=host_drained,json=hostDrained,proto3,oneof"`
+}
+
+type Command_HostStopping struct {
+	HostStopping *HostStopping `protobuf:"bytes,102,opt,name=host_stopping,json=hostStopping,proto3,oneof"`
+}
+
+type Command_HostHeeds struct {
+	HostHeeds *HostHeeds `protobuf:"bytes,103,opt,name=host_heeds,json=hostHeeds,proto3,oneof"`
+}
+
 func (*Command_ClusterInit) isCommand_Body() {}
 
 func (*Command_NodeHello) isCommand_Body() {}
@@ -822,6 +878,14 @@ func (*Command_RuleAdd) isCommand_Body() {}
 func (*Command_RuleRemove) isCommand_Body() {}
 
 func (*Command_VmSet) isCommand_Body() {}
+
+func (*Command_VmMove) isCommand_Body() {}
+
+func (*Command_HostDrained) isCommand_Body() {}
+
+func (*Command_HostStopping) isCommand_Body() {}
+
+func (*Command_HostHeeds) isCommand_Body() {}
 
 // RuleAdd writes a rule about where VMs run.
 type RuleAdd struct {
@@ -2234,7 +2298,8 @@ func (x *PolicySet) GetSettings() []*Setting {
 type Arm struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Armed         bool                   `protobuf:"varint,1,opt,name=armed,proto3" json:"armed,omitempty"`
-	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // although hosts have not registered since a restore
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`     // although hosts have not registered since a restore
+	Ignore        bool                   `protobuf:"varint,100,opt,name=ignore,proto3" json:"ignore,omitempty"` // disarm: VMs are as if unmanaged, not only frozen
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2279,6 +2344,13 @@ func (x *Arm) GetArmed() bool {
 func (x *Arm) GetForce() bool {
 	if x != nil {
 		return x.Force
+	}
+	return false
+}
+
+func (x *Arm) GetIgnore() bool {
+	if x != nil {
+		return x.Ignore
 	}
 	return false
 }
@@ -2496,7 +2568,8 @@ type Inventory struct {
 	CpuModels     []string               `protobuf:"bytes,6,rep,name=cpu_models,json=cpuModels,proto3" json:"cpu_models,omitempty"`
 	Problems      []*Problem             `protobuf:"bytes,7,rep,name=problems,proto3" json:"problems,omitempty"`
 	LibvirtGuests bool                   `protobuf:"varint,8,opt,name=libvirt_guests,json=libvirtGuests,proto3" json:"libvirt_guests,omitempty"`
-	Beats         []*Storage             `protobuf:"bytes,9,rep,name=beats,proto3" json:"beats,omitempty"` // directories in which its agent writes a heartbeat
+	Beats         []*Storage             `protobuf:"bytes,9,rep,name=beats,proto3" json:"beats,omitempty"`                               // directories in which its agent writes a heartbeat
+	MigrateUri    string                 `protobuf:"bytes,100,opt,name=migrate_uri,json=migrateUri,proto3" json:"migrate_uri,omitempty"` // where another host's hypervisor sends VMs by live migration; empty = nowhere
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2592,6 +2665,13 @@ func (x *Inventory) GetBeats() []*Storage {
 		return x.Beats
 	}
 	return nil
+}
+
+func (x *Inventory) GetMigrateUri() string {
+	if x != nil {
+		return x.MigrateUri
+	}
+	return ""
 }
 
 type HostRegister struct {
@@ -2837,6 +2917,8 @@ type VMDetail struct {
 	Failed        uint64                 `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`
 	Failure       string                 `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"`
 	Autostart     bool                   `protobuf:"varint,6,opt,name=autostart,proto3" json:"autostart,omitempty"`
+	Order         uint64                 `protobuf:"varint,100,opt,name=order,proto3" json:"order,omitempty"` // a migration that was ordered and came to nothing; verified not under way
+	OrderFailure  string                 `protobuf:"bytes,101,opt,name=order_failure,json=orderFailure,proto3" json:"order_failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2911,6 +2993,20 @@ func (x *VMDetail) GetAutostart() bool {
 		return x.Autostart
 	}
 	return false
+}
+
+func (x *VMDetail) GetOrder() uint64 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
+func (x *VMDetail) GetOrderFailure() string {
+	if x != nil {
+		return x.OrderFailure
+	}
+	return ""
 }
 
 type HostReports struct {
@@ -3973,7 +4069,7 @@ type HostControl struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
 	Action        uint32                 `protobuf:"varint,2,opt,name=action,proto3" json:"action,omitempty"` // 1 enable 2 disable 3 maintenance on 4 maintenance off 5 remove 6 admit again
-	Force         bool                   `protobuf:"varint,80,opt,name=force,proto3" json:"force,omitempty"`  // remove: also while it reports, or when nobody knows it
+	Force         bool                   `protobuf:"varint,80,opt,name=force,proto3" json:"force,omitempty"`  // remove: also while it reports, or when nobody knows it; maintenance: what cannot be migrated live is stopped and started elsewhere
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4758,6 +4854,8 @@ type Protection struct {
 	Priority      string                 `protobuf:"bytes,3,opt,name=priority,proto3" json:"priority,omitempty"`
 	MaxRestart    *uint32                `protobuf:"varint,4,opt,name=max_restart,json=maxRestart,proto3,oneof" json:"max_restart,omitempty"`
 	MaxRelocate   *uint32                `protobuf:"varint,5,opt,name=max_relocate,json=maxRelocate,proto3,oneof" json:"max_relocate,omitempty"`
+	Failback      *bool                  `protobuf:"varint,100,opt,name=failback,proto3,oneof" json:"failback,omitempty"`
+	LiveMigration *bool                  `protobuf:"varint,101,opt,name=live_migration,json=liveMigration,proto3,oneof" json:"live_migration,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4825,6 +4923,20 @@ func (x *Protection) GetMaxRelocate() uint32 {
 		return *x.MaxRelocate
 	}
 	return 0
+}
+
+func (x *Protection) GetFailback() bool {
+	if x != nil && x.Failback != nil {
+		return *x.Failback
+	}
+	return false
+}
+
+func (x *Protection) GetLiveMigration() bool {
+	if x != nil && x.LiveMigration != nil {
+		return *x.LiveMigration
+	}
+	return false
 }
 
 type VMSpecs struct {
@@ -5224,6 +5336,282 @@ func (x *VMCopy) GetHash() []byte {
 	return nil
 }
 
+// VMMove orders a running VM to another host.
+type VMMove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vm            []byte                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // decided about, another one is not moved; 0 = whichever it is
+	Kind          uint32                 `protobuf:"varint,3,opt,name=kind,proto3" json:"kind,omitempty"`               // 1 live 2 stop, then start there
+	Target        string                 `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
+	Cause         uint32                 `protobuf:"varint,5,opt,name=cause,proto3" json:"cause,omitempty"` // as of work; 0 = an operator
+	Why           string                 `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`      // that target
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VMMove) Reset() {
+	*x = VMMove{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VMMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VMMove) ProtoMessage() {}
+
+func (x *VMMove) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VMMove.ProtoReflect.Descriptor instead.
+func (*VMMove) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *VMMove) GetVm() []byte {
+	if x != nil {
+		return x.Vm
+	}
+	return nil
+}
+
+func (x *VMMove) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *VMMove) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *VMMove) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *VMMove) GetCause() uint32 {
+	if x != nil {
+		return x.Cause
+	}
+	return 0
+}
+
+func (x *VMMove) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+// HostDrained is how far a maintenance has come.
+type HostDrained struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	State         uint32                 `protobuf:"varint,2,opt,name=state,proto3" json:"state,omitempty"` // 1 nothing runs there any more 2 some cannot be moved 3 some are on their way again
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostDrained) Reset() {
+	*x = HostDrained{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostDrained) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostDrained) ProtoMessage() {}
+
+func (x *HostDrained) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostDrained.ProtoReflect.Descriptor instead.
+func (*HostDrained) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *HostDrained) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HostDrained) GetState() uint32 {
+	if x != nil {
+		return x.State
+	}
+	return 0
+}
+
+func (x *HostDrained) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// HostStopping: the operating system of a host is going down.
+type HostStopping struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Session       string                 `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
+	Reboot        bool                   `protobuf:"varint,4,opt,name=reboot,proto3" json:"reboot,omitempty"` // it will come back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostStopping) Reset() {
+	*x = HostStopping{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostStopping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostStopping) ProtoMessage() {}
+
+func (x *HostStopping) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostStopping.ProtoReflect.Descriptor instead.
+func (*HostStopping) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *HostStopping) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HostStopping) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *HostStopping) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *HostStopping) GetReboot() bool {
+	if x != nil {
+		return x.Reboot
+	}
+	return false
+}
+
+// HostHeeds: the agent of a host has acted on what HA being armed or disarmed means.
+type HostHeeds struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"` // of the change it has heeded
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostHeeds) Reset() {
+	*x = HostHeeds{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostHeeds) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostHeeds) ProtoMessage() {}
+
+func (x *HostHeeds) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostHeeds.ProtoReflect.Descriptor instead.
+func (*HostHeeds) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *HostHeeds) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HostHeeds) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *HostHeeds) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type Place struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Placements    []*WorkPlacement       `protobuf:"bytes,1,rep,name=placements,proto3" json:"placements,omitempty"`
@@ -5233,7 +5621,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5245,7 +5633,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5258,7 +5646,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Place) GetPlacements() []*WorkPlacement {
@@ -5280,7 +5668,7 @@ type WorkPlacement struct {
 
 func (x *WorkPlacement) Reset() {
 	*x = WorkPlacement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5292,7 +5680,7 @@ func (x *WorkPlacement) String() string {
 func (*WorkPlacement) ProtoMessage() {}
 
 func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5305,7 +5693,7 @@ func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkPlacement.ProtoReflect.Descriptor instead.
 func (*WorkPlacement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *WorkPlacement) GetWork() uint64 {
@@ -5348,7 +5736,7 @@ type WorkUpdate struct {
 
 func (x *WorkUpdate) Reset() {
 	*x = WorkUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5360,7 +5748,7 @@ func (x *WorkUpdate) String() string {
 func (*WorkUpdate) ProtoMessage() {}
 
 func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5373,7 +5761,7 @@ func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkUpdate.ProtoReflect.Descriptor instead.
 func (*WorkUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *WorkUpdate) GetWork() uint64 {
@@ -5414,7 +5802,7 @@ type AlertUpdate struct {
 
 func (x *AlertUpdate) Reset() {
 	*x = AlertUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5426,7 +5814,7 @@ func (x *AlertUpdate) String() string {
 func (*AlertUpdate) ProtoMessage() {}
 
 func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5439,7 +5827,7 @@ func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertUpdate.ProtoReflect.Descriptor instead.
 func (*AlertUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{66}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *AlertUpdate) GetId() uint64 {
@@ -5478,7 +5866,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5490,7 +5878,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5503,7 +5891,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{67}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -5698,18 +6086,20 @@ type MetaRecord struct {
 	Digest        uint64                 `protobuf:"varint,12,opt,name=digest,proto3" json:"digest,omitempty"`
 	ArmedIndex    uint64                 `protobuf:"varint,13,opt,name=armed_index,json=armedIndex,proto3" json:"armed_index,omitempty"`
 	Seq           uint64                 `protobuf:"varint,14,opt,name=seq,proto3" json:"seq,omitempty"`
-	Waking        bool                   `protobuf:"varint,15,opt,name=waking,proto3" json:"waking,omitempty"`                                // restored, and not armed since (S22)
-	LevelVersion  string                 `protobuf:"bytes,65,opt,name=level_version,json=levelVersion,proto3" json:"level_version,omitempty"` // version of the leader that raised the feature level
-	CaCert        []byte                 `protobuf:"bytes,80,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`                   // DER
-	CaKey         []byte                 `protobuf:"bytes,81,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`                      // sealed
-	Rules         uint64                 `protobuf:"varint,90,opt,name=rules,proto3" json:"rules,omitempty"`                                  // number of the rule that was written last
+	Waking        bool                   `protobuf:"varint,15,opt,name=waking,proto3" json:"waking,omitempty"`                                 // restored, and not armed since (S22)
+	LevelVersion  string                 `protobuf:"bytes,65,opt,name=level_version,json=levelVersion,proto3" json:"level_version,omitempty"`  // version of the leader that raised the feature level
+	CaCert        []byte                 `protobuf:"bytes,80,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`                    // DER
+	CaKey         []byte                 `protobuf:"bytes,81,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`                       // sealed
+	Rules         uint64                 `protobuf:"varint,90,opt,name=rules,proto3" json:"rules,omitempty"`                                   // number of the rule that was written last
+	ArmedUnixNs   int64                  `protobuf:"varint,101,opt,name=armed_unix_ns,json=armedUnixNs,proto3" json:"armed_unix_ns,omitempty"` // when armed was last changed
+	Ignoring      bool                   `protobuf:"varint,100,opt,name=ignoring,proto3" json:"ignoring,omitempty"`                            // disarmed, and VMs are as if unmanaged
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5721,7 +6111,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5734,7 +6124,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{68}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -5870,6 +6260,20 @@ func (x *MetaRecord) GetRules() uint64 {
 	return 0
 }
 
+func (x *MetaRecord) GetArmedUnixNs() int64 {
+	if x != nil {
+		return x.ArmedUnixNs
+	}
+	return 0
+}
+
+func (x *MetaRecord) GetIgnoring() bool {
+	if x != nil {
+		return x.Ignoring
+	}
+	return false
+}
+
 type TokenRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -5888,7 +6292,7 @@ type TokenRecord struct {
 
 func (x *TokenRecord) Reset() {
 	*x = TokenRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5900,7 +6304,7 @@ func (x *TokenRecord) String() string {
 func (*TokenRecord) ProtoMessage() {}
 
 func (x *TokenRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5913,7 +6317,7 @@ func (x *TokenRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRecord.ProtoReflect.Descriptor instead.
 func (*TokenRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{69}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *TokenRecord) GetId() string {
@@ -5996,7 +6400,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6008,7 +6412,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6021,7 +6425,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{70}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *TokenUsed) GetName() string {
@@ -6050,7 +6454,7 @@ type OperatorRecord struct {
 
 func (x *OperatorRecord) Reset() {
 	*x = OperatorRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6062,7 +6466,7 @@ func (x *OperatorRecord) String() string {
 func (*OperatorRecord) ProtoMessage() {}
 
 func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6075,7 +6479,7 @@ func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRecord.ProtoReflect.Descriptor instead.
 func (*OperatorRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *OperatorRecord) GetName() string {
@@ -6133,7 +6537,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6145,7 +6549,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6158,7 +6562,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -6329,18 +6733,22 @@ type HostRecord struct {
 	FenceFailure    string                 `protobuf:"bytes,32,opt,name=fence_failure,json=fenceFailure,proto3" json:"fence_failure,omitempty"`
 	HardwareId      string                 `protobuf:"bytes,45,opt,name=hardware_id,json=hardwareId,proto3" json:"hardware_id,omitempty"`
 	Copies          []*CopyRecord          `protobuf:"bytes,40,rep,name=copies,proto3" json:"copies,omitempty"`
-	Risen           uint64                 `protobuf:"varint,46,opt,name=risen,proto3" json:"risen,omitempty"`       // newest id when it came back from a death it had not died; 0 = it did not
-	Evicted         bool                   `protobuf:"varint,47,opt,name=evicted,proto3" json:"evicted,omitempty"`   // Down because it does not destroy a second copy
-	Settled         uint64                 `protobuf:"varint,48,opt,name=settled,proto3" json:"settled,omitempty"`   // index of its last registration, death or removal
-	Admitted        bool                   `protobuf:"varint,80,opt,name=admitted,proto3" json:"admitted,omitempty"` // of a removed host: it may come back
-	Barred          bool                   `protobuf:"varint,81,opt,name=barred,proto3" json:"barred,omitempty"`     // a restore brought it back that had been removed since: it may not come
+	Risen           uint64                 `protobuf:"varint,46,opt,name=risen,proto3" json:"risen,omitempty"`        // newest id when it came back from a death it had not died; 0 = it did not
+	Evicted         bool                   `protobuf:"varint,47,opt,name=evicted,proto3" json:"evicted,omitempty"`    // Down because it does not destroy a second copy
+	Settled         uint64                 `protobuf:"varint,48,opt,name=settled,proto3" json:"settled,omitempty"`    // index of its last registration, death or removal
+	Admitted        bool                   `protobuf:"varint,80,opt,name=admitted,proto3" json:"admitted,omitempty"`  // of a removed host: it may come back
+	Barred          bool                   `protobuf:"varint,81,opt,name=barred,proto3" json:"barred,omitempty"`      // a restore brought it back that had been removed since: it may not come
+	Drain           *DrainRecord           `protobuf:"bytes,100,opt,name=drain,proto3" json:"drain,omitempty"`        // absent = it is not being emptied
+	Stopping        uint32                 `protobuf:"varint,101,opt,name=stopping,proto3" json:"stopping,omitempty"` // its operating system goes down: 1 for good 2 and comes back
+	Held            uint32                 `protobuf:"varint,102,opt,name=held,proto3" json:"held,omitempty"`         // what that means for its VMs: 1 they wait for it 2 they start elsewhere 3 they are moved away first
+	Heeds           uint64                 `protobuf:"varint,103,opt,name=heeds,proto3" json:"heeds,omitempty"`       // newest change of arming that its agent has acted on
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6352,7 +6760,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6365,7 +6773,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *HostRecord) GetId() string {
@@ -6634,6 +7042,103 @@ func (x *HostRecord) GetBarred() bool {
 	return false
 }
 
+func (x *HostRecord) GetDrain() *DrainRecord {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+func (x *HostRecord) GetStopping() uint32 {
+	if x != nil {
+		return x.Stopping
+	}
+	return 0
+}
+
+func (x *HostRecord) GetHeld() uint32 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *HostRecord) GetHeeds() uint64 {
+	if x != nil {
+		return x.Heeds
+	}
+	return 0
+}
+
+// DrainRecord is the emptying of a host.
+type DrainRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SinceUnixNs   int64                  `protobuf:"varint,1,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	Total         uint32                 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"` // VMs that were to be moved
+	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainRecord) Reset() {
+	*x = DrainRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainRecord) ProtoMessage() {}
+
+func (x *DrainRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainRecord.ProtoReflect.Descriptor instead.
+func (*DrainRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *DrainRecord) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *DrainRecord) GetTotal() uint32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *DrainRecord) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *DrainRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 // CopyRecord is a running copy of a VM on a host that does not own it.
 type CopyRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6650,7 +7155,7 @@ type CopyRecord struct {
 
 func (x *CopyRecord) Reset() {
 	*x = CopyRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6662,7 +7167,7 @@ func (x *CopyRecord) String() string {
 func (*CopyRecord) ProtoMessage() {}
 
 func (x *CopyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6675,7 +7180,7 @@ func (x *CopyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRecord.ProtoReflect.Descriptor instead.
 func (*CopyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *CopyRecord) GetVm() []byte {
@@ -6742,7 +7247,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	mi := &file_fsm_logpb_log_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6754,7 +7259,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	mi := &file_fsm_logpb_log_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6767,7 +7272,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{75}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -6829,13 +7334,15 @@ type OrderRecord struct {
 	Epoch         uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	BootId        string                 `protobuf:"bytes,7,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	Work          uint64                 `protobuf:"varint,8,opt,name=work,proto3" json:"work,omitempty"`
+	Target        string                 `protobuf:"bytes,100,opt,name=target,proto3" json:"target,omitempty"` // migrate: to this host
+	Abort         bool                   `protobuf:"varint,101,opt,name=abort,proto3" json:"abort,omitempty"`  // migrate: call it off
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	mi := &file_fsm_logpb_log_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6847,7 +7354,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	mi := &file_fsm_logpb_log_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6860,7 +7367,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{76}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -6919,6 +7426,20 @@ func (x *OrderRecord) GetWork() uint64 {
 	return 0
 }
 
+func (x *OrderRecord) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *OrderRecord) GetAbort() bool {
+	if x != nil {
+		return x.Abort
+	}
+	return false
+}
+
 type VMRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -6936,13 +7457,14 @@ type VMRecord struct {
 	Policy        *Protection            `protobuf:"bytes,13,opt,name=policy,proto3" json:"policy,omitempty"`
 	Error         string                 `protobuf:"bytes,14,opt,name=error,proto3" json:"error,omitempty"`
 	Order         *StartOrder            `protobuf:"bytes,90,opt,name=order,proto3" json:"order,omitempty"`
+	Home          string                 `protobuf:"bytes,100,opt,name=home,proto3" json:"home,omitempty"` // host that it was moved away from, and goes back to
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[77]
+	mi := &file_fsm_logpb_log_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6954,7 +7476,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[77]
+	mi := &file_fsm_logpb_log_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6967,7 +7489,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{77}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -7075,6 +7597,13 @@ func (x *VMRecord) GetOrder() *StartOrder {
 	return nil
 }
 
+func (x *VMRecord) GetHome() string {
+	if x != nil {
+		return x.Home
+	}
+	return ""
+}
+
 type WorkRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -7104,7 +7633,7 @@ type WorkRecord struct {
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[78]
+	mi := &file_fsm_logpb_log_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7116,7 +7645,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[78]
+	mi := &file_fsm_logpb_log_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7129,7 +7658,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{78}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -7289,7 +7818,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[79]
+	mi := &file_fsm_logpb_log_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7301,7 +7830,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[79]
+	mi := &file_fsm_logpb_log_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7314,7 +7843,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{79}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Tried) GetHost() string {
@@ -7352,7 +7881,7 @@ type AlertRecord struct {
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[80]
+	mi := &file_fsm_logpb_log_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7364,7 +7893,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[80]
+	mi := &file_fsm_logpb_log_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7377,7 +7906,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{80}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -7487,7 +8016,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[81]
+	mi := &file_fsm_logpb_log_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7499,7 +8028,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[81]
+	mi := &file_fsm_logpb_log_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7512,7 +8041,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{81}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -7581,7 +8110,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[82]
+	mi := &file_fsm_logpb_log_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7593,7 +8122,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[82]
+	mi := &file_fsm_logpb_log_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7606,7 +8135,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{82}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -7638,7 +8167,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[83]
+	mi := &file_fsm_logpb_log_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7650,7 +8179,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[83]
+	mi := &file_fsm_logpb_log_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7663,7 +8192,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{83}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *RequestRecord) GetIndex() uint64 {
@@ -7712,7 +8241,7 @@ var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xc4\x15\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xb2\x17\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -7779,7 +8308,12 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\brule_add\x18Z \x01(\v2\x15.lifeboat.log.RuleAddH\x00R\aruleAdd\x12;\n" +
 	"\vrule_remove\x18[ \x01(\v2\x18.lifeboat.log.RuleRemoveH\x00R\n" +
 	"ruleRemove\x12,\n" +
-	"\x06vm_set\x18\\ \x01(\v2\x13.lifeboat.log.VMSetH\x00R\x05vmSetB\x06\n" +
+	"\x06vm_set\x18\\ \x01(\v2\x13.lifeboat.log.VMSetH\x00R\x05vmSet\x12/\n" +
+	"\avm_move\x18d \x01(\v2\x14.lifeboat.log.VMMoveH\x00R\x06vmMove\x12>\n" +
+	"\fhost_drained\x18e \x01(\v2\x19.lifeboat.log.HostDrainedH\x00R\vhostDrained\x12A\n" +
+	"\rhost_stopping\x18f \x01(\v2\x1a.lifeboat.log.HostStoppingH\x00R\fhostStopping\x128\n" +
+	"\n" +
+	"host_heeds\x18g \x01(\v2\x17.lifeboat.log.HostHeedsH\x00R\thostHeedsB\x06\n" +
 	"\x04body\"1\n" +
 	"\aRuleAdd\x12&\n" +
 	"\x04rule\x18\x01 \x01(\v2\x12.lifeboat.log.RuleR\x04rule\"\x1c\n" +
@@ -7885,10 +8419,11 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\">\n" +
 	"\tPolicySet\x121\n" +
-	"\bsettings\x18\x01 \x03(\v2\x15.lifeboat.log.SettingR\bsettings\"1\n" +
+	"\bsettings\x18\x01 \x03(\v2\x15.lifeboat.log.SettingR\bsettings\"I\n" +
 	"\x03Arm\x12\x14\n" +
 	"\x05armed\x18\x01 \x01(\bR\x05armed\x12\x14\n" +
-	"\x05force\x18\x02 \x01(\bR\x05force\"\f\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\x12\x16\n" +
+	"\x06ignore\x18d \x01(\bR\x06ignore\"\f\n" +
 	"\n" +
 	"AcceptTime\"=\n" +
 	"\aStorage\x12\x0e\n" +
@@ -7900,7 +8435,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"/\n" +
 	"\x05Label\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xd3\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xf4\x02\n" +
 	"\tInventory\x12\x12\n" +
 	"\x04cpus\x18\x01 \x01(\rR\x04cpus\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x04R\vmemoryBytes\x121\n" +
@@ -7911,7 +8446,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"cpu_models\x18\x06 \x03(\tR\tcpuModels\x121\n" +
 	"\bproblems\x18\a \x03(\v2\x15.lifeboat.log.ProblemR\bproblems\x12%\n" +
 	"\x0elibvirt_guests\x18\b \x01(\bR\rlibvirtGuests\x12+\n" +
-	"\x05beats\x18\t \x03(\v2\x15.lifeboat.log.StorageR\x05beats\"\xf9\x03\n" +
+	"\x05beats\x18\t \x03(\v2\x15.lifeboat.log.StorageR\x05beats\x12\x1f\n" +
+	"\vmigrate_uri\x18d \x01(\tR\n" +
+	"migrateUri\"\xf9\x03\n" +
 	"\fHostRegister\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -7937,14 +8474,16 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05power\x18\x02 \x01(\fR\x05power\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\fR\x06reason\x12\"\n" +
 	"\fincarnations\x18\x04 \x03(\x04R\fincarnations\x120\n" +
-	"\adetails\x18\x05 \x03(\v2\x16.lifeboat.log.VMDetailR\adetails\"\x9a\x01\n" +
+	"\adetails\x18\x05 \x03(\v2\x16.lifeboat.log.VMDetailR\adetails\"\xd5\x01\n" +
 	"\bVMDetail\x12\x10\n" +
 	"\x03pos\x18\x01 \x01(\rR\x03pos\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\arefused\x18\x03 \x01(\x04R\arefused\x12\x16\n" +
 	"\x06failed\x18\x04 \x01(\x04R\x06failed\x12\x18\n" +
 	"\afailure\x18\x05 \x01(\tR\afailure\x12\x1c\n" +
-	"\tautostart\x18\x06 \x01(\bR\tautostart\"A\n" +
+	"\tautostart\x18\x06 \x01(\bR\tautostart\x12\x14\n" +
+	"\x05order\x18d \x01(\x04R\x05order\x12#\n" +
+	"\rorder_failure\x18e \x01(\tR\forderFailure\"A\n" +
 	"\vHostReports\x122\n" +
 	"\areports\x18\x01 \x03(\v2\x18.lifeboat.log.HostReportR\areports\"\xc4\x01\n" +
 	"\n" +
@@ -8108,7 +8647,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"definition\x18\f \x01(\fR\n" +
 	"definition\x122\n" +
 	"\aprotect\x18\r \x01(\v2\x18.lifeboat.log.ProtectionR\aprotect\x12\x18\n" +
-	"\aproblem\x18\x0e \x01(\tR\aproblem\"\xb7\x01\n" +
+	"\aproblem\x18\x0e \x01(\tR\aproblem\"\xa4\x02\n" +
 	"\n" +
 	"Protection\x12\x0e\n" +
 	"\x02on\x18\x01 \x01(\bR\x02on\x12\x0e\n" +
@@ -8116,9 +8655,13 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\bpriority\x18\x03 \x01(\tR\bpriority\x12$\n" +
 	"\vmax_restart\x18\x04 \x01(\rH\x00R\n" +
 	"maxRestart\x88\x01\x01\x12&\n" +
-	"\fmax_relocate\x18\x05 \x01(\rH\x01R\vmaxRelocate\x88\x01\x01B\x0e\n" +
+	"\fmax_relocate\x18\x05 \x01(\rH\x01R\vmaxRelocate\x88\x01\x01\x12\x1f\n" +
+	"\bfailback\x18d \x01(\bH\x02R\bfailback\x88\x01\x01\x12*\n" +
+	"\x0elive_migration\x18e \x01(\bH\x03R\rliveMigration\x88\x01\x01B\x0e\n" +
 	"\f_max_restartB\x0f\n" +
-	"\r_max_relocate\"]\n" +
+	"\r_max_relocateB\v\n" +
+	"\t_failbackB\x11\n" +
+	"\x0f_live_migration\"]\n" +
 	"\aVMSpecs\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12(\n" +
@@ -8147,7 +8690,27 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06action\x18\x05 \x01(\rR\x06action\x12\x16\n" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x12\n" +
 	"\x04name\x18\a \x01(\tR\x04name\x12\x12\n" +
-	"\x04hash\x18\b \x01(\fR\x04hash\"D\n" +
+	"\x04hash\x18\b \x01(\fR\x04hash\"\x8e\x01\n" +
+	"\x06VMMove\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\fR\x02vm\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\rR\x04kind\x12\x16\n" +
+	"\x06target\x18\x04 \x01(\tR\x06target\x12\x14\n" +
+	"\x05cause\x18\x05 \x01(\rR\x05cause\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\"O\n" +
+	"\vHostDrained\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\rR\x05state\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"j\n" +
+	"\fHostStopping\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\asession\x18\x03 \x01(\tR\asession\x12\x16\n" +
+	"\x06reboot\x18\x04 \x01(\bR\x06reboot\"K\n" +
+	"\tHostHeeds\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"D\n" +
 	"\x05Place\x12;\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x1b.lifeboat.log.WorkPlacementR\n" +
@@ -8178,7 +8741,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x03end\x18\x0f \x01(\v2\x17.lifeboat.log.EndRecordH\x00R\x03end\x127\n" +
 	"\arequest\x18F \x01(\v2\x1b.lifeboat.log.RequestRecordH\x00R\arequest\x12.\n" +
 	"\x04rule\x18Z \x01(\v2\x18.lifeboat.log.RuleRecordH\x00R\x04ruleB\x06\n" +
-	"\x04body\"\xb7\x04\n" +
+	"\x04body\"\xf7\x04\n" +
 	"\n" +
 	"MetaRecord\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x14\n" +
@@ -8205,7 +8768,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\rlevel_version\x18A \x01(\tR\flevelVersion\x12\x17\n" +
 	"\aca_cert\x18P \x01(\fR\x06caCert\x12\x15\n" +
 	"\x06ca_key\x18Q \x01(\fR\x05caKey\x12\x14\n" +
-	"\x05rules\x18Z \x01(\x04R\x05rules\"\x8e\x02\n" +
+	"\x05rules\x18Z \x01(\x04R\x05rules\x12\"\n" +
+	"\rarmed_unix_ns\x18e \x01(\x03R\varmedUnixNs\x12\x1a\n" +
+	"\bignoring\x18d \x01(\bR\bignoring\"\x8e\x02\n" +
 	"\vTokenRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x12\n" +
@@ -8247,7 +8812,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\runtil_unix_ns\x18( \x01(\x03R\vuntilUnixNs\x12\x15\n" +
 	"\x06for_ns\x18) \x01(\x03R\x05forNs\x12\x18\n" +
 	"\ainvited\x18P \x01(\bR\ainvited\x12\x1a\n" +
-	"\binstance\x18Q \x01(\tR\binstance\"\x86\n" +
+	"\binstance\x18Q \x01(\tR\binstance\"\xfd\n" +
 	"\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
@@ -8294,7 +8859,16 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\aevicted\x18/ \x01(\bR\aevicted\x12\x18\n" +
 	"\asettled\x180 \x01(\x04R\asettled\x12\x1a\n" +
 	"\badmitted\x18P \x01(\bR\badmitted\x12\x16\n" +
-	"\x06barred\x18Q \x01(\bR\x06barred\"\xc2\x01\n" +
+	"\x06barred\x18Q \x01(\bR\x06barred\x12/\n" +
+	"\x05drain\x18d \x01(\v2\x19.lifeboat.log.DrainRecordR\x05drain\x12\x1a\n" +
+	"\bstopping\x18e \x01(\rR\bstopping\x12\x12\n" +
+	"\x04held\x18f \x01(\rR\x04held\x12\x14\n" +
+	"\x05heeds\x18g \x01(\x04R\x05heeds\"m\n" +
+	"\vDrainRecord\x12\"\n" +
+	"\rsince_unix_ns\x18\x01 \x01(\x03R\vsinceUnixNs\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\rR\x05total\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\"\xc2\x01\n" +
 	"\n" +
 	"CopyRecord\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x12\"\n" +
@@ -8312,7 +8886,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\runtil_unix_ns\x18\x04 \x01(\x03R\vuntilUnixNs\x12\x12\n" +
 	"\x04open\x18\x05 \x01(\bR\x04open\x12\x10\n" +
 	"\x03via\x18\x06 \x03(\tR\x03via\x12&\n" +
-	"\x0fearlier_unix_ns\x18\a \x01(\x03R\rearlierUnixNs\"\xba\x01\n" +
+	"\x0fearlier_unix_ns\x18\a \x01(\x03R\rearlierUnixNs\"\xe8\x01\n" +
 	"\vOrderRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x0e\n" +
@@ -8321,7 +8895,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\vincarnation\x18\x05 \x01(\x04R\vincarnation\x12\x14\n" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12\x17\n" +
 	"\aboot_id\x18\a \x01(\tR\x06bootId\x12\x12\n" +
-	"\x04work\x18\b \x01(\x04R\x04work\"\xcd\x03\n" +
+	"\x04work\x18\b \x01(\x04R\x04work\x12\x16\n" +
+	"\x06target\x18d \x01(\tR\x06target\x12\x14\n" +
+	"\x05abort\x18e \x01(\bR\x05abort\"\xe1\x03\n" +
 	"\bVMRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -8338,7 +8914,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x0fdefined_unix_ns\x18\f \x01(\x03R\rdefinedUnixNs\x120\n" +
 	"\x06policy\x18\r \x01(\v2\x18.lifeboat.log.ProtectionR\x06policy\x12\x14\n" +
 	"\x05error\x18\x0e \x01(\tR\x05error\x12.\n" +
-	"\x05order\x18Z \x01(\v2\x18.lifeboat.log.StartOrderR\x05order\"\xe6\x04\n" +
+	"\x05order\x18Z \x01(\v2\x18.lifeboat.log.StartOrderR\x05order\x12\x12\n" +
+	"\x04home\x18d \x01(\tR\x04home\"\xe6\x04\n" +
 	"\n" +
 	"WorkRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
@@ -8419,7 +8996,7 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),         // 0: lifeboat.log.Command
 	(*RuleAdd)(nil),         // 1: lifeboat.log.RuleAdd
@@ -8484,27 +9061,32 @@ var file_fsm_logpb_log_proto_goTypes = []any{
 	(*VMReleased)(nil),      // 60: lifeboat.log.VMReleased
 	(*VMStorage)(nil),       // 61: lifeboat.log.VMStorage
 	(*VMCopy)(nil),          // 62: lifeboat.log.VMCopy
-	(*Place)(nil),           // 63: lifeboat.log.Place
-	(*WorkPlacement)(nil),   // 64: lifeboat.log.WorkPlacement
-	(*WorkUpdate)(nil),      // 65: lifeboat.log.WorkUpdate
-	(*AlertUpdate)(nil),     // 66: lifeboat.log.AlertUpdate
-	(*Record)(nil),          // 67: lifeboat.log.Record
-	(*MetaRecord)(nil),      // 68: lifeboat.log.MetaRecord
-	(*TokenRecord)(nil),     // 69: lifeboat.log.TokenRecord
-	(*TokenUsed)(nil),       // 70: lifeboat.log.TokenUsed
-	(*OperatorRecord)(nil),  // 71: lifeboat.log.OperatorRecord
-	(*NodeRecord)(nil),      // 72: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),      // 73: lifeboat.log.HostRecord
-	(*CopyRecord)(nil),      // 74: lifeboat.log.CopyRecord
-	(*AttemptRecord)(nil),   // 75: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),     // 76: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),        // 77: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),      // 78: lifeboat.log.WorkRecord
-	(*Tried)(nil),           // 79: lifeboat.log.Tried
-	(*AlertRecord)(nil),     // 80: lifeboat.log.AlertRecord
-	(*EventRecord)(nil),     // 81: lifeboat.log.EventRecord
-	(*EndRecord)(nil),       // 82: lifeboat.log.EndRecord
-	(*RequestRecord)(nil),   // 83: lifeboat.log.RequestRecord
+	(*VMMove)(nil),          // 63: lifeboat.log.VMMove
+	(*HostDrained)(nil),     // 64: lifeboat.log.HostDrained
+	(*HostStopping)(nil),    // 65: lifeboat.log.HostStopping
+	(*HostHeeds)(nil),       // 66: lifeboat.log.HostHeeds
+	(*Place)(nil),           // 67: lifeboat.log.Place
+	(*WorkPlacement)(nil),   // 68: lifeboat.log.WorkPlacement
+	(*WorkUpdate)(nil),      // 69: lifeboat.log.WorkUpdate
+	(*AlertUpdate)(nil),     // 70: lifeboat.log.AlertUpdate
+	(*Record)(nil),          // 71: lifeboat.log.Record
+	(*MetaRecord)(nil),      // 72: lifeboat.log.MetaRecord
+	(*TokenRecord)(nil),     // 73: lifeboat.log.TokenRecord
+	(*TokenUsed)(nil),       // 74: lifeboat.log.TokenUsed
+	(*OperatorRecord)(nil),  // 75: lifeboat.log.OperatorRecord
+	(*NodeRecord)(nil),      // 76: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),      // 77: lifeboat.log.HostRecord
+	(*DrainRecord)(nil),     // 78: lifeboat.log.DrainRecord
+	(*CopyRecord)(nil),      // 79: lifeboat.log.CopyRecord
+	(*AttemptRecord)(nil),   // 80: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),     // 81: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),        // 82: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),      // 83: lifeboat.log.WorkRecord
+	(*Tried)(nil),           // 84: lifeboat.log.Tried
+	(*AlertRecord)(nil),     // 85: lifeboat.log.AlertRecord
+	(*EventRecord)(nil),     // 86: lifeboat.log.EventRecord
+	(*EndRecord)(nil),       // 87: lifeboat.log.EndRecord
+	(*RequestRecord)(nil),   // 88: lifeboat.log.RequestRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
 	8,   // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
@@ -8537,9 +9119,9 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	60,  // 27: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
 	61,  // 28: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
 	62,  // 29: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
-	63,  // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
-	65,  // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
-	66,  // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
+	67,  // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
+	69,  // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
+	70,  // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
 	13,  // 33: lifeboat.log.Command.node_steer:type_name -> lifeboat.log.NodeSteer
 	14,  // 34: lifeboat.log.Command.ca_set:type_name -> lifeboat.log.CASet
 	15,  // 35: lifeboat.log.Command.token_create:type_name -> lifeboat.log.TokenCreate
@@ -8551,67 +9133,72 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	1,   // 41: lifeboat.log.Command.rule_add:type_name -> lifeboat.log.RuleAdd
 	2,   // 42: lifeboat.log.Command.rule_remove:type_name -> lifeboat.log.RuleRemove
 	5,   // 43: lifeboat.log.Command.vm_set:type_name -> lifeboat.log.VMSet
-	3,   // 44: lifeboat.log.RuleAdd.rule:type_name -> lifeboat.log.Rule
-	4,   // 45: lifeboat.log.Rule.hosts:type_name -> lifeboat.log.HostChoice
-	21,  // 46: lifeboat.log.VMSet.settings:type_name -> lifeboat.log.Setting
-	3,   // 47: lifeboat.log.RuleRecord.rule:type_name -> lifeboat.log.Rule
-	21,  // 48: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	25,  // 49: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	26,  // 50: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	25,  // 51: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
-	28,  // 52: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	27,  // 53: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	30,  // 54: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	31,  // 55: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	33,  // 56: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	30,  // 57: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	28,  // 58: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	35,  // 59: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	42,  // 60: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	43,  // 61: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	21,  // 62: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	49,  // 63: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
-	51,  // 64: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
-	48,  // 65: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	51,  // 66: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
-	54,  // 67: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	56,  // 68: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	55,  // 69: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	56,  // 70: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	64,  // 71: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	68,  // 72: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	72,  // 73: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	73,  // 74: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	78,  // 75: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	80,  // 76: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	81,  // 77: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	69,  // 78: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
-	71,  // 79: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
-	82,  // 80: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	83,  // 81: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
-	7,   // 82: lifeboat.log.Record.rule:type_name -> lifeboat.log.RuleRecord
-	21,  // 83: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	53,  // 84: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	70,  // 85: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
-	28,  // 86: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	27,  // 87: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	46,  // 88: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	48,  // 89: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	35,  // 90: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	75,  // 91: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	42,  // 92: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	76,  // 93: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	77,  // 94: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	74,  // 95: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
-	55,  // 96: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	56,  // 97: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	6,   // 98: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
-	79,  // 99: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	100, // [100:100] is the sub-list for method output_type
-	100, // [100:100] is the sub-list for method input_type
-	100, // [100:100] is the sub-list for extension type_name
-	100, // [100:100] is the sub-list for extension extendee
-	0,   // [0:100] is the sub-list for field type_name
+	63,  // 44: lifeboat.log.Command.vm_move:type_name -> lifeboat.log.VMMove
+	64,  // 45: lifeboat.log.Command.host_drained:type_name -> lifeboat.log.HostDrained
+	65,  // 46: lifeboat.log.Command.host_stopping:type_name -> lifeboat.log.HostStopping
+	66,  // 47: lifeboat.log.Command.host_heeds:type_name -> lifeboat.log.HostHeeds
+	3,   // 48: lifeboat.log.RuleAdd.rule:type_name -> lifeboat.log.Rule
+	4,   // 49: lifeboat.log.Rule.hosts:type_name -> lifeboat.log.HostChoice
+	21,  // 50: lifeboat.log.VMSet.settings:type_name -> lifeboat.log.Setting
+	3,   // 51: lifeboat.log.RuleRecord.rule:type_name -> lifeboat.log.Rule
+	21,  // 52: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	25,  // 53: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	26,  // 54: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	25,  // 55: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
+	28,  // 56: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	27,  // 57: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	30,  // 58: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	31,  // 59: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	33,  // 60: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	30,  // 61: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	28,  // 62: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	35,  // 63: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	42,  // 64: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	43,  // 65: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	21,  // 66: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	49,  // 67: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
+	51,  // 68: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
+	48,  // 69: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	51,  // 70: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
+	54,  // 71: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	56,  // 72: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	55,  // 73: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	56,  // 74: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	68,  // 75: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	72,  // 76: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	76,  // 77: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	77,  // 78: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	83,  // 79: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	85,  // 80: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	86,  // 81: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	73,  // 82: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
+	75,  // 83: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
+	87,  // 84: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	88,  // 85: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
+	7,   // 86: lifeboat.log.Record.rule:type_name -> lifeboat.log.RuleRecord
+	21,  // 87: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	53,  // 88: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	74,  // 89: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
+	28,  // 90: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	27,  // 91: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	46,  // 92: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	48,  // 93: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	35,  // 94: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	80,  // 95: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	42,  // 96: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	81,  // 97: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	82,  // 98: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	79,  // 99: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	78,  // 100: lifeboat.log.HostRecord.drain:type_name -> lifeboat.log.DrainRecord
+	55,  // 101: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	56,  // 102: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	6,   // 103: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
+	84,  // 104: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	105, // [105:105] is the sub-list for method output_type
+	105, // [105:105] is the sub-list for method input_type
+	105, // [105:105] is the sub-list for extension type_name
+	105, // [105:105] is the sub-list for extension extendee
+	0,   // [0:105] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -8664,9 +9251,13 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_RuleAdd)(nil),
 		(*Command_RuleRemove)(nil),
 		(*Command_VmSet)(nil),
+		(*Command_VmMove)(nil),
+		(*Command_HostDrained)(nil),
+		(*Command_HostStopping)(nil),
+		(*Command_HostHeeds)(nil),
 	}
 	file_fsm_logpb_log_proto_msgTypes[56].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[67].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[71].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
@@ -8685,7 +9276,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   84,
+			NumMessages:   89,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -28,6 +28,9 @@ type Fixture struct {
 	StartDaemon   func()
 	KeepsGuests   bool              // domains survive StopDaemon and StartDaemon
 	Freeze        func(frozen bool) // the daemon, not the guests
+	// Other is a second hypervisor to which domains can be migrated, for a second at
+	// the least; nil: there is none.
+	Other hypervisor.Hypervisor
 }
 
 // Run runs every test of the suite with a fixture of its own, in real time.
@@ -78,6 +81,10 @@ func suite() []test {
 		{"DaemonKilledAndBack", testDaemonKilled},
 		{"S4FrozenDaemon", testFrozen},
 		{"ConcurrentStarts", testConcurrentStarts},
+		{"S7Migrate", testMigrate},
+		{"S7MigrateFails", testMigrateFails},
+		{"S7MigrationAborted", testMigrationAborted},
+		{"S7MigrationTakesTooLong", testMigrationTooLong},
 		{"Closed", testClosed},
 	}
 }

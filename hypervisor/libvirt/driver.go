@@ -23,7 +23,13 @@ type Options struct {
 	// SharedDirs are directories that the operator declares to hold the same
 	// files on every host that declares them too.
 	SharedDirs []string
-	TLS        *tls.Config // for tls addresses; nil: the files libvirt's own clients use
+	// MigrateURI is where other hosts' libvirt reaches this one, for example
+	// qemu+tls://h2.example/system; empty: qemu+tls to this machine's own name.
+	MigrateURI string
+	// MigrateUnsafe lets domains migrate although libvirt cannot see that their disks
+	// are shared, or takes their cache mode for unsafe.
+	MigrateUnsafe bool
+	TLS           *tls.Config // for tls addresses; nil: the files libvirt's own clients use
 
 	DialTimeout time.Duration // one connection; 0: 5 s
 	CallTimeout time.Duration // one call that is not named below; 0: 5 s
@@ -84,6 +90,7 @@ var errClosed = errors.New("the driver was closed")
 var (
 	_ hypervisor.Hypervisor = (*Driver)(nil)
 	_ hypervisor.Adjuster   = (*Driver)(nil)
+	_ hypervisor.Migrator   = (*Driver)(nil)
 )
 
 // session is one life of the two connections that are always up. They are

@@ -68,6 +68,10 @@ func (s *survey) node(ctx context.Context) error {
 		return n, err
 	})
 	s.inv.CPUs, s.inv.MemoryBytes, s.inv.Hostname = int(n.cpus), n.memory<<10, n.host
+	s.inv.MigrateURI = s.lane.d.opts.MigrateURI
+	if s.inv.MigrateURI == "" && n.host != "" {
+		s.inv.MigrateURI = "qemu+tls://" + n.host + "/system"
+	}
 	s.inv.Version = fmt.Sprintf("libvirt %d.%d.%d", n.version/1000000, n.version/1000%1000, n.version%1000)
 	return err
 }

@@ -21,12 +21,21 @@ func render(t *testing.T, tmpl domxml.Template) []byte {
 
 func TestConformance(t *testing.T) {
 	hvtest.RunVirtual(t, func(t *testing.T) hvtest.Fixture {
+		shared := []*mem.Storage{mem.NewStorage(mem.StorageOptions{Name: "s", Dir: "/srv"})}
+		other := mem.NewHost(mem.Options{Name: "h2", Storages: shared})
 		h := mem.NewHost(mem.Options{
-			Name: "h1", StartDelay: 300 * time.Millisecond,
-			Storages: []*mem.Storage{mem.NewStorage(mem.StorageOptions{Name: "s", Dir: "/srv"})},
+			Name: "h1", StartDelay: 300 * time.Millisecond, MigrateTime: 2 * time.Second, Storages: shared,
+			Peer: func(uri string) *mem.Host {
+				if uri == "mem://h2" {
+					return other
+				}
+				return nil
+			},
 		})
+		t.Cleanup(func() { _ = other.Close() })
 		return hvtest.Fixture{
 			Hypervisor:    h,
+			Other:         other,
 			Limit:         31 * time.Second,
 			ObeysShutdown: true,
 			KeepsGuests:   true,

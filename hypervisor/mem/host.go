@@ -21,9 +21,12 @@ type Options struct {
 	// check disks; a host with some refuses to start what lies elsewhere.
 	Storages []*Storage
 	// Networks the host has; nil: it does not check.
-	Networks    []hypervisor.Network
-	Machines    []string      // nil: pc, q35
-	CPUModels   []string      // nil: qemu64
+	Networks  []hypervisor.Network
+	Machines  []string // nil: pc, q35
+	CPUModels []string // nil: qemu64
+	// Peer finds the host that a MigrateURI names; nil: there is none.
+	Peer        func(uri string) *Host
+	MigrateTime time.Duration // how long a migration takes
 	StartDelay  time.Duration // how long creating a domain takes
 	ShutdownIn  time.Duration // how long guests take to obey the power button; 0: 1 s, negative: they ignore it
 	CallTimeout time.Duration // limit of one call; 0: 5 s for questions, 30 s for orders
@@ -88,8 +91,9 @@ type vm struct {
 	persistent  bool
 	autostart   bool
 	managedSave bool
-	deaf        bool // ignores the power button
-	ran         bool // its CPUs have run since it was created
+	leaving     context.CancelCauseFunc // of the migration that takes it away; nil: none
+	deaf        bool                    // ignores the power button
+	ran         bool                    // its CPUs have run since it was created
 	state       hypervisor.State
 	reason      hypervisor.Reason
 }

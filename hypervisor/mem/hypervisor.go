@@ -15,6 +15,7 @@ import (
 var (
 	_ hypervisor.Hypervisor = (*Host)(nil)
 	_ hypervisor.Adjuster   = (*Host)(nil)
+	_ hypervisor.Migrator   = (*Host)(nil)
 )
 
 // Inventory implements hypervisor.Hypervisor.
@@ -23,6 +24,9 @@ func (h *Host) Inventory(ctx context.Context) (hypervisor.Inventory, error) {
 		Hostname: h.name, Version: "mem", Arch: "x86_64", CPUs: h.opts.CPUs, MemoryBytes: h.opts.MemoryBytes,
 		DomainTypes: []string{"kvm", "qemu", "test"}, Machines: slices.Sorted(slices.Values(h.machines)),
 		CPUModels: slices.Sorted(slices.Values(h.cpuModels)), Networks: slices.Clone(h.networks),
+	}
+	if h.name != "" {
+		inv.MigrateURI = "mem://" + h.name
 	}
 	if inv.CPUs == 0 {
 		inv.CPUs = 64

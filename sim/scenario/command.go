@@ -24,9 +24,9 @@ func forms() []form {
 		{"storage H on|off", ""}, {"freeze H", ""}, {"thaw H", ""},
 		{"agent H stop|kill|start", ""}, {"libvirt H stop|start", ""},
 		{"shutdown H", ""}, {"reboot H", ""},
-		{"maintenance H on|off", ""}, {"host NEWH add", ""}, {"host H remove|enable|disable", ""}, {"confirm-dead H", ""},
+		{"maintenance H on|off|force", ""}, {"host NEWH add", ""}, {"host H remove|enable|disable", ""}, {"confirm-dead H", ""},
 		{"vm V start|stop|kill|hang|guest-shutdown", ""}, {"vm V crash-loop on|off", ""},
-		{"vm V migrate H", noMigrate}, {"vm V relocate H", "this version of lifeboat does not relocate VMs"},
+		{"vm V migrate H", ""}, {"vm V relocate H", ""},
 		{"vm V move H", ""}, {"vm V copy H", ""},
 		{"vm NEWV add H", ""}, {"vm V remove|manage|unmanage|clear|define", ""}, {"vm V set KEY VALUE", ""},
 		{"rule add ...", ""}, {"rule remove N", ""},
@@ -35,7 +35,7 @@ func forms() []form {
 		{"clock M +D", ""}, {"leader kill", ""},
 		{"snapshot save", noSnapshot}, {"snapshot restore", noSnapshot},
 		{"ha disarm", ""}, {"ha disarm freeze", ""},
-		{"ha disarm ignore", "this version of lifeboat knows one way of disarming; write `ha disarm`"},
+		{"ha disarm ignore", ""},
 		{"ha arm", ""},
 	}
 }
@@ -173,7 +173,7 @@ func (p *parsing) fill(c Command, f form, pattern, words []string) (Command, boo
 
 // vmKeys are what `vm V set` changes.
 func vmKeys() []string {
-	return []string{"cpus", "memory", "priority", "ha", "max_restart", "max_relocate", "depends_on", "gate", "gate_timeout"}
+	return []string{"cpus", "memory", "priority", "ha", "max_restart", "max_relocate", "depends_on", "gate", "gate_timeout", "failback", "live_migration"}
 }
 
 // values checks the keys and values of the commands that set something.

@@ -77,6 +77,8 @@ type VM struct {
 	DependsOn   []string
 	Gate        string        // order, running or a time; "" = the default
 	GateTimeout time.Duration // 0 = the default
+	Stays       bool          // failback: false
+	NoLive      bool          // live_migration: false
 	Faults      Faults
 }
 
@@ -90,9 +92,11 @@ const Always = -1
 
 // Faults are what goes wrong with one VM.
 type Faults struct {
-	Start int    // the first so many starts fail
-	Stop  int    // the first so many stops fail
-	Host  string // only there; empty: anywhere
+	Start int // the first so many starts fail
+	Stop  int // the first so many stops fail
+	// Migrate: the first so many live migrations fail.
+	Migrate int
+	Host    string // only there; empty: anywhere
 }
 
 // Step is what happens at one moment.

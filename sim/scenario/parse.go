@@ -39,9 +39,7 @@ type parsing struct {
 	later    []func() // checks of names that may come later
 }
 
-const (
-	noMigrate = "this version of lifeboat does not migrate VMs"
-)
+const ()
 
 func (p *parsing) file(root *node) {
 	parts := map[string]*node{}
@@ -302,14 +300,10 @@ func (p *parsing) vmFields(v *VM) []field {
 		{"max_relocate", func(n *node) { v.MaxRelocate = p.number(n, "max_relocate", 0) }},
 		{"disk", func(n *node) { v.Local = p.oneOf(n, "disk", "shared", "local") == "local" }},
 		{"failback", func(n *node) {
-			if p.flag(n, "failback") {
-				p.fail(n.line, "failback: true: this version of lifeboat does not move a VM back; leave the key out or write false")
-			}
+			v.Stays = !p.flag(n, "failback")
 		}},
 		{"live_migration", func(n *node) {
-			if p.flag(n, "live_migration") {
-				p.fail(n.line, "live_migration: true: %s; leave the key out or write false", noMigrate)
-			}
+			v.NoLive = !p.flag(n, "live_migration")
 		}},
 		{"depends_on", func(n *node) { v.DependsOn = p.dependsOn(n) }},
 		{"gate", func(n *node) { v.Gate = p.gate(n) }},
@@ -329,8 +323,7 @@ func (p *parsing) faults(n *node, f *Faults) {
 		}}
 	}
 	p.fields(n, "faults", []field{
-		times("start", &f.Start), times("stop", &f.Stop),
-		{"migrate", func(n *node) { p.fail(n.line, "faults: migrate: %s", noMigrate) }},
+		times("start", &f.Start), times("stop", &f.Stop), times("migrate", &f.Migrate),
 		{"host", func(n *node) {
 			f.Host = p.word(n, "host")
 			p.known(n.line, "host", f.Host, p.hosts)

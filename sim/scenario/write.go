@@ -130,6 +130,8 @@ func (v VM) fields() string {
 	add(len(v.DependsOn) > 0, "depends_on: [%s]", strings.Join(v.DependsOn, ", "))
 	add(v.Gate != "", "gate: %s", v.Gate)
 	add(v.GateTimeout != 0, "gate_timeout: %s", v.GateTimeout)
+	add(v.Stays, "failback: false")
+	add(v.NoLive, "live_migration: false")
 	var fs []string
 	times := func(what string, n int) {
 		switch {
@@ -141,6 +143,7 @@ func (v VM) fields() string {
 	}
 	times("start", v.Faults.Start)
 	times("stop", v.Faults.Stop)
+	times("migrate", v.Faults.Migrate)
 	if v.Faults.Host != "" {
 		fs = append(fs, "host: "+v.Faults.Host)
 	}

@@ -265,6 +265,55 @@ func (ProbeVerdict) EnumDescriptor() ([]byte, []int) {
 	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{3}
 }
 
+type MachineStop int32
+
+const (
+	MachineStop_MACHINE_STOP_UNSPECIFIED MachineStop = 0 // it is not
+	MachineStop_MACHINE_STOP_SHUTDOWN    MachineStop = 1
+	MachineStop_MACHINE_STOP_REBOOT      MachineStop = 2 // it will come back
+)
+
+// Enum value maps for MachineStop.
+var (
+	MachineStop_name = map[int32]string{
+		0: "MACHINE_STOP_UNSPECIFIED",
+		1: "MACHINE_STOP_SHUTDOWN",
+		2: "MACHINE_STOP_REBOOT",
+	}
+	MachineStop_value = map[string]int32{
+		"MACHINE_STOP_UNSPECIFIED": 0,
+		"MACHINE_STOP_SHUTDOWN":    1,
+		"MACHINE_STOP_REBOOT":      2,
+	}
+)
+
+func (x MachineStop) Enum() *MachineStop {
+	p := new(MachineStop)
+	*p = x
+	return p
+}
+
+func (x MachineStop) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MachineStop) Descriptor() protoreflect.EnumDescriptor {
+	return file_lifeboat_v1_agent_proto_enumTypes[4].Descriptor()
+}
+
+func (MachineStop) Type() protoreflect.EnumType {
+	return &file_lifeboat_v1_agent_proto_enumTypes[4]
+}
+
+func (x MachineStop) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MachineStop.Descriptor instead.
+func (MachineStop) EnumDescriptor() ([]byte, []int) {
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{4}
+}
+
 type OrderKind int32
 
 const (
@@ -273,6 +322,7 @@ const (
 	OrderKind_ORDER_KIND_STOP        OrderKind = 2 // graceful, then destroyed at the deadline
 	OrderKind_ORDER_KIND_DESTROY     OrderKind = 3 // tombstone: incarnations <= incarnation are gone and refused for ever
 	OrderKind_ORDER_KIND_RESUME      OrderKind = 4
+	OrderKind_ORDER_KIND_MIGRATE     OrderKind = 5 // live, to another host
 )
 
 // Enum value maps for OrderKind.
@@ -283,6 +333,7 @@ var (
 		2: "ORDER_KIND_STOP",
 		3: "ORDER_KIND_DESTROY",
 		4: "ORDER_KIND_RESUME",
+		5: "ORDER_KIND_MIGRATE",
 	}
 	OrderKind_value = map[string]int32{
 		"ORDER_KIND_UNSPECIFIED": 0,
@@ -290,6 +341,7 @@ var (
 		"ORDER_KIND_STOP":        2,
 		"ORDER_KIND_DESTROY":     3,
 		"ORDER_KIND_RESUME":      4,
+		"ORDER_KIND_MIGRATE":     5,
 	}
 )
 
@@ -304,11 +356,11 @@ func (x OrderKind) String() string {
 }
 
 func (OrderKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_lifeboat_v1_agent_proto_enumTypes[4].Descriptor()
+	return file_lifeboat_v1_agent_proto_enumTypes[5].Descriptor()
 }
 
 func (OrderKind) Type() protoreflect.EnumType {
-	return &file_lifeboat_v1_agent_proto_enumTypes[4]
+	return &file_lifeboat_v1_agent_proto_enumTypes[5]
 }
 
 func (x OrderKind) Number() protoreflect.EnumNumber {
@@ -317,7 +369,7 @@ func (x OrderKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OrderKind.Descriptor instead.
 func (OrderKind) EnumDescriptor() ([]byte, []int) {
-	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{4}
+	return file_lifeboat_v1_agent_proto_rawDescGZIP(), []int{5}
 }
 
 type VMReport struct {
@@ -332,6 +384,8 @@ type VMReport struct {
 	Failure       string                 `protobuf:"bytes,8,opt,name=failure,proto3" json:"failure,omitempty"`                   // why
 	SpecHash      []byte                 `protobuf:"bytes,9,opt,name=spec_hash,json=specHash,proto3" json:"spec_hash,omitempty"` // hash of the definition, 32 bytes; empty = not read yet
 	Autostart     bool                   `protobuf:"varint,10,opt,name=autostart,proto3" json:"autostart,omitempty"`
+	Order         uint64                 `protobuf:"varint,100,opt,name=order,proto3" json:"order,omitempty"` // an order to migrate that came to nothing: none is under way, and the VM runs here
+	OrderFailure  string                 `protobuf:"bytes,101,opt,name=order_failure,json=orderFailure,proto3" json:"order_failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -434,6 +488,20 @@ func (x *VMReport) GetAutostart() bool {
 		return x.Autostart
 	}
 	return false
+}
+
+func (x *VMReport) GetOrder() uint64 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
+func (x *VMReport) GetOrderFailure() string {
+	if x != nil {
+		return x.OrderFailure
+	}
+	return ""
 }
 
 type Storage struct {
@@ -559,6 +627,7 @@ type Inventory struct {
 	Problems      []*Problem             `protobuf:"bytes,7,rep,name=problems,proto3" json:"problems,omitempty"`                                 // parts that could not be read
 	LibvirtGuests bool                   `protobuf:"varint,8,opt,name=libvirt_guests,json=libvirtGuests,proto3" json:"libvirt_guests,omitempty"` // Debian's libvirt-guests is enabled
 	Beats         []*Storage             `protobuf:"bytes,9,rep,name=beats,proto3" json:"beats,omitempty"`                                       // directories in which this agent writes a heartbeat
+	MigrateUri    string                 `protobuf:"bytes,100,opt,name=migrate_uri,json=migrateUri,proto3" json:"migrate_uri,omitempty"`         // where other hosts' hypervisors reach this one for live migration; empty = they do not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -654,6 +723,13 @@ func (x *Inventory) GetBeats() []*Storage {
 		return x.Beats
 	}
 	return nil
+}
+
+func (x *Inventory) GetMigrateUri() string {
+	if x != nil {
+		return x.MigrateUri
+	}
+	return ""
 }
 
 type Label struct {
@@ -1286,7 +1362,8 @@ type ReportRequest struct {
 	// Every VM above was looked at after the answer to this report had arrived.
 	LookedAfterSeq uint64          `protobuf:"varint,16,opt,name=looked_after_seq,json=lookedAfterSeq,proto3" json:"looked_after_seq,omitempty"`
 	Beats          []*Storage      `protobuf:"bytes,17,rep,name=beats,proto3" json:"beats,omitempty"`
-	Fences         []*FenceOutcome `protobuf:"bytes,20,rep,name=fences,proto3" json:"fences,omitempty"` // until acknowledged
+	Fences         []*FenceOutcome `protobuf:"bytes,20,rep,name=fences,proto3" json:"fences,omitempty"`                                                             // until acknowledged
+	MachineStop    MachineStop     `protobuf:"varint,100,opt,name=machine_stop,json=machineStop,proto3,enum=lifeboat.v1.MachineStop" json:"machine_stop,omitempty"` // its operating system is going down
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1447,6 +1524,13 @@ func (x *ReportRequest) GetFences() []*FenceOutcome {
 	return nil
 }
 
+func (x *ReportRequest) GetMachineStop() MachineStop {
+	if x != nil {
+		return x.MachineStop
+	}
+	return MachineStop_MACHINE_STOP_UNSPECIFIED
+}
+
 type Order struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Id             uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // log index that made it
@@ -1458,7 +1542,11 @@ type Order struct {
 	BootId         string                 `protobuf:"bytes,7,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	Definition     []byte                 `protobuf:"bytes,8,opt,name=definition,proto3" json:"definition,omitempty"` // START: the committed XML, byte for byte
 	DefinitionHash []byte                 `protobuf:"bytes,9,opt,name=definition_hash,json=definitionHash,proto3" json:"definition_hash,omitempty"`
-	GraceMs        int64                  `protobuf:"varint,10,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"` // STOP
+	GraceMs        int64                  `protobuf:"varint,10,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`       // STOP
+	Target         string                 `protobuf:"bytes,100,opt,name=target,proto3" json:"target,omitempty"`                        // MIGRATE: to this host
+	TargetUri      string                 `protobuf:"bytes,101,opt,name=target_uri,json=targetUri,proto3" json:"target_uri,omitempty"` // and where its hypervisor is
+	WithinMs       int64                  `protobuf:"varint,102,opt,name=within_ms,json=withinMs,proto3" json:"within_ms,omitempty"`   // MIGRATE: call it off when it takes longer
+	Abort          bool                   `protobuf:"varint,103,opt,name=abort,proto3" json:"abort,omitempty"`                         // MIGRATE: call it off
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1563,6 +1651,34 @@ func (x *Order) GetGraceMs() int64 {
 	return 0
 }
 
+func (x *Order) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Order) GetTargetUri() string {
+	if x != nil {
+		return x.TargetUri
+	}
+	return ""
+}
+
+func (x *Order) GetWithinMs() int64 {
+	if x != nil {
+		return x.WithinMs
+	}
+	return 0
+}
+
+func (x *Order) GetAbort() bool {
+	if x != nil {
+		return x.Abort
+	}
+	return false
+}
+
 type AssignedVM struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1640,6 +1756,7 @@ type Assignment struct {
 	Lease         *Lease                 `protobuf:"bytes,3,opt,name=lease,proto3" json:"lease,omitempty"`  // what the agent is to run under
 	Vms           []*AssignedVM          `protobuf:"bytes,4,rep,name=vms,proto3" json:"vms,omitempty"`      // protected VMs owned by this host
 	Orders        []*Order               `protobuf:"bytes,5,rep,name=orders,proto3" json:"orders,omitempty"`
+	EmptyFirst    bool                   `protobuf:"varint,100,opt,name=empty_first,json=emptyFirst,proto3" json:"empty_first,omitempty"` // a machine that goes down waits for its VMs to be moved away
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1707,6 +1824,13 @@ func (x *Assignment) GetOrders() []*Order {
 		return x.Orders
 	}
 	return nil
+}
+
+func (x *Assignment) GetEmptyFirst() bool {
+	if x != nil {
+		return x.EmptyFirst
+	}
+	return false
 }
 
 type ReportResponse struct {
@@ -2426,6 +2550,8 @@ type Protection struct {
 	Priority      string                 `protobuf:"bytes,3,opt,name=priority,proto3" json:"priority,omitempty"`
 	MaxRestart    *uint32                `protobuf:"varint,4,opt,name=max_restart,json=maxRestart,proto3,oneof" json:"max_restart,omitempty"`
 	MaxRelocate   *uint32                `protobuf:"varint,5,opt,name=max_relocate,json=maxRelocate,proto3,oneof" json:"max_relocate,omitempty"`
+	Failback      *bool                  `protobuf:"varint,100,opt,name=failback,proto3,oneof" json:"failback,omitempty"`
+	LiveMigration *bool                  `protobuf:"varint,101,opt,name=live_migration,json=liveMigration,proto3,oneof" json:"live_migration,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2493,6 +2619,20 @@ func (x *Protection) GetMaxRelocate() uint32 {
 		return *x.MaxRelocate
 	}
 	return 0
+}
+
+func (x *Protection) GetFailback() bool {
+	if x != nil && x.Failback != nil {
+		return *x.Failback
+	}
+	return false
+}
+
+func (x *Protection) GetLiveMigration() bool {
+	if x != nil && x.LiveMigration != nil {
+		return *x.LiveMigration
+	}
+	return false
 }
 
 type PutSpecsRequest struct {
@@ -2597,6 +2737,7 @@ type LeaveRequest struct {
 	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Session       string                 `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
 	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	MachineStop   MachineStop            `protobuf:"varint,100,opt,name=machine_stop,json=machineStop,proto3,enum=lifeboat.v1.MachineStop" json:"machine_stop,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2659,6 +2800,13 @@ func (x *LeaveRequest) GetReason() string {
 	return ""
 }
 
+func (x *LeaveRequest) GetMachineStop() MachineStop {
+	if x != nil {
+		return x.MachineStop
+	}
+	return MachineStop_MACHINE_STOP_UNSPECIFIED
+}
+
 type LeaveResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2699,7 +2847,7 @@ var File_lifeboat_v1_agent_proto protoreflect.FileDescriptor
 
 const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x17lifeboat/v1/agent.proto\x12\vlifeboat.v1\"\xb8\x02\n" +
+	"\x17lifeboat/v1/agent.proto\x12\vlifeboat.v1\"\xf3\x02\n" +
 	"\bVMReport\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12-\n" +
@@ -2711,14 +2859,16 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\afailure\x18\b \x01(\tR\afailure\x12\x1b\n" +
 	"\tspec_hash\x18\t \x01(\fR\bspecHash\x12\x1c\n" +
 	"\tautostart\x18\n" +
-	" \x01(\bR\tautostart\"=\n" +
+	" \x01(\bR\tautostart\x12\x14\n" +
+	"\x05order\x18d \x01(\x04R\x05order\x12#\n" +
+	"\rorder_failure\x18e \x01(\tR\forderFailure\"=\n" +
 	"\aStorage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x0e\n" +
 	"\x02up\x18\x03 \x01(\bR\x02up\"7\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04part\x18\x01 \x01(\tR\x04part\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xd0\x02\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xf1\x02\n" +
 	"\tInventory\x12\x12\n" +
 	"\x04cpus\x18\x01 \x01(\rR\x04cpus\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x04R\vmemoryBytes\x120\n" +
@@ -2729,7 +2879,9 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"cpu_models\x18\x06 \x03(\tR\tcpuModels\x120\n" +
 	"\bproblems\x18\a \x03(\v2\x14.lifeboat.v1.ProblemR\bproblems\x12%\n" +
 	"\x0elibvirt_guests\x18\b \x01(\bR\rlibvirtGuests\x12*\n" +
-	"\x05beats\x18\t \x03(\v2\x14.lifeboat.v1.StorageR\x05beats\"/\n" +
+	"\x05beats\x18\t \x03(\v2\x14.lifeboat.v1.StorageR\x05beats\x12\x1f\n" +
+	"\vmigrate_uri\x18d \x01(\tR\n" +
+	"migrateUri\"/\n" +
 	"\x05Label\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"\x9c\x04\n" +
@@ -2783,7 +2935,7 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\x05nonce\x18\x02 \x01(\x04R\x05nonce\x123\n" +
 	"\averdict\x18\x03 \x01(\x0e2\x19.lifeboat.v1.ProbeVerdictR\averdict\x12\x16\n" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\x12+\n" +
-	"\x05beats\x18\x05 \x03(\v2\x15.lifeboat.v1.BeatSeenR\x05beats\"\xcb\x05\n" +
+	"\x05beats\x18\x05 \x03(\v2\x15.lifeboat.v1.BeatSeenR\x05beats\"\x88\x06\n" +
 	"\rReportRequest\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x17\n" +
@@ -2803,7 +2955,8 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\tinventory\x18\x0f \x01(\v2\x16.lifeboat.v1.InventoryR\tinventory\x12(\n" +
 	"\x10looked_after_seq\x18\x10 \x01(\x04R\x0elookedAfterSeq\x12*\n" +
 	"\x05beats\x18\x11 \x03(\v2\x14.lifeboat.v1.StorageR\x05beats\x121\n" +
-	"\x06fences\x18\x14 \x03(\v2\x19.lifeboat.v1.FenceOutcomeR\x06fences\"\x9c\x02\n" +
+	"\x06fences\x18\x14 \x03(\v2\x19.lifeboat.v1.FenceOutcomeR\x06fences\x12;\n" +
+	"\fmachine_stop\x18d \x01(\x0e2\x18.lifeboat.v1.MachineStopR\vmachineStop\"\x86\x03\n" +
 	"\x05Order\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12*\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x16.lifeboat.v1.OrderKindR\x04kind\x12\x0e\n" +
@@ -2817,20 +2970,27 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"definition\x12'\n" +
 	"\x0fdefinition_hash\x18\t \x01(\fR\x0edefinitionHash\x12\x19\n" +
 	"\bgrace_ms\x18\n" +
-	" \x01(\x03R\agraceMs\"t\n" +
+	" \x01(\x03R\agraceMs\x12\x16\n" +
+	"\x06target\x18d \x01(\tR\x06target\x12\x1d\n" +
+	"\n" +
+	"target_uri\x18e \x01(\tR\ttargetUri\x12\x1b\n" +
+	"\twithin_ms\x18f \x01(\x03R\bwithinMs\x12\x14\n" +
+	"\x05abort\x18g \x01(\bR\x05abort\"t\n" +
 	"\n" +
 	"AssignedVM\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x1c\n" +
 	"\tprotected\x18\x03 \x01(\bR\tprotected\x12\x16\n" +
-	"\x06wanted\x18\x04 \x01(\bR\x06wanted\"\xb9\x01\n" +
+	"\x06wanted\x18\x04 \x01(\bR\x06wanted\"\xda\x01\n" +
 	"\n" +
 	"Assignment\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
 	"\x05armed\x18\x02 \x01(\bR\x05armed\x12(\n" +
 	"\x05lease\x18\x03 \x01(\v2\x12.lifeboat.v1.LeaseR\x05lease\x12)\n" +
 	"\x03vms\x18\x04 \x03(\v2\x17.lifeboat.v1.AssignedVMR\x03vms\x12*\n" +
-	"\x06orders\x18\x05 \x03(\v2\x12.lifeboat.v1.OrderR\x06orders\"\xa1\x04\n" +
+	"\x06orders\x18\x05 \x03(\v2\x12.lifeboat.v1.OrderR\x06orders\x12\x1f\n" +
+	"\vempty_first\x18d \x01(\bR\n" +
+	"emptyFirst\"\xa1\x04\n" +
 	"\x0eReportResponse\x12\x1b\n" +
 	"\tleader_id\x18\x01 \x01(\tR\bleaderId\x12\x1f\n" +
 	"\vleader_addr\x18\x02 \x01(\tR\n" +
@@ -2912,7 +3072,7 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"definition\x18\f \x01(\fR\n" +
 	"definition\x121\n" +
 	"\aprotect\x18\r \x01(\v2\x17.lifeboat.v1.ProtectionR\aprotect\x12\x18\n" +
-	"\aproblem\x18\x0e \x01(\tR\aproblem\"\xb7\x01\n" +
+	"\aproblem\x18\x0e \x01(\tR\aproblem\"\xa4\x02\n" +
 	"\n" +
 	"Protection\x12\x0e\n" +
 	"\x02on\x18\x01 \x01(\bR\x02on\x12\x0e\n" +
@@ -2920,19 +3080,24 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\bpriority\x18\x03 \x01(\tR\bpriority\x12$\n" +
 	"\vmax_restart\x18\x04 \x01(\rH\x00R\n" +
 	"maxRestart\x88\x01\x01\x12&\n" +
-	"\fmax_relocate\x18\x05 \x01(\rH\x01R\vmaxRelocate\x88\x01\x01B\x0e\n" +
+	"\fmax_relocate\x18\x05 \x01(\rH\x01R\vmaxRelocate\x88\x01\x01\x12\x1f\n" +
+	"\bfailback\x18d \x01(\bH\x02R\bfailback\x88\x01\x01\x12*\n" +
+	"\x0elive_migration\x18e \x01(\bH\x03R\rliveMigration\x88\x01\x01B\x0e\n" +
 	"\f_max_restartB\x0f\n" +
-	"\r_max_relocate\"k\n" +
+	"\r_max_relocateB\v\n" +
+	"\t_failbackB\x11\n" +
+	"\x0f_live_migration\"k\n" +
 	"\x0fPutSpecsRequest\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12)\n" +
 	"\x05specs\x18\x03 \x03(\v2\x13.lifeboat.v1.VMSpecR\x05specs\"\x12\n" +
-	"\x10PutSpecsResponse\"o\n" +
+	"\x10PutSpecsResponse\"\xac\x01\n" +
 	"\fLeaveRequest\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\asession\x18\x03 \x01(\tR\asession\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x0f\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12;\n" +
+	"\fmachine_stop\x18d \x01(\x0e2\x18.lifeboat.v1.MachineStopR\vmachineStop\"\x0f\n" +
 	"\rLeaveResponse*\x9d\x01\n" +
 	"\n" +
 	"PowerState\x12\x1b\n" +
@@ -2966,13 +3131,18 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\fProbeVerdict\x12\x1d\n" +
 	"\x19PROBE_VERDICT_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13PROBE_VERDICT_ALIVE\x10\x01\x12\x19\n" +
-	"\x15PROBE_VERDICT_REFUSED\x10\x02*\x81\x01\n" +
+	"\x15PROBE_VERDICT_REFUSED\x10\x02*_\n" +
+	"\vMachineStop\x12\x1c\n" +
+	"\x18MACHINE_STOP_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15MACHINE_STOP_SHUTDOWN\x10\x01\x12\x17\n" +
+	"\x13MACHINE_STOP_REBOOT\x10\x02*\x99\x01\n" +
 	"\tOrderKind\x12\x1a\n" +
 	"\x16ORDER_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ORDER_KIND_START\x10\x01\x12\x13\n" +
 	"\x0fORDER_KIND_STOP\x10\x02\x12\x16\n" +
 	"\x12ORDER_KIND_DESTROY\x10\x03\x12\x15\n" +
-	"\x11ORDER_KIND_RESUME\x10\x042\xa3\x02\n" +
+	"\x11ORDER_KIND_RESUME\x10\x04\x12\x16\n" +
+	"\x12ORDER_KIND_MIGRATE\x10\x052\xa3\x02\n" +
 	"\fAgentService\x12G\n" +
 	"\bRegister\x12\x1c.lifeboat.v1.RegisterRequest\x1a\x1d.lifeboat.v1.RegisterResponse\x12A\n" +
 	"\x06Report\x12\x1a.lifeboat.v1.ReportRequest\x1a\x1b.lifeboat.v1.ReportResponse\x12G\n" +
@@ -2991,91 +3161,94 @@ func file_lifeboat_v1_agent_proto_rawDescGZIP() []byte {
 	return file_lifeboat_v1_agent_proto_rawDescData
 }
 
-var file_lifeboat_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_lifeboat_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
 var file_lifeboat_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_lifeboat_v1_agent_proto_goTypes = []any{
 	(PowerState)(0),          // 0: lifeboat.v1.PowerState
 	(PowerReason)(0),         // 1: lifeboat.v1.PowerReason
 	(WatchdogKind)(0),        // 2: lifeboat.v1.WatchdogKind
 	(ProbeVerdict)(0),        // 3: lifeboat.v1.ProbeVerdict
-	(OrderKind)(0),           // 4: lifeboat.v1.OrderKind
-	(*VMReport)(nil),         // 5: lifeboat.v1.VMReport
-	(*Storage)(nil),          // 6: lifeboat.v1.Storage
-	(*Problem)(nil),          // 7: lifeboat.v1.Problem
-	(*Inventory)(nil),        // 8: lifeboat.v1.Inventory
-	(*Label)(nil),            // 9: lifeboat.v1.Label
-	(*RegisterRequest)(nil),  // 10: lifeboat.v1.RegisterRequest
-	(*RegisterResponse)(nil), // 11: lifeboat.v1.RegisterResponse
-	(*Manager)(nil),          // 12: lifeboat.v1.Manager
-	(*Lease)(nil),            // 13: lifeboat.v1.Lease
-	(*Probe)(nil),            // 14: lifeboat.v1.Probe
-	(*BeatSeen)(nil),         // 15: lifeboat.v1.BeatSeen
-	(*ProbeResult)(nil),      // 16: lifeboat.v1.ProbeResult
-	(*ReportRequest)(nil),    // 17: lifeboat.v1.ReportRequest
-	(*Order)(nil),            // 18: lifeboat.v1.Order
-	(*AssignedVM)(nil),       // 19: lifeboat.v1.AssignedVM
-	(*Assignment)(nil),       // 20: lifeboat.v1.Assignment
-	(*ReportResponse)(nil),   // 21: lifeboat.v1.ReportResponse
-	(*FenceJob)(nil),         // 22: lifeboat.v1.FenceJob
-	(*FenceReading)(nil),     // 23: lifeboat.v1.FenceReading
-	(*FenceOutcome)(nil),     // 24: lifeboat.v1.FenceOutcome
-	(*Disk)(nil),             // 25: lifeboat.v1.Disk
-	(*VMSpec)(nil),           // 26: lifeboat.v1.VMSpec
-	(*Protection)(nil),       // 27: lifeboat.v1.Protection
-	(*PutSpecsRequest)(nil),  // 28: lifeboat.v1.PutSpecsRequest
-	(*PutSpecsResponse)(nil), // 29: lifeboat.v1.PutSpecsResponse
-	(*LeaveRequest)(nil),     // 30: lifeboat.v1.LeaveRequest
-	(*LeaveResponse)(nil),    // 31: lifeboat.v1.LeaveResponse
-	nil,                      // 32: lifeboat.v1.FenceJob.OptionsEntry
+	(MachineStop)(0),         // 4: lifeboat.v1.MachineStop
+	(OrderKind)(0),           // 5: lifeboat.v1.OrderKind
+	(*VMReport)(nil),         // 6: lifeboat.v1.VMReport
+	(*Storage)(nil),          // 7: lifeboat.v1.Storage
+	(*Problem)(nil),          // 8: lifeboat.v1.Problem
+	(*Inventory)(nil),        // 9: lifeboat.v1.Inventory
+	(*Label)(nil),            // 10: lifeboat.v1.Label
+	(*RegisterRequest)(nil),  // 11: lifeboat.v1.RegisterRequest
+	(*RegisterResponse)(nil), // 12: lifeboat.v1.RegisterResponse
+	(*Manager)(nil),          // 13: lifeboat.v1.Manager
+	(*Lease)(nil),            // 14: lifeboat.v1.Lease
+	(*Probe)(nil),            // 15: lifeboat.v1.Probe
+	(*BeatSeen)(nil),         // 16: lifeboat.v1.BeatSeen
+	(*ProbeResult)(nil),      // 17: lifeboat.v1.ProbeResult
+	(*ReportRequest)(nil),    // 18: lifeboat.v1.ReportRequest
+	(*Order)(nil),            // 19: lifeboat.v1.Order
+	(*AssignedVM)(nil),       // 20: lifeboat.v1.AssignedVM
+	(*Assignment)(nil),       // 21: lifeboat.v1.Assignment
+	(*ReportResponse)(nil),   // 22: lifeboat.v1.ReportResponse
+	(*FenceJob)(nil),         // 23: lifeboat.v1.FenceJob
+	(*FenceReading)(nil),     // 24: lifeboat.v1.FenceReading
+	(*FenceOutcome)(nil),     // 25: lifeboat.v1.FenceOutcome
+	(*Disk)(nil),             // 26: lifeboat.v1.Disk
+	(*VMSpec)(nil),           // 27: lifeboat.v1.VMSpec
+	(*Protection)(nil),       // 28: lifeboat.v1.Protection
+	(*PutSpecsRequest)(nil),  // 29: lifeboat.v1.PutSpecsRequest
+	(*PutSpecsResponse)(nil), // 30: lifeboat.v1.PutSpecsResponse
+	(*LeaveRequest)(nil),     // 31: lifeboat.v1.LeaveRequest
+	(*LeaveResponse)(nil),    // 32: lifeboat.v1.LeaveResponse
+	nil,                      // 33: lifeboat.v1.FenceJob.OptionsEntry
 }
 var file_lifeboat_v1_agent_proto_depIdxs = []int32{
 	0,  // 0: lifeboat.v1.VMReport.power:type_name -> lifeboat.v1.PowerState
 	1,  // 1: lifeboat.v1.VMReport.reason:type_name -> lifeboat.v1.PowerReason
-	6,  // 2: lifeboat.v1.Inventory.storages:type_name -> lifeboat.v1.Storage
-	7,  // 3: lifeboat.v1.Inventory.problems:type_name -> lifeboat.v1.Problem
-	6,  // 4: lifeboat.v1.Inventory.beats:type_name -> lifeboat.v1.Storage
-	8,  // 5: lifeboat.v1.RegisterRequest.inventory:type_name -> lifeboat.v1.Inventory
-	9,  // 6: lifeboat.v1.RegisterRequest.labels:type_name -> lifeboat.v1.Label
+	7,  // 2: lifeboat.v1.Inventory.storages:type_name -> lifeboat.v1.Storage
+	8,  // 3: lifeboat.v1.Inventory.problems:type_name -> lifeboat.v1.Problem
+	7,  // 4: lifeboat.v1.Inventory.beats:type_name -> lifeboat.v1.Storage
+	9,  // 5: lifeboat.v1.RegisterRequest.inventory:type_name -> lifeboat.v1.Inventory
+	10, // 6: lifeboat.v1.RegisterRequest.labels:type_name -> lifeboat.v1.Label
 	2,  // 7: lifeboat.v1.RegisterRequest.watchdog:type_name -> lifeboat.v1.WatchdogKind
-	5,  // 8: lifeboat.v1.RegisterRequest.vms:type_name -> lifeboat.v1.VMReport
-	12, // 9: lifeboat.v1.RegisterResponse.managers:type_name -> lifeboat.v1.Manager
+	6,  // 8: lifeboat.v1.RegisterRequest.vms:type_name -> lifeboat.v1.VMReport
+	13, // 9: lifeboat.v1.RegisterResponse.managers:type_name -> lifeboat.v1.Manager
 	3,  // 10: lifeboat.v1.ProbeResult.verdict:type_name -> lifeboat.v1.ProbeVerdict
-	15, // 11: lifeboat.v1.ProbeResult.beats:type_name -> lifeboat.v1.BeatSeen
-	5,  // 12: lifeboat.v1.ReportRequest.vms:type_name -> lifeboat.v1.VMReport
-	13, // 13: lifeboat.v1.ReportRequest.lease:type_name -> lifeboat.v1.Lease
-	16, // 14: lifeboat.v1.ReportRequest.probes:type_name -> lifeboat.v1.ProbeResult
-	6,  // 15: lifeboat.v1.ReportRequest.storages:type_name -> lifeboat.v1.Storage
-	7,  // 16: lifeboat.v1.ReportRequest.problems:type_name -> lifeboat.v1.Problem
+	16, // 11: lifeboat.v1.ProbeResult.beats:type_name -> lifeboat.v1.BeatSeen
+	6,  // 12: lifeboat.v1.ReportRequest.vms:type_name -> lifeboat.v1.VMReport
+	14, // 13: lifeboat.v1.ReportRequest.lease:type_name -> lifeboat.v1.Lease
+	17, // 14: lifeboat.v1.ReportRequest.probes:type_name -> lifeboat.v1.ProbeResult
+	7,  // 15: lifeboat.v1.ReportRequest.storages:type_name -> lifeboat.v1.Storage
+	8,  // 16: lifeboat.v1.ReportRequest.problems:type_name -> lifeboat.v1.Problem
 	2,  // 17: lifeboat.v1.ReportRequest.watchdog:type_name -> lifeboat.v1.WatchdogKind
-	8,  // 18: lifeboat.v1.ReportRequest.inventory:type_name -> lifeboat.v1.Inventory
-	6,  // 19: lifeboat.v1.ReportRequest.beats:type_name -> lifeboat.v1.Storage
-	24, // 20: lifeboat.v1.ReportRequest.fences:type_name -> lifeboat.v1.FenceOutcome
-	4,  // 21: lifeboat.v1.Order.kind:type_name -> lifeboat.v1.OrderKind
-	13, // 22: lifeboat.v1.Assignment.lease:type_name -> lifeboat.v1.Lease
-	19, // 23: lifeboat.v1.Assignment.vms:type_name -> lifeboat.v1.AssignedVM
-	18, // 24: lifeboat.v1.Assignment.orders:type_name -> lifeboat.v1.Order
-	20, // 25: lifeboat.v1.ReportResponse.assignment:type_name -> lifeboat.v1.Assignment
-	14, // 26: lifeboat.v1.ReportResponse.probes:type_name -> lifeboat.v1.Probe
-	12, // 27: lifeboat.v1.ReportResponse.managers:type_name -> lifeboat.v1.Manager
-	22, // 28: lifeboat.v1.ReportResponse.fences:type_name -> lifeboat.v1.FenceJob
-	32, // 29: lifeboat.v1.FenceJob.options:type_name -> lifeboat.v1.FenceJob.OptionsEntry
-	23, // 30: lifeboat.v1.FenceOutcome.readings:type_name -> lifeboat.v1.FenceReading
-	25, // 31: lifeboat.v1.VMSpec.disks:type_name -> lifeboat.v1.Disk
-	27, // 32: lifeboat.v1.VMSpec.protect:type_name -> lifeboat.v1.Protection
-	26, // 33: lifeboat.v1.PutSpecsRequest.specs:type_name -> lifeboat.v1.VMSpec
-	10, // 34: lifeboat.v1.AgentService.Register:input_type -> lifeboat.v1.RegisterRequest
-	17, // 35: lifeboat.v1.AgentService.Report:input_type -> lifeboat.v1.ReportRequest
-	28, // 36: lifeboat.v1.AgentService.PutSpecs:input_type -> lifeboat.v1.PutSpecsRequest
-	30, // 37: lifeboat.v1.AgentService.Leave:input_type -> lifeboat.v1.LeaveRequest
-	11, // 38: lifeboat.v1.AgentService.Register:output_type -> lifeboat.v1.RegisterResponse
-	21, // 39: lifeboat.v1.AgentService.Report:output_type -> lifeboat.v1.ReportResponse
-	29, // 40: lifeboat.v1.AgentService.PutSpecs:output_type -> lifeboat.v1.PutSpecsResponse
-	31, // 41: lifeboat.v1.AgentService.Leave:output_type -> lifeboat.v1.LeaveResponse
-	38, // [38:42] is the sub-list for method output_type
-	34, // [34:38] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	9,  // 18: lifeboat.v1.ReportRequest.inventory:type_name -> lifeboat.v1.Inventory
+	7,  // 19: lifeboat.v1.ReportRequest.beats:type_name -> lifeboat.v1.Storage
+	25, // 20: lifeboat.v1.ReportRequest.fences:type_name -> lifeboat.v1.FenceOutcome
+	4,  // 21: lifeboat.v1.ReportRequest.machine_stop:type_name -> lifeboat.v1.MachineStop
+	5,  // 22: lifeboat.v1.Order.kind:type_name -> lifeboat.v1.OrderKind
+	14, // 23: lifeboat.v1.Assignment.lease:type_name -> lifeboat.v1.Lease
+	20, // 24: lifeboat.v1.Assignment.vms:type_name -> lifeboat.v1.AssignedVM
+	19, // 25: lifeboat.v1.Assignment.orders:type_name -> lifeboat.v1.Order
+	21, // 26: lifeboat.v1.ReportResponse.assignment:type_name -> lifeboat.v1.Assignment
+	15, // 27: lifeboat.v1.ReportResponse.probes:type_name -> lifeboat.v1.Probe
+	13, // 28: lifeboat.v1.ReportResponse.managers:type_name -> lifeboat.v1.Manager
+	23, // 29: lifeboat.v1.ReportResponse.fences:type_name -> lifeboat.v1.FenceJob
+	33, // 30: lifeboat.v1.FenceJob.options:type_name -> lifeboat.v1.FenceJob.OptionsEntry
+	24, // 31: lifeboat.v1.FenceOutcome.readings:type_name -> lifeboat.v1.FenceReading
+	26, // 32: lifeboat.v1.VMSpec.disks:type_name -> lifeboat.v1.Disk
+	28, // 33: lifeboat.v1.VMSpec.protect:type_name -> lifeboat.v1.Protection
+	27, // 34: lifeboat.v1.PutSpecsRequest.specs:type_name -> lifeboat.v1.VMSpec
+	4,  // 35: lifeboat.v1.LeaveRequest.machine_stop:type_name -> lifeboat.v1.MachineStop
+	11, // 36: lifeboat.v1.AgentService.Register:input_type -> lifeboat.v1.RegisterRequest
+	18, // 37: lifeboat.v1.AgentService.Report:input_type -> lifeboat.v1.ReportRequest
+	29, // 38: lifeboat.v1.AgentService.PutSpecs:input_type -> lifeboat.v1.PutSpecsRequest
+	31, // 39: lifeboat.v1.AgentService.Leave:input_type -> lifeboat.v1.LeaveRequest
+	12, // 40: lifeboat.v1.AgentService.Register:output_type -> lifeboat.v1.RegisterResponse
+	22, // 41: lifeboat.v1.AgentService.Report:output_type -> lifeboat.v1.ReportResponse
+	30, // 42: lifeboat.v1.AgentService.PutSpecs:output_type -> lifeboat.v1.PutSpecsResponse
+	32, // 43: lifeboat.v1.AgentService.Leave:output_type -> lifeboat.v1.LeaveResponse
+	40, // [40:44] is the sub-list for method output_type
+	36, // [36:40] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_agent_proto_init() }
@@ -3089,7 +3262,7 @@ func file_lifeboat_v1_agent_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_agent_proto_rawDesc), len(file_lifeboat_v1_agent_proto_rawDesc)),
-			NumEnums:      5,
+			NumEnums:      6,
 			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
