@@ -40,7 +40,11 @@ func (t *tx) hostLeave(c *logpb.HostLeave) string {
 	t.hostState(h, Disconnected, HAAvailable, c.Reason)
 	t.setHost(h)
 	t.event("HOST.DISCONNECT", Warning, hostSubject(h.ID), "host %s is Disconnected: %s", h.ID, c.Reason)
-	if n := h.RunsProtected(); n > 0 {
+	switch n := h.RunsProtected(); {
+	case n == 0:
+	case h.Frozen():
+		t.raise(AlertKey{AlertHost, string(h.ID), "agent stopped"}, Warning, "Host %s is %s, and %d protected VMs wait for it (shutdown_policy %s). They run again when it is back; if it does not come back, `lifeboat host confirm-dead %s` starts them elsewhere.", h.ID, h.Stopping, n, t.s.Policy.ShutdownPolicy, h.ID)
+	default:
 		t.raise(AlertKey{AlertHost, string(h.ID), "agent stopped"}, Warning, "The agent of host %s has stopped while %d protected VMs run there: nobody watches them. Start it again; after agent_stop_grace the host is investigated.", h.ID, n)
 	}
 	return ""

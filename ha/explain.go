@@ -53,6 +53,12 @@ func ExplainHost(s *fsm.State, id fsm.HostID) []Line {
 		return nil
 	}
 	text := fmt.Sprintf("Host %s is %s (%s, HA %s), epoch %d, %d VMs, %d of them protected and not off.", h.ID, h.Status, h.Resource, h.HA, h.Epoch, len(h.VMs), h.RunsProtected())
+	if why := Emptying(s, h); why != "" {
+		text += " " + why
+	}
+	if h.Stopping != fsm.StaysUp {
+		text += fmt.Sprintf(" Its operating system is %s, and its VMs are treated by %s (shutdown_policy).", h.Stopping, h.Held)
+	}
 	if h.Reason != "" {
 		text += " Reason: " + h.Reason + "."
 	}
@@ -89,11 +95,24 @@ func situation(s *fsm.State, v *fsm.VM, owner *fsm.Host) string {
 		b.WriteString("; not protected: it is seen and never touched.")
 	}
 	if w := s.Work(v.Work); w != nil {
-		fmt.Fprintf(&b, " Work %d is %s since the VM was lost (%s)", w.ID, w.Step, w.Cause)
+		switch {
+		case w.Type == fsm.WorkMigration:
+			fmt.Fprintf(&b, " Work %d migrates it live from host %s to host %s (%s): %s", w.ID, w.From, w.Target, w.Cause, w.Step)
+		case w.Type == fsm.WorkRelocation:
+			fmt.Fprintf(&b, " Work %d stops it on host %s to start it on host %s (%s): %s", w.ID, w.From, w.Target, w.Cause, w.Step)
+		default:
+			fmt.Fprintf(&b, " Work %d is %s since the VM was lost (%s)", w.ID, w.Step, w.Cause)
+		}
 		if w.Reason != "" {
 			fmt.Fprintf(&b, ": %s", w.Reason)
 		}
 		b.WriteString(".")
+	}
+	if v.Home != "" {
+		fmt.Fprintf(&b, " It was moved away from host %s, and goes back when that host takes VMs again.", v.Home)
+	}
+	if a := s.OpenAlert(fsm.VMAlert(v, fsm.NotMoved)); a != nil {
+		fmt.Fprintf(&b, " It failed to migrate %d times in a row; it is tried again with growing pauses where lifeboat wants it moved.", a.Count)
 	}
 	if v.Error != "" {
 		fmt.Fprintf(&b, " HA gave up: %s. Mend the cause, then run `lifeboat vm clear %s`.", v.Error, v.Name)
@@ -136,4 +155,51 @@ func story(s *fsm.State, about map[string]bool, main string, since int64) []Line
 	}
 	slices.Reverse(out)
 	return out
+}
+
+const (
+	// usualMove is how long a live migration is taken to last when none is remembered.
+	usualMove = 30 * time.Second
+	// rememberMoves are looked at to say how long one takes.
+	rememberMoves = 20
+)
+
+// moveTime is how long live migrations took lately.
+func moveTime(s *fsm.State) time.Duration {
+	var sum time.Duration
+	n := 0
+	for _, w := range s.AllWork() {
+		if w.Type == fsm.WorkMigration && w.Step == fsm.Done {
+			sum += time.Duration(w.Ended - w.Created)
+			if n++; n == rememberMoves {
+				break
+			}
+		}
+	}
+	if n == 0 {
+		return usualMove
+	}
+	return sum / time.Duration(n)
+}
+
+// Emptying says how far a host is that is to be empty, how long that will take, and
+// what keeps it; "" when it is not.
+func Emptying(s *fsm.State, h *fsm.Host) string {
+	if h.Drain == nil && h.Resource != fsm.PrepareForMaintenance && h.Resource != fsm.ErrorInMaintenance {
+		return ""
+	}
+	left := h.ToMove()
+	total := left
+	if h.Drain != nil {
+		total = max(total, h.Drain.Total)
+	}
+	text := fmt.Sprintf("%d of %d VMs have been moved away", total-left, total)
+	if left == 0 {
+		return text + "."
+	}
+	if a := s.NotEmptied(h.ID); a != nil {
+		return text + "; " + a.Text
+	}
+	rounds := (time.Duration(left) + time.Duration(s.Policy.MovesPerHost) - 1) / time.Duration(s.Policy.MovesPerHost)
+	return text + fmt.Sprintf("; the others take about %s (%d at a time).", (rounds*moveTime(s)).Round(time.Second), s.Policy.MovesPerHost)
 }

@@ -91,6 +91,12 @@ func (n *Node) readStatus(t *term, _ context.Context, _ *lifeboatv1.StatusReques
 		}
 		r.Notes = append(r.Notes, note)
 	}
+	if late := s.Unheeding(); s.Level >= fsm.LevelPolicy && len(late) > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("HA is disarmed, but the agents of these hosts have not acted on it yet, and may stop VMs when their lease runs out: %s", hostList(late)))
+	}
+	if s.Ignoring {
+		r.Notes = append(r.Notes, "HA is disarmed and ignores VMs: what runs when it is armed again is wanted on, and what does not is not")
+	}
 	r.Notes = append(append(append(r.Notes, n.unprovenPaths(s)...), n.absent(s)...), n.levelNotes(t, s)...)
 	for domain, b := range s.Brakes() {
 		r.Notes = append(r.Notes, b.Sentence(domain, s.Policy))
@@ -401,4 +407,18 @@ func (n *Node) readPolicy(*term, context.Context, *lifeboatv1.GetPolicyRequest) 
 		fmt.Sprintf("a host that reaches no manager stops its protected VMs after %s, at most %s later its watchdog has", s.Policy.Lease, s.Policy.WatchdogBound),
 	}
 	return r, nil
+}
+
+// hostList names hosts, as many as people read.
+func hostList(ids []fsm.HostID) string {
+	const most = 8
+	var out []string
+	for i, id := range ids {
+		if i == most {
+			out = append(out, fmt.Sprintf("%d more", len(ids)-i))
+			break
+		}
+		out = append(out, string(id))
+	}
+	return strings.Join(out, ", ")
 }

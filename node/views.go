@@ -7,6 +7,7 @@ import (
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/fsm"
+	"lifeboat/ha"
 )
 
 func hostView(s *fsm.State, h *fsm.Host) *lifeboatv1.HostView {
@@ -36,6 +37,15 @@ func hostView(s *fsm.State, h *fsm.Host) *lifeboatv1.HostView {
 	}
 	for _, e := range h.Evidence {
 		v.Evidence = append(v.Evidence, &lifeboatv1.EvidenceView{Source: e.Source, Verdict: e.Verdict.String(), Detail: e.Detail, Index: e.Index, TimeUnixNs: e.Time})
+	}
+	if h.Drain != nil || h.Resource == fsm.PrepareForMaintenance || h.Resource == fsm.ErrorInMaintenance {
+		v.Emptying, v.ToMove = ha.Emptying(s, h), h.ToMove()
+		if h.Drain != nil {
+			v.ToMoveTotal = h.Drain.Total
+		}
+	}
+	if h.Stopping != fsm.StaysUp {
+		v.Stopping = fmt.Sprintf("%s; its VMs: %s", h.Stopping, h.Held)
 	}
 	if p := h.Proof; p != nil {
 		v.Proof = fmt.Sprintf("%s, by %s: %s (index %d)", p.Kind, p.By, p.Detail, p.Index)
@@ -117,6 +127,7 @@ func vmView(s *fsm.State, v *fsm.VM, h *fsm.Host) *lifeboatv1.VMView {
 		out.WorkStep = w.Step.String()
 	}
 	ruleView(s, v, out)
+	out.Home, out.Stays, out.NoLiveMigration = string(v.Home), p.Stays, p.NoLive
 	if x := v.Spec; x != nil {
 		out.Cpus, out.MemoryBytes, out.Local, out.Machine, out.Networks, out.Problem = x.CPUs, x.MemoryBytes, x.Local, x.Machine, x.Networks, x.Problem
 		if x.Defines() {

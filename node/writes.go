@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
+	"lifeboat/ha"
 )
 
 // write commits a command of the operator who asks, under the request id if there
@@ -42,7 +44,8 @@ func (t *term) protectVM(ctx context.Context, q *lifeboatv1.ProtectVMRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	c := &logpb.VMProtect{Vm: v.ID[:], Protect: &logpb.Protection{On: q.On, Ha: valid(q.Ha), Priority: valid(q.Priority), MaxRestart: q.MaxRestart, MaxRelocate: q.MaxRelocate}}
+	c := &logpb.VMProtect{Vm: v.ID[:], Protect: &logpb.Protection{On: q.On, Ha: valid(q.Ha), Priority: valid(q.Priority), MaxRestart: q.MaxRestart, MaxRelocate: q.MaxRelocate,
+		Failback: q.Failback, LiveMigration: q.LiveMigration}}
 	message := fmt.Sprintf("VM %s on host %s is no longer protected", v.Name, h.ID)
 	if q.On {
 		message = fmt.Sprintf("VM %s on host %s is protected", v.Name, h.ID)
@@ -61,12 +64,47 @@ func (t *term) controlVM(ctx context.Context, q *lifeboatv1.ControlVMRequest) (*
 	if err != nil {
 		return nil, err
 	}
+	if q.Action == "migrate" || q.Action == "relocate" {
+		return t.moveVM(ctx, v, q.Target, q.Action == "migrate")
+	}
 	action := map[string]uint32{"start": fsm.VMStart, "stop": fsm.VMStop, "force-stop": fsm.VMForceStop, "clear": fsm.VMClear}[q.Action]
 	if action == 0 {
-		return nil, refuse("%q is no action on a VM; it is start, stop, force-stop or clear", q.Action)
+		return nil, refuse("%q is no action on a VM; it is start, stop, force-stop, clear, migrate or relocate", q.Action)
 	}
 	return t.write(ctx, &logpb.Command{Body: &logpb.Command_VmControl{VmControl: &logpb.VMControl{Vm: v.ID[:], Action: action}}},
 		fmt.Sprintf("%s of VM %s is under way; `lifeboat work list` shows it", q.Action, v.Name))
+}
+
+// moveVM has a VM moved by an operator: placement is asked first, so that what cannot
+// be is refused and not tried.
+func (t *term) moveVM(ctx context.Context, v *fsm.VM, target string, live bool) (*lifeboatv1.WriteResponse, error) {
+	steps, no := ha.Move(t.node.fsm.State(), t.soft(), t.now(), v.ID, fsm.HostID(target), live)
+	if no != "" {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New(no))
+	}
+	kind, how := uint32(fsm.MoveRelocate), "is stopped and started on"
+	if live {
+		kind, how = fsm.MoveLive, "migrates live to"
+	}
+	command := func(x ha.Step) *logpb.Command {
+		return &logpb.Command{Body: &logpb.Command_VmMove{VmMove: &logpb.VMMove{Vm: x.VM[:], Kind: kind, Target: string(x.To), Why: x.Why}}}
+	}
+	with := ""
+	if n := len(steps) - 1; n > 0 {
+		with = fmt.Sprintf("; %d more move with it, as a strict rule asks", n)
+	}
+	r, err := t.write(ctx, command(steps[0]), fmt.Sprintf("VM %s %s host %s (%s)%s; `lifeboat vm show %s` shows how far it is", v.Name, how, steps[0].To, steps[0].Why, with, v.Name))
+	if err != nil {
+		return nil, err
+	}
+	// Those that move with it have no request id: what a repetition finds done is done,
+	// and what does not come to pass here is a broken rule, which the leader mends.
+	for _, x := range steps[1:] {
+		if _, err := t.propose(ctx, actor(ctx), command(x)); err != nil {
+			t.log.Warn("a VM does not move with the others of its rule", "vm", x.VM, "reason", err)
+		}
+	}
+	return r, nil
 }
 
 func (t *term) controlHost(ctx context.Context, q *lifeboatv1.ControlHostRequest) (*lifeboatv1.WriteResponse, error) {
@@ -91,7 +129,7 @@ func (t *term) controlHost(ctx context.Context, q *lifeboatv1.ControlHostRequest
 	if action == 0 {
 		return nil, refuse("%q is no action on a host; it is enable, disable, maintenance-on, maintenance-off, remove, admit or confirm-dead", q.Action)
 	}
-	return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: q.Host, Action: action}}}, "")
+	return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: q.Host, Action: action, Force: q.Force && action == 3}}}, "")
 }
 
 // confirmDead is an operator's word that a host is dead: proof, if nothing is
@@ -129,6 +167,9 @@ func (t *term) controlHA(ctx context.Context, q *lifeboatv1.ControlHARequest) (*
 	case "arm":
 		return t.write(ctx, &logpb.Command{Body: &logpb.Command_Arm{Arm: &logpb.Arm{Armed: true, Force: q.Force}}}, "HA is armed")
 	case "disarm":
+		if q.Ignore {
+			return t.write(ctx, &logpb.Command{Body: &logpb.Command_Arm{Arm: &logpb.Arm{Ignore: true}}}, "HA is disarmed, and what happens to VMs is nobody's business until `lifeboat ha arm`")
+		}
 		return t.write(ctx, &logpb.Command{Body: &logpb.Command_Arm{Arm: &logpb.Arm{}}}, "HA is disarmed: nothing is fenced or restarted until `lifeboat ha arm`")
 	case "accept-time":
 		return t.write(ctx, &logpb.Command{Body: &logpb.Command_AcceptTime{AcceptTime: &logpb.AcceptTime{}}},

@@ -183,6 +183,9 @@ func (w *World) cannotRun(s *fsm.State, g *guest, v *fsm.VM, owner *fsm.Host) st
 	if g.faults.Start == scenario.Always && g.faults.Host == "" {
 		return "it can start nowhere"
 	}
+	if owner.Frozen() && !v.Gone {
+		return "its host is to come back (shutdown_policy)"
+	}
 	h := w.byHost[string(owner.ID)]
 	if !v.Gone && h != nil && !w.provable(s, h, owner) && !w.usable(s, h) {
 		return "nothing proves its host dead"

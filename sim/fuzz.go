@@ -138,6 +138,15 @@ func (g *maker) policy() {
 	if g.IntN(6) == 0 {
 		set("agent_stop_grace", "10s")
 	}
+	if g.IntN(4) == 0 {
+		set("shutdown_policy", g.pick("freeze", "failover", "migrate"))
+	}
+	if g.IntN(4) == 0 {
+		set("rebalance", "true")
+	}
+	if g.IntN(6) == 0 {
+		set("migrate_timeout", "10s")
+	}
 }
 
 func (g *maker) host(name string) scenario.Host {
@@ -171,6 +180,10 @@ func (g *maker) vm(name string) scenario.VM {
 	if g.IntN(10) == 0 {
 		v.Faults.Start = 1 + g.IntN(2)
 	}
+	if g.IntN(10) == 0 {
+		v.Faults.Migrate = 1 + g.IntN(3)
+	}
+	v.NoLive, v.Stays = g.IntN(12) == 0, g.IntN(6) == 0
 	return v
 }
 
@@ -245,7 +258,25 @@ func (g *maker) fault() []string {
 		g.later(mend)
 		return []string{text}
 	}
-	switch g.IntN(25) {
+	switch g.IntN(29) {
+	case 25, 28:
+		other := g.anyHost()
+		if v == "" || other == h {
+			return nil
+		}
+		return []string{"vm " + v + " " + g.often("migrate", "relocate") + " " + other}
+	case 26:
+		if v == "" {
+			return nil
+		}
+		other := g.anyHost()
+		g.todo = append(g.todo, repair{g.at + time.Duration(g.Int64N(int64(12*time.Second))).Round(time.Millisecond), g.pick("work "+v+" cancel", "agent "+h+" kill", "power "+h+" off", "network "+other+" off", "libvirt "+h+" stop")})
+		g.later("power " + h + " on")
+		g.later("network " + other + " on")
+		g.later("libvirt " + h + " start")
+		return []string{"vm " + v + " migrate " + other}
+	case 27:
+		return with("maintenance "+h+" "+g.pick("on", "force"), "maintenance "+h+" off")
 	case 0, 1, 2:
 		return with("power "+h+" off", "power "+h+" on")
 	case 3, 4, 5:

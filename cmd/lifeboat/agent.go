@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"lifeboat/agent"
+	"lifeboat/hypervisor/libvirt"
 	"lifeboat/internal/cli"
 	"lifeboat/internal/systemd"
 	"lifeboat/transport"
@@ -32,7 +33,7 @@ func (c *AgentRunCmd) Run(ctx context.Context, env *cli.Env) error {
 	if err != nil {
 		return cli.Usage("", "%w", err)
 	}
-	hv, err := openHypervisor(f.HostID, f.Hypervisor, f.SharedDirs, log.Named("hypervisor"))
+	hv, err := openHypervisor(f.HostID, f.Hypervisor, libvirt.Options{Logger: log.Named("hypervisor"), SharedDirs: f.SharedDirs, MigrateURI: f.MigrateURI, MigrateUnsafe: f.MigrateUnsafe})
 	if err != nil {
 		return cli.Usage("correct hypervisor in "+c.Config, "%w", err)
 	}

@@ -26,11 +26,13 @@ func (c *HAArmCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error 
 }
 
 // HADisarmCmd is 'lifeboat ha disarm'.
-type HADisarmCmd struct{}
+type HADisarmCmd struct {
+	How string `arg:"" optional:"" enum:"freeze,ignore," default:"" help:"freeze (the default): nothing is acted on, the state is still followed, and what was lost is recovered when HA is armed. ignore: as if VMs were not managed; what runs when HA is armed is wanted on, and what does not is not."`
+}
 
 // Run disarms HA.
 func (c *HADisarmCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
-	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.ControlHA, &pb.ControlHARequest{Action: "disarm"}, "HA is disarmed: nothing is fenced or restarted", "")
+	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.ControlHA, &pb.ControlHARequest{Action: "disarm", Ignore: c.How == "ignore"}, "HA is disarmed: nothing is fenced or restarted", "")
 }
 
 // HAAcceptTimeCmd is 'lifeboat ha accept-time'.

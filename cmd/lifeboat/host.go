@@ -110,6 +110,8 @@ func drawHost(v *cli.View, h *pb.HostView) {
 		[2]string{"Host", h.Id},
 		[2]string{"Status", withReason(h.Status, h.Reason)},
 		[2]string{"Resource", h.Resource},
+		[2]string{"Emptying", h.Emptying},
+		[2]string{"Operating system", h.Stopping},
 		[2]string{"HA", h.Ha},
 		[2]string{"Proven dead by", h.Proof},
 		[2]string{"Safe when", h.SafeWhen},

@@ -55,12 +55,18 @@ type HostMaintenanceCmd struct {
 
 // HostMaintenanceOnCmd is 'lifeboat host maintenance on'.
 type HostMaintenanceOnCmd struct {
-	Host string `arg:"" help:"Name of the host."`
+	Host  string `arg:"" help:"Name of the host."`
+	Force bool   `help:"Stop what cannot be migrated live, and start it elsewhere."`
+	Wait  bool   `help:"Come back when the host is empty, and show how far it is meanwhile."`
 }
 
 // Run begins maintenance.
 func (c *HostMaintenanceOnCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
-	return controlHost(ctx, env, g, c.Host, "maintenance-on", false, fmt.Sprintf("host %s prepares for maintenance; follow it with 'lifeboat host show %s --watch'", c.Host, c.Host))
+	said := controlHost(ctx, env, g, c.Host, "maintenance-on", c.Force, fmt.Sprintf("host %s prepares for maintenance; follow it with 'lifeboat host show %s --watch'", c.Host, c.Host))
+	if said != nil || !c.Wait {
+		return said
+	}
+	return awaitEmpty(ctx, env, g, c.Host)
 }
 
 // HostMaintenanceOffCmd is 'lifeboat host maintenance off'.

@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/hashicorp/go-hclog"
-
 	"lifeboat/hypervisor"
 	"lifeboat/hypervisor/libvirt"
 	"lifeboat/hypervisor/mem"
@@ -19,9 +17,9 @@ import (
 
 // openHypervisor opens what an agent's hypervisor URI names: libvirt, or for
 // "mem:" a hypervisor in memory.
-func openHypervisor(host, uri string, shared []string, log hclog.Logger) (hypervisor.Hypervisor, error) {
+func openHypervisor(host, uri string, o libvirt.Options) (hypervisor.Hypervisor, error) {
 	if !strings.HasPrefix(uri, "mem:") {
-		return libvirt.Open(uri, libvirt.Options{Logger: log, SharedDirs: shared})
+		return libvirt.Open(uri, o)
 	}
 	return openMem(host, uri)
 }

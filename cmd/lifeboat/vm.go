@@ -20,6 +20,8 @@ type VMCmd struct {
 	Set       VMSetCmd       `cmd:"" help:"Set who is restarted first, how often it is tried, and what a VM waits for."`
 	Start     VMStartCmd     `cmd:"" help:"Start a protected VM where it fits best."`
 	Stop      VMStopCmd      `cmd:"" help:"Shut a protected VM down and keep it off."`
+	Migrate   VMMigrateCmd   `cmd:"" help:"Move a running VM live to another host."`
+	Relocate  VMRelocateCmd  `cmd:"" help:"Stop a VM, and start it on another host."`
 	Clear     VMClearCmd     `cmd:"" help:"Clear the error of a VM so that it is tried again."`
 }
 
@@ -157,6 +159,14 @@ func pickVM(vms []*pb.VMView, name string) (*pb.VMView, error) {
 	return nil, &cli.Error{Exit: cli.ExitRefused, Text: fmt.Sprintf("%d VMs are named %q: %s", len(found), name, cli.Joined(ids)), Do: "use the UUID"}
 }
 
+// notLive is said of a VM that may not be migrated live.
+func notLive(vm *pb.VMView) string {
+	if vm.NoLiveMigration {
+		return "no: live_migration is false for it"
+	}
+	return ""
+}
+
 func drawVM(v *cli.View, vm *pb.VMView) {
 	protected := cli.YesNo(vm.Protected)
 	if vm.ProtectedBy != "" {
@@ -200,6 +210,8 @@ func drawVM(v *cli.View, vm *pb.VMView) {
 		[2]string{"Starts after", cli.Joined(vm.DependsOn)},
 		[2]string{"Gate", gate},
 		[2]string{"Rules", rules},
+		[2]string{"Goes back to", vm.Home},
+		[2]string{"Live migration", notLive(vm)},
 		[2]string{"Starts elsewhere", elsewhere},
 		[2]string{"Incarnation", vm.Incarnation},
 		[2]string{"Work", workOf(vm)},

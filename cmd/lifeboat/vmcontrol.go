@@ -16,12 +16,16 @@ type VMProtectCmd struct {
 	Priority    string  `placeholder:"TIER" help:"Who is restarted first. Unchanged when left out."`
 	MaxRestart  *uint32 `placeholder:"N" help:"Restarts in place before another host is tried."`
 	MaxRelocate *uint32 `placeholder:"N" help:"Tries on other hosts before the VM is given up with an alert."`
+
+	Failback      *bool `negatable:"" help:"Let it go back to a host that it was moved away from for maintenance, once that takes VMs again (the default)."`
+	LiveMigration *bool `negatable:"" help:"Let it be migrated live (the default)."`
 }
 
 // Run protects a VM.
 func (c *VMProtectCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
 	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.ProtectVM, &pb.ProtectVMRequest{
 		Vm: c.VM, On: true, Ha: c.HA, Priority: c.Priority, MaxRestart: c.MaxRestart, MaxRelocate: c.MaxRelocate,
+		Failback: c.Failback, LiveMigration: c.LiveMigration,
 	}, fmt.Sprintf("VM %s is protected", c.VM), seeVMs)
 }
 

@@ -1649,6 +1649,10 @@ type HostView struct {
 	Networks        []string               `protobuf:"bytes,25,rep,name=networks,proto3" json:"networks,omitempty"`
 	Version         string                 `protobuf:"bytes,26,opt,name=version,proto3" json:"version,omitempty"`
 	Notes           []string               `protobuf:"bytes,27,rep,name=notes,proto3" json:"notes,omitempty"`
+	Emptying        string                 `protobuf:"bytes,100,opt,name=emptying,proto3" json:"emptying,omitempty"`                             // sentence: how far its VMs have been moved away, and what is left
+	ToMove          uint32                 `protobuf:"varint,101,opt,name=to_move,json=toMove,proto3" json:"to_move,omitempty"`                  // VMs that are still to be moved away
+	ToMoveTotal     uint32                 `protobuf:"varint,102,opt,name=to_move_total,json=toMoveTotal,proto3" json:"to_move_total,omitempty"` // that were when it began
+	Stopping        string                 `protobuf:"bytes,103,opt,name=stopping,proto3" json:"stopping,omitempty"`                             // what its operating system is about, and what its VMs do
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1872,6 +1876,34 @@ func (x *HostView) GetNotes() []string {
 	return nil
 }
 
+func (x *HostView) GetEmptying() string {
+	if x != nil {
+		return x.Emptying
+	}
+	return ""
+}
+
+func (x *HostView) GetToMove() uint32 {
+	if x != nil {
+		return x.ToMove
+	}
+	return 0
+}
+
+func (x *HostView) GetToMoveTotal() uint32 {
+	if x != nil {
+		return x.ToMoveTotal
+	}
+	return 0
+}
+
+func (x *HostView) GetStopping() string {
+	if x != nil {
+		return x.Stopping
+	}
+	return ""
+}
+
 type ListHostsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
@@ -2024,6 +2056,9 @@ type VMView struct {
 	Gate             string                 `protobuf:"bytes,91,opt,name=gate,proto3" json:"gate,omitempty"`                                           // when it is ready for those that depend on it: order | running | 30s
 	GateTimeoutMs    int64                  `protobuf:"varint,92,opt,name=gate_timeout_ms,json=gateTimeoutMs,proto3" json:"gate_timeout_ms,omitempty"` // for how long those wait for it
 	Rules            []uint64               `protobuf:"varint,93,rep,packed,name=rules,proto3" json:"rules,omitempty"`                                 // that it is a member of
+	Home             string                 `protobuf:"bytes,100,opt,name=home,proto3" json:"home,omitempty"`                                          // host that it was moved away from and goes back to
+	Stays            bool                   `protobuf:"varint,101,opt,name=stays,proto3" json:"stays,omitempty"`                                       // it does not: failback is false
+	NoLiveMigration  bool                   `protobuf:"varint,102,opt,name=no_live_migration,json=noLiveMigration,proto3" json:"no_live_migration,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -2266,6 +2301,27 @@ func (x *VMView) GetRules() []uint64 {
 		return x.Rules
 	}
 	return nil
+}
+
+func (x *VMView) GetHome() string {
+	if x != nil {
+		return x.Home
+	}
+	return ""
+}
+
+func (x *VMView) GetStays() bool {
+	if x != nil {
+		return x.Stays
+	}
+	return false
+}
+
+func (x *VMView) GetNoLiveMigration() bool {
+	if x != nil {
+		return x.NoLiveMigration
+	}
+	return false
 }
 
 type ListVMsRequest struct {
@@ -3652,6 +3708,8 @@ type ProtectVMRequest struct {
 	Priority      string                 `protobuf:"bytes,4,opt,name=priority,proto3" json:"priority,omitempty"`
 	MaxRestart    *uint32                `protobuf:"varint,5,opt,name=max_restart,json=maxRestart,proto3,oneof" json:"max_restart,omitempty"`
 	MaxRelocate   *uint32                `protobuf:"varint,6,opt,name=max_relocate,json=maxRelocate,proto3,oneof" json:"max_relocate,omitempty"`
+	Failback      *bool                  `protobuf:"varint,100,opt,name=failback,proto3,oneof" json:"failback,omitempty"`
+	LiveMigration *bool                  `protobuf:"varint,101,opt,name=live_migration,json=liveMigration,proto3,oneof" json:"live_migration,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3728,10 +3786,25 @@ func (x *ProtectVMRequest) GetMaxRelocate() uint32 {
 	return 0
 }
 
+func (x *ProtectVMRequest) GetFailback() bool {
+	if x != nil && x.Failback != nil {
+		return *x.Failback
+	}
+	return false
+}
+
+func (x *ProtectVMRequest) GetLiveMigration() bool {
+	if x != nil && x.LiveMigration != nil {
+		return *x.LiveMigration
+	}
+	return false
+}
+
 type ControlVMRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vm            string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
-	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"` // start | stop | force-stop | clear
+	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`   // start | stop | force-stop | clear | migrate | relocate
+	Target        string                 `protobuf:"bytes,100,opt,name=target,proto3" json:"target,omitempty"` // migrate, relocate: to this host; empty = the best one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3776,6 +3849,13 @@ func (x *ControlVMRequest) GetVm() string {
 func (x *ControlVMRequest) GetAction() string {
 	if x != nil {
 		return x.Action
+	}
+	return ""
+}
+
+func (x *ControlVMRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
 	}
 	return ""
 }
@@ -4174,8 +4254,9 @@ func (x *ControlNodeRequest) GetForMs() int64 {
 
 type ControlHARequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Action        string                 `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"` // arm | disarm | accept-time
-	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`  // arm although hosts have not registered since a restore
+	Action        string                 `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`    // arm | disarm | accept-time
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`     // arm although hosts have not registered since a restore
+	Ignore        bool                   `protobuf:"varint,100,opt,name=ignore,proto3" json:"ignore,omitempty"` // disarm: VMs are as if unmanaged, not only frozen
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4220,6 +4301,13 @@ func (x *ControlHARequest) GetAction() string {
 func (x *ControlHARequest) GetForce() bool {
 	if x != nil {
 		return x.Force
+	}
+	return false
+}
+
+func (x *ControlHARequest) GetIgnore() bool {
+	if x != nil {
+		return x.Ignore
 	}
 	return false
 }
@@ -5839,7 +5927,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06detail\x18\x03 \x01(\tR\x06detail\x12\x14\n" +
 	"\x05index\x18\x04 \x01(\x04R\x05index\x12 \n" +
 	"\ftime_unix_ns\x18\x05 \x01(\x03R\n" +
-	"timeUnixNs\"\xde\x06\n" +
+	"timeUnixNs\"\xd3\a\n" +
 	"\bHostView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x1a\n" +
@@ -5869,7 +5957,11 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\bstorages\x18\x18 \x03(\v2\x14.lifeboat.v1.StorageR\bstorages\x12\x1a\n" +
 	"\bnetworks\x18\x19 \x03(\tR\bnetworks\x12\x18\n" +
 	"\aversion\x18\x1a \x01(\tR\aversion\x12\x14\n" +
-	"\x05notes\x18\x1b \x03(\tR\x05notes\"t\n" +
+	"\x05notes\x18\x1b \x03(\tR\x05notes\x12\x1a\n" +
+	"\bemptying\x18d \x01(\tR\bemptying\x12\x17\n" +
+	"\ato_move\x18e \x01(\rR\x06toMove\x12\"\n" +
+	"\rto_move_total\x18f \x01(\rR\vtoMoveTotal\x12\x1a\n" +
+	"\bstopping\x18g \x01(\tR\bstopping\"t\n" +
 	"\x10ListHostsRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12:\n" +
@@ -5877,7 +5969,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x11ListHostsResponse\x12+\n" +
 	"\x05hosts\x18\x01 \x03(\v2\x15.lifeboat.v1.HostViewR\x05hosts\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
-	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xca\x06\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xa0\a\n" +
 	"\x06VMView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -5911,7 +6003,10 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"depends_on\x18Z \x03(\tR\tdependsOn\x12\x12\n" +
 	"\x04gate\x18[ \x01(\tR\x04gate\x12&\n" +
 	"\x0fgate_timeout_ms\x18\\ \x01(\x03R\rgateTimeoutMs\x12\x14\n" +
-	"\x05rules\x18] \x03(\x04R\x05rules\"\xad\x01\n" +
+	"\x05rules\x18] \x03(\x04R\x05rules\x12\x12\n" +
+	"\x04home\x18d \x01(\tR\x04home\x12\x14\n" +
+	"\x05stays\x18e \x01(\bR\x05stays\x12*\n" +
+	"\x11no_live_migration\x18f \x01(\bR\x0fnoLiveMigration\"\xad\x01\n" +
 	"\x0eListVMsRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x0e\n" +
 	"\x02vm\x18\x02 \x01(\tR\x02vm\x12\x12\n" +
@@ -6029,7 +6124,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1f\n" +
 	"\vdone_before\x18F \x01(\bR\n" +
-	"doneBefore\"\xcd\x01\n" +
+	"doneBefore\"\xba\x02\n" +
 	"\x10ProtectVMRequest\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x0e\n" +
 	"\x02on\x18\x02 \x01(\bR\x02on\x12\x0e\n" +
@@ -6037,12 +6132,17 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\bpriority\x18\x04 \x01(\tR\bpriority\x12$\n" +
 	"\vmax_restart\x18\x05 \x01(\rH\x00R\n" +
 	"maxRestart\x88\x01\x01\x12&\n" +
-	"\fmax_relocate\x18\x06 \x01(\rH\x01R\vmaxRelocate\x88\x01\x01B\x0e\n" +
+	"\fmax_relocate\x18\x06 \x01(\rH\x01R\vmaxRelocate\x88\x01\x01\x12\x1f\n" +
+	"\bfailback\x18d \x01(\bH\x02R\bfailback\x88\x01\x01\x12*\n" +
+	"\x0elive_migration\x18e \x01(\bH\x03R\rliveMigration\x88\x01\x01B\x0e\n" +
 	"\f_max_restartB\x0f\n" +
-	"\r_max_relocate\":\n" +
+	"\r_max_relocateB\v\n" +
+	"\t_failbackB\x11\n" +
+	"\x0f_live_migration\"R\n" +
 	"\x10ControlVMRequest\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x16\n" +
-	"\x06action\x18\x02 \x01(\tR\x06action\"V\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x12\x16\n" +
+	"\x06target\x18d \x01(\tR\x06target\"V\n" +
 	"\x12ControlHostRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x14\n" +
@@ -6074,10 +6174,11 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\x12\x1b\n" +
 	"\twithin_ms\x18( \x01(\x03R\bwithinMs\x12\x15\n" +
-	"\x06for_ms\x18) \x01(\x03R\x05forMs\"@\n" +
+	"\x06for_ms\x18) \x01(\x03R\x05forMs\"X\n" +
 	"\x10ControlHARequest\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12\x14\n" +
-	"\x05force\x18\x02 \x01(\bR\x05force\"S\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\x12\x16\n" +
+	"\x06ignore\x18d \x01(\bR\x06ignore\"S\n" +
 	"\x13ReadSnapshotRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
