@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // unit is what is placed as one: a VM, or a bundle.
@@ -92,21 +93,23 @@ func (s *State) contradiction(apart *Rule, u *unit) string {
 			both = append(both, s.Called(m))
 		}
 	}
-	text := ""
-	for i, r := range u.rules {
-		switch {
-		case i > 0 && i == len(u.rules)-1:
-			text += " and "
-		case i > 0:
-			text += ", "
-		}
-		text += fmt.Sprint(r.ID)
+	var names []string
+	for _, r := range u.rules {
+		names = append(names, s.numbered(r))
 	}
-	noun := "rule "
-	if len(u.rules) > 1 {
-		noun = "rules "
+	text := names[0]
+	if last := len(names) - 1; last > 0 {
+		text = strings.Join(names[:last], ", ") + " and " + names[last]
 	}
-	return fmt.Sprintf("rule %d would keep %s and %s apart, and %s%s together", apart.ID, both[0], both[1], noun, text)
+	return fmt.Sprintf("%s would keep %s and %s apart, and %s together", s.numbered(apart), both[0], both[1], text)
+}
+
+// numbered is what people know a rule by.
+func (s *State) numbered(r *Rule) string {
+	if uint64(r.ID) > s.lastRule {
+		return "the new rule"
+	}
+	return fmt.Sprintf("rule %d", r.ID)
 }
 
 // eligible finds the hosts on which a unit may run: by its rules about hosts, by what
@@ -163,7 +166,7 @@ func (s *State) eligible(u *unit) {
 	case len(u.hosts) == 0 && home != "" && len(need) > 0:
 		u.nobody = fmt.Sprintf("%s would be kept away from host %s, to which it is bound by what it has there only", s.unitName(u), home)
 	case len(u.hosts) == 0 && len(need) > 1:
-		u.nobody = fmt.Sprintf("no host is left for %s: rules %d and %d about its hosts have none in common", s.unitName(u), need[0].ID, need[1].ID)
+		u.nobody = fmt.Sprintf("no host is left for %s: %s and %s about its hosts have none in common", s.unitName(u), s.numbered(need[0]), s.numbered(need[1]))
 	case len(u.hosts) == 0:
 		u.nobody = fmt.Sprintf("no host is left for %s", s.unitName(u))
 	case !room:
@@ -206,11 +209,11 @@ func (s *State) tooMany(r *Rule, all []*unit) string {
 			continue
 		}
 		if !give(u, given, map[HostID]bool{}) {
-			return fmt.Sprintf("rule %d would keep %d VMs apart, and those that rules bind to certain hosts are more than their hosts: there is none for %s", r.ID, len(all), s.unitName(u))
+			return fmt.Sprintf("%s would keep %d VMs apart, and those that rules bind to certain hosts are more than their hosts: there is none for %s", s.numbered(r), len(all), s.unitName(u))
 		}
 	}
 	if len(all) > hosts {
-		return fmt.Sprintf("rule %d would keep %d VMs apart, and there are %d hosts", r.ID, len(all), hosts)
+		return fmt.Sprintf("%s would keep %d VMs apart, and there are %d hosts", s.numbered(r), len(all), hosts)
 	}
 	return ""
 }

@@ -43,13 +43,25 @@ func (p *placer) ruling() *ruling {
 				}
 			}
 		}
-		// One that can be started again where it is keeps its place.
+		// One that can be started again where it is keeps its place, but not two that
+		// are to be apart.
 		restarts, _ := p.d.p.Limits(v)
-		if _, ok := u.kept[w.VM]; !ok && w.Step == fsm.Scheduled && !v.Gone && p.rooms[p.at[owner.ID].rank].no == "" && w.TriedOn(owner.ID) <= restarts {
+		if _, ok := u.kept[w.VM]; !ok && w.Step == fsm.Scheduled && !v.Gone && p.rooms[p.at[owner.ID].rank].no == "" && w.TriedOn(owner.ID) <= restarts && !u.crowded(w.VM, owner.ID) {
 			u.kept[w.VM] = owner.ID
 		}
 	}
 	return u
+}
+
+// crowded reports whether a VM that a strict rule keeps apart from another one is, or
+// must go, where that would be.
+func (u *ruling) crowded(id fsm.VMID, h fsm.HostID) bool {
+	for _, r := range u.d.s.RulesOf(id) {
+		if r.Kind == fsm.RuleApart && r.Strict && slices.ContainsFunc(r.Members, func(m fsm.RuleVM) bool { return m.VM != id && slices.Contains(u.soon(m.VM), h) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // keep leaves room on a host to a VM that must go there.

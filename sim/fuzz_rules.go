@@ -40,7 +40,7 @@ func (g *maker) aRule() (scenario.Rule, bool) {
 			}
 		}
 	default:
-		r.VMs = g.someVMs(1 + min(1+g.IntN(3), len(g.f.Hosts)))
+		r.VMs = g.someVMs(min(2+g.IntN(3), len(g.f.Hosts)))
 	}
 	return r, len(r.VMs) > 1
 }

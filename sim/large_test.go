@@ -15,7 +15,7 @@ import (
 // after the other, for half a minute each.
 func largeWorld(tb testing.TB, hosts, vms int) *scenario.File {
 	var b strings.Builder
-	fmt.Fprintf(&b, "hosts: {count: %d, prefix: h}\nvms: [{count: %d, prefix: v, host: \"*\", cpus: 1, memory: 1GiB}]\nsteps:\n", hosts, hosts*vms)
+	fmt.Fprintf(&b, "settings: {cpu_overcommit: 0}\nhosts: {count: %d, prefix: h}\nvms: [{count: %d, prefix: v, host: \"*\", cpus: 1, memory: 1GiB}]\nsteps:\n", hosts, hosts*vms)
 	fail := max(hosts/100, 1)
 	pause := time.Hour / time.Duration(fail+1)
 	for i := range fail {

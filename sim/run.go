@@ -139,7 +139,7 @@ func (w *World) allUp(s *fsm.State) bool {
 
 func (w *World) setPolicy() {
 	set := &logpb.PolicySet{}
-	if w.small() && !slices.ContainsFunc(w.file.Settings, func(x fsm.Setting) bool { return x.Key == "cpu_overcommit" }) {
+	if !slices.ContainsFunc(w.file.Settings, func(x fsm.Setting) bool { return x.Key == "cpu_overcommit" }) {
 		set.Settings = append(set.Settings, &logpb.Setting{Key: "cpu_overcommit", Value: "1"}) // as the format says
 	}
 	for _, x := range w.file.Settings {

@@ -18,6 +18,9 @@ func TestTranscripts(t *testing.T) {
 			"vm protect scratch --ha always --priority high --max-restart 0", "vm protect db-1", "vm unprotect db-1",
 			"vm start web-1", "vm stop web-1", "vm clear web-1", "vm start db-1", "vm start nope",
 		},
+		"rule": {"rule list", "rule list -o wide", "rule list -o json", "rule add apart web-1 web-2", "rule add together web-1 web-2", "rule add hosts db-1 --on h1:2 --on rack=a --soft",
+			"rule add hosts db-1", "rule add apart a b --on h1", "rule add hosts a --on h1:x", "rule add near a b", "rule add apart", "rule remove 4", "rule remove web",
+			"vm set web-1 priority high", "vm set web-1 depends_on db-1,db-2", "vm set web-1 gate 30s -o json", "vm set web-1 colour red"},
 		"work":  {"work list", "work list --all", "work list -o wide", "work list --vm db-1", "work show 140000", "work show 5", "work cancel #140000", "work retry 140000 -o json", "work cancel 5"},
 		"alert": {"alert list", "alert list --all -o wide", "alert list --type nope", "alert show 90001", "alert show 1", "alert ack 137001", "alert resolve 137001", "alert list", "alert ack 1"},
 		"event": {"event list", "event list -o wide -n 2", "event list --after 138000", "event list --subject nobody", "event list -n 1 -o yaml"},
@@ -39,6 +42,6 @@ func TestTranscripts(t *testing.T) {
 
 func TestEmptyCluster(t *testing.T) {
 	w := newWorld(t, emptyState())
-	golden(t, "empty", w.transcript("status", "host list", "vm list", "vm list --protected", "work list", "work list -a",
+	golden(t, "empty", w.transcript("status", "rule list", "host list", "vm list", "vm list --protected", "work list", "work list -a",
 		"alert list", "event list", "node list", "policy list", "host list -o json"))
 }
