@@ -60,9 +60,10 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 		}
 	}
 	h.Admitted, h.Barred = false, false
-	if h.Stopping, h.Held, h.Heeds = 0, 0, 0; h.Resource == Enabled {
+	if h.Stopping, h.Held = 0, 0; h.Resource == Enabled {
 		h.Drain = nil
 	}
+	h.Heeds = 0 // its agent may have forgotten
 	rebooted := old != nil && old.Status != Removed && old.BootID != "" && old.BootID != c.BootId
 	if h.Evicted && !rebooted {
 		if no := old.kept(c.Vms); no != "" {

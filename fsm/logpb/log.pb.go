@@ -6741,7 +6741,8 @@ type HostRecord struct {
 	Drain           *DrainRecord           `protobuf:"bytes,100,opt,name=drain,proto3" json:"drain,omitempty"`        // absent = it is not being emptied
 	Stopping        uint32                 `protobuf:"varint,101,opt,name=stopping,proto3" json:"stopping,omitempty"` // its operating system goes down: 1 for good 2 and comes back
 	Held            uint32                 `protobuf:"varint,102,opt,name=held,proto3" json:"held,omitempty"`         // what that means for its VMs: 1 they wait for it 2 they start elsewhere 3 they are moved away first
-	Heeds           uint64                 `protobuf:"varint,103,opt,name=heeds,proto3" json:"heeds,omitempty"`       // newest change of arming that its agent has acted on
+	Heeds           uint64                 `protobuf:"varint,103,opt,name=heeds,proto3" json:"heeds,omitempty"`       // newest change that its agent has acted on, of those it is asked about
+	Expects         uint64                 `protobuf:"varint,104,opt,name=expects,proto3" json:"expects,omitempty"`   // index of the newest order to migrate a VM to it
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -7070,6 +7071,13 @@ func (x *HostRecord) GetHeeds() uint64 {
 	return 0
 }
 
+func (x *HostRecord) GetExpects() uint64 {
+	if x != nil {
+		return x.Expects
+	}
+	return 0
+}
+
 // DrainRecord is the emptying of a host.
 type DrainRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7336,6 +7344,7 @@ type OrderRecord struct {
 	Work          uint64                 `protobuf:"varint,8,opt,name=work,proto3" json:"work,omitempty"`
 	Target        string                 `protobuf:"bytes,100,opt,name=target,proto3" json:"target,omitempty"` // migrate: to this host
 	Abort         bool                   `protobuf:"varint,101,opt,name=abort,proto3" json:"abort,omitempty"`  // migrate: call it off
+	Index         uint64                 `protobuf:"varint,102,opt,name=index,proto3" json:"index,omitempty"`  // migrate: that made it; the target must have heeded it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7438,6 +7447,13 @@ func (x *OrderRecord) GetAbort() bool {
 		return x.Abort
 	}
 	return false
+}
+
+func (x *OrderRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
 }
 
 type VMRecord struct {
@@ -8812,8 +8828,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\runtil_unix_ns\x18( \x01(\x03R\vuntilUnixNs\x12\x15\n" +
 	"\x06for_ns\x18) \x01(\x03R\x05forNs\x12\x18\n" +
 	"\ainvited\x18P \x01(\bR\ainvited\x12\x1a\n" +
-	"\binstance\x18Q \x01(\tR\binstance\"\xfd\n" +
-	"\n" +
+	"\binstance\x18Q \x01(\tR\binstance\"\x97\v\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -8863,7 +8878,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05drain\x18d \x01(\v2\x19.lifeboat.log.DrainRecordR\x05drain\x12\x1a\n" +
 	"\bstopping\x18e \x01(\rR\bstopping\x12\x12\n" +
 	"\x04held\x18f \x01(\rR\x04held\x12\x14\n" +
-	"\x05heeds\x18g \x01(\x04R\x05heeds\"m\n" +
+	"\x05heeds\x18g \x01(\x04R\x05heeds\x12\x18\n" +
+	"\aexpects\x18h \x01(\x04R\aexpects\"m\n" +
 	"\vDrainRecord\x12\"\n" +
 	"\rsince_unix_ns\x18\x01 \x01(\x03R\vsinceUnixNs\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\rR\x05total\x12\x14\n" +
@@ -8886,7 +8902,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\runtil_unix_ns\x18\x04 \x01(\x03R\vuntilUnixNs\x12\x12\n" +
 	"\x04open\x18\x05 \x01(\bR\x04open\x12\x10\n" +
 	"\x03via\x18\x06 \x03(\tR\x03via\x12&\n" +
-	"\x0fearlier_unix_ns\x18\a \x01(\x03R\rearlierUnixNs\"\xe8\x01\n" +
+	"\x0fearlier_unix_ns\x18\a \x01(\x03R\rearlierUnixNs\"\xfe\x01\n" +
 	"\vOrderRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x0e\n" +
@@ -8897,7 +8913,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\aboot_id\x18\a \x01(\tR\x06bootId\x12\x12\n" +
 	"\x04work\x18\b \x01(\x04R\x04work\x12\x16\n" +
 	"\x06target\x18d \x01(\tR\x06target\x12\x14\n" +
-	"\x05abort\x18e \x01(\bR\x05abort\"\xe1\x03\n" +
+	"\x05abort\x18e \x01(\bR\x05abort\x12\x14\n" +
+	"\x05index\x18f \x01(\x04R\x05index\"\xe1\x03\n" +
 	"\bVMRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
