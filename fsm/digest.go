@@ -170,7 +170,7 @@ func (d *digester) fold(s *State) uint64 {
 	clear(d.dirty.alerts)
 	clear(d.dirty.events)
 	clear(d.dirty.requests)
-	return d.sum ^ d.metaHash(s)
+	return d.sum ^ s.usage.digest() ^ d.metaHash(s)
 }
 
 // metaHash covers what is replicated but not a record of its own. Index and
@@ -193,7 +193,7 @@ func (d *digester) metaHash(s *State) uint64 {
 func (s *State) Sum() uint64 {
 	d := &digester{hashes: map[string]uint64{}}
 	d.each(s, func(_ string, n uint64) { d.sum ^= n })
-	return d.sum ^ d.metaHash(s)
+	return d.sum ^ s.usage.digest() ^ d.metaHash(s)
 }
 
 // each walks the hashes of all records.
@@ -276,4 +276,5 @@ func eachRecord(s *State, f func(*logpb.Record)) {
 	for _, r := range s.requests.all() {
 		f(requestRecord(r))
 	}
+	s.usage.each(f)
 }

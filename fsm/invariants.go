@@ -17,6 +17,7 @@ func (s *State) Check() error {
 	c.allAlerts()
 	c.cluster()
 	c.requests()
+	c.usage()
 	return errors.Join(c.errs...)
 }
 

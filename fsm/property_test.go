@@ -31,6 +31,7 @@ type contents struct {
 
 	Requests []*Request
 	Asked    []string
+	Usage    []string
 }
 
 func contentsOf(s *State) contents {
@@ -70,6 +71,11 @@ func contentsOf(s *State) contents {
 	}
 	for k, index := range s.asked.all() {
 		c.Asked = append(c.Asked, fmt.Sprint(k, index))
+	}
+	c.Usage = append(c.Usage, fmt.Sprint(s.usage.since, s.usage.kept, s.usage.troubled))
+	s.usage.each(func(r *logpb.Record) { c.Usage = append(c.Usage, r.String()) })
+	for k, x := range s.usage.tally.all() {
+		c.Usage = append(c.Usage, fmt.Sprint(k, x))
 	}
 	return c
 }

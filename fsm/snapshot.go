@@ -282,6 +282,8 @@ func (s *State) load(rec *logpb.Record, first bool) error {
 		s.operators.set(o.Name, o)
 	case *logpb.Record_Request:
 		return s.loadRequest(requestFromLog(b.Request))
+	default:
+		return s.loadUsage(rec)
 	}
 	return nil
 }
@@ -295,6 +297,7 @@ func (s *State) loadMeta(m *logpb.MetaRecord) error {
 	s.Index, s.Term, s.Time, s.ClusterID, s.Generation = m.Index, m.Term, m.TimeUnixNs, m.ClusterId, m.Generation
 	s.Level, s.LevelVersion, s.Armed, s.ArmedIndex, s.seq, s.Waking = m.FeatureLevel, m.LevelVersion, m.Armed, m.ArmedIndex, m.Seq, m.Waking
 	s.Digest = DigestAt{Index: m.DigestIndex, Sum: m.Digest}
+	s.usage.since, s.usage.kept = m.UsageSinceUnixNs, m.UsageKeptUnixNs
 	if len(m.CaCert) > 0 {
 		s.CA = &Authority{Cert: m.CaCert, Key: m.CaKey}
 	}

@@ -41,6 +41,8 @@ type State struct {
 	operators table[string, *Operator]
 	requests  table[uint64, *Request] // by log index
 	asked     table[requestKey, uint64]
+
+	usage usageState
 }
 
 // Authority is the cluster's own CA.
@@ -71,6 +73,7 @@ func newState() *State {
 
 		requests: newTable[uint64, *Request](less[uint64]),
 		asked:    newTable[requestKey, uint64](lessRequest),
+		usage:    newUsage(),
 	}
 }
 
@@ -90,6 +93,7 @@ func (s *State) clone() *State {
 	n.operators = s.operators.clone()
 	n.requests = s.requests.clone()
 	n.asked = s.asked.clone()
+	n.usage = s.usage.clone()
 	return &n
 }
 

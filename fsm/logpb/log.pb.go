@@ -79,6 +79,13 @@ type Command struct {
 	//	*Command_OperatorSet
 	//	*Command_NodeAdmit
 	//	*Command_FeatureRaise
+	//	*Command_UsageEvents
+	//	*Command_UsageAccountSet
+	//	*Command_UsageTypeSet
+	//	*Command_UsageClose
+	//	*Command_UsageTrim
+	//	*Command_UsageOwnerSet
+	//	*Command_UsageSync
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -525,6 +532,69 @@ func (x *Command) GetFeatureRaise() *FeatureRaise {
 	return nil
 }
 
+func (x *Command) GetUsageEvents() *UsageEvents {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UsageEvents); ok {
+			return x.UsageEvents
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUsageAccountSet() *UsageAccountSet {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UsageAccountSet); ok {
+			return x.UsageAccountSet
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUsageTypeSet() *UsageTypeSet {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UsageTypeSet); ok {
+			return x.UsageTypeSet
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUsageClose() *UsageClose {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UsageClose); ok {
+			return x.UsageClose
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUsageTrim() *UsageTrim {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UsageTrim); ok {
+			return x.UsageTrim
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUsageOwnerSet() *UsageOwnerSet {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UsageOwnerSet); ok {
+			return x.UsageOwnerSet
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUsageSync() *UsageSync {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UsageSync); ok {
+			return x.UsageSync
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -693,6 +763,34 @@ type Command_FeatureRaise struct {
 	FeatureRaise *FeatureRaise `protobuf:"bytes,65,opt,name=feature_raise,json=featureRaise,proto3,oneof"`
 }
 
+type Command_UsageEvents struct {
+	UsageEvents *UsageEvents `protobuf:"bytes,110,opt,name=usage_events,json=usageEvents,proto3,oneof"`
+}
+
+type Command_UsageAccountSet struct {
+	UsageAccountSet *UsageAccountSet `protobuf:"bytes,111,opt,name=usage_account_set,json=usageAccountSet,proto3,oneof"`
+}
+
+type Command_UsageTypeSet struct {
+	UsageTypeSet *UsageTypeSet `protobuf:"bytes,112,opt,name=usage_type_set,json=usageTypeSet,proto3,oneof"`
+}
+
+type Command_UsageClose struct {
+	UsageClose *UsageClose `protobuf:"bytes,113,opt,name=usage_close,json=usageClose,proto3,oneof"`
+}
+
+type Command_UsageTrim struct {
+	UsageTrim *UsageTrim `protobuf:"bytes,114,opt,name=usage_trim,json=usageTrim,proto3,oneof"`
+}
+
+type Command_UsageOwnerSet struct {
+	UsageOwnerSet *UsageOwnerSet `protobuf:"bytes,115,opt,name=usage_owner_set,json=usageOwnerSet,proto3,oneof"`
+}
+
+type Command_UsageSync struct {
+	UsageSync *UsageSync `protobuf:"bytes,116,opt,name=usage_sync,json=usageSync,proto3,oneof"`
+}
+
 func (*Command_ClusterInit) isCommand_Body() {}
 
 func (*Command_NodeHello) isCommand_Body() {}
@@ -774,6 +872,20 @@ func (*Command_OperatorSet) isCommand_Body() {}
 func (*Command_NodeAdmit) isCommand_Body() {}
 
 func (*Command_FeatureRaise) isCommand_Body() {}
+
+func (*Command_UsageEvents) isCommand_Body() {}
+
+func (*Command_UsageAccountSet) isCommand_Body() {}
+
+func (*Command_UsageTypeSet) isCommand_Body() {}
+
+func (*Command_UsageClose) isCommand_Body() {}
+
+func (*Command_UsageTrim) isCommand_Body() {}
+
+func (*Command_UsageOwnerSet) isCommand_Body() {}
+
+func (*Command_UsageSync) isCommand_Body() {}
 
 type ClusterInit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4993,6 +5105,726 @@ func (x *AlertUpdate) GetAction() uint32 {
 	return 0
 }
 
+// UsageEvents are what happened to resources that live elsewhere: each once, by its
+// id, in whatever order and however late they come.
+type UsageEvents struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*UsageEvent          `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	Repair        string                 `protobuf:"bytes,2,opt,name=repair,proto3" json:"repair,omitempty"` // why, when they mend what was told before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageEvents) Reset() {
+	*x = UsageEvents{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageEvents) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageEvents) ProtoMessage() {}
+
+func (x *UsageEvents) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageEvents.ProtoReflect.Descriptor instead.
+func (*UsageEvents) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *UsageEvents) GetEvents() []*UsageEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *UsageEvents) GetRepair() string {
+	if x != nil {
+		return x.Repair
+	}
+	return ""
+}
+
+type UsageEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`     // of the teller's choice, of one resource
+	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"` // NOUN.VERB, as a usage type names it
+	Resource      string                 `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
+	TimeUnixNs    int64                  `protobuf:"varint,4,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"` // when it happened
+	Account       *UsageAccount          `protobuf:"bytes,5,opt,name=account,proto3" json:"account,omitempty"`                            // whose it is from then on; nothing in an event that ends something
+	Detail        *UsageDetail           `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageEvent) Reset() {
+	*x = UsageEvent{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageEvent) ProtoMessage() {}
+
+func (x *UsageEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageEvent.ProtoReflect.Descriptor instead.
+func (*UsageEvent) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *UsageEvent) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UsageEvent) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *UsageEvent) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *UsageEvent) GetTimeUnixNs() int64 {
+	if x != nil {
+		return x.TimeUnixNs
+	}
+	return 0
+}
+
+func (x *UsageEvent) GetAccount() *UsageAccount {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *UsageEvent) GetDetail() *UsageDetail {
+	if x != nil {
+		return x.Detail
+	}
+	return nil
+}
+
+type UsageAccount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Domain        string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	Account       string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	Project       string                 `protobuf:"bytes,3,opt,name=project,proto3" json:"project,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageAccount) Reset() {
+	*x = UsageAccount{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageAccount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageAccount) ProtoMessage() {}
+
+func (x *UsageAccount) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageAccount.ProtoReflect.Descriptor instead.
+func (*UsageAccount) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *UsageAccount) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *UsageAccount) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *UsageAccount) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+type UsageDetail struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"` // bytes
+	Offering      string                 `protobuf:"bytes,2,opt,name=offering,proto3" json:"offering,omitempty"`
+	Zone          string                 `protobuf:"bytes,3,opt,name=zone,proto3" json:"zone,omitempty"`
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageDetail) Reset() {
+	*x = UsageDetail{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageDetail) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageDetail) ProtoMessage() {}
+
+func (x *UsageDetail) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageDetail.ProtoReflect.Descriptor instead.
+func (*UsageDetail) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *UsageDetail) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *UsageDetail) GetOffering() string {
+	if x != nil {
+		return x.Offering
+	}
+	return ""
+}
+
+func (x *UsageDetail) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *UsageDetail) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type UsageAccountSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       *UsageAccount          `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	RemovedUnixNs int64                  `protobuf:"varint,2,opt,name=removed_unix_ns,json=removedUnixNs,proto3" json:"removed_unix_ns,omitempty"` // 0 = it is there
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageAccountSet) Reset() {
+	*x = UsageAccountSet{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageAccountSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageAccountSet) ProtoMessage() {}
+
+func (x *UsageAccountSet) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageAccountSet.ProtoReflect.Descriptor instead.
+func (*UsageAccountSet) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *UsageAccountSet) GetAccount() *UsageAccount {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *UsageAccountSet) GetRemovedUnixNs() int64 {
+	if x != nil {
+		return x.RemovedUnixNs
+	}
+	return 0
+}
+
+// UsageTypeSet adds a type of usage, or says anew which events open and close it.
+type UsageTypeSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Opens         []string               `protobuf:"bytes,3,rep,name=opens,proto3" json:"opens,omitempty"`
+	Closes        []string               `protobuf:"bytes,4,rep,name=closes,proto3" json:"closes,omitempty"`
+	Changes       []string               `protobuf:"bytes,5,rep,name=changes,proto3" json:"changes,omitempty"`
+	Remove        bool                   `protobuf:"varint,6,opt,name=remove,proto3" json:"remove,omitempty"` // one that was added: what was told of it stays
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageTypeSet) Reset() {
+	*x = UsageTypeSet{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageTypeSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageTypeSet) ProtoMessage() {}
+
+func (x *UsageTypeSet) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageTypeSet.ProtoReflect.Descriptor instead.
+func (*UsageTypeSet) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *UsageTypeSet) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *UsageTypeSet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UsageTypeSet) GetOpens() []string {
+	if x != nil {
+		return x.Opens
+	}
+	return nil
+}
+
+func (x *UsageTypeSet) GetCloses() []string {
+	if x != nil {
+		return x.Closes
+	}
+	return nil
+}
+
+func (x *UsageTypeSet) GetChanges() []string {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *UsageTypeSet) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
+// UsageClose closes windows: each begins where the one before ends.
+type UsageClose struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Windows       []*UsageSpan           `protobuf:"bytes,1,rep,name=windows,proto3" json:"windows,omitempty"`
+	Zone          string                 `protobuf:"bytes,2,opt,name=zone,proto3" json:"zone,omitempty"` // by which the leader has reckoned them, for people
+	Unit          string                 `protobuf:"bytes,3,opt,name=unit,proto3" json:"unit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageClose) Reset() {
+	*x = UsageClose{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageClose) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageClose) ProtoMessage() {}
+
+func (x *UsageClose) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageClose.ProtoReflect.Descriptor instead.
+func (*UsageClose) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *UsageClose) GetWindows() []*UsageSpan {
+	if x != nil {
+		return x.Windows
+	}
+	return nil
+}
+
+func (x *UsageClose) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *UsageClose) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
+type UsageSpan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StartUnixNs   int64                  `protobuf:"varint,1,opt,name=start_unix_ns,json=startUnixNs,proto3" json:"start_unix_ns,omitempty"`
+	EndUnixNs     int64                  `protobuf:"varint,2,opt,name=end_unix_ns,json=endUnixNs,proto3" json:"end_unix_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageSpan) Reset() {
+	*x = UsageSpan{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageSpan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageSpan) ProtoMessage() {}
+
+func (x *UsageSpan) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageSpan.ProtoReflect.Descriptor instead.
+func (*UsageSpan) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *UsageSpan) GetStartUnixNs() int64 {
+	if x != nil {
+		return x.StartUnixNs
+	}
+	return 0
+}
+
+func (x *UsageSpan) GetEndUnixNs() int64 {
+	if x != nil {
+		return x.EndUnixNs
+	}
+	return 0
+}
+
+// UsageTrim gives up what ended before a time and is older than the policy keeps.
+type UsageTrim struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BeforeUnixNs  int64                  `protobuf:"varint,1,opt,name=before_unix_ns,json=beforeUnixNs,proto3" json:"before_unix_ns,omitempty"`
+	Keys          []*UsageKey            `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"` // in which there is something to give up
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageTrim) Reset() {
+	*x = UsageTrim{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageTrim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageTrim) ProtoMessage() {}
+
+func (x *UsageTrim) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageTrim.ProtoReflect.Descriptor instead.
+func (*UsageTrim) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *UsageTrim) GetBeforeUnixNs() int64 {
+	if x != nil {
+		return x.BeforeUnixNs
+	}
+	return 0
+}
+
+func (x *UsageTrim) GetKeys() []*UsageKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type UsageKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          uint32                 `protobuf:"varint,1,opt,name=type,proto3" json:"type,omitempty"`
+	Resource      string                 `protobuf:"bytes,2,opt,name=resource,proto3" json:"resource,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageKey) Reset() {
+	*x = UsageKey{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageKey) ProtoMessage() {}
+
+func (x *UsageKey) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageKey.ProtoReflect.Descriptor instead.
+func (*UsageKey) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *UsageKey) GetType() uint32 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *UsageKey) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+// UsageOwnerSet says to whom a VM is charged; without an account, to nobody in
+// particular again.
+type UsageOwnerSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vm            []byte                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	Account       *UsageAccount          `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageOwnerSet) Reset() {
+	*x = UsageOwnerSet{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageOwnerSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageOwnerSet) ProtoMessage() {}
+
+func (x *UsageOwnerSet) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageOwnerSet.ProtoReflect.Descriptor instead.
+func (*UsageOwnerSet) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *UsageOwnerSet) GetVm() []byte {
+	if x != nil {
+		return x.Vm
+	}
+	return nil
+}
+
+func (x *UsageOwnerSet) GetAccount() *UsageAccount {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+// UsageSync looks at VMs whose usage is not what the state says of them.
+type UsageSync struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vms           [][]byte               `protobuf:"bytes,1,rep,name=vms,proto3" json:"vms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageSync) Reset() {
+	*x = UsageSync{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageSync) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageSync) ProtoMessage() {}
+
+func (x *UsageSync) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageSync.ProtoReflect.Descriptor instead.
+func (*UsageSync) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *UsageSync) GetVms() [][]byte {
+	if x != nil {
+		return x.Vms
+	}
+	return nil
+}
+
 type Record struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
@@ -5007,6 +5839,11 @@ type Record struct {
 	//	*Record_Operator
 	//	*Record_End
 	//	*Record_Request
+	//	*Record_UsageResource
+	//	*Record_UsageAccount
+	//	*Record_UsageType
+	//	*Record_UsageWindow
+	//	*Record_UsageOwner
 	Body          isRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -5014,7 +5851,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5026,7 +5863,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5039,7 +5876,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -5139,6 +5976,51 @@ func (x *Record) GetRequest() *RequestRecord {
 	return nil
 }
 
+func (x *Record) GetUsageResource() *UsageResourceRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_UsageResource); ok {
+			return x.UsageResource
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetUsageAccount() *UsageAccountRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_UsageAccount); ok {
+			return x.UsageAccount
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetUsageType() *UsageTypeSet {
+	if x != nil {
+		if x, ok := x.Body.(*Record_UsageType); ok {
+			return x.UsageType
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetUsageWindow() *UsageWindowRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_UsageWindow); ok {
+			return x.UsageWindow
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetUsageOwner() *UsageOwnerSet {
+	if x != nil {
+		if x, ok := x.Body.(*Record_UsageOwner); ok {
+			return x.UsageOwner
+		}
+	}
+	return nil
+}
+
 type isRecord_Body interface {
 	isRecord_Body()
 }
@@ -5183,6 +6065,26 @@ type Record_Request struct {
 	Request *RequestRecord `protobuf:"bytes,70,opt,name=request,proto3,oneof"`
 }
 
+type Record_UsageResource struct {
+	UsageResource *UsageResourceRecord `protobuf:"bytes,110,opt,name=usage_resource,json=usageResource,proto3,oneof"`
+}
+
+type Record_UsageAccount struct {
+	UsageAccount *UsageAccountRecord `protobuf:"bytes,111,opt,name=usage_account,json=usageAccount,proto3,oneof"`
+}
+
+type Record_UsageType struct {
+	UsageType *UsageTypeSet `protobuf:"bytes,112,opt,name=usage_type,json=usageType,proto3,oneof"`
+}
+
+type Record_UsageWindow struct {
+	UsageWindow *UsageWindowRecord `protobuf:"bytes,113,opt,name=usage_window,json=usageWindow,proto3,oneof"`
+}
+
+type Record_UsageOwner struct {
+	UsageOwner *UsageOwnerSet `protobuf:"bytes,114,opt,name=usage_owner,json=usageOwner,proto3,oneof"`
+}
+
 func (*Record_Meta) isRecord_Body() {}
 
 func (*Record_Node) isRecord_Body() {}
@@ -5203,33 +6105,45 @@ func (*Record_End) isRecord_Body() {}
 
 func (*Record_Request) isRecord_Body() {}
 
+func (*Record_UsageResource) isRecord_Body() {}
+
+func (*Record_UsageAccount) isRecord_Body() {}
+
+func (*Record_UsageType) isRecord_Body() {}
+
+func (*Record_UsageWindow) isRecord_Body() {}
+
+func (*Record_UsageOwner) isRecord_Body() {}
+
 type MetaRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Schema        uint32                 `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
-	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
-	TimeUnixNs    int64                  `protobuf:"varint,4,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
-	ClusterId     string                 `protobuf:"bytes,5,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Generation    uint32                 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
-	FeatureLevel  uint32                 `protobuf:"varint,7,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
-	Armed         bool                   `protobuf:"varint,8,opt,name=armed,proto3" json:"armed,omitempty"`
-	Policy        []*Setting             `protobuf:"bytes,9,rep,name=policy,proto3" json:"policy,omitempty"`
-	Brakes        []*Brake               `protobuf:"bytes,10,rep,name=brakes,proto3" json:"brakes,omitempty"`
-	DigestIndex   uint64                 `protobuf:"varint,11,opt,name=digest_index,json=digestIndex,proto3" json:"digest_index,omitempty"`
-	Digest        uint64                 `protobuf:"varint,12,opt,name=digest,proto3" json:"digest,omitempty"`
-	ArmedIndex    uint64                 `protobuf:"varint,13,opt,name=armed_index,json=armedIndex,proto3" json:"armed_index,omitempty"`
-	Seq           uint64                 `protobuf:"varint,14,opt,name=seq,proto3" json:"seq,omitempty"`
-	Waking        bool                   `protobuf:"varint,15,opt,name=waking,proto3" json:"waking,omitempty"`                                // restored, and not armed since (S22)
-	LevelVersion  string                 `protobuf:"bytes,65,opt,name=level_version,json=levelVersion,proto3" json:"level_version,omitempty"` // version of the leader that raised the feature level
-	CaCert        []byte                 `protobuf:"bytes,80,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`                   // DER
-	CaKey         []byte                 `protobuf:"bytes,81,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`                      // sealed
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Schema           uint32                 `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	Index            uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Term             uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	TimeUnixNs       int64                  `protobuf:"varint,4,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
+	ClusterId        string                 `protobuf:"bytes,5,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Generation       uint32                 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
+	FeatureLevel     uint32                 `protobuf:"varint,7,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	Armed            bool                   `protobuf:"varint,8,opt,name=armed,proto3" json:"armed,omitempty"`
+	Policy           []*Setting             `protobuf:"bytes,9,rep,name=policy,proto3" json:"policy,omitempty"`
+	Brakes           []*Brake               `protobuf:"bytes,10,rep,name=brakes,proto3" json:"brakes,omitempty"`
+	DigestIndex      uint64                 `protobuf:"varint,11,opt,name=digest_index,json=digestIndex,proto3" json:"digest_index,omitempty"`
+	Digest           uint64                 `protobuf:"varint,12,opt,name=digest,proto3" json:"digest,omitempty"`
+	ArmedIndex       uint64                 `protobuf:"varint,13,opt,name=armed_index,json=armedIndex,proto3" json:"armed_index,omitempty"`
+	Seq              uint64                 `protobuf:"varint,14,opt,name=seq,proto3" json:"seq,omitempty"`
+	Waking           bool                   `protobuf:"varint,15,opt,name=waking,proto3" json:"waking,omitempty"`                                                  // restored, and not armed since (S22)
+	LevelVersion     string                 `protobuf:"bytes,65,opt,name=level_version,json=levelVersion,proto3" json:"level_version,omitempty"`                   // version of the leader that raised the feature level
+	CaCert           []byte                 `protobuf:"bytes,80,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`                                     // DER
+	CaKey            []byte                 `protobuf:"bytes,81,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`                                        // sealed
+	UsageSinceUnixNs int64                  `protobuf:"varint,110,opt,name=usage_since_unix_ns,json=usageSinceUnixNs,proto3" json:"usage_since_unix_ns,omitempty"` // the first that was heard of usage
+	UsageKeptUnixNs  int64                  `protobuf:"varint,111,opt,name=usage_kept_unix_ns,json=usageKeptUnixNs,proto3" json:"usage_kept_unix_ns,omitempty"`    // what ended before was given up
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5241,7 +6155,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5254,7 +6168,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -5383,6 +6297,20 @@ func (x *MetaRecord) GetCaKey() []byte {
 	return nil
 }
 
+func (x *MetaRecord) GetUsageSinceUnixNs() int64 {
+	if x != nil {
+		return x.UsageSinceUnixNs
+	}
+	return 0
+}
+
+func (x *MetaRecord) GetUsageKeptUnixNs() int64 {
+	if x != nil {
+		return x.UsageKeptUnixNs
+	}
+	return 0
+}
+
 type TokenRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -5401,7 +6329,7 @@ type TokenRecord struct {
 
 func (x *TokenRecord) Reset() {
 	*x = TokenRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5413,7 +6341,7 @@ func (x *TokenRecord) String() string {
 func (*TokenRecord) ProtoMessage() {}
 
 func (x *TokenRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5426,7 +6354,7 @@ func (x *TokenRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRecord.ProtoReflect.Descriptor instead.
 func (*TokenRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *TokenRecord) GetId() string {
@@ -5509,7 +6437,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5521,7 +6449,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5534,7 +6462,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *TokenUsed) GetName() string {
@@ -5563,7 +6491,7 @@ type OperatorRecord struct {
 
 func (x *OperatorRecord) Reset() {
 	*x = OperatorRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5575,7 +6503,7 @@ func (x *OperatorRecord) String() string {
 func (*OperatorRecord) ProtoMessage() {}
 
 func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5588,7 +6516,7 @@ func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRecord.ProtoReflect.Descriptor instead.
 func (*OperatorRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *OperatorRecord) GetName() string {
@@ -5646,7 +6574,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5658,7 +6586,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5671,7 +6599,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -5853,7 +6781,7 @@ type HostRecord struct {
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	mi := &file_fsm_logpb_log_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5865,7 +6793,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	mi := &file_fsm_logpb_log_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5878,7 +6806,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{66}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *HostRecord) GetId() string {
@@ -6163,7 +7091,7 @@ type CopyRecord struct {
 
 func (x *CopyRecord) Reset() {
 	*x = CopyRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	mi := &file_fsm_logpb_log_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6175,7 +7103,7 @@ func (x *CopyRecord) String() string {
 func (*CopyRecord) ProtoMessage() {}
 
 func (x *CopyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	mi := &file_fsm_logpb_log_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6188,7 +7116,7 @@ func (x *CopyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRecord.ProtoReflect.Descriptor instead.
 func (*CopyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{67}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *CopyRecord) GetVm() []byte {
@@ -6255,7 +7183,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	mi := &file_fsm_logpb_log_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6267,7 +7195,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	mi := &file_fsm_logpb_log_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6280,7 +7208,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{68}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -6348,7 +7276,7 @@ type OrderRecord struct {
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	mi := &file_fsm_logpb_log_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6360,7 +7288,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	mi := &file_fsm_logpb_log_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6373,7 +7301,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{69}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -6454,7 +7382,7 @@ type VMRecord struct {
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	mi := &file_fsm_logpb_log_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6466,7 +7394,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	mi := &file_fsm_logpb_log_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6479,7 +7407,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{70}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -6608,7 +7536,7 @@ type WorkRecord struct {
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6620,7 +7548,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6633,7 +7561,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -6786,7 +7714,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6798,7 +7726,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6811,7 +7739,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Tried) GetHost() string {
@@ -6849,7 +7777,7 @@ type AlertRecord struct {
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6861,7 +7789,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6874,7 +7802,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -6984,7 +7912,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6996,7 +7924,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7009,7 +7937,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -7078,7 +8006,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	mi := &file_fsm_logpb_log_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7090,7 +8018,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	mi := &file_fsm_logpb_log_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7103,7 +8031,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{75}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -7135,7 +8063,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	mi := &file_fsm_logpb_log_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7147,7 +8075,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	mi := &file_fsm_logpb_log_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7160,7 +8088,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{76}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *RequestRecord) GetIndex() uint64 {
@@ -7205,11 +8133,402 @@ func (x *RequestRecord) GetRejected() string {
 	return ""
 }
 
+// UsageResourceRecord is what is known of a resource: facts, by their time.
+type UsageResourceRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          uint32                 `protobuf:"varint,1,opt,name=type,proto3" json:"type,omitempty"`
+	Resource      string                 `protobuf:"bytes,2,opt,name=resource,proto3" json:"resource,omitempty"`
+	Facts         []*UsageFact           `protobuf:"bytes,3,rep,name=facts,proto3" json:"facts,omitempty"`
+	Settled       []*UsageSettled        `protobuf:"bytes,4,rep,name=settled,proto3" json:"settled,omitempty"`
+	SettledUnixNs int64                  `protobuf:"varint,5,opt,name=settled_unix_ns,json=settledUnixNs,proto3" json:"settled_unix_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageResourceRecord) Reset() {
+	*x = UsageResourceRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageResourceRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageResourceRecord) ProtoMessage() {}
+
+func (x *UsageResourceRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageResourceRecord.ProtoReflect.Descriptor instead.
+func (*UsageResourceRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *UsageResourceRecord) GetType() uint32 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *UsageResourceRecord) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *UsageResourceRecord) GetFacts() []*UsageFact {
+	if x != nil {
+		return x.Facts
+	}
+	return nil
+}
+
+func (x *UsageResourceRecord) GetSettled() []*UsageSettled {
+	if x != nil {
+		return x.Settled
+	}
+	return nil
+}
+
+func (x *UsageResourceRecord) GetSettledUnixNs() int64 {
+	if x != nil {
+		return x.SettledUnixNs
+	}
+	return 0
+}
+
+type UsageFact struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	TimeUnixNs    int64                  `protobuf:"varint,2,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	Kind          uint32                 `protobuf:"varint,4,opt,name=kind,proto3" json:"kind,omitempty"` // 1 opens 2 closes 3 changes
+	Account       *UsageAccount          `protobuf:"bytes,5,opt,name=account,proto3" json:"account,omitempty"`
+	Detail        *UsageDetail           `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageFact) Reset() {
+	*x = UsageFact{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageFact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageFact) ProtoMessage() {}
+
+func (x *UsageFact) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageFact.ProtoReflect.Descriptor instead.
+func (*UsageFact) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *UsageFact) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UsageFact) GetTimeUnixNs() int64 {
+	if x != nil {
+		return x.TimeUnixNs
+	}
+	return 0
+}
+
+func (x *UsageFact) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *UsageFact) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *UsageFact) GetAccount() *UsageAccount {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *UsageFact) GetDetail() *UsageDetail {
+	if x != nil {
+		return x.Detail
+	}
+	return nil
+}
+
+// UsageSettled is what a window holds for good of a resource whose facts of then are
+// not kept.
+type UsageSettled struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StartUnixNs   int64                  `protobuf:"varint,1,opt,name=start_unix_ns,json=startUnixNs,proto3" json:"start_unix_ns,omitempty"` // of the window
+	Account       *UsageAccount          `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	Detail        *UsageDetail           `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	UsedNs        int64                  `protobuf:"varint,4,opt,name=used_ns,json=usedNs,proto3" json:"used_ns,omitempty"`
+	FirstUnixNs   int64                  `protobuf:"varint,5,opt,name=first_unix_ns,json=firstUnixNs,proto3" json:"first_unix_ns,omitempty"`
+	LastUnixNs    int64                  `protobuf:"varint,6,opt,name=last_unix_ns,json=lastUnixNs,proto3" json:"last_unix_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageSettled) Reset() {
+	*x = UsageSettled{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageSettled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageSettled) ProtoMessage() {}
+
+func (x *UsageSettled) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageSettled.ProtoReflect.Descriptor instead.
+func (*UsageSettled) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *UsageSettled) GetStartUnixNs() int64 {
+	if x != nil {
+		return x.StartUnixNs
+	}
+	return 0
+}
+
+func (x *UsageSettled) GetAccount() *UsageAccount {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *UsageSettled) GetDetail() *UsageDetail {
+	if x != nil {
+		return x.Detail
+	}
+	return nil
+}
+
+func (x *UsageSettled) GetUsedNs() int64 {
+	if x != nil {
+		return x.UsedNs
+	}
+	return 0
+}
+
+func (x *UsageSettled) GetFirstUnixNs() int64 {
+	if x != nil {
+		return x.FirstUnixNs
+	}
+	return 0
+}
+
+func (x *UsageSettled) GetLastUnixNs() int64 {
+	if x != nil {
+		return x.LastUnixNs
+	}
+	return 0
+}
+
+type UsageAccountRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       *UsageAccount          `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	SinceUnixNs   int64                  `protobuf:"varint,2,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	RemovedUnixNs int64                  `protobuf:"varint,3,opt,name=removed_unix_ns,json=removedUnixNs,proto3" json:"removed_unix_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageAccountRecord) Reset() {
+	*x = UsageAccountRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageAccountRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageAccountRecord) ProtoMessage() {}
+
+func (x *UsageAccountRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageAccountRecord.ProtoReflect.Descriptor instead.
+func (*UsageAccountRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *UsageAccountRecord) GetAccount() *UsageAccount {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *UsageAccountRecord) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *UsageAccountRecord) GetRemovedUnixNs() int64 {
+	if x != nil {
+		return x.RemovedUnixNs
+	}
+	return 0
+}
+
+type UsageWindowRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StartUnixNs   int64                  `protobuf:"varint,1,opt,name=start_unix_ns,json=startUnixNs,proto3" json:"start_unix_ns,omitempty"`
+	EndUnixNs     int64                  `protobuf:"varint,2,opt,name=end_unix_ns,json=endUnixNs,proto3" json:"end_unix_ns,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"` // of the entry that closed it
+	ClosedUnixNs  int64                  `protobuf:"varint,4,opt,name=closed_unix_ns,json=closedUnixNs,proto3" json:"closed_unix_ns,omitempty"`
+	Zone          string                 `protobuf:"bytes,5,opt,name=zone,proto3" json:"zone,omitempty"`
+	Unit          string                 `protobuf:"bytes,6,opt,name=unit,proto3" json:"unit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageWindowRecord) Reset() {
+	*x = UsageWindowRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageWindowRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageWindowRecord) ProtoMessage() {}
+
+func (x *UsageWindowRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageWindowRecord.ProtoReflect.Descriptor instead.
+func (*UsageWindowRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *UsageWindowRecord) GetStartUnixNs() int64 {
+	if x != nil {
+		return x.StartUnixNs
+	}
+	return 0
+}
+
+func (x *UsageWindowRecord) GetEndUnixNs() int64 {
+	if x != nil {
+		return x.EndUnixNs
+	}
+	return 0
+}
+
+func (x *UsageWindowRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *UsageWindowRecord) GetClosedUnixNs() int64 {
+	if x != nil {
+		return x.ClosedUnixNs
+	}
+	return 0
+}
+
+func (x *UsageWindowRecord) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *UsageWindowRecord) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
 var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xa5\x14\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xee\x17\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -7272,7 +8591,17 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\foperator_set\x18T \x01(\v2\x19.lifeboat.log.OperatorSetH\x00R\voperatorSet\x128\n" +
 	"\n" +
 	"node_admit\x18U \x01(\v2\x17.lifeboat.log.NodeAdmitH\x00R\tnodeAdmit\x12A\n" +
-	"\rfeature_raise\x18A \x01(\v2\x1a.lifeboat.log.FeatureRaiseH\x00R\ffeatureRaiseB\x06\n" +
+	"\rfeature_raise\x18A \x01(\v2\x1a.lifeboat.log.FeatureRaiseH\x00R\ffeatureRaise\x12>\n" +
+	"\fusage_events\x18n \x01(\v2\x19.lifeboat.log.UsageEventsH\x00R\vusageEvents\x12K\n" +
+	"\x11usage_account_set\x18o \x01(\v2\x1d.lifeboat.log.UsageAccountSetH\x00R\x0fusageAccountSet\x12B\n" +
+	"\x0eusage_type_set\x18p \x01(\v2\x1a.lifeboat.log.UsageTypeSetH\x00R\fusageTypeSet\x12;\n" +
+	"\vusage_close\x18q \x01(\v2\x18.lifeboat.log.UsageCloseH\x00R\n" +
+	"usageClose\x128\n" +
+	"\n" +
+	"usage_trim\x18r \x01(\v2\x17.lifeboat.log.UsageTrimH\x00R\tusageTrim\x12E\n" +
+	"\x0fusage_owner_set\x18s \x01(\v2\x1b.lifeboat.log.UsageOwnerSetH\x00R\rusageOwnerSet\x128\n" +
+	"\n" +
+	"usage_sync\x18t \x01(\v2\x17.lifeboat.log.UsageSyncH\x00R\tusageSyncB\x06\n" +
 	"\x04body\"k\n" +
 	"\vClusterInit\x12\x1d\n" +
 	"\n" +
@@ -7625,7 +8954,57 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\bdelay_ns\x18\x04 \x01(\x03R\adelayNs\"5\n" +
 	"\vAlertUpdate\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
-	"\x06action\x18\x02 \x01(\rR\x06action\"\x8b\x04\n" +
+	"\x06action\x18\x02 \x01(\rR\x06action\"W\n" +
+	"\vUsageEvents\x120\n" +
+	"\x06events\x18\x01 \x03(\v2\x18.lifeboat.log.UsageEventR\x06events\x12\x16\n" +
+	"\x06repair\x18\x02 \x01(\tR\x06repair\"\xd7\x01\n" +
+	"\n" +
+	"UsageEvent\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x1a\n" +
+	"\bresource\x18\x03 \x01(\tR\bresource\x12 \n" +
+	"\ftime_unix_ns\x18\x04 \x01(\x03R\n" +
+	"timeUnixNs\x124\n" +
+	"\aaccount\x18\x05 \x01(\v2\x1a.lifeboat.log.UsageAccountR\aaccount\x121\n" +
+	"\x06detail\x18\x06 \x01(\v2\x19.lifeboat.log.UsageDetailR\x06detail\"Z\n" +
+	"\fUsageAccount\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x18\n" +
+	"\aproject\x18\x03 \x01(\tR\aproject\"e\n" +
+	"\vUsageDetail\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x1a\n" +
+	"\boffering\x18\x02 \x01(\tR\boffering\x12\x12\n" +
+	"\x04zone\x18\x03 \x01(\tR\x04zone\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\"o\n" +
+	"\x0fUsageAccountSet\x124\n" +
+	"\aaccount\x18\x01 \x01(\v2\x1a.lifeboat.log.UsageAccountR\aaccount\x12&\n" +
+	"\x0fremoved_unix_ns\x18\x02 \x01(\x03R\rremovedUnixNs\"\x92\x01\n" +
+	"\fUsageTypeSet\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05opens\x18\x03 \x03(\tR\x05opens\x12\x16\n" +
+	"\x06closes\x18\x04 \x03(\tR\x06closes\x12\x18\n" +
+	"\achanges\x18\x05 \x03(\tR\achanges\x12\x16\n" +
+	"\x06remove\x18\x06 \x01(\bR\x06remove\"g\n" +
+	"\n" +
+	"UsageClose\x121\n" +
+	"\awindows\x18\x01 \x03(\v2\x17.lifeboat.log.UsageSpanR\awindows\x12\x12\n" +
+	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x12\n" +
+	"\x04unit\x18\x03 \x01(\tR\x04unit\"O\n" +
+	"\tUsageSpan\x12\"\n" +
+	"\rstart_unix_ns\x18\x01 \x01(\x03R\vstartUnixNs\x12\x1e\n" +
+	"\vend_unix_ns\x18\x02 \x01(\x03R\tendUnixNs\"]\n" +
+	"\tUsageTrim\x12$\n" +
+	"\x0ebefore_unix_ns\x18\x01 \x01(\x03R\fbeforeUnixNs\x12*\n" +
+	"\x04keys\x18\x02 \x03(\v2\x16.lifeboat.log.UsageKeyR\x04keys\":\n" +
+	"\bUsageKey\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\rR\x04type\x12\x1a\n" +
+	"\bresource\x18\x02 \x01(\tR\bresource\"U\n" +
+	"\rUsageOwnerSet\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\fR\x02vm\x124\n" +
+	"\aaccount\x18\x02 \x01(\v2\x1a.lifeboat.log.UsageAccountR\aaccount\"\x1d\n" +
+	"\tUsageSync\x12\x10\n" +
+	"\x03vms\x18\x01 \x03(\fR\x03vms\"\xe3\x06\n" +
 	"\x06Record\x12.\n" +
 	"\x04meta\x18\x01 \x01(\v2\x18.lifeboat.log.MetaRecordH\x00R\x04meta\x12.\n" +
 	"\x04node\x18\x02 \x01(\v2\x18.lifeboat.log.NodeRecordH\x00R\x04node\x12.\n" +
@@ -7636,8 +9015,15 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05token\x18\a \x01(\v2\x19.lifeboat.log.TokenRecordH\x00R\x05token\x12:\n" +
 	"\boperator\x18\b \x01(\v2\x1c.lifeboat.log.OperatorRecordH\x00R\boperator\x12+\n" +
 	"\x03end\x18\x0f \x01(\v2\x17.lifeboat.log.EndRecordH\x00R\x03end\x127\n" +
-	"\arequest\x18F \x01(\v2\x1b.lifeboat.log.RequestRecordH\x00R\arequestB\x06\n" +
-	"\x04body\"\xa1\x04\n" +
+	"\arequest\x18F \x01(\v2\x1b.lifeboat.log.RequestRecordH\x00R\arequest\x12J\n" +
+	"\x0eusage_resource\x18n \x01(\v2!.lifeboat.log.UsageResourceRecordH\x00R\rusageResource\x12G\n" +
+	"\rusage_account\x18o \x01(\v2 .lifeboat.log.UsageAccountRecordH\x00R\fusageAccount\x12;\n" +
+	"\n" +
+	"usage_type\x18p \x01(\v2\x1a.lifeboat.log.UsageTypeSetH\x00R\tusageType\x12D\n" +
+	"\fusage_window\x18q \x01(\v2\x1f.lifeboat.log.UsageWindowRecordH\x00R\vusageWindow\x12>\n" +
+	"\vusage_owner\x18r \x01(\v2\x1b.lifeboat.log.UsageOwnerSetH\x00R\n" +
+	"usageOwnerB\x06\n" +
+	"\x04body\"\xfd\x04\n" +
 	"\n" +
 	"MetaRecord\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x14\n" +
@@ -7663,7 +9049,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06waking\x18\x0f \x01(\bR\x06waking\x12#\n" +
 	"\rlevel_version\x18A \x01(\tR\flevelVersion\x12\x17\n" +
 	"\aca_cert\x18P \x01(\fR\x06caCert\x12\x15\n" +
-	"\x06ca_key\x18Q \x01(\fR\x05caKey\"\x8e\x02\n" +
+	"\x06ca_key\x18Q \x01(\fR\x05caKey\x12-\n" +
+	"\x13usage_since_unix_ns\x18n \x01(\x03R\x10usageSinceUnixNs\x12+\n" +
+	"\x12usage_kept_unix_ns\x18o \x01(\x03R\x0fusageKeptUnixNs\"\x8e\x02\n" +
 	"\vTokenRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x12\n" +
@@ -7861,7 +9249,40 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04mark\x18\x04 \x01(\fR\x04mark\x12 \n" +
 	"\ftime_unix_ns\x18\x05 \x01(\x03R\n" +
 	"timeUnixNs\x12\x1a\n" +
-	"\brejected\x18\x06 \x01(\tR\brejectedB\x14Z\x12lifeboat/fsm/logpbb\x06proto3"
+	"\brejected\x18\x06 \x01(\tR\brejected\"\xd2\x01\n" +
+	"\x13UsageResourceRecord\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\rR\x04type\x12\x1a\n" +
+	"\bresource\x18\x02 \x01(\tR\bresource\x12-\n" +
+	"\x05facts\x18\x03 \x03(\v2\x17.lifeboat.log.UsageFactR\x05facts\x124\n" +
+	"\asettled\x18\x04 \x03(\v2\x1a.lifeboat.log.UsageSettledR\asettled\x12&\n" +
+	"\x0fsettled_unix_ns\x18\x05 \x01(\x03R\rsettledUnixNs\"\xd0\x01\n" +
+	"\tUsageFact\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12 \n" +
+	"\ftime_unix_ns\x18\x02 \x01(\x03R\n" +
+	"timeUnixNs\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\rR\x04kind\x124\n" +
+	"\aaccount\x18\x05 \x01(\v2\x1a.lifeboat.log.UsageAccountR\aaccount\x121\n" +
+	"\x06detail\x18\x06 \x01(\v2\x19.lifeboat.log.UsageDetailR\x06detail\"\xfa\x01\n" +
+	"\fUsageSettled\x12\"\n" +
+	"\rstart_unix_ns\x18\x01 \x01(\x03R\vstartUnixNs\x124\n" +
+	"\aaccount\x18\x02 \x01(\v2\x1a.lifeboat.log.UsageAccountR\aaccount\x121\n" +
+	"\x06detail\x18\x03 \x01(\v2\x19.lifeboat.log.UsageDetailR\x06detail\x12\x17\n" +
+	"\aused_ns\x18\x04 \x01(\x03R\x06usedNs\x12\"\n" +
+	"\rfirst_unix_ns\x18\x05 \x01(\x03R\vfirstUnixNs\x12 \n" +
+	"\flast_unix_ns\x18\x06 \x01(\x03R\n" +
+	"lastUnixNs\"\x96\x01\n" +
+	"\x12UsageAccountRecord\x124\n" +
+	"\aaccount\x18\x01 \x01(\v2\x1a.lifeboat.log.UsageAccountR\aaccount\x12\"\n" +
+	"\rsince_unix_ns\x18\x02 \x01(\x03R\vsinceUnixNs\x12&\n" +
+	"\x0fremoved_unix_ns\x18\x03 \x01(\x03R\rremovedUnixNs\"\xbb\x01\n" +
+	"\x11UsageWindowRecord\x12\"\n" +
+	"\rstart_unix_ns\x18\x01 \x01(\x03R\vstartUnixNs\x12\x1e\n" +
+	"\vend_unix_ns\x18\x02 \x01(\x03R\tendUnixNs\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12$\n" +
+	"\x0eclosed_unix_ns\x18\x04 \x01(\x03R\fclosedUnixNs\x12\x12\n" +
+	"\x04zone\x18\x05 \x01(\tR\x04zone\x12\x12\n" +
+	"\x04unit\x18\x06 \x01(\tR\x04unitB\x14Z\x12lifeboat/fsm/logpbb\x06proto3"
 
 var (
 	file_fsm_logpb_log_proto_rawDescOnce sync.Once
@@ -7875,183 +9296,226 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 94)
 var file_fsm_logpb_log_proto_goTypes = []any{
-	(*Command)(nil),         // 0: lifeboat.log.Command
-	(*ClusterInit)(nil),     // 1: lifeboat.log.ClusterInit
-	(*FeatureRaise)(nil),    // 2: lifeboat.log.FeatureRaise
-	(*NodeHello)(nil),       // 3: lifeboat.log.NodeHello
-	(*NodeDown)(nil),        // 4: lifeboat.log.NodeDown
-	(*NodeControl)(nil),     // 5: lifeboat.log.NodeControl
-	(*NodeSteer)(nil),       // 6: lifeboat.log.NodeSteer
-	(*CASet)(nil),           // 7: lifeboat.log.CASet
-	(*TokenCreate)(nil),     // 8: lifeboat.log.TokenCreate
-	(*TokenRevoke)(nil),     // 9: lifeboat.log.TokenRevoke
-	(*TokenUse)(nil),        // 10: lifeboat.log.TokenUse
-	(*OperatorSet)(nil),     // 11: lifeboat.log.OperatorSet
-	(*NodeAdmit)(nil),       // 12: lifeboat.log.NodeAdmit
-	(*Canary)(nil),          // 13: lifeboat.log.Canary
-	(*Setting)(nil),         // 14: lifeboat.log.Setting
-	(*PolicySet)(nil),       // 15: lifeboat.log.PolicySet
-	(*Arm)(nil),             // 16: lifeboat.log.Arm
-	(*AcceptTime)(nil),      // 17: lifeboat.log.AcceptTime
-	(*Storage)(nil),         // 18: lifeboat.log.Storage
-	(*Problem)(nil),         // 19: lifeboat.log.Problem
-	(*Label)(nil),           // 20: lifeboat.log.Label
-	(*Inventory)(nil),       // 21: lifeboat.log.Inventory
-	(*HostRegister)(nil),    // 22: lifeboat.log.HostRegister
-	(*VMEntries)(nil),       // 23: lifeboat.log.VMEntries
-	(*VMDetail)(nil),        // 24: lifeboat.log.VMDetail
-	(*HostReports)(nil),     // 25: lifeboat.log.HostReports
-	(*HostReport)(nil),      // 26: lifeboat.log.HostReport
-	(*HostSuspect)(nil),     // 27: lifeboat.log.HostSuspect
-	(*Evidence)(nil),        // 28: lifeboat.log.Evidence
-	(*HostEvidence)(nil),    // 29: lifeboat.log.HostEvidence
-	(*HostSeen)(nil),        // 30: lifeboat.log.HostSeen
-	(*HostUnproven)(nil),    // 31: lifeboat.log.HostUnproven
-	(*HostDown)(nil),        // 32: lifeboat.log.HostDown
-	(*FenceAttempt)(nil),    // 33: lifeboat.log.FenceAttempt
-	(*FenceResult)(nil),     // 34: lifeboat.log.FenceResult
-	(*Proof)(nil),           // 35: lifeboat.log.Proof
-	(*Placement)(nil),       // 36: lifeboat.log.Placement
-	(*HostFenced)(nil),      // 37: lifeboat.log.HostFenced
-	(*HostLeave)(nil),       // 38: lifeboat.log.HostLeave
-	(*HostLease)(nil),       // 39: lifeboat.log.HostLease
-	(*HostControl)(nil),     // 40: lifeboat.log.HostControl
-	(*FenceLevel)(nil),      // 41: lifeboat.log.FenceLevel
-	(*FenceCheck)(nil),      // 42: lifeboat.log.FenceCheck
-	(*FenceChecked)(nil),    // 43: lifeboat.log.FenceChecked
-	(*LevelCheck)(nil),      // 44: lifeboat.log.LevelCheck
-	(*HostFenceLevels)(nil), // 45: lifeboat.log.HostFenceLevels
-	(*Brake)(nil),           // 46: lifeboat.log.Brake
-	(*Disk)(nil),            // 47: lifeboat.log.Disk
-	(*Spec)(nil),            // 48: lifeboat.log.Spec
-	(*Protection)(nil),      // 49: lifeboat.log.Protection
-	(*VMSpecs)(nil),         // 50: lifeboat.log.VMSpecs
-	(*VMProtect)(nil),       // 51: lifeboat.log.VMProtect
-	(*VMControl)(nil),       // 52: lifeboat.log.VMControl
-	(*VMReleased)(nil),      // 53: lifeboat.log.VMReleased
-	(*VMStorage)(nil),       // 54: lifeboat.log.VMStorage
-	(*VMCopy)(nil),          // 55: lifeboat.log.VMCopy
-	(*Place)(nil),           // 56: lifeboat.log.Place
-	(*WorkPlacement)(nil),   // 57: lifeboat.log.WorkPlacement
-	(*WorkUpdate)(nil),      // 58: lifeboat.log.WorkUpdate
-	(*AlertUpdate)(nil),     // 59: lifeboat.log.AlertUpdate
-	(*Record)(nil),          // 60: lifeboat.log.Record
-	(*MetaRecord)(nil),      // 61: lifeboat.log.MetaRecord
-	(*TokenRecord)(nil),     // 62: lifeboat.log.TokenRecord
-	(*TokenUsed)(nil),       // 63: lifeboat.log.TokenUsed
-	(*OperatorRecord)(nil),  // 64: lifeboat.log.OperatorRecord
-	(*NodeRecord)(nil),      // 65: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),      // 66: lifeboat.log.HostRecord
-	(*CopyRecord)(nil),      // 67: lifeboat.log.CopyRecord
-	(*AttemptRecord)(nil),   // 68: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),     // 69: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),        // 70: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),      // 71: lifeboat.log.WorkRecord
-	(*Tried)(nil),           // 72: lifeboat.log.Tried
-	(*AlertRecord)(nil),     // 73: lifeboat.log.AlertRecord
-	(*EventRecord)(nil),     // 74: lifeboat.log.EventRecord
-	(*EndRecord)(nil),       // 75: lifeboat.log.EndRecord
-	(*RequestRecord)(nil),   // 76: lifeboat.log.RequestRecord
+	(*Command)(nil),             // 0: lifeboat.log.Command
+	(*ClusterInit)(nil),         // 1: lifeboat.log.ClusterInit
+	(*FeatureRaise)(nil),        // 2: lifeboat.log.FeatureRaise
+	(*NodeHello)(nil),           // 3: lifeboat.log.NodeHello
+	(*NodeDown)(nil),            // 4: lifeboat.log.NodeDown
+	(*NodeControl)(nil),         // 5: lifeboat.log.NodeControl
+	(*NodeSteer)(nil),           // 6: lifeboat.log.NodeSteer
+	(*CASet)(nil),               // 7: lifeboat.log.CASet
+	(*TokenCreate)(nil),         // 8: lifeboat.log.TokenCreate
+	(*TokenRevoke)(nil),         // 9: lifeboat.log.TokenRevoke
+	(*TokenUse)(nil),            // 10: lifeboat.log.TokenUse
+	(*OperatorSet)(nil),         // 11: lifeboat.log.OperatorSet
+	(*NodeAdmit)(nil),           // 12: lifeboat.log.NodeAdmit
+	(*Canary)(nil),              // 13: lifeboat.log.Canary
+	(*Setting)(nil),             // 14: lifeboat.log.Setting
+	(*PolicySet)(nil),           // 15: lifeboat.log.PolicySet
+	(*Arm)(nil),                 // 16: lifeboat.log.Arm
+	(*AcceptTime)(nil),          // 17: lifeboat.log.AcceptTime
+	(*Storage)(nil),             // 18: lifeboat.log.Storage
+	(*Problem)(nil),             // 19: lifeboat.log.Problem
+	(*Label)(nil),               // 20: lifeboat.log.Label
+	(*Inventory)(nil),           // 21: lifeboat.log.Inventory
+	(*HostRegister)(nil),        // 22: lifeboat.log.HostRegister
+	(*VMEntries)(nil),           // 23: lifeboat.log.VMEntries
+	(*VMDetail)(nil),            // 24: lifeboat.log.VMDetail
+	(*HostReports)(nil),         // 25: lifeboat.log.HostReports
+	(*HostReport)(nil),          // 26: lifeboat.log.HostReport
+	(*HostSuspect)(nil),         // 27: lifeboat.log.HostSuspect
+	(*Evidence)(nil),            // 28: lifeboat.log.Evidence
+	(*HostEvidence)(nil),        // 29: lifeboat.log.HostEvidence
+	(*HostSeen)(nil),            // 30: lifeboat.log.HostSeen
+	(*HostUnproven)(nil),        // 31: lifeboat.log.HostUnproven
+	(*HostDown)(nil),            // 32: lifeboat.log.HostDown
+	(*FenceAttempt)(nil),        // 33: lifeboat.log.FenceAttempt
+	(*FenceResult)(nil),         // 34: lifeboat.log.FenceResult
+	(*Proof)(nil),               // 35: lifeboat.log.Proof
+	(*Placement)(nil),           // 36: lifeboat.log.Placement
+	(*HostFenced)(nil),          // 37: lifeboat.log.HostFenced
+	(*HostLeave)(nil),           // 38: lifeboat.log.HostLeave
+	(*HostLease)(nil),           // 39: lifeboat.log.HostLease
+	(*HostControl)(nil),         // 40: lifeboat.log.HostControl
+	(*FenceLevel)(nil),          // 41: lifeboat.log.FenceLevel
+	(*FenceCheck)(nil),          // 42: lifeboat.log.FenceCheck
+	(*FenceChecked)(nil),        // 43: lifeboat.log.FenceChecked
+	(*LevelCheck)(nil),          // 44: lifeboat.log.LevelCheck
+	(*HostFenceLevels)(nil),     // 45: lifeboat.log.HostFenceLevels
+	(*Brake)(nil),               // 46: lifeboat.log.Brake
+	(*Disk)(nil),                // 47: lifeboat.log.Disk
+	(*Spec)(nil),                // 48: lifeboat.log.Spec
+	(*Protection)(nil),          // 49: lifeboat.log.Protection
+	(*VMSpecs)(nil),             // 50: lifeboat.log.VMSpecs
+	(*VMProtect)(nil),           // 51: lifeboat.log.VMProtect
+	(*VMControl)(nil),           // 52: lifeboat.log.VMControl
+	(*VMReleased)(nil),          // 53: lifeboat.log.VMReleased
+	(*VMStorage)(nil),           // 54: lifeboat.log.VMStorage
+	(*VMCopy)(nil),              // 55: lifeboat.log.VMCopy
+	(*Place)(nil),               // 56: lifeboat.log.Place
+	(*WorkPlacement)(nil),       // 57: lifeboat.log.WorkPlacement
+	(*WorkUpdate)(nil),          // 58: lifeboat.log.WorkUpdate
+	(*AlertUpdate)(nil),         // 59: lifeboat.log.AlertUpdate
+	(*UsageEvents)(nil),         // 60: lifeboat.log.UsageEvents
+	(*UsageEvent)(nil),          // 61: lifeboat.log.UsageEvent
+	(*UsageAccount)(nil),        // 62: lifeboat.log.UsageAccount
+	(*UsageDetail)(nil),         // 63: lifeboat.log.UsageDetail
+	(*UsageAccountSet)(nil),     // 64: lifeboat.log.UsageAccountSet
+	(*UsageTypeSet)(nil),        // 65: lifeboat.log.UsageTypeSet
+	(*UsageClose)(nil),          // 66: lifeboat.log.UsageClose
+	(*UsageSpan)(nil),           // 67: lifeboat.log.UsageSpan
+	(*UsageTrim)(nil),           // 68: lifeboat.log.UsageTrim
+	(*UsageKey)(nil),            // 69: lifeboat.log.UsageKey
+	(*UsageOwnerSet)(nil),       // 70: lifeboat.log.UsageOwnerSet
+	(*UsageSync)(nil),           // 71: lifeboat.log.UsageSync
+	(*Record)(nil),              // 72: lifeboat.log.Record
+	(*MetaRecord)(nil),          // 73: lifeboat.log.MetaRecord
+	(*TokenRecord)(nil),         // 74: lifeboat.log.TokenRecord
+	(*TokenUsed)(nil),           // 75: lifeboat.log.TokenUsed
+	(*OperatorRecord)(nil),      // 76: lifeboat.log.OperatorRecord
+	(*NodeRecord)(nil),          // 77: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),          // 78: lifeboat.log.HostRecord
+	(*CopyRecord)(nil),          // 79: lifeboat.log.CopyRecord
+	(*AttemptRecord)(nil),       // 80: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),         // 81: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),            // 82: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),          // 83: lifeboat.log.WorkRecord
+	(*Tried)(nil),               // 84: lifeboat.log.Tried
+	(*AlertRecord)(nil),         // 85: lifeboat.log.AlertRecord
+	(*EventRecord)(nil),         // 86: lifeboat.log.EventRecord
+	(*EndRecord)(nil),           // 87: lifeboat.log.EndRecord
+	(*RequestRecord)(nil),       // 88: lifeboat.log.RequestRecord
+	(*UsageResourceRecord)(nil), // 89: lifeboat.log.UsageResourceRecord
+	(*UsageFact)(nil),           // 90: lifeboat.log.UsageFact
+	(*UsageSettled)(nil),        // 91: lifeboat.log.UsageSettled
+	(*UsageAccountRecord)(nil),  // 92: lifeboat.log.UsageAccountRecord
+	(*UsageWindowRecord)(nil),   // 93: lifeboat.log.UsageWindowRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
-	1,  // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
-	3,  // 1: lifeboat.log.Command.node_hello:type_name -> lifeboat.log.NodeHello
-	4,  // 2: lifeboat.log.Command.node_down:type_name -> lifeboat.log.NodeDown
-	13, // 3: lifeboat.log.Command.canary:type_name -> lifeboat.log.Canary
-	15, // 4: lifeboat.log.Command.policy_set:type_name -> lifeboat.log.PolicySet
-	16, // 5: lifeboat.log.Command.arm:type_name -> lifeboat.log.Arm
-	17, // 6: lifeboat.log.Command.accept_time:type_name -> lifeboat.log.AcceptTime
-	5,  // 7: lifeboat.log.Command.node_control:type_name -> lifeboat.log.NodeControl
-	22, // 8: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
-	25, // 9: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
-	27, // 10: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
-	29, // 11: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
-	30, // 12: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
-	32, // 13: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
-	33, // 14: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
-	34, // 15: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
-	37, // 16: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
-	38, // 17: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
-	39, // 18: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
-	40, // 19: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
-	45, // 20: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
-	31, // 21: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
-	46, // 22: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
-	43, // 23: lifeboat.log.Command.fence_checked:type_name -> lifeboat.log.FenceChecked
-	50, // 24: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
-	51, // 25: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
-	52, // 26: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
-	53, // 27: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
-	54, // 28: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
-	55, // 29: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
-	56, // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
-	58, // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
-	59, // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
-	6,  // 33: lifeboat.log.Command.node_steer:type_name -> lifeboat.log.NodeSteer
-	7,  // 34: lifeboat.log.Command.ca_set:type_name -> lifeboat.log.CASet
-	8,  // 35: lifeboat.log.Command.token_create:type_name -> lifeboat.log.TokenCreate
-	9,  // 36: lifeboat.log.Command.token_revoke:type_name -> lifeboat.log.TokenRevoke
-	10, // 37: lifeboat.log.Command.token_use:type_name -> lifeboat.log.TokenUse
-	11, // 38: lifeboat.log.Command.operator_set:type_name -> lifeboat.log.OperatorSet
-	12, // 39: lifeboat.log.Command.node_admit:type_name -> lifeboat.log.NodeAdmit
-	2,  // 40: lifeboat.log.Command.feature_raise:type_name -> lifeboat.log.FeatureRaise
-	14, // 41: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	18, // 42: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	19, // 43: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	18, // 44: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
-	21, // 45: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	20, // 46: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	23, // 47: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	24, // 48: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	26, // 49: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	23, // 50: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	21, // 51: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	28, // 52: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	35, // 53: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	36, // 54: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	14, // 55: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	42, // 56: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
-	44, // 57: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
-	41, // 58: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	44, // 59: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
-	47, // 60: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	49, // 61: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	48, // 62: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	49, // 63: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	57, // 64: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	61, // 65: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	65, // 66: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	66, // 67: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	71, // 68: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	73, // 69: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	74, // 70: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	62, // 71: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
-	64, // 72: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
-	75, // 73: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	76, // 74: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
-	14, // 75: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	46, // 76: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	63, // 77: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
-	21, // 78: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	20, // 79: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	39, // 80: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	41, // 81: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	28, // 82: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	68, // 83: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	35, // 84: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	69, // 85: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	70, // 86: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	67, // 87: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
-	48, // 88: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	49, // 89: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	72, // 90: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	91, // [91:91] is the sub-list for method output_type
-	91, // [91:91] is the sub-list for method input_type
-	91, // [91:91] is the sub-list for extension type_name
-	91, // [91:91] is the sub-list for extension extendee
-	0,  // [0:91] is the sub-list for field type_name
+	1,   // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
+	3,   // 1: lifeboat.log.Command.node_hello:type_name -> lifeboat.log.NodeHello
+	4,   // 2: lifeboat.log.Command.node_down:type_name -> lifeboat.log.NodeDown
+	13,  // 3: lifeboat.log.Command.canary:type_name -> lifeboat.log.Canary
+	15,  // 4: lifeboat.log.Command.policy_set:type_name -> lifeboat.log.PolicySet
+	16,  // 5: lifeboat.log.Command.arm:type_name -> lifeboat.log.Arm
+	17,  // 6: lifeboat.log.Command.accept_time:type_name -> lifeboat.log.AcceptTime
+	5,   // 7: lifeboat.log.Command.node_control:type_name -> lifeboat.log.NodeControl
+	22,  // 8: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
+	25,  // 9: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
+	27,  // 10: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
+	29,  // 11: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
+	30,  // 12: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
+	32,  // 13: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
+	33,  // 14: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
+	34,  // 15: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
+	37,  // 16: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
+	38,  // 17: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
+	39,  // 18: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
+	40,  // 19: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
+	45,  // 20: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
+	31,  // 21: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
+	46,  // 22: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
+	43,  // 23: lifeboat.log.Command.fence_checked:type_name -> lifeboat.log.FenceChecked
+	50,  // 24: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
+	51,  // 25: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
+	52,  // 26: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
+	53,  // 27: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
+	54,  // 28: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
+	55,  // 29: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
+	56,  // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
+	58,  // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
+	59,  // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
+	6,   // 33: lifeboat.log.Command.node_steer:type_name -> lifeboat.log.NodeSteer
+	7,   // 34: lifeboat.log.Command.ca_set:type_name -> lifeboat.log.CASet
+	8,   // 35: lifeboat.log.Command.token_create:type_name -> lifeboat.log.TokenCreate
+	9,   // 36: lifeboat.log.Command.token_revoke:type_name -> lifeboat.log.TokenRevoke
+	10,  // 37: lifeboat.log.Command.token_use:type_name -> lifeboat.log.TokenUse
+	11,  // 38: lifeboat.log.Command.operator_set:type_name -> lifeboat.log.OperatorSet
+	12,  // 39: lifeboat.log.Command.node_admit:type_name -> lifeboat.log.NodeAdmit
+	2,   // 40: lifeboat.log.Command.feature_raise:type_name -> lifeboat.log.FeatureRaise
+	60,  // 41: lifeboat.log.Command.usage_events:type_name -> lifeboat.log.UsageEvents
+	64,  // 42: lifeboat.log.Command.usage_account_set:type_name -> lifeboat.log.UsageAccountSet
+	65,  // 43: lifeboat.log.Command.usage_type_set:type_name -> lifeboat.log.UsageTypeSet
+	66,  // 44: lifeboat.log.Command.usage_close:type_name -> lifeboat.log.UsageClose
+	68,  // 45: lifeboat.log.Command.usage_trim:type_name -> lifeboat.log.UsageTrim
+	70,  // 46: lifeboat.log.Command.usage_owner_set:type_name -> lifeboat.log.UsageOwnerSet
+	71,  // 47: lifeboat.log.Command.usage_sync:type_name -> lifeboat.log.UsageSync
+	14,  // 48: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	18,  // 49: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	19,  // 50: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	18,  // 51: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
+	21,  // 52: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	20,  // 53: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	23,  // 54: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	24,  // 55: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	26,  // 56: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	23,  // 57: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	21,  // 58: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	28,  // 59: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	35,  // 60: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	36,  // 61: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	14,  // 62: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	42,  // 63: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
+	44,  // 64: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
+	41,  // 65: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	44,  // 66: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
+	47,  // 67: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	49,  // 68: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	48,  // 69: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	49,  // 70: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	57,  // 71: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	61,  // 72: lifeboat.log.UsageEvents.events:type_name -> lifeboat.log.UsageEvent
+	62,  // 73: lifeboat.log.UsageEvent.account:type_name -> lifeboat.log.UsageAccount
+	63,  // 74: lifeboat.log.UsageEvent.detail:type_name -> lifeboat.log.UsageDetail
+	62,  // 75: lifeboat.log.UsageAccountSet.account:type_name -> lifeboat.log.UsageAccount
+	67,  // 76: lifeboat.log.UsageClose.windows:type_name -> lifeboat.log.UsageSpan
+	69,  // 77: lifeboat.log.UsageTrim.keys:type_name -> lifeboat.log.UsageKey
+	62,  // 78: lifeboat.log.UsageOwnerSet.account:type_name -> lifeboat.log.UsageAccount
+	73,  // 79: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	77,  // 80: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	78,  // 81: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	83,  // 82: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	85,  // 83: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	86,  // 84: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	74,  // 85: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
+	76,  // 86: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
+	87,  // 87: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	88,  // 88: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
+	89,  // 89: lifeboat.log.Record.usage_resource:type_name -> lifeboat.log.UsageResourceRecord
+	92,  // 90: lifeboat.log.Record.usage_account:type_name -> lifeboat.log.UsageAccountRecord
+	65,  // 91: lifeboat.log.Record.usage_type:type_name -> lifeboat.log.UsageTypeSet
+	93,  // 92: lifeboat.log.Record.usage_window:type_name -> lifeboat.log.UsageWindowRecord
+	70,  // 93: lifeboat.log.Record.usage_owner:type_name -> lifeboat.log.UsageOwnerSet
+	14,  // 94: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	46,  // 95: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	75,  // 96: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
+	21,  // 97: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	20,  // 98: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	39,  // 99: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	41,  // 100: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	28,  // 101: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	80,  // 102: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	35,  // 103: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	81,  // 104: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	82,  // 105: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	79,  // 106: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	48,  // 107: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	49,  // 108: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	84,  // 109: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	90,  // 110: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
+	91,  // 111: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
+	62,  // 112: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
+	63,  // 113: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
+	62,  // 114: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
+	63,  // 115: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
+	62,  // 116: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
+	117, // [117:117] is the sub-list for method output_type
+	117, // [117:117] is the sub-list for method input_type
+	117, // [117:117] is the sub-list for extension type_name
+	117, // [117:117] is the sub-list for extension extendee
+	0,   // [0:117] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -8101,9 +9565,16 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_OperatorSet)(nil),
 		(*Command_NodeAdmit)(nil),
 		(*Command_FeatureRaise)(nil),
+		(*Command_UsageEvents)(nil),
+		(*Command_UsageAccountSet)(nil),
+		(*Command_UsageTypeSet)(nil),
+		(*Command_UsageClose)(nil),
+		(*Command_UsageTrim)(nil),
+		(*Command_UsageOwnerSet)(nil),
+		(*Command_UsageSync)(nil),
 	}
 	file_fsm_logpb_log_proto_msgTypes[49].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[60].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[72].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
@@ -8114,6 +9585,11 @@ func file_fsm_logpb_log_proto_init() {
 		(*Record_Operator)(nil),
 		(*Record_End)(nil),
 		(*Record_Request)(nil),
+		(*Record_UsageResource)(nil),
+		(*Record_UsageAccount)(nil),
+		(*Record_UsageType)(nil),
+		(*Record_UsageWindow)(nil),
+		(*Record_UsageOwner)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -8121,7 +9597,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   77,
+			NumMessages:   94,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
