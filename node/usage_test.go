@@ -12,6 +12,7 @@ import (
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/fsm"
+	"lifeboat/transport/memnet"
 )
 
 func (a alice) tell(events ...*lifeboatv1.UsageEvent) (*lifeboatv1.RecordUsageResponse, error) {
@@ -32,8 +33,9 @@ func usageEvent(id, typ, resource, account string, at time.Time) *lifeboatv1.Usa
 func (w *world) records(at *testNode, n uint32) (out []*lifeboatv1.UsageRecordView) {
 	w.Helper()
 	q := &lifeboatv1.ListUsageRequest{Limit: n, Type: "LOAD_BALANCER_POLICY"}
+	a := w.alice(at)
 	for {
-		r, err := w.alice(at).ListUsage(context.Background(), connect.NewRequest(q))
+		r, err := a.ListUsage(context.Background(), connect.NewRequest(q))
 		w.must(err)
 		out = append(out, r.Msg.Records...)
 		if q.Page = r.Msg.NextPage; q.Page == "" {
@@ -46,14 +48,16 @@ func (w *world) records(at *testNode, n uint32) (out []*lifeboatv1.UsageRecordVi
 // every node computes the same records.
 func TestUsageOverLeaders(t *testing.T) {
 	run(t, 3, func(w *world) {
-		begin := time.Now()
+		begin := time.Now().Add(-5 * time.Hour).Truncate(time.Hour)
 		ask := func() alice { return w.alice(w.leader()) }
-		_, err := ask().set("", "2")
-		w.must(err)
 		ctx := context.Background()
-		_, err = ask().SetPolicy(ctx, connect.NewRequest(&lifeboatv1.SetPolicyRequest{Settings: []*lifeboatv1.Setting{{Key: "usage_window", Value: "hour"}, {Key: "usage_grace", Value: "1m0s"}}}))
-		w.must(err)
-		_, err = ask().SetPolicy(ctx, connect.NewRequest(&lifeboatv1.SetPolicyRequest{Settings: []*lifeboatv1.Setting{{Key: "usage_timezone", Value: "Middle/Earth"}}}))
+		set := func(settings ...*lifeboatv1.Setting) error {
+			_, err := ask().SetPolicy(ctx, connect.NewRequest(&lifeboatv1.SetPolicyRequest{Settings: settings}))
+			return err
+		}
+		setGrace := func(d string) { w.Helper(); w.must(set(&lifeboatv1.Setting{Key: "usage_grace", Value: d})) }
+		w.must(set(&lifeboatv1.Setting{Key: "usage_window", Value: "hour"}, &lifeboatv1.Setting{Key: "usage_grace", Value: "24h0m0s"}, &lifeboatv1.Setting{Key: "usage_from", Value: begin.UTC().Format(time.RFC3339)}))
+		err := set(&lifeboatv1.Setting{Key: "usage_timezone", Value: "Middle/Earth"})
 		wantCode(t, "an unknown time zone", err, connect.CodeInvalidArgument, "there is no time zone")
 		var events []*lifeboatv1.UsageEvent
 		for i := range 1200 { // more than one entry, and one that is refused
@@ -68,24 +72,17 @@ func TestUsageOverLeaders(t *testing.T) {
 		if r, err = ask().tell(events...); err != nil || r.Known != 1199 || r.Taken != 0 {
 			t.Fatalf("again: %v, %v", r, err)
 		}
-		for range 3 {
-			time.Sleep(61 * time.Minute)
+		for hours := 4; hours >= 2; hours-- { // as time goes on, one hour after the other is over for long enough
 			old := w.leader()
-			old.crash(0)
+			setGrace(fmt.Sprintf("%dh0m0s", hours))
+			w.within(20*time.Second, "another hour is closed", func() bool { return windows(w.state()) == 5-hours })
+			old.crash(memnet.Crash)
 			w.leader()
-			old.start()
-			w.leader()
+			old.back()
 		}
-		w.within(2*time.Minute, "three hours are closed", func() bool {
-			n := 0
-			for range w.state().UsageWindows(0) {
-				n++
-			}
-			return n >= 3
-		})
 		_, err = ask().tell(usageEvent("d", "LB.DELETE", "5", "", begin.Add(30*time.Minute)))
 		w.must(err)
-		records := w.records(w.leader(), 7)
+		records := w.records(w.leader(), 97)
 		if again := w.records(w.others(w.leader())[0], 1000); len(again) != len(records) {
 			t.Errorf("page by page %d records, at once %d", len(records), len(again))
 		}
@@ -119,6 +116,13 @@ func TestUsageOverLeaders(t *testing.T) {
 			t.Errorf("%d nodes answered", len(texts))
 		}
 	})
+}
+
+func windows(s *fsm.State) (n int) {
+	for range s.UsageWindows(0) {
+		n++
+	}
+	return n
 }
 
 // What dangles is found and closed, in an audited way, and closing it again is no news.
