@@ -11,7 +11,7 @@ import (
 
 // touch remembers a host as it was before the command.
 func (t *tx) touch(id HostID) {
-	if t.s.Level < LevelPolicy {
+	if t.s.Level < LevelPolicy || !t.s.Policy.UsageVMs {
 		return
 	}
 	if _, ok := t.touched[id]; ok {

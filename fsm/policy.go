@@ -90,7 +90,6 @@ func DefaultPolicy() *Policy {
 		UnknownOperator:  RoleAdmin,
 		CertValidity:     90 * 24 * time.Hour,
 
-		UsageVMs:      true,
 		UsageAccount:  "default",
 		UsageWindow:   "day",
 		UsageTimezone: "UTC",
@@ -217,7 +216,7 @@ func PolicySettings() []PolicySetting {
 			}},
 		from(LevelJoin, dur("certificate_validity", func(p *Policy) *time.Duration { return &p.CertValidity }, time.Hour, 3650*day, "how long a certificate lasts that the cluster signs; it is renewed after two thirds of that")),
 		from(LevelJoin, dur("dead_node_cleanup", func(p *Policy) *time.Duration { return &p.DeadNodeCleanup }, 0, 365*day, "how long a management node is Down before it is removed, one at a time and never below three voters; 0 = never")),
-		from(LevelPolicy, flag("usage_vms", func(p *Policy) *bool { return &p.UsageVMs }, "count how long VMs exist and run (ALLOCATED_VM, RUNNING_VM)")),
+		from(LevelPolicy, flag("usage_vms", func(p *Policy) *bool { return &p.UsageVMs }, "count how long VMs exist and run (ALLOCATED_VM, RUNNING_VM); it makes reports of many changed VMs dearer")),
 		{"usage_account", "to whom VMs are charged of which nobody says anything else: ACCOUNT or DOMAIN/ACCOUNT", LevelPolicy,
 			func(p *Policy) string { return p.UsageAccount },
 			func(p *Policy, v string) error {

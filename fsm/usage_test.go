@@ -17,9 +17,14 @@ func usageLab(t testing.TB) *lab {
 	t.Helper()
 	l := &lab{t: t, m: NewMachine(), now: epochStart, seqs: map[HostID]uint64{}}
 	l.ok(&logpb.ClusterInit{ClusterId: "c1", FeatureLevel: LevelPolicy})
+	l.ok(countVMs())
 	l.register("h1", "b1", said{vm: 1, power: PowerOn, reason: ReasonBooted})
 	l.register("h2", "b1")
 	return l
+}
+
+func countVMs() *logpb.PolicySet {
+	return &logpb.PolicySet{Settings: []*logpb.Setting{{Key: "usage_vms", Value: "true"}}}
 }
 
 func ev(id, typ, resource string, at int64, account string) *logpb.UsageEvent {

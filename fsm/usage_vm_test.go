@@ -27,6 +27,9 @@ func TestUsageFollowsVMs(t *testing.T) {
 				e.Data = encode(t, &c)
 			}
 			m.Apply([]Entry{e})
+			if c.GetClusterInit() != nil && e.Index == 1 {
+				m.Apply([]Entry{{Index: 1, Term: 1, Data: encode(t, command(countVMs()))}})
+			}
 			s := m.State()
 			if ids := s.UsageAstray(10); ids != nil {
 				t.Fatalf("seed %d: entry %d, %v: usage of %v is astray\n%s", seed, e.Index, &c, ids, essence(s))
@@ -74,6 +77,7 @@ func TestUsageOfAVM(t *testing.T) {
 func TestUsageOfVMsThatWereThereBefore(t *testing.T) {
 	l := fleet(t, 2, 3)
 	l.ok(&logpb.FeatureRaise{Level: LevelPolicy, Version: "0.4"})
+	l.ok(countVMs())
 	sync := func() {
 		t.Helper()
 		c := &logpb.UsageSync{}
@@ -153,6 +157,7 @@ func TestUsageOverARestore(t *testing.T) {
 	}
 	founded := &lab{t: t, m: NewMachine(), now: l.now, seqs: map[HostID]uint64{}}
 	founded.ok(&logpb.ClusterInit{ClusterId: "c2", FeatureLevel: LevelPolicy})
+	founded.ok(countVMs())
 	founded.register("h1", "b1", said{vm: 1, power: PowerOn, reason: ReasonBooted})
 	into := l.state().Wake(founded.state(), Waking{Index: l.index + 1, Term: 2, Now: l.now, Actor: "operator/x"})
 	if err := into.Check(); err != nil {
