@@ -41,7 +41,6 @@ func (t *tx) usageEvents(c *logpb.UsageEvents) string {
 	if no := t.later(LevelPolicy); no != "" {
 		return no
 	}
-	t.s.usage.heard(t.now)
 	t.outcome = &UsageTold{}
 	var touched usageTouched
 	for i, e := range c.Events {
@@ -138,6 +137,7 @@ func (t *tx) addFact(key UsageKey, x UsageFact, touched *usageTouched) (known bo
 	if x.Owner != nil {
 		x.Owner = t.account(*x.Owner)
 	}
+	u.heard(t.now)
 	touched.note(r)
 	u.set(r.with(x))
 	return false, ""

@@ -196,6 +196,30 @@ func TestUsageRefusals(t *testing.T) {
 	}
 }
 
+// What is refused leaves no trace, not even that it was heard of.
+func TestUsageThatIsRefusedIsNotHeardOf(t *testing.T) {
+	l := &lab{t: t, m: NewMachine(), now: epochStart, seqs: map[HostID]uint64{}}
+	l.ok(&logpb.ClusterInit{ClusterId: "c1", FeatureLevel: LevelPolicy})
+	before := l.state().Sum()
+	l.rejected(told(ev("x", "NONSENSE", "1", l.now, "bob")))
+	if l.state().Sum() != before || l.state().UsageSince() != 0 || l.state().Account(Owner{Account: "bob"}) != nil {
+		t.Error("an event that was refused has changed the state")
+	}
+}
+
+// Below feature level 4 nothing of it exists.
+func TestUsageNeedsTheLevel(t *testing.T) {
+	l := level3(t)
+	l.register("h1", "b1", said{vm: 1, power: PowerOn, reason: ReasonBooted})
+	for _, c := range []proto.Message{told(ev("1", "LB.CREATE", "7", l.now, "a")), closing(l.now-1, l.now), countVMs(), &logpb.UsageSync{Vms: [][]byte{idBytes(1)}},
+		&logpb.UsageTypeSet{Id: 1000, Name: "GPU", Opens: []string{"A"}, Closes: []string{"B"}}, &logpb.UsageTrim{BeforeUnixNs: 1}, &logpb.UsageAccountSet{Account: &logpb.UsageAccount{Account: "a"}},
+		&logpb.UsageOwnerSet{Vm: idBytes(1), Account: &logpb.UsageAccount{Account: "a"}}} {
+		if no := l.rejected(c); !strings.Contains(no, "feature level 4") {
+			t.Errorf("%T: %s", c, no)
+		}
+	}
+}
+
 func TestUsageWindowsJoin(t *testing.T) {
 	l := usageLab(t)
 	from := l.now

@@ -59,7 +59,7 @@ func (f *fakeAdmin) ListUsageResources(_ context.Context, r *connect.Request[pb.
 func (f *fakeAdmin) DescribeUsage(context.Context, *connect.Request[pb.DescribeUsageRequest]) (*connect.Response[pb.DescribeUsageResponse], error) {
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	return connect.NewResponse(&pb.DescribeUsageResponse{Index: 4711, SinceUnixNs: at.UnixNano(), ClosedUnixNs: at.Add(48 * time.Hour).UnixNano(), NextUnixNs: at.Add(72*time.Hour + 15*time.Minute).UnixNano(), Windows: 2,
-		Types: []*pb.UsageTypeView{{Id: 1, Name: "RUNNING_VM", Derived: true, Open: 12, Known: 20}, {Id: 11, Name: "LOAD_BALANCER_POLICY", Opens: []string{"LB.CREATE"}, Closes: []string{"LB.DELETE"}, Known: 1}},
+		Types:    []*pb.UsageTypeView{{Id: 1, Name: "RUNNING_VM", Derived: true, Open: 12, Known: 20}, {Id: 11, Name: "LOAD_BALANCER_POLICY", Opens: []string{"LB.CREATE"}, Closes: []string{"LB.DELETE"}, Known: 1}},
 		Accounts: []*pb.UsageAccountView{{Domain: "ROOT/sales", Account: "alice", Project: "shop", SinceUnixNs: at.UnixNano(), Open: 3}}}), nil
 }
 
