@@ -9,7 +9,10 @@ import (
 )
 
 // setHost stores a changed copy of a host.
-func (t *tx) setHost(h *Host) { t.s.hosts.set(h.ID, h) }
+func (t *tx) setHost(h *Host) {
+	t.touch(h.ID)
+	t.s.hosts.set(h.ID, h)
+}
 
 // edit returns a copy of a host whose fields may be changed; its slices are
 // shared until replaced.

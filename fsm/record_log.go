@@ -18,6 +18,7 @@ func bareMeta(s *State) *logpb.MetaRecord {
 	if s.CA != nil {
 		m.CaCert, m.CaKey = s.CA.Cert, s.CA.Key
 	}
+	m.UsageSinceUnixNs, m.UsageKeptUnixNs = s.usage.since, s.usage.kept
 	for d, b := range s.brakes.all() {
 		m.Brakes = append(m.Brakes, &logpb.Brake{Domain: d, On: true, Reason: b.Reason, SinceUnixNs: b.Since, Gone: names(b.LetGo)})
 	}

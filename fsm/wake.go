@@ -89,6 +89,9 @@ func (s *State) Wake(now *State, w Waking) *State {
 		n.requests.set(index, r)
 		n.asked.set(requestKey{r.Actor, r.ID}, index)
 	}
+	if now.usage.outlives(&s.usage) {
+		n.usage = now.usage.clone() // what was billed since is not unsaid
+	}
 	n.nodes = newTable[NodeID, *Node](less[NodeID])
 	for id, x := range now.Nodes() {
 		n.nodes.set(id, x)
