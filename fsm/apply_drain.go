@@ -132,7 +132,7 @@ func (t *tx) manageAgain() {
 	for id, old := range t.s.Hosts() {
 		for i := range old.VMs {
 			v := t.s.Host(id).VMs[i]
-			on := v.Power != PowerOff && v.Power != PowerReportMissing
+			on := v.Power != PowerOff && v.Power != PowerReportMissing && !v.Gone
 			if !v.Protected() || v.Work != 0 || v.Wanted == on {
 				continue
 			}
