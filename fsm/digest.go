@@ -32,6 +32,10 @@ type tracked struct {
 
 	tokens, operators map[string]struct{}
 	requests          map[uint64]struct{}
+
+	receivers map[string]struct{}
+	silences  map[SilenceID]struct{}
+	outbox    map[NoticeID]struct{}
 }
 
 func newDigester(s *State) *digester {
@@ -44,7 +48,11 @@ func newDigester(s *State) *digester {
 	s.tokens.track()
 	s.operators.track()
 	s.requests.track()
-	d.dirty = &tracked{s.nodes.dirty, s.hosts.dirty, s.work.dirty, s.alerts.dirty, s.events.dirty, s.tokens.dirty, s.operators.dirty, s.requests.dirty}
+	s.receivers.track()
+	s.silences.track()
+	s.outbox.track()
+	d.dirty = &tracked{s.nodes.dirty, s.hosts.dirty, s.work.dirty, s.alerts.dirty, s.events.dirty, s.tokens.dirty, s.operators.dirty, s.requests.dirty,
+		s.receivers.dirty, s.silences.dirty, s.outbox.dirty}
 	d.each(s, d.put)
 	return d
 }
@@ -55,6 +63,7 @@ func (d *digester) track(s *State) {
 	s.alerts.dirty, s.events.dirty = d.dirty.alerts, d.dirty.events
 	s.tokens.dirty, s.operators.dirty = d.dirty.tokens, d.dirty.operators
 	s.requests.dirty = d.dirty.requests
+	s.receivers.dirty, s.silences.dirty, s.outbox.dirty = d.dirty.receivers, d.dirty.silences, d.dirty.outbox
 }
 
 // put replaces the hash of a record; 0 means that there is none.
@@ -164,6 +173,20 @@ func (d *digester) fold(s *State) uint64 {
 		r, _ := s.requests.get(index)
 		d.put(requestHashKey(index), d.record(orNil(r, requestRecord)))
 	}
+	for name := range d.dirty.receivers {
+		d.put(receiverKey(name), d.record(orNil(s.Receiver(name), receiverRecord)))
+	}
+	for id := range d.dirty.silences {
+		x, _ := s.silences.get(id)
+		d.put(silenceKey(id), d.record(orNil(x, silenceRecord)))
+	}
+	for id := range d.dirty.outbox {
+		x, _ := s.outbox.get(id)
+		d.put(noticeKey(id), d.record(orNil(x, noticeRecord)))
+	}
+	clear(d.dirty.receivers)
+	clear(d.dirty.silences)
+	clear(d.dirty.outbox)
 	clear(d.dirty.nodes)
 	clear(d.dirty.hosts)
 	clear(d.dirty.work)
@@ -222,6 +245,15 @@ func (d *digester) each(s *State, f func(key string, n uint64)) {
 	for index, r := range s.requests.all() {
 		f(requestHashKey(index), d.hash(requestRecord(r)))
 	}
+	for name, r := range s.receivers.all() {
+		f(receiverKey(name), d.hash(receiverRecord(r)))
+	}
+	for id, x := range s.silences.all() {
+		f(silenceKey(id), d.hash(silenceRecord(x)))
+	}
+	for id, x := range s.outbox.all() {
+		f(noticeKey(id), d.hash(noticeRecord(x)))
+	}
 }
 
 // record is hash, 0 for none.
@@ -245,6 +277,10 @@ func workKey(id WorkID) string   { return "w" + strconv.FormatUint(uint64(id), 3
 func alertKey(id AlertID) string { return "a" + strconv.FormatUint(uint64(id), 36) }
 func eventKey(id EventID) string { return "e" + strconv.FormatUint(uint64(id), 36) }
 func tokenKey(id string) string  { return "t" + id }
+
+func receiverKey(name string) string { return "m" + name }
+func silenceKey(id SilenceID) string { return "s" + strconv.FormatUint(uint64(id), 36) }
+func noticeKey(id NoticeID) string   { return "c" + strconv.FormatUint(uint64(id), 36) }
 
 func operatorKey(name string) string { return "o" + name }
 
@@ -275,5 +311,14 @@ func eachRecord(s *State, f func(*logpb.Record)) {
 	}
 	for _, r := range s.requests.all() {
 		f(requestRecord(r))
+	}
+	for _, r := range s.receivers.all() {
+		f(receiverRecord(r))
+	}
+	for _, x := range s.silences.all() {
+		f(silenceRecord(x))
+	}
+	for _, x := range s.outbox.all() {
+		f(noticeRecord(x))
 	}
 }

@@ -97,7 +97,8 @@ type Work struct {
 	Ended       int64
 	Outcome     string
 	Tried       []Tried
-	Index       uint64 // of the last change
+	Index       uint64  // of the last change
+	Begun       EventID // the event that opened it; from level 4 on
 }
 
 // TriedOn returns the failed starts on a host.

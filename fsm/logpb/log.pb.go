@@ -79,6 +79,13 @@ type Command struct {
 	//	*Command_OperatorSet
 	//	*Command_NodeAdmit
 	//	*Command_FeatureRaise
+	//	*Command_AlertControl
+	//	*Command_AlertRaise
+	//	*Command_NotifySet
+	//	*Command_NotifyRemove
+	//	*Command_SilenceSet
+	//	*Command_NotifyStep
+	//	*Command_EventPurge
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -525,6 +532,69 @@ func (x *Command) GetFeatureRaise() *FeatureRaise {
 	return nil
 }
 
+func (x *Command) GetAlertControl() *AlertControl {
+	if x != nil {
+		if x, ok := x.Body.(*Command_AlertControl); ok {
+			return x.AlertControl
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAlertRaise() *AlertRaise {
+	if x != nil {
+		if x, ok := x.Body.(*Command_AlertRaise); ok {
+			return x.AlertRaise
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetNotifySet() *NotifySet {
+	if x != nil {
+		if x, ok := x.Body.(*Command_NotifySet); ok {
+			return x.NotifySet
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetNotifyRemove() *NotifyRemove {
+	if x != nil {
+		if x, ok := x.Body.(*Command_NotifyRemove); ok {
+			return x.NotifyRemove
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSilenceSet() *SilenceSet {
+	if x != nil {
+		if x, ok := x.Body.(*Command_SilenceSet); ok {
+			return x.SilenceSet
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetNotifyStep() *NotifyStep {
+	if x != nil {
+		if x, ok := x.Body.(*Command_NotifyStep); ok {
+			return x.NotifyStep
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetEventPurge() *EventPurge {
+	if x != nil {
+		if x, ok := x.Body.(*Command_EventPurge); ok {
+			return x.EventPurge
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -693,6 +763,34 @@ type Command_FeatureRaise struct {
 	FeatureRaise *FeatureRaise `protobuf:"bytes,65,opt,name=feature_raise,json=featureRaise,proto3,oneof"`
 }
 
+type Command_AlertControl struct {
+	AlertControl *AlertControl `protobuf:"bytes,120,opt,name=alert_control,json=alertControl,proto3,oneof"`
+}
+
+type Command_AlertRaise struct {
+	AlertRaise *AlertRaise `protobuf:"bytes,121,opt,name=alert_raise,json=alertRaise,proto3,oneof"`
+}
+
+type Command_NotifySet struct {
+	NotifySet *NotifySet `protobuf:"bytes,122,opt,name=notify_set,json=notifySet,proto3,oneof"`
+}
+
+type Command_NotifyRemove struct {
+	NotifyRemove *NotifyRemove `protobuf:"bytes,123,opt,name=notify_remove,json=notifyRemove,proto3,oneof"`
+}
+
+type Command_SilenceSet struct {
+	SilenceSet *SilenceSet `protobuf:"bytes,124,opt,name=silence_set,json=silenceSet,proto3,oneof"`
+}
+
+type Command_NotifyStep struct {
+	NotifyStep *NotifyStep `protobuf:"bytes,125,opt,name=notify_step,json=notifyStep,proto3,oneof"`
+}
+
+type Command_EventPurge struct {
+	EventPurge *EventPurge `protobuf:"bytes,126,opt,name=event_purge,json=eventPurge,proto3,oneof"`
+}
+
 func (*Command_ClusterInit) isCommand_Body() {}
 
 func (*Command_NodeHello) isCommand_Body() {}
@@ -774,6 +872,20 @@ func (*Command_OperatorSet) isCommand_Body() {}
 func (*Command_NodeAdmit) isCommand_Body() {}
 
 func (*Command_FeatureRaise) isCommand_Body() {}
+
+func (*Command_AlertControl) isCommand_Body() {}
+
+func (*Command_AlertRaise) isCommand_Body() {}
+
+func (*Command_NotifySet) isCommand_Body() {}
+
+func (*Command_NotifyRemove) isCommand_Body() {}
+
+func (*Command_SilenceSet) isCommand_Body() {}
+
+func (*Command_NotifyStep) isCommand_Body() {}
+
+func (*Command_EventPurge) isCommand_Body() {}
 
 type ClusterInit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4993,6 +5105,650 @@ func (x *AlertUpdate) GetAction() uint32 {
 	return 0
 }
 
+// AlertMatch chooses alerts. What is empty matches all; words of one list are
+// alternatives.
+type AlertMatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Types         []string               `protobuf:"bytes,1,rep,name=types,proto3" json:"types,omitempty"`
+	Severity      uint32                 `protobuf:"varint,2,opt,name=severity,proto3" json:"severity,omitempty"` // at least this one
+	Subjects      []string               `protobuf:"bytes,3,rep,name=subjects,proto3" json:"subjects,omitempty"`  // ids or names; a * at the end stands for anything
+	Labels        []*Label               `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty"`      // all of them, of the host; an empty value = any
+	Causes        []string               `protobuf:"bytes,5,rep,name=causes,proto3" json:"causes,omitempty"`      // as subjects
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertMatch) Reset() {
+	*x = AlertMatch{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertMatch) ProtoMessage() {}
+
+func (x *AlertMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertMatch.ProtoReflect.Descriptor instead.
+func (*AlertMatch) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *AlertMatch) GetTypes() []string {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *AlertMatch) GetSeverity() uint32 {
+	if x != nil {
+		return x.Severity
+	}
+	return 0
+}
+
+func (x *AlertMatch) GetSubjects() []string {
+	if x != nil {
+		return x.Subjects
+	}
+	return nil
+}
+
+func (x *AlertMatch) GetLabels() []*Label {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *AlertMatch) GetCauses() []string {
+	if x != nil {
+		return x.Causes
+	}
+	return nil
+}
+
+// AlertControl is an operator's word about alerts, by id or by filter.
+type AlertControl struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Action        uint32                 `protobuf:"varint,1,opt,name=action,proto3" json:"action,omitempty"`                  // 1 ack 2 resolve 3 archive 4 delete
+	Ids           []uint64               `protobuf:"varint,2,rep,packed,name=ids,proto3" json:"ids,omitempty"`                 // only these; one that is not there is refused
+	Match         *AlertMatch            `protobuf:"bytes,3,opt,name=match,proto3" json:"match,omitempty"`                     // without ids: all that match
+	State         uint32                 `protobuf:"varint,4,opt,name=state,proto3" json:"state,omitempty"`                    // only alerts in this state; 0 = any that the action is for
+	OlderNs       int64                  `protobuf:"varint,5,opt,name=older_ns,json=olderNs,proto3" json:"older_ns,omitempty"` // only those whose last change is older; 0 = any
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertControl) Reset() {
+	*x = AlertControl{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertControl) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertControl) ProtoMessage() {}
+
+func (x *AlertControl) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertControl.ProtoReflect.Descriptor instead.
+func (*AlertControl) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *AlertControl) GetAction() uint32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *AlertControl) GetIds() []uint64 {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *AlertControl) GetMatch() *AlertMatch {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *AlertControl) GetState() uint32 {
+	if x != nil {
+		return x.State
+	}
+	return 0
+}
+
+func (x *AlertControl) GetOlderNs() int64 {
+	if x != nil {
+		return x.OlderNs
+	}
+	return 0
+}
+
+// AlertRaise raises or resolves alerts about what lifeboat itself does not watch.
+type AlertRaise struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Alerts        []*Raised              `protobuf:"bytes,1,rep,name=alerts,proto3" json:"alerts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertRaise) Reset() {
+	*x = AlertRaise{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertRaise) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertRaise) ProtoMessage() {}
+
+func (x *AlertRaise) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertRaise.ProtoReflect.Descriptor instead.
+func (*AlertRaise) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *AlertRaise) GetAlerts() []*Raised {
+	if x != nil {
+		return x.Alerts
+	}
+	return nil
+}
+
+type Raised struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"` // a VM's UUID
+	Cause         string                 `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	Severity      uint32                 `protobuf:"varint,4,opt,name=severity,proto3" json:"severity,omitempty"`
+	Text          string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	Resolved      bool                   `protobuf:"varint,6,opt,name=resolved,proto3" json:"resolved,omitempty"` // it is over
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Raised) Reset() {
+	*x = Raised{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Raised) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Raised) ProtoMessage() {}
+
+func (x *Raised) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Raised.ProtoReflect.Descriptor instead.
+func (*Raised) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *Raised) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Raised) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Raised) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Raised) GetSeverity() uint32 {
+	if x != nil {
+		return x.Severity
+	}
+	return 0
+}
+
+func (x *Raised) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Raised) GetResolved() bool {
+	if x != nil {
+		return x.Resolved
+	}
+	return false
+}
+
+// NotifySet adds a receiver of notifications, or changes one.
+type NotifySet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // driver
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Options       []*Setting             `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty"`
+	Secret        []byte                 `protobuf:"bytes,5,opt,name=secret,proto3" json:"secret,omitempty"`                            // sealed
+	KeepSecret    bool                   `protobuf:"varint,6,opt,name=keep_secret,json=keepSecret,proto3" json:"keep_secret,omitempty"` // the one that it has
+	Match         *AlertMatch            `protobuf:"bytes,7,opt,name=match,proto3" json:"match,omitempty"`
+	Off           bool                   `protobuf:"varint,8,opt,name=off,proto3" json:"off,omitempty"` // nothing is sent to it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotifySet) Reset() {
+	*x = NotifySet{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotifySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotifySet) ProtoMessage() {}
+
+func (x *NotifySet) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotifySet.ProtoReflect.Descriptor instead.
+func (*NotifySet) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *NotifySet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NotifySet) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *NotifySet) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NotifySet) GetOptions() []*Setting {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *NotifySet) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *NotifySet) GetKeepSecret() bool {
+	if x != nil {
+		return x.KeepSecret
+	}
+	return false
+}
+
+func (x *NotifySet) GetMatch() *AlertMatch {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *NotifySet) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+type NotifyRemove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotifyRemove) Reset() {
+	*x = NotifyRemove{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotifyRemove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotifyRemove) ProtoMessage() {}
+
+func (x *NotifyRemove) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotifyRemove.ProtoReflect.Descriptor instead.
+func (*NotifyRemove) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *NotifyRemove) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// SilenceSet begins a silence, or ends one: alerts that match notify nobody.
+type SilenceSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // ends this one; 0 = begins one
+	Match         *AlertMatch            `protobuf:"bytes,2,opt,name=match,proto3" json:"match,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	ForNs         int64                  `protobuf:"varint,4,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"` // from the command's time
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SilenceSet) Reset() {
+	*x = SilenceSet{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SilenceSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SilenceSet) ProtoMessage() {}
+
+func (x *SilenceSet) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SilenceSet.ProtoReflect.Descriptor instead.
+func (*SilenceSet) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *SilenceSet) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SilenceSet) GetMatch() *AlertMatch {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *SilenceSet) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SilenceSet) GetForNs() int64 {
+	if x != nil {
+		return x.ForNs
+	}
+	return 0
+}
+
+// NotifyStep moves the delivery to a receiver on. What is sent is committed before.
+type NotifyStep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Receiver      string                 `protobuf:"bytes,1,opt,name=receiver,proto3" json:"receiver,omitempty"`
+	Action        uint32                 `protobuf:"varint,2,opt,name=action,proto3" json:"action,omitempty"`    // 1 begin 2 delivered 3 failed
+	After         uint64                 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`      // begin: what was settled when it was decided
+	Upto          uint64                 `protobuf:"varint,4,opt,name=upto,proto3" json:"upto,omitempty"`        // the newest notice of the delivery
+	Delivery      string                 `protobuf:"bytes,5,opt,name=delivery,proto3" json:"delivery,omitempty"` // delivered, failed: its id
+	Failure       string                 `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
+	Attempt       uint32                 `protobuf:"varint,7,opt,name=attempt,proto3" json:"attempt,omitempty"` // failed: which one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotifyStep) Reset() {
+	*x = NotifyStep{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotifyStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotifyStep) ProtoMessage() {}
+
+func (x *NotifyStep) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotifyStep.ProtoReflect.Descriptor instead.
+func (*NotifyStep) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *NotifyStep) GetReceiver() string {
+	if x != nil {
+		return x.Receiver
+	}
+	return ""
+}
+
+func (x *NotifyStep) GetAction() uint32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *NotifyStep) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *NotifyStep) GetUpto() uint64 {
+	if x != nil {
+		return x.Upto
+	}
+	return 0
+}
+
+func (x *NotifyStep) GetDelivery() string {
+	if x != nil {
+		return x.Delivery
+	}
+	return ""
+}
+
+func (x *NotifyStep) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *NotifyStep) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+// EventPurge forgets events. What is older than both bounds that are given goes.
+type EventPurge struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BeforeUnixNs  int64                  `protobuf:"varint,1,opt,name=before_unix_ns,json=beforeUnixNs,proto3" json:"before_unix_ns,omitempty"`
+	BeforeId      uint64                 `protobuf:"varint,2,opt,name=before_id,json=beforeId,proto3" json:"before_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventPurge) Reset() {
+	*x = EventPurge{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventPurge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventPurge) ProtoMessage() {}
+
+func (x *EventPurge) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventPurge.ProtoReflect.Descriptor instead.
+func (*EventPurge) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *EventPurge) GetBeforeUnixNs() int64 {
+	if x != nil {
+		return x.BeforeUnixNs
+	}
+	return 0
+}
+
+func (x *EventPurge) GetBeforeId() uint64 {
+	if x != nil {
+		return x.BeforeId
+	}
+	return 0
+}
+
 type Record struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
@@ -5007,6 +5763,9 @@ type Record struct {
 	//	*Record_Operator
 	//	*Record_End
 	//	*Record_Request
+	//	*Record_Receiver
+	//	*Record_Silence
+	//	*Record_Notice
 	Body          isRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -5014,7 +5773,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5026,7 +5785,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5039,7 +5798,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -5139,6 +5898,33 @@ func (x *Record) GetRequest() *RequestRecord {
 	return nil
 }
 
+func (x *Record) GetReceiver() *ReceiverRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_Receiver); ok {
+			return x.Receiver
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetSilence() *SilenceRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_Silence); ok {
+			return x.Silence
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetNotice() *NoticeRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_Notice); ok {
+			return x.Notice
+		}
+	}
+	return nil
+}
+
 type isRecord_Body interface {
 	isRecord_Body()
 }
@@ -5183,6 +5969,18 @@ type Record_Request struct {
 	Request *RequestRecord `protobuf:"bytes,70,opt,name=request,proto3,oneof"`
 }
 
+type Record_Receiver struct {
+	Receiver *ReceiverRecord `protobuf:"bytes,120,opt,name=receiver,proto3,oneof"`
+}
+
+type Record_Silence struct {
+	Silence *SilenceRecord `protobuf:"bytes,121,opt,name=silence,proto3,oneof"`
+}
+
+type Record_Notice struct {
+	Notice *NoticeRecord `protobuf:"bytes,122,opt,name=notice,proto3,oneof"`
+}
+
 func (*Record_Meta) isRecord_Body() {}
 
 func (*Record_Node) isRecord_Body() {}
@@ -5202,6 +6000,12 @@ func (*Record_Operator) isRecord_Body() {}
 func (*Record_End) isRecord_Body() {}
 
 func (*Record_Request) isRecord_Body() {}
+
+func (*Record_Receiver) isRecord_Body() {}
+
+func (*Record_Silence) isRecord_Body() {}
+
+func (*Record_Notice) isRecord_Body() {}
 
 type MetaRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5229,7 +6033,7 @@ type MetaRecord struct {
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5241,7 +6045,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5254,7 +6058,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -5401,7 +6205,7 @@ type TokenRecord struct {
 
 func (x *TokenRecord) Reset() {
 	*x = TokenRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5413,7 +6217,7 @@ func (x *TokenRecord) String() string {
 func (*TokenRecord) ProtoMessage() {}
 
 func (x *TokenRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5426,7 +6230,7 @@ func (x *TokenRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRecord.ProtoReflect.Descriptor instead.
 func (*TokenRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *TokenRecord) GetId() string {
@@ -5509,7 +6313,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5521,7 +6325,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5534,7 +6338,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *TokenUsed) GetName() string {
@@ -5563,7 +6367,7 @@ type OperatorRecord struct {
 
 func (x *OperatorRecord) Reset() {
 	*x = OperatorRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5575,7 +6379,7 @@ func (x *OperatorRecord) String() string {
 func (*OperatorRecord) ProtoMessage() {}
 
 func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5588,7 +6392,7 @@ func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRecord.ProtoReflect.Descriptor instead.
 func (*OperatorRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *OperatorRecord) GetName() string {
@@ -5646,7 +6450,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5658,7 +6462,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5671,7 +6475,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -5842,18 +6646,19 @@ type HostRecord struct {
 	FenceFailure    string                 `protobuf:"bytes,32,opt,name=fence_failure,json=fenceFailure,proto3" json:"fence_failure,omitempty"`
 	HardwareId      string                 `protobuf:"bytes,45,opt,name=hardware_id,json=hardwareId,proto3" json:"hardware_id,omitempty"`
 	Copies          []*CopyRecord          `protobuf:"bytes,40,rep,name=copies,proto3" json:"copies,omitempty"`
-	Risen           uint64                 `protobuf:"varint,46,opt,name=risen,proto3" json:"risen,omitempty"`       // newest id when it came back from a death it had not died; 0 = it did not
-	Evicted         bool                   `protobuf:"varint,47,opt,name=evicted,proto3" json:"evicted,omitempty"`   // Down because it does not destroy a second copy
-	Settled         uint64                 `protobuf:"varint,48,opt,name=settled,proto3" json:"settled,omitempty"`   // index of its last registration, death or removal
-	Admitted        bool                   `protobuf:"varint,80,opt,name=admitted,proto3" json:"admitted,omitempty"` // of a removed host: it may come back
-	Barred          bool                   `protobuf:"varint,81,opt,name=barred,proto3" json:"barred,omitempty"`     // a restore brought it back that had been removed since: it may not come
+	Risen           uint64                 `protobuf:"varint,46,opt,name=risen,proto3" json:"risen,omitempty"`                                    // newest id when it came back from a death it had not died; 0 = it did not
+	Evicted         bool                   `protobuf:"varint,47,opt,name=evicted,proto3" json:"evicted,omitempty"`                                // Down because it does not destroy a second copy
+	Settled         uint64                 `protobuf:"varint,48,opt,name=settled,proto3" json:"settled,omitempty"`                                // index of its last registration, death or removal
+	Admitted        bool                   `protobuf:"varint,80,opt,name=admitted,proto3" json:"admitted,omitempty"`                              // of a removed host: it may come back
+	Barred          bool                   `protobuf:"varint,81,opt,name=barred,proto3" json:"barred,omitempty"`                                  // a restore brought it back that had been removed since: it may not come
+	AttemptEvent    uint64                 `protobuf:"varint,120,opt,name=attempt_event,json=attemptEvent,proto3" json:"attempt_event,omitempty"` // of its newest fence attempt
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5865,7 +6670,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5878,7 +6683,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{66}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *HostRecord) GetId() string {
@@ -6147,6 +6952,13 @@ func (x *HostRecord) GetBarred() bool {
 	return false
 }
 
+func (x *HostRecord) GetAttemptEvent() uint64 {
+	if x != nil {
+		return x.AttemptEvent
+	}
+	return 0
+}
+
 // CopyRecord is a running copy of a VM on a host that does not own it.
 type CopyRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6163,7 +6975,7 @@ type CopyRecord struct {
 
 func (x *CopyRecord) Reset() {
 	*x = CopyRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6175,7 +6987,7 @@ func (x *CopyRecord) String() string {
 func (*CopyRecord) ProtoMessage() {}
 
 func (x *CopyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6188,7 +7000,7 @@ func (x *CopyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRecord.ProtoReflect.Descriptor instead.
 func (*CopyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{67}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *CopyRecord) GetVm() []byte {
@@ -6255,7 +7067,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	mi := &file_fsm_logpb_log_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6267,7 +7079,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	mi := &file_fsm_logpb_log_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6280,7 +7092,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{68}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -6348,7 +7160,7 @@ type OrderRecord struct {
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	mi := &file_fsm_logpb_log_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6360,7 +7172,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	mi := &file_fsm_logpb_log_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6373,7 +7185,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{69}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -6454,7 +7266,7 @@ type VMRecord struct {
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	mi := &file_fsm_logpb_log_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6466,7 +7278,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	mi := &file_fsm_logpb_log_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6479,7 +7291,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{70}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -6602,13 +7414,14 @@ type WorkRecord struct {
 	Tried           []*Tried               `protobuf:"bytes,18,rep,name=tried,proto3" json:"tried,omitempty"`
 	LostUnixNs      int64                  `protobuf:"varint,19,opt,name=lost_unix_ns,json=lostUnixNs,proto3" json:"lost_unix_ns,omitempty"`
 	UpdatedIndex    uint64                 `protobuf:"varint,20,opt,name=updated_index,json=updatedIndex,proto3" json:"updated_index,omitempty"`
+	BegunEvent      uint64                 `protobuf:"varint,120,opt,name=begun_event,json=begunEvent,proto3" json:"begun_event,omitempty"` // that opened it
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6620,7 +7433,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6633,7 +7446,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -6776,6 +7589,13 @@ func (x *WorkRecord) GetUpdatedIndex() uint64 {
 	return 0
 }
 
+func (x *WorkRecord) GetBegunEvent() uint64 {
+	if x != nil {
+		return x.BegunEvent
+	}
+	return 0
+}
+
 type Tried struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
@@ -6786,7 +7606,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6798,7 +7618,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6811,7 +7631,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *Tried) GetHost() string {
@@ -6842,14 +7662,21 @@ type AlertRecord struct {
 	LastUnixNs     int64                  `protobuf:"varint,10,opt,name=last_unix_ns,json=lastUnixNs,proto3" json:"last_unix_ns,omitempty"`
 	ResolvedUnixNs int64                  `protobuf:"varint,11,opt,name=resolved_unix_ns,json=resolvedUnixNs,proto3" json:"resolved_unix_ns,omitempty"`
 	Resolution     string                 `protobuf:"bytes,12,opt,name=resolution,proto3" json:"resolution,omitempty"`
-	Name           string                 `protobuf:"bytes,13,opt,name=name,proto3" json:"name,omitempty"` // of the subject, for people
+	Name           string                 `protobuf:"bytes,13,opt,name=name,proto3" json:"name,omitempty"`                                      // of the subject, for people
+	Index          uint64                 `protobuf:"varint,120,opt,name=index,proto3" json:"index,omitempty"`                                  // of its last change of state
+	Reopened       uint32                 `protobuf:"varint,121,opt,name=reopened,proto3" json:"reopened,omitempty"`                            // times that it came back after it was resolved
+	SinceUnixNs    int64                  `protobuf:"varint,122,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"` // since when it is open, or was the last time
+	AckedBy        string                 `protobuf:"bytes,123,opt,name=acked_by,json=ackedBy,proto3" json:"acked_by,omitempty"`
+	ArchivedUnixNs int64                  `protobuf:"varint,124,opt,name=archived_unix_ns,json=archivedUnixNs,proto3" json:"archived_unix_ns,omitempty"`
+	Begun          uint64                 `protobuf:"varint,125,opt,name=begun,proto3" json:"begun,omitempty"` // the event that opened it
+	Muted          bool                   `protobuf:"varint,126,opt,name=muted,proto3" json:"muted,omitempty"` // a silence kept it from those who would have been told
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6861,7 +7688,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6874,7 +7701,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -6968,6 +7795,473 @@ func (x *AlertRecord) GetName() string {
 	return ""
 }
 
+func (x *AlertRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *AlertRecord) GetReopened() uint32 {
+	if x != nil {
+		return x.Reopened
+	}
+	return 0
+}
+
+func (x *AlertRecord) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *AlertRecord) GetAckedBy() string {
+	if x != nil {
+		return x.AckedBy
+	}
+	return ""
+}
+
+func (x *AlertRecord) GetArchivedUnixNs() int64 {
+	if x != nil {
+		return x.ArchivedUnixNs
+	}
+	return 0
+}
+
+func (x *AlertRecord) GetBegun() uint64 {
+	if x != nil {
+		return x.Begun
+	}
+	return 0
+}
+
+func (x *AlertRecord) GetMuted() bool {
+	if x != nil {
+		return x.Muted
+	}
+	return false
+}
+
+type ReceiverRecord struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind            string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Address         string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Options         []*Setting             `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty"`
+	Secret          []byte                 `protobuf:"bytes,5,opt,name=secret,proto3" json:"secret,omitempty"`
+	Match           *AlertMatch            `protobuf:"bytes,6,opt,name=match,proto3" json:"match,omitempty"`
+	Off             bool                   `protobuf:"varint,7,opt,name=off,proto3" json:"off,omitempty"`
+	Done            uint64                 `protobuf:"varint,8,opt,name=done,proto3" json:"done,omitempty"`            // all notices up to this one are settled
+	Batch           *BatchRecord           `protobuf:"bytes,9,opt,name=batch,proto3" json:"batch,omitempty"`           // being delivered
+	Delivered       uint64                 `protobuf:"varint,10,opt,name=delivered,proto3" json:"delivered,omitempty"` // deliveries
+	DeliveredUnixNs int64                  `protobuf:"varint,11,opt,name=delivered_unix_ns,json=deliveredUnixNs,proto3" json:"delivered_unix_ns,omitempty"`
+	Lost            uint64                 `protobuf:"varint,12,opt,name=lost,proto3" json:"lost,omitempty"`                                          // notices that were dropped before they were delivered
+	FailingUnixNs   int64                  `protobuf:"varint,13,opt,name=failing_unix_ns,json=failingUnixNs,proto3" json:"failing_unix_ns,omitempty"` // since when; 0 = it does not
+	Failure         string                 `protobuf:"bytes,14,opt,name=failure,proto3" json:"failure,omitempty"`
+	By              string                 `protobuf:"bytes,15,opt,name=by,proto3" json:"by,omitempty"`
+	SetUnixNs       int64                  `protobuf:"varint,16,opt,name=set_unix_ns,json=setUnixNs,proto3" json:"set_unix_ns,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ReceiverRecord) Reset() {
+	*x = ReceiverRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReceiverRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReceiverRecord) ProtoMessage() {}
+
+func (x *ReceiverRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReceiverRecord.ProtoReflect.Descriptor instead.
+func (*ReceiverRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *ReceiverRecord) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ReceiverRecord) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ReceiverRecord) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ReceiverRecord) GetOptions() []*Setting {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *ReceiverRecord) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *ReceiverRecord) GetMatch() *AlertMatch {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *ReceiverRecord) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+func (x *ReceiverRecord) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *ReceiverRecord) GetBatch() *BatchRecord {
+	if x != nil {
+		return x.Batch
+	}
+	return nil
+}
+
+func (x *ReceiverRecord) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *ReceiverRecord) GetDeliveredUnixNs() int64 {
+	if x != nil {
+		return x.DeliveredUnixNs
+	}
+	return 0
+}
+
+func (x *ReceiverRecord) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *ReceiverRecord) GetFailingUnixNs() int64 {
+	if x != nil {
+		return x.FailingUnixNs
+	}
+	return 0
+}
+
+func (x *ReceiverRecord) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *ReceiverRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *ReceiverRecord) GetSetUnixNs() int64 {
+	if x != nil {
+		return x.SetUnixNs
+	}
+	return 0
+}
+
+// BatchRecord is a delivery that was begun: one notice, or a digest of many.
+type BatchRecord struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Upto            uint64                 `protobuf:"varint,2,opt,name=upto,proto3" json:"upto,omitempty"`
+	Count           uint32                 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	Attempts        uint32                 `protobuf:"varint,4,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	BegunUnixNs     int64                  `protobuf:"varint,5,opt,name=begun_unix_ns,json=begunUnixNs,proto3" json:"begun_unix_ns,omitempty"`
+	NotBeforeUnixNs int64                  `protobuf:"varint,6,opt,name=not_before_unix_ns,json=notBeforeUnixNs,proto3" json:"not_before_unix_ns,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *BatchRecord) Reset() {
+	*x = BatchRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchRecord) ProtoMessage() {}
+
+func (x *BatchRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchRecord.ProtoReflect.Descriptor instead.
+func (*BatchRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *BatchRecord) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *BatchRecord) GetUpto() uint64 {
+	if x != nil {
+		return x.Upto
+	}
+	return 0
+}
+
+func (x *BatchRecord) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *BatchRecord) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *BatchRecord) GetBegunUnixNs() int64 {
+	if x != nil {
+		return x.BegunUnixNs
+	}
+	return 0
+}
+
+func (x *BatchRecord) GetNotBeforeUnixNs() int64 {
+	if x != nil {
+		return x.NotBeforeUnixNs
+	}
+	return 0
+}
+
+type SilenceRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Match         *AlertMatch            `protobuf:"bytes,2,opt,name=match,proto3" json:"match,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	FromUnixNs    int64                  `protobuf:"varint,5,opt,name=from_unix_ns,json=fromUnixNs,proto3" json:"from_unix_ns,omitempty"`
+	UntilUnixNs   int64                  `protobuf:"varint,6,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
+	Muted         uint64                 `protobuf:"varint,7,opt,name=muted,proto3" json:"muted,omitempty"` // alerts
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SilenceRecord) Reset() {
+	*x = SilenceRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SilenceRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SilenceRecord) ProtoMessage() {}
+
+func (x *SilenceRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SilenceRecord.ProtoReflect.Descriptor instead.
+func (*SilenceRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *SilenceRecord) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SilenceRecord) GetMatch() *AlertMatch {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *SilenceRecord) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SilenceRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *SilenceRecord) GetFromUnixNs() int64 {
+	if x != nil {
+		return x.FromUnixNs
+	}
+	return 0
+}
+
+func (x *SilenceRecord) GetUntilUnixNs() int64 {
+	if x != nil {
+		return x.UntilUnixNs
+	}
+	return 0
+}
+
+func (x *SilenceRecord) GetMuted() uint64 {
+	if x != nil {
+		return x.Muted
+	}
+	return 0
+}
+
+// NoticeRecord is a change of an alert that somebody is to be told of.
+type NoticeRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind          uint32                 `protobuf:"varint,2,opt,name=kind,proto3" json:"kind,omitempty"` // 1 opened 2 reopened 3 resolved 4 more severe
+	TimeUnixNs    int64                  `protobuf:"varint,3,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
+	Receivers     []string               `protobuf:"bytes,4,rep,name=receivers,proto3" json:"receivers,omitempty"`
+	Alert         *AlertRecord           `protobuf:"bytes,5,opt,name=alert,proto3" json:"alert,omitempty"` // as it was then
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NoticeRecord) Reset() {
+	*x = NoticeRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NoticeRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NoticeRecord) ProtoMessage() {}
+
+func (x *NoticeRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NoticeRecord.ProtoReflect.Descriptor instead.
+func (*NoticeRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *NoticeRecord) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *NoticeRecord) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *NoticeRecord) GetTimeUnixNs() int64 {
+	if x != nil {
+		return x.TimeUnixNs
+	}
+	return 0
+}
+
+func (x *NoticeRecord) GetReceivers() []string {
+	if x != nil {
+		return x.Receivers
+	}
+	return nil
+}
+
+func (x *NoticeRecord) GetAlert() *AlertRecord {
+	if x != nil {
+		return x.Alert
+	}
+	return nil
+}
+
 type EventRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -6978,13 +8272,15 @@ type EventRecord struct {
 	Actor         string                 `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
 	Subject       string                 `protobuf:"bytes,7,opt,name=subject,proto3" json:"subject,omitempty"`
 	Text          string                 `protobuf:"bytes,8,opt,name=text,proto3" json:"text,omitempty"`
+	Start         uint64                 `protobuf:"varint,120,opt,name=start,proto3" json:"start,omitempty"` // the event that began what this one is about
+	Cause         string                 `protobuf:"bytes,121,opt,name=cause,proto3" json:"cause,omitempty"`  // "work 12", "alert 7 HOST/h2/down"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6996,7 +8292,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7009,7 +8305,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -7068,6 +8364,20 @@ func (x *EventRecord) GetText() string {
 	return ""
 }
 
+func (x *EventRecord) GetStart() uint64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *EventRecord) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
 type EndRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Records       uint64                 `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
@@ -7078,7 +8388,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	mi := &file_fsm_logpb_log_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7090,7 +8400,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	mi := &file_fsm_logpb_log_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7103,7 +8413,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{75}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -7135,7 +8445,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	mi := &file_fsm_logpb_log_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7147,7 +8457,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	mi := &file_fsm_logpb_log_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7160,7 +8470,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{76}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *RequestRecord) GetIndex() uint64 {
@@ -7209,7 +8519,7 @@ var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xa5\x14\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xd9\x17\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -7272,7 +8582,19 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\foperator_set\x18T \x01(\v2\x19.lifeboat.log.OperatorSetH\x00R\voperatorSet\x128\n" +
 	"\n" +
 	"node_admit\x18U \x01(\v2\x17.lifeboat.log.NodeAdmitH\x00R\tnodeAdmit\x12A\n" +
-	"\rfeature_raise\x18A \x01(\v2\x1a.lifeboat.log.FeatureRaiseH\x00R\ffeatureRaiseB\x06\n" +
+	"\rfeature_raise\x18A \x01(\v2\x1a.lifeboat.log.FeatureRaiseH\x00R\ffeatureRaise\x12A\n" +
+	"\ralert_control\x18x \x01(\v2\x1a.lifeboat.log.AlertControlH\x00R\falertControl\x12;\n" +
+	"\valert_raise\x18y \x01(\v2\x18.lifeboat.log.AlertRaiseH\x00R\n" +
+	"alertRaise\x128\n" +
+	"\n" +
+	"notify_set\x18z \x01(\v2\x17.lifeboat.log.NotifySetH\x00R\tnotifySet\x12A\n" +
+	"\rnotify_remove\x18{ \x01(\v2\x1a.lifeboat.log.NotifyRemoveH\x00R\fnotifyRemove\x12;\n" +
+	"\vsilence_set\x18| \x01(\v2\x18.lifeboat.log.SilenceSetH\x00R\n" +
+	"silenceSet\x12;\n" +
+	"\vnotify_step\x18} \x01(\v2\x18.lifeboat.log.NotifyStepH\x00R\n" +
+	"notifyStep\x12;\n" +
+	"\vevent_purge\x18~ \x01(\v2\x18.lifeboat.log.EventPurgeH\x00R\n" +
+	"eventPurgeB\x06\n" +
 	"\x04body\"k\n" +
 	"\vClusterInit\x12\x1d\n" +
 	"\n" +
@@ -7625,7 +8947,61 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\bdelay_ns\x18\x04 \x01(\x03R\adelayNs\"5\n" +
 	"\vAlertUpdate\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
-	"\x06action\x18\x02 \x01(\rR\x06action\"\x8b\x04\n" +
+	"\x06action\x18\x02 \x01(\rR\x06action\"\x9f\x01\n" +
+	"\n" +
+	"AlertMatch\x12\x14\n" +
+	"\x05types\x18\x01 \x03(\tR\x05types\x12\x1a\n" +
+	"\bseverity\x18\x02 \x01(\rR\bseverity\x12\x1a\n" +
+	"\bsubjects\x18\x03 \x03(\tR\bsubjects\x12+\n" +
+	"\x06labels\x18\x04 \x03(\v2\x13.lifeboat.log.LabelR\x06labels\x12\x16\n" +
+	"\x06causes\x18\x05 \x03(\tR\x06causes\"\x99\x01\n" +
+	"\fAlertControl\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\rR\x06action\x12\x10\n" +
+	"\x03ids\x18\x02 \x03(\x04R\x03ids\x12.\n" +
+	"\x05match\x18\x03 \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\rR\x05state\x12\x19\n" +
+	"\bolder_ns\x18\x05 \x01(\x03R\aolderNs\":\n" +
+	"\n" +
+	"AlertRaise\x12,\n" +
+	"\x06alerts\x18\x01 \x03(\v2\x14.lifeboat.log.RaisedR\x06alerts\"\x98\x01\n" +
+	"\x06Raised\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x14\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\x12\x1a\n" +
+	"\bseverity\x18\x04 \x01(\rR\bseverity\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\x12\x1a\n" +
+	"\bresolved\x18\x06 \x01(\bR\bresolved\"\xf9\x01\n" +
+	"\tNotifySet\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12/\n" +
+	"\aoptions\x18\x04 \x03(\v2\x15.lifeboat.log.SettingR\aoptions\x12\x16\n" +
+	"\x06secret\x18\x05 \x01(\fR\x06secret\x12\x1f\n" +
+	"\vkeep_secret\x18\x06 \x01(\bR\n" +
+	"keepSecret\x12.\n" +
+	"\x05match\x18\a \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x10\n" +
+	"\x03off\x18\b \x01(\bR\x03off\"\"\n" +
+	"\fNotifyRemove\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"{\n" +
+	"\n" +
+	"SilenceSet\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
+	"\x05match\x18\x02 \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x15\n" +
+	"\x06for_ns\x18\x04 \x01(\x03R\x05forNs\"\xba\x01\n" +
+	"\n" +
+	"NotifyStep\x12\x1a\n" +
+	"\breceiver\x18\x01 \x01(\tR\breceiver\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\rR\x06action\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\x04R\x05after\x12\x12\n" +
+	"\x04upto\x18\x04 \x01(\x04R\x04upto\x12\x1a\n" +
+	"\bdelivery\x18\x05 \x01(\tR\bdelivery\x12\x18\n" +
+	"\afailure\x18\x06 \x01(\tR\afailure\x12\x18\n" +
+	"\aattempt\x18\a \x01(\rR\aattempt\"O\n" +
+	"\n" +
+	"EventPurge\x12$\n" +
+	"\x0ebefore_unix_ns\x18\x01 \x01(\x03R\fbeforeUnixNs\x12\x1b\n" +
+	"\tbefore_id\x18\x02 \x01(\x04R\bbeforeId\"\xb6\x05\n" +
 	"\x06Record\x12.\n" +
 	"\x04meta\x18\x01 \x01(\v2\x18.lifeboat.log.MetaRecordH\x00R\x04meta\x12.\n" +
 	"\x04node\x18\x02 \x01(\v2\x18.lifeboat.log.NodeRecordH\x00R\x04node\x12.\n" +
@@ -7636,7 +9012,10 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05token\x18\a \x01(\v2\x19.lifeboat.log.TokenRecordH\x00R\x05token\x12:\n" +
 	"\boperator\x18\b \x01(\v2\x1c.lifeboat.log.OperatorRecordH\x00R\boperator\x12+\n" +
 	"\x03end\x18\x0f \x01(\v2\x17.lifeboat.log.EndRecordH\x00R\x03end\x127\n" +
-	"\arequest\x18F \x01(\v2\x1b.lifeboat.log.RequestRecordH\x00R\arequestB\x06\n" +
+	"\arequest\x18F \x01(\v2\x1b.lifeboat.log.RequestRecordH\x00R\arequest\x12:\n" +
+	"\breceiver\x18x \x01(\v2\x1c.lifeboat.log.ReceiverRecordH\x00R\breceiver\x127\n" +
+	"\asilence\x18y \x01(\v2\x1b.lifeboat.log.SilenceRecordH\x00R\asilence\x124\n" +
+	"\x06notice\x18z \x01(\v2\x1a.lifeboat.log.NoticeRecordH\x00R\x06noticeB\x06\n" +
 	"\x04body\"\xa1\x04\n" +
 	"\n" +
 	"MetaRecord\x12\x16\n" +
@@ -7705,7 +9084,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\runtil_unix_ns\x18( \x01(\x03R\vuntilUnixNs\x12\x15\n" +
 	"\x06for_ns\x18) \x01(\x03R\x05forNs\x12\x18\n" +
 	"\ainvited\x18P \x01(\bR\ainvited\x12\x1a\n" +
-	"\binstance\x18Q \x01(\tR\binstance\"\x86\n" +
+	"\binstance\x18Q \x01(\tR\binstance\"\xab\n" +
 	"\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
@@ -7752,7 +9131,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\aevicted\x18/ \x01(\bR\aevicted\x12\x18\n" +
 	"\asettled\x180 \x01(\x04R\asettled\x12\x1a\n" +
 	"\badmitted\x18P \x01(\bR\badmitted\x12\x16\n" +
-	"\x06barred\x18Q \x01(\bR\x06barred\"\xc2\x01\n" +
+	"\x06barred\x18Q \x01(\bR\x06barred\x12#\n" +
+	"\rattempt_event\x18x \x01(\x04R\fattemptEvent\"\xc2\x01\n" +
 	"\n" +
 	"CopyRecord\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x12\"\n" +
@@ -7795,7 +9175,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04spec\x18\v \x01(\v2\x12.lifeboat.log.SpecR\x04spec\x12&\n" +
 	"\x0fdefined_unix_ns\x18\f \x01(\x03R\rdefinedUnixNs\x120\n" +
 	"\x06policy\x18\r \x01(\v2\x18.lifeboat.log.ProtectionR\x06policy\x12\x14\n" +
-	"\x05error\x18\x0e \x01(\tR\x05error\"\xc2\x04\n" +
+	"\x05error\x18\x0e \x01(\tR\x05error\"\xe3\x04\n" +
 	"\n" +
 	"WorkRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
@@ -7819,10 +9199,12 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05tried\x18\x12 \x03(\v2\x13.lifeboat.log.TriedR\x05tried\x12 \n" +
 	"\flost_unix_ns\x18\x13 \x01(\x03R\n" +
 	"lostUnixNs\x12#\n" +
-	"\rupdated_index\x18\x14 \x01(\x04R\fupdatedIndex\"1\n" +
+	"\rupdated_index\x18\x14 \x01(\x04R\fupdatedIndex\x12\x1f\n" +
+	"\vbegun_event\x18x \x01(\x04R\n" +
+	"begunEvent\"1\n" +
 	"\x05Tried\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"\xe1\x02\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\xa8\x04\n" +
 	"\vAlertRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
@@ -7840,7 +9222,55 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
 	"resolution\x18\f \x01(\tR\n" +
 	"resolution\x12\x12\n" +
-	"\x04name\x18\r \x01(\tR\x04name\"\xc3\x01\n" +
+	"\x04name\x18\r \x01(\tR\x04name\x12\x14\n" +
+	"\x05index\x18x \x01(\x04R\x05index\x12\x1a\n" +
+	"\breopened\x18y \x01(\rR\breopened\x12\"\n" +
+	"\rsince_unix_ns\x18z \x01(\x03R\vsinceUnixNs\x12\x19\n" +
+	"\backed_by\x18{ \x01(\tR\aackedBy\x12(\n" +
+	"\x10archived_unix_ns\x18| \x01(\x03R\x0earchivedUnixNs\x12\x14\n" +
+	"\x05begun\x18} \x01(\x04R\x05begun\x12\x14\n" +
+	"\x05muted\x18~ \x01(\bR\x05muted\"\xf2\x03\n" +
+	"\x0eReceiverRecord\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12/\n" +
+	"\aoptions\x18\x04 \x03(\v2\x15.lifeboat.log.SettingR\aoptions\x12\x16\n" +
+	"\x06secret\x18\x05 \x01(\fR\x06secret\x12.\n" +
+	"\x05match\x18\x06 \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x10\n" +
+	"\x03off\x18\a \x01(\bR\x03off\x12\x12\n" +
+	"\x04done\x18\b \x01(\x04R\x04done\x12/\n" +
+	"\x05batch\x18\t \x01(\v2\x19.lifeboat.log.BatchRecordR\x05batch\x12\x1c\n" +
+	"\tdelivered\x18\n" +
+	" \x01(\x04R\tdelivered\x12*\n" +
+	"\x11delivered_unix_ns\x18\v \x01(\x03R\x0fdeliveredUnixNs\x12\x12\n" +
+	"\x04lost\x18\f \x01(\x04R\x04lost\x12&\n" +
+	"\x0ffailing_unix_ns\x18\r \x01(\x03R\rfailingUnixNs\x12\x18\n" +
+	"\afailure\x18\x0e \x01(\tR\afailure\x12\x0e\n" +
+	"\x02by\x18\x0f \x01(\tR\x02by\x12\x1e\n" +
+	"\vset_unix_ns\x18\x10 \x01(\x03R\tsetUnixNs\"\xb4\x01\n" +
+	"\vBatchRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04upto\x18\x02 \x01(\x04R\x04upto\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\rR\x05count\x12\x1a\n" +
+	"\battempts\x18\x04 \x01(\rR\battempts\x12\"\n" +
+	"\rbegun_unix_ns\x18\x05 \x01(\x03R\vbegunUnixNs\x12+\n" +
+	"\x12not_before_unix_ns\x18\x06 \x01(\x03R\x0fnotBeforeUnixNs\"\xd3\x01\n" +
+	"\rSilenceRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
+	"\x05match\x18\x02 \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\x12 \n" +
+	"\ffrom_unix_ns\x18\x05 \x01(\x03R\n" +
+	"fromUnixNs\x12\"\n" +
+	"\runtil_unix_ns\x18\x06 \x01(\x03R\vuntilUnixNs\x12\x14\n" +
+	"\x05muted\x18\a \x01(\x04R\x05muted\"\xa3\x01\n" +
+	"\fNoticeRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\rR\x04kind\x12 \n" +
+	"\ftime_unix_ns\x18\x03 \x01(\x03R\n" +
+	"timeUnixNs\x12\x1c\n" +
+	"\treceivers\x18\x04 \x03(\tR\treceivers\x12/\n" +
+	"\x05alert\x18\x05 \x01(\v2\x19.lifeboat.log.AlertRecordR\x05alert\"\xef\x01\n" +
 	"\vEventRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12 \n" +
@@ -7850,7 +9280,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05level\x18\x05 \x01(\rR\x05level\x12\x14\n" +
 	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x18\n" +
 	"\asubject\x18\a \x01(\tR\asubject\x12\x12\n" +
-	"\x04text\x18\b \x01(\tR\x04text\"=\n" +
+	"\x04text\x18\b \x01(\tR\x04text\x12\x14\n" +
+	"\x05start\x18x \x01(\x04R\x05start\x12\x14\n" +
+	"\x05cause\x18y \x01(\tR\x05cause\"=\n" +
 	"\tEndRecord\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x04R\arecords\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\x04R\x06digest\"\x9d\x01\n" +
@@ -7875,7 +9307,7 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),         // 0: lifeboat.log.Command
 	(*ClusterInit)(nil),     // 1: lifeboat.log.ClusterInit
@@ -7937,121 +9369,155 @@ var file_fsm_logpb_log_proto_goTypes = []any{
 	(*WorkPlacement)(nil),   // 57: lifeboat.log.WorkPlacement
 	(*WorkUpdate)(nil),      // 58: lifeboat.log.WorkUpdate
 	(*AlertUpdate)(nil),     // 59: lifeboat.log.AlertUpdate
-	(*Record)(nil),          // 60: lifeboat.log.Record
-	(*MetaRecord)(nil),      // 61: lifeboat.log.MetaRecord
-	(*TokenRecord)(nil),     // 62: lifeboat.log.TokenRecord
-	(*TokenUsed)(nil),       // 63: lifeboat.log.TokenUsed
-	(*OperatorRecord)(nil),  // 64: lifeboat.log.OperatorRecord
-	(*NodeRecord)(nil),      // 65: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),      // 66: lifeboat.log.HostRecord
-	(*CopyRecord)(nil),      // 67: lifeboat.log.CopyRecord
-	(*AttemptRecord)(nil),   // 68: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),     // 69: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),        // 70: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),      // 71: lifeboat.log.WorkRecord
-	(*Tried)(nil),           // 72: lifeboat.log.Tried
-	(*AlertRecord)(nil),     // 73: lifeboat.log.AlertRecord
-	(*EventRecord)(nil),     // 74: lifeboat.log.EventRecord
-	(*EndRecord)(nil),       // 75: lifeboat.log.EndRecord
-	(*RequestRecord)(nil),   // 76: lifeboat.log.RequestRecord
+	(*AlertMatch)(nil),      // 60: lifeboat.log.AlertMatch
+	(*AlertControl)(nil),    // 61: lifeboat.log.AlertControl
+	(*AlertRaise)(nil),      // 62: lifeboat.log.AlertRaise
+	(*Raised)(nil),          // 63: lifeboat.log.Raised
+	(*NotifySet)(nil),       // 64: lifeboat.log.NotifySet
+	(*NotifyRemove)(nil),    // 65: lifeboat.log.NotifyRemove
+	(*SilenceSet)(nil),      // 66: lifeboat.log.SilenceSet
+	(*NotifyStep)(nil),      // 67: lifeboat.log.NotifyStep
+	(*EventPurge)(nil),      // 68: lifeboat.log.EventPurge
+	(*Record)(nil),          // 69: lifeboat.log.Record
+	(*MetaRecord)(nil),      // 70: lifeboat.log.MetaRecord
+	(*TokenRecord)(nil),     // 71: lifeboat.log.TokenRecord
+	(*TokenUsed)(nil),       // 72: lifeboat.log.TokenUsed
+	(*OperatorRecord)(nil),  // 73: lifeboat.log.OperatorRecord
+	(*NodeRecord)(nil),      // 74: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),      // 75: lifeboat.log.HostRecord
+	(*CopyRecord)(nil),      // 76: lifeboat.log.CopyRecord
+	(*AttemptRecord)(nil),   // 77: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),     // 78: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),        // 79: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),      // 80: lifeboat.log.WorkRecord
+	(*Tried)(nil),           // 81: lifeboat.log.Tried
+	(*AlertRecord)(nil),     // 82: lifeboat.log.AlertRecord
+	(*ReceiverRecord)(nil),  // 83: lifeboat.log.ReceiverRecord
+	(*BatchRecord)(nil),     // 84: lifeboat.log.BatchRecord
+	(*SilenceRecord)(nil),   // 85: lifeboat.log.SilenceRecord
+	(*NoticeRecord)(nil),    // 86: lifeboat.log.NoticeRecord
+	(*EventRecord)(nil),     // 87: lifeboat.log.EventRecord
+	(*EndRecord)(nil),       // 88: lifeboat.log.EndRecord
+	(*RequestRecord)(nil),   // 89: lifeboat.log.RequestRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
-	1,  // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
-	3,  // 1: lifeboat.log.Command.node_hello:type_name -> lifeboat.log.NodeHello
-	4,  // 2: lifeboat.log.Command.node_down:type_name -> lifeboat.log.NodeDown
-	13, // 3: lifeboat.log.Command.canary:type_name -> lifeboat.log.Canary
-	15, // 4: lifeboat.log.Command.policy_set:type_name -> lifeboat.log.PolicySet
-	16, // 5: lifeboat.log.Command.arm:type_name -> lifeboat.log.Arm
-	17, // 6: lifeboat.log.Command.accept_time:type_name -> lifeboat.log.AcceptTime
-	5,  // 7: lifeboat.log.Command.node_control:type_name -> lifeboat.log.NodeControl
-	22, // 8: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
-	25, // 9: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
-	27, // 10: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
-	29, // 11: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
-	30, // 12: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
-	32, // 13: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
-	33, // 14: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
-	34, // 15: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
-	37, // 16: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
-	38, // 17: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
-	39, // 18: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
-	40, // 19: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
-	45, // 20: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
-	31, // 21: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
-	46, // 22: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
-	43, // 23: lifeboat.log.Command.fence_checked:type_name -> lifeboat.log.FenceChecked
-	50, // 24: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
-	51, // 25: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
-	52, // 26: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
-	53, // 27: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
-	54, // 28: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
-	55, // 29: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
-	56, // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
-	58, // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
-	59, // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
-	6,  // 33: lifeboat.log.Command.node_steer:type_name -> lifeboat.log.NodeSteer
-	7,  // 34: lifeboat.log.Command.ca_set:type_name -> lifeboat.log.CASet
-	8,  // 35: lifeboat.log.Command.token_create:type_name -> lifeboat.log.TokenCreate
-	9,  // 36: lifeboat.log.Command.token_revoke:type_name -> lifeboat.log.TokenRevoke
-	10, // 37: lifeboat.log.Command.token_use:type_name -> lifeboat.log.TokenUse
-	11, // 38: lifeboat.log.Command.operator_set:type_name -> lifeboat.log.OperatorSet
-	12, // 39: lifeboat.log.Command.node_admit:type_name -> lifeboat.log.NodeAdmit
-	2,  // 40: lifeboat.log.Command.feature_raise:type_name -> lifeboat.log.FeatureRaise
-	14, // 41: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	18, // 42: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	19, // 43: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	18, // 44: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
-	21, // 45: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	20, // 46: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	23, // 47: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	24, // 48: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	26, // 49: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	23, // 50: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	21, // 51: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	28, // 52: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	35, // 53: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	36, // 54: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	14, // 55: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	42, // 56: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
-	44, // 57: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
-	41, // 58: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	44, // 59: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
-	47, // 60: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	49, // 61: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	48, // 62: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	49, // 63: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	57, // 64: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	61, // 65: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	65, // 66: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	66, // 67: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	71, // 68: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	73, // 69: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	74, // 70: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	62, // 71: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
-	64, // 72: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
-	75, // 73: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	76, // 74: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
-	14, // 75: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	46, // 76: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	63, // 77: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
-	21, // 78: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	20, // 79: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	39, // 80: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	41, // 81: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	28, // 82: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	68, // 83: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	35, // 84: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	69, // 85: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	70, // 86: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	67, // 87: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
-	48, // 88: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	49, // 89: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	72, // 90: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	91, // [91:91] is the sub-list for method output_type
-	91, // [91:91] is the sub-list for method input_type
-	91, // [91:91] is the sub-list for extension type_name
-	91, // [91:91] is the sub-list for extension extendee
-	0,  // [0:91] is the sub-list for field type_name
+	1,   // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
+	3,   // 1: lifeboat.log.Command.node_hello:type_name -> lifeboat.log.NodeHello
+	4,   // 2: lifeboat.log.Command.node_down:type_name -> lifeboat.log.NodeDown
+	13,  // 3: lifeboat.log.Command.canary:type_name -> lifeboat.log.Canary
+	15,  // 4: lifeboat.log.Command.policy_set:type_name -> lifeboat.log.PolicySet
+	16,  // 5: lifeboat.log.Command.arm:type_name -> lifeboat.log.Arm
+	17,  // 6: lifeboat.log.Command.accept_time:type_name -> lifeboat.log.AcceptTime
+	5,   // 7: lifeboat.log.Command.node_control:type_name -> lifeboat.log.NodeControl
+	22,  // 8: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
+	25,  // 9: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
+	27,  // 10: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
+	29,  // 11: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
+	30,  // 12: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
+	32,  // 13: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
+	33,  // 14: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
+	34,  // 15: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
+	37,  // 16: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
+	38,  // 17: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
+	39,  // 18: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
+	40,  // 19: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
+	45,  // 20: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
+	31,  // 21: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
+	46,  // 22: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
+	43,  // 23: lifeboat.log.Command.fence_checked:type_name -> lifeboat.log.FenceChecked
+	50,  // 24: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
+	51,  // 25: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
+	52,  // 26: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
+	53,  // 27: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
+	54,  // 28: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
+	55,  // 29: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
+	56,  // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
+	58,  // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
+	59,  // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
+	6,   // 33: lifeboat.log.Command.node_steer:type_name -> lifeboat.log.NodeSteer
+	7,   // 34: lifeboat.log.Command.ca_set:type_name -> lifeboat.log.CASet
+	8,   // 35: lifeboat.log.Command.token_create:type_name -> lifeboat.log.TokenCreate
+	9,   // 36: lifeboat.log.Command.token_revoke:type_name -> lifeboat.log.TokenRevoke
+	10,  // 37: lifeboat.log.Command.token_use:type_name -> lifeboat.log.TokenUse
+	11,  // 38: lifeboat.log.Command.operator_set:type_name -> lifeboat.log.OperatorSet
+	12,  // 39: lifeboat.log.Command.node_admit:type_name -> lifeboat.log.NodeAdmit
+	2,   // 40: lifeboat.log.Command.feature_raise:type_name -> lifeboat.log.FeatureRaise
+	61,  // 41: lifeboat.log.Command.alert_control:type_name -> lifeboat.log.AlertControl
+	62,  // 42: lifeboat.log.Command.alert_raise:type_name -> lifeboat.log.AlertRaise
+	64,  // 43: lifeboat.log.Command.notify_set:type_name -> lifeboat.log.NotifySet
+	65,  // 44: lifeboat.log.Command.notify_remove:type_name -> lifeboat.log.NotifyRemove
+	66,  // 45: lifeboat.log.Command.silence_set:type_name -> lifeboat.log.SilenceSet
+	67,  // 46: lifeboat.log.Command.notify_step:type_name -> lifeboat.log.NotifyStep
+	68,  // 47: lifeboat.log.Command.event_purge:type_name -> lifeboat.log.EventPurge
+	14,  // 48: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	18,  // 49: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	19,  // 50: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	18,  // 51: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
+	21,  // 52: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	20,  // 53: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	23,  // 54: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	24,  // 55: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	26,  // 56: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	23,  // 57: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	21,  // 58: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	28,  // 59: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	35,  // 60: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	36,  // 61: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	14,  // 62: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	42,  // 63: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
+	44,  // 64: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
+	41,  // 65: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	44,  // 66: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
+	47,  // 67: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	49,  // 68: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	48,  // 69: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	49,  // 70: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	57,  // 71: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	20,  // 72: lifeboat.log.AlertMatch.labels:type_name -> lifeboat.log.Label
+	60,  // 73: lifeboat.log.AlertControl.match:type_name -> lifeboat.log.AlertMatch
+	63,  // 74: lifeboat.log.AlertRaise.alerts:type_name -> lifeboat.log.Raised
+	14,  // 75: lifeboat.log.NotifySet.options:type_name -> lifeboat.log.Setting
+	60,  // 76: lifeboat.log.NotifySet.match:type_name -> lifeboat.log.AlertMatch
+	60,  // 77: lifeboat.log.SilenceSet.match:type_name -> lifeboat.log.AlertMatch
+	70,  // 78: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	74,  // 79: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	75,  // 80: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	80,  // 81: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	82,  // 82: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	87,  // 83: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	71,  // 84: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
+	73,  // 85: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
+	88,  // 86: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	89,  // 87: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
+	83,  // 88: lifeboat.log.Record.receiver:type_name -> lifeboat.log.ReceiverRecord
+	85,  // 89: lifeboat.log.Record.silence:type_name -> lifeboat.log.SilenceRecord
+	86,  // 90: lifeboat.log.Record.notice:type_name -> lifeboat.log.NoticeRecord
+	14,  // 91: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	46,  // 92: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	72,  // 93: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
+	21,  // 94: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	20,  // 95: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	39,  // 96: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	41,  // 97: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	28,  // 98: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	77,  // 99: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	35,  // 100: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	78,  // 101: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	79,  // 102: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	76,  // 103: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	48,  // 104: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	49,  // 105: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	81,  // 106: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	14,  // 107: lifeboat.log.ReceiverRecord.options:type_name -> lifeboat.log.Setting
+	60,  // 108: lifeboat.log.ReceiverRecord.match:type_name -> lifeboat.log.AlertMatch
+	84,  // 109: lifeboat.log.ReceiverRecord.batch:type_name -> lifeboat.log.BatchRecord
+	60,  // 110: lifeboat.log.SilenceRecord.match:type_name -> lifeboat.log.AlertMatch
+	82,  // 111: lifeboat.log.NoticeRecord.alert:type_name -> lifeboat.log.AlertRecord
+	112, // [112:112] is the sub-list for method output_type
+	112, // [112:112] is the sub-list for method input_type
+	112, // [112:112] is the sub-list for extension type_name
+	112, // [112:112] is the sub-list for extension extendee
+	0,   // [0:112] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -8101,9 +9567,16 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_OperatorSet)(nil),
 		(*Command_NodeAdmit)(nil),
 		(*Command_FeatureRaise)(nil),
+		(*Command_AlertControl)(nil),
+		(*Command_AlertRaise)(nil),
+		(*Command_NotifySet)(nil),
+		(*Command_NotifyRemove)(nil),
+		(*Command_SilenceSet)(nil),
+		(*Command_NotifyStep)(nil),
+		(*Command_EventPurge)(nil),
 	}
 	file_fsm_logpb_log_proto_msgTypes[49].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[60].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[69].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
@@ -8114,6 +9587,9 @@ func file_fsm_logpb_log_proto_init() {
 		(*Record_Operator)(nil),
 		(*Record_End)(nil),
 		(*Record_Request)(nil),
+		(*Record_Receiver)(nil),
+		(*Record_Silence)(nil),
+		(*Record_Notice)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -8121,7 +9597,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   77,
+			NumMessages:   90,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
