@@ -17,11 +17,13 @@ func leastRole(procedure string) fsm.Role {
 	case lifeboatv1connect.AdminServiceStatusProcedure, lifeboatv1connect.AdminServiceListNodesProcedure, lifeboatv1connect.AdminServiceListHostsProcedure,
 		lifeboatv1connect.AdminServiceListVMsProcedure, lifeboatv1connect.AdminServiceListWorkProcedure, lifeboatv1connect.AdminServiceListAlertsProcedure,
 		lifeboatv1connect.AdminServiceListEventsProcedure, lifeboatv1connect.AdminServiceExplainProcedure, lifeboatv1connect.AdminServiceGetPolicyProcedure,
-		lifeboatv1connect.AdminServiceListOperatorsProcedure:
+		lifeboatv1connect.AdminServiceListOperatorsProcedure,
+		lifeboatv1connect.AdminServiceListReceiversProcedure, lifeboatv1connect.AdminServiceListSilencesProcedure:
 		return fsm.RoleViewer
 	case lifeboatv1connect.AdminServiceProtectVMProcedure, lifeboatv1connect.AdminServiceControlVMProcedure, lifeboatv1connect.AdminServiceControlHostProcedure,
 		lifeboatv1connect.AdminServiceControlWorkProcedure, lifeboatv1connect.AdminServiceControlAlertProcedure, lifeboatv1connect.AdminServiceControlHAProcedure,
-		lifeboatv1connect.AdminServiceTestFenceProcedure:
+		lifeboatv1connect.AdminServiceTestFenceProcedure,
+		lifeboatv1connect.AdminServiceRaiseAlertsProcedure, lifeboatv1connect.AdminServiceTestReceiverProcedure, lifeboatv1connect.AdminServiceSetSilenceProcedure:
 		return fsm.RoleOperator
 	}
 	return fsm.RoleAdmin
