@@ -17,6 +17,7 @@ type CLI struct {
 	VM       VMCmd       `cmd:"" name:"vm" group:"Manage:" help:"Virtual machines: see, protect, start, stop."`
 	Work     WorkCmd     `cmd:"" group:"Manage:" help:"HA work: restarts and what else is being done about failures."`
 	Alert    AlertCmd    `cmd:"" group:"Manage:" help:"What an operator should know about."`
+	Notify   NotifyCmd   `cmd:"" group:"Manage:" help:"Who is told of alerts, and when not."`
 	Node     NodeCmd     `cmd:"" group:"Manage:" help:"Management nodes."`
 	Policy   PolicyCmd   `cmd:"" group:"Manage:" help:"Cluster-wide settings."`
 	Snapshot SnapshotCmd `cmd:"" group:"Manage:" help:"Back up the cluster's state, and restore it."`

@@ -50,7 +50,7 @@ func (d *driver) Send(ctx context.Context, m *notify.Message) error {
 	cmd.Dir = "/"
 	cmd.Stdin = bytes.NewReader(input)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LIFEBOAT_DELIVERY=" + m.ID, "LIFEBOAT_SECRET=" + d.secret}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second // a child of it may hold its output open
 	said := &limited{most: 500}
