@@ -183,8 +183,15 @@ func (t *tx) alertRaise(c *logpb.AlertRaise) string {
 	if len(c.Alerts) == 0 || len(c.Alerts) > MaxRaised {
 		return fmt.Sprintf("a command raises 1 to %d alerts", MaxRaised)
 	}
-	for _, a := range c.Alerts {
-		typ, known := AlertTypeOf(a.Type)
+	types := make([]AlertType, len(c.Alerts))
+	for i, a := range c.Alerts {
+		known := true
+		if i > 0 && a.Type == c.Alerts[i-1].Type { // as most are of a storm
+			types[i] = types[i-1]
+		} else {
+			types[i], known = AlertTypeOf(a.Type)
+		}
+		typ := types[i]
 		switch {
 		case !known || typ.Name == AlertAlerts || typ.Name == AlertReceiver || typ.Name == AlertBrake:
 			return fmt.Sprintf("%q is no type of alert that can be raised; `lifeboat alert types` shows them", a.Type)
@@ -196,9 +203,8 @@ func (t *tx) alertRaise(c *logpb.AlertRaise) string {
 			return fmt.Sprintf("a text of an alert has at most %d bytes", maxAlertText)
 		}
 	}
-	for _, a := range c.Alerts {
-		typ, _ := AlertTypeOf(a.Type)
-		key := AlertKey{typ.Name, a.Subject, External + a.Cause}
+	for i, a := range c.Alerts {
+		key := AlertKey{types[i].Name, a.Subject, External + a.Cause}
 		if a.Resolved {
 			t.resolve(key, "%s", orElse(a.Text, "it is over, says "+t.actor))
 			continue

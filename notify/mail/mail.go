@@ -1,4 +1,3 @@
-// Package mail delivers messages by SMTP, with TLS from the start or STARTTLS.
 package mail
 
 import (

@@ -1,4 +1,3 @@
-// Package notifytest is what every driver of notifications must do, as tests.
 package notifytest
 
 import (
