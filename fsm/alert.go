@@ -9,6 +9,9 @@ const (
 	AlertVM    = "VM"
 	AlertNode  = "NODE"
 	AlertBrake = "BRAKE"
+
+	AlertReceiver = "NOTIFY" // a receiver of notifications gets none
+	AlertAlerts   = "ALERTS" // there are more alerts than are kept
 )
 
 // AlertState is the life of an alert.
@@ -18,9 +21,17 @@ const (
 	AlertOpen AlertState = iota + 1
 	AlertAcknowledged
 	AlertResolved
+	// AlertArchived is out of sight: it does not come back, a new failure is a new
+	// alert. From level 4 on.
+	AlertArchived
 )
 
-func (s AlertState) String() string { return name(int(s), "", "open", "acknowledged", "resolved") }
+func (s AlertState) String() string {
+	return name(int(s), "", "open", "acknowledged", "resolved", "archived")
+}
+
+// Closed: it is over.
+func (s AlertState) Closed() bool { return s >= AlertResolved }
 
 // Severity of an alert or event.
 type Severity uint8
@@ -49,11 +60,32 @@ type AlertRecord struct {
 	State      AlertState
 	Severity   Severity
 	Text       string
-	Count      uint32
-	First      int64
-	Last       int64
+	Count      uint32 // times that it was raised
+	First      int64  // unix ns
+	Last       int64  // when it was raised the last time
 	Resolved   int64
 	Resolution string
+
+	// What follows counts from level 4 on.
+
+	Index    uint64  // of the log entry that changed its state the last time
+	Reopened uint32  // times that it came back after it was resolved
+	Since    int64   // since when it is open, or was the last time
+	AckedBy  string  // who cares for it
+	Archived int64   // when it was put out of sight
+	Begun    EventID // the event that opened it
+	Muted    bool    // a silence kept it from those who would have been told
+}
+
+// Opened is since when it is open, or was the last time: unix ns.
+func (a *AlertRecord) Opened() int64 { return cmp.Or(a.Since, a.First) }
+
+// ended is when it was last heard of, by which closed alerts grow old.
+func (a *AlertRecord) ended() int64 {
+	if a.State == AlertArchived {
+		return a.Archived
+	}
+	return a.Resolved
 }
 
 // About is the name of what the alert is about.
@@ -82,4 +114,6 @@ type Event struct {
 	Actor   string
 	Subject string // "host h2", "vm web1", ...
 	Text    string
+	Start   EventID // what began that which this one ends or carries on; 0 = nothing did. From level 4 on
+	Cause   string  // "work 12", "alert HOST/h2/down"; from level 4 on
 }

@@ -102,7 +102,10 @@ func (t *tx) fenceAttempt(c *logpb.FenceAttempt) string {
 	h.Attempt = &Attempt{Level: c.Level, Number: c.Attempt, Executor: c.Executor, Until: t.now + t.deadline(c.DeadlineNs), Open: true,
 		Earlier: h.Attempt.End(), Via: c.Via}
 	t.setHost(h)
-	t.event("HOST.FENCE.ATTEMPT", Warning, hostSubject(h.ID), "attempt %d to fence host %s by %s%s (deadline %s)", c.Attempt, h.ID, h.Fence[c.Level].Driver, h.Attempt.Through(), time.Duration(c.DeadlineNs))
+	begun := t.linked(0, downCause(h), "HOST.FENCE.ATTEMPT", Warning, hostSubject(h.ID), fmt.Sprintf("attempt %d to fence host %s by %s%s (deadline %s)", c.Attempt, h.ID, h.Fence[c.Level].Driver, h.Attempt.Through(), time.Duration(c.DeadlineNs)))
+	if t.s.Level >= LevelPolicy {
+		h.AttemptEvent = begun // nobody has seen it yet
+	}
 	return ""
 }
 
@@ -129,9 +132,14 @@ func (t *tx) fenceResult(c *logpb.FenceResult) string {
 	}
 	h.FenceFailure = driver + ": " + c.Failure
 	t.setHost(h)
-	t.event("HOST.FENCE.FAIL", Critical, hostSubject(h.ID), "attempt %d to fence host %s by %s failed: %s", c.Attempt, h.ID, driver, c.Failure)
+	t.linked(h.AttemptEvent, downCause(h), "HOST.FENCE.FAIL", Critical, hostSubject(h.ID), fmt.Sprintf("attempt %d to fence host %s by %s failed: %s", c.Attempt, h.ID, driver, c.Failure))
 	t.raise(AlertKey{AlertFence, string(h.ID), "failed"}, Critical, "Host %s could not be fenced by %s: %s. The next level is tried; its VMs wait until one of them proves the host dead, or you do with `lifeboat host confirm-dead %s`.", h.ID, driver, c.Failure, h.ID)
 	return ""
+}
+
+// downCause is the cause of what is done about a host that is down.
+func downCause(h *Host) string {
+	return fmt.Sprintf("host %s epoch %d is down: %s", h.ID, h.Epoch, h.Reason)
 }
 
 // attemptEnded notes the end of an attempt on a host that came back meanwhile:
@@ -144,7 +152,7 @@ func (t *tx) attemptEnded(h *Host, number uint32) string {
 	a.Open = false
 	h.Attempt = &a
 	t.setHost(h)
-	t.event("HOST.FENCE.END", Info, hostSubject(h.ID), "attempt %d to fence host %s has ended; the host is back", number, h.ID)
+	t.linked(h.AttemptEvent, downCause(h), "HOST.FENCE.END", Info, hostSubject(h.ID), fmt.Sprintf("attempt %d to fence host %s has ended; the host is back", number, h.ID))
 	return ""
 }
 
@@ -184,7 +192,7 @@ func (t *tx) hostFenced(c *logpb.HostFenced) string {
 	}
 	h.Evicted = false
 	t.hostState(h, Down, HAFenced, h.Reason)
-	t.event("HOST.FENCED", Critical, hostSubject(h.ID), "host %s is proven dead by %s (%s): %s", h.ID, kind, c.Proof.By, c.Proof.Detail)
+	t.linked(h.AttemptEvent, downCause(h), "HOST.FENCED", Critical, hostSubject(h.ID), fmt.Sprintf("host %s is proven dead by %s (%s): %s", h.ID, kind, c.Proof.By, c.Proof.Detail))
 	t.resolve(AlertKey{AlertFence, string(h.ID), "failed"}, "host %s is proven dead by %s", h.ID, kind)
 	t.resolve(AlertKey{AlertHost, string(h.ID), "silent"}, "host %s is proven dead by %s", h.ID, kind)
 	h = t.vmsGone(h, CauseHostDown, ReasonHostDead)
@@ -279,7 +287,7 @@ func (t *tx) grant(id VMID, target HostID, why string) (refused string) {
 	h.Orders = slices.DeleteFunc(slices.Clone(h.Orders), func(o *Order) bool { return o.VM == id && o.Kind != OrderDestroy })
 	t.order(h, OrderStart, &v, v.Incarnation, w.ID)
 	t.setHost(h)
-	t.event("VM.START.ORDER", Info, vmSubject(&v), "start of %s ordered on host %s at incarnation %s (attempt %d): %s", v.Name, target, v.Incarnation, n.Attempt, why)
+	t.linked(n.Begun, workCause(n.ID), "VM.START.ORDER", Info, vmSubject(&v), fmt.Sprintf("start of %s ordered on host %s at incarnation %s (attempt %d): %s", v.Name, target, v.Incarnation, n.Attempt, why))
 	return ""
 }
 

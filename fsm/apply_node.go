@@ -233,6 +233,11 @@ func (t *tx) alertUpdate(c *logpb.AlertUpdate) string {
 	if a == nil {
 		return fmt.Sprintf("there is no alert %d; `lifeboat alert list` shows the open ones", c.Id)
 	}
+	switch {
+	case t.s.Level >= LevelPolicy && (c.Action == alertAck || c.Action == alertResolve):
+		t.controlAlerts(c.Action, []*AlertRecord{a})
+		return ""
+	}
 	switch c.Action {
 	case 1:
 		if a.State != AlertOpen {
@@ -240,7 +245,7 @@ func (t *tx) alertUpdate(c *logpb.AlertUpdate) string {
 		}
 		n := *a
 		n.State = AlertAcknowledged
-		t.s.alerts.set(n.ID, &n)
+		t.setAlert(&n)
 		t.event("ALERT.ACKNOWLEDGE", Info, subjectOf(a.Key, a.About()), "acknowledged: %s", a.Text)
 	case 2:
 		if a.State == AlertResolved {

@@ -20,7 +20,10 @@ func (t *tx) openWork(v *VM, typ WorkType, step Step, cause Cause, from HostID, 
 	v.Work = w.ID
 	t.s.open.set(v.ID, w.ID)
 	t.putWork(w)
-	t.event("WORK.OPEN", Info, vmSubject(v), "%s work %d for %s: %s, %s", typ, w.ID, v.Name, cause, reason)
+	begun := t.linked(0, workCause(w.ID), "WORK.OPEN", Info, vmSubject(v), fmt.Sprintf("%s work %d for %s: %s, %s", typ, w.ID, v.Name, cause, reason))
+	if t.s.Level >= LevelPolicy {
+		w.Begun = begun // nobody has seen it yet
+	}
 	if typ == WorkHA && cause != CauseOperator {
 		t.lost(v, from, cause)
 	}
@@ -31,6 +34,9 @@ func (t *tx) openWork(v *VM, typ WorkType, step Step, cause Cause, from HostID, 
 func (t *tx) lost(v *VM, from HostID, cause Cause) {
 	t.raiseVM(v, "lost", Critical, "VM %s on host %s was lost (%s). It is being restarted.", v.Name, from, cause)
 }
+
+// workCause is the cause of the events of an item of work.
+func workCause(id WorkID) string { return fmt.Sprintf("work %d", id) }
 
 func (t *tx) putWork(w *Work) {
 	w.Updated, w.Index = t.now, t.index
@@ -125,12 +131,12 @@ func (t *tx) endWork(v *VM, w *Work, step Step, outcome string) {
 		t.event("WORK.ERROR", Warning, vmSubject(v), "work %d for %s failed: %s", n.ID, v.Name, outcome)
 	case step == Error:
 		v.setError(outcome)
-		t.event("WORK.ERROR", Critical, vmSubject(v), "work %d for %s failed: %s", n.ID, v.Name, outcome)
+		t.linked(n.Begun, workCause(n.ID), "WORK.ERROR", Critical, vmSubject(v), fmt.Sprintf("work %d for %s failed: %s", n.ID, v.Name, outcome))
 		t.raiseVM(v, "error", Critical, "VM %s could not be started: %s. Mend the cause, then run `lifeboat vm clear %s`.", v.Name, outcome, v.Name)
 	case step == Cancelled:
-		t.event("WORK.CANCEL", Warning, vmSubject(v), "work %d for %s was cancelled: %s", n.ID, v.Name, outcome)
+		t.linked(n.Begun, workCause(n.ID), "WORK.CANCEL", Warning, vmSubject(v), fmt.Sprintf("work %d for %s was cancelled: %s", n.ID, v.Name, outcome))
 	default:
-		t.event("WORK.DONE", Info, vmSubject(v), "work %d for %s is done: %s", n.ID, v.Name, outcome)
+		t.linked(n.Begun, workCause(n.ID), "WORK.DONE", Info, vmSubject(v), fmt.Sprintf("work %d for %s is done: %s", n.ID, v.Name, outcome))
 	}
 	t.resolveVM(v, "lost", "%s", outcome)
 	if step == Done {

@@ -33,6 +33,10 @@ type tracked struct {
 	tokens, operators map[string]struct{}
 	requests          map[uint64]struct{}
 	rules             map[RuleID]struct{}
+
+	receivers map[string]struct{}
+	silences  map[SilenceID]struct{}
+	outbox    map[NoticeID]struct{}
 }
 
 func newDigester(s *State) *digester {
@@ -46,7 +50,11 @@ func newDigester(s *State) *digester {
 	s.operators.track()
 	s.requests.track()
 	s.rules.track()
-	d.dirty = &tracked{s.nodes.dirty, s.hosts.dirty, s.work.dirty, s.alerts.dirty, s.events.dirty, s.tokens.dirty, s.operators.dirty, s.requests.dirty, s.rules.dirty}
+	s.receivers.track()
+	s.silences.track()
+	s.outbox.track()
+	d.dirty = &tracked{s.nodes.dirty, s.hosts.dirty, s.work.dirty, s.alerts.dirty, s.events.dirty, s.tokens.dirty, s.operators.dirty, s.requests.dirty, s.rules.dirty,
+		s.receivers.dirty, s.silences.dirty, s.outbox.dirty}
 	d.each(s, d.put)
 	return d
 }
@@ -58,6 +66,7 @@ func (d *digester) track(s *State) {
 	s.tokens.dirty, s.operators.dirty = d.dirty.tokens, d.dirty.operators
 	s.requests.dirty = d.dirty.requests
 	s.rules.dirty = d.dirty.rules
+	s.receivers.dirty, s.silences.dirty, s.outbox.dirty = d.dirty.receivers, d.dirty.silences, d.dirty.outbox
 }
 
 // put replaces the hash of a record; 0 means that there is none.
@@ -181,6 +190,20 @@ func (d *digester) fold(s *State) uint64 {
 		r, _ := s.requests.get(index)
 		d.put(requestHashKey(index), d.record(orNil(r, requestRecord)))
 	}
+	for name := range d.dirty.receivers {
+		d.put(receiverKey(name), d.record(orNil(s.Receiver(name), receiverRecord)))
+	}
+	for id := range d.dirty.silences {
+		x, _ := s.silences.get(id)
+		d.put(silenceKey(id), d.record(orNil(x, silenceRecord)))
+	}
+	for id := range d.dirty.outbox {
+		x, _ := s.outbox.get(id)
+		d.put(noticeKey(id), d.record(orNil(x, noticeRecord)))
+	}
+	clear(d.dirty.receivers)
+	clear(d.dirty.silences)
+	clear(d.dirty.outbox)
 	clear(d.dirty.nodes)
 	clear(d.dirty.hosts)
 	clear(d.dirty.work)
@@ -246,6 +269,15 @@ func (d *digester) each(s *State, f func(key string, n uint64)) {
 	for id, r := range s.rules.all() {
 		f(ruleKey(id), d.hash(ruleRecord(r)))
 	}
+	for name, r := range s.receivers.all() {
+		f(receiverKey(name), d.hash(receiverRecord(r)))
+	}
+	for id, x := range s.silences.all() {
+		f(silenceKey(id), d.hash(silenceRecord(x)))
+	}
+	for id, x := range s.outbox.all() {
+		f(noticeKey(id), d.hash(noticeRecord(x)))
+	}
 }
 
 // record is hash, 0 for none.
@@ -269,6 +301,10 @@ func workKey(id WorkID) string   { return "w" + strconv.FormatUint(uint64(id), 3
 func alertKey(id AlertID) string { return "a" + strconv.FormatUint(uint64(id), 36) }
 func eventKey(id EventID) string { return "e" + strconv.FormatUint(uint64(id), 36) }
 func tokenKey(id string) string  { return "t" + id }
+
+func receiverKey(name string) string { return "m" + name }
+func silenceKey(id SilenceID) string { return "s" + strconv.FormatUint(uint64(id), 36) }
+func noticeKey(id NoticeID) string   { return "c" + strconv.FormatUint(uint64(id), 36) }
 
 func operatorKey(name string) string { return "o" + name }
 
@@ -306,4 +342,13 @@ func eachRecord(s *State, f func(*logpb.Record)) {
 		f(ruleRecord(r))
 	}
 	s.usage.each(f)
+	for _, r := range s.receivers.all() {
+		f(receiverRecord(r))
+	}
+	for _, x := range s.silences.all() {
+		f(silenceRecord(x))
+	}
+	for _, x := range s.outbox.all() {
+		f(noticeRecord(x))
+	}
 }

@@ -297,6 +297,28 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.ok(&logpb.UsageTrim{BeforeUnixNs: from + int64(time.Hour), Keys: []*logpb.UsageKey{{Type: 11, Resource: "7"}, {Type: 11, Resource: "8"}}})
 			return l
 		},
+		"alerts": func() *lab { // raised, silenced, delivered, reopened, archived, deleted and purged
+			l := level4(t)
+			l.ok(&logpb.NotifySet{Name: "hook", Kind: "webhook", Address: "http://a", Match: &logpb.AlertMatch{Severity: uint32(Warning)}, Secret: []byte("sealed")})
+			l.ok(&logpb.NotifySet{Name: "mail", Kind: "mail", Address: "smtp://a", Options: []*logpb.Setting{{Key: "to", Value: "ops@example.org"}}})
+			l.ok(raised("h1", "hot"))
+			l.ok(raised("h1", "hot"))
+			l.ok(&logpb.SilenceSet{Match: &logpb.AlertMatch{Subjects: []string{"h2"}}, Reason: "works", ForNs: int64(time.Minute)})
+			l.ok(raised("h2", "hot"))
+			l.deliver("hook", true)
+			l.ok(&logpb.AlertControl{Action: alertResolve, Match: &logpb.AlertMatch{Subjects: []string{"h1"}}})
+			l.ok(raised("h1", "hot"))
+			l.deliver("mail", false)
+			l.wait(2 * time.Minute)
+			l.ok(&logpb.Canary{Node: "n1", Term: 1})
+			l.ok(&logpb.AlertControl{Action: alertResolve})
+			l.ok(&logpb.AlertControl{Action: alertArchive, Match: &logpb.AlertMatch{Subjects: []string{"h1"}}})
+			l.ok(&logpb.AlertControl{Action: alertDelete, Match: &logpb.AlertMatch{Subjects: []string{"h2"}}})
+			l.ok(&logpb.NotifyRemove{Name: "mail"})
+			l.ok(&logpb.EventPurge{BeforeId: 10})
+			l.ok(raised("h1", "hot"))
+			return l
+		},
 		"anything": func() *lab { // random commands, nonsense included
 			_, log := story(t.Fatalf, rand.New(rand.NewPCG(2026, 11)).IntN, 400)
 			return &lab{t: t, log: log}

@@ -259,6 +259,8 @@ type Host struct {
 	// Barred: a restore brought it back although it had been removed. Its VMs count,
 	// and it may not register before it is admitted.
 	Barred bool
+	// AttemptEvent is the event of its newest fence attempt; from level 4 on.
+	AttemptEvent EventID
 
 	Orders   []*Order
 	Assigned uint64 // index of the last change an agent must be told

@@ -132,16 +132,27 @@ func (c *checker) allWork() {
 
 func (c *checker) allAlerts() {
 	open := map[AlertKey]bool{}
+	closed, settled := 0, 0
 	for id, a := range c.s.alerts.all() {
 		c.minted(uint64(id), "alert")
 		if a.ID != id {
 			c.fail("ids", "alert %d stands under the id %d", a.ID, id)
 		}
-		if a.Count == 0 || a.First > a.Last || a.Severity < Info || a.Severity > Critical || a.State < AlertOpen || a.State > AlertResolved {
+		if a.Count == 0 || a.First > a.Last || a.Severity < Info || a.Severity > Critical || a.State < AlertOpen || a.State > AlertArchived {
 			c.fail("alerts", "alert %d makes no sense: %+v", id, *a)
 		}
 		c.pastOf(a.Last, "alert", uint64(id))
-		if a.State == AlertResolved {
+		if a.State.Closed() {
+			closed++
+			if at, ok := c.s.closed.get(closedKey{a.State, a.ended(), id}); !ok || at != id {
+				c.fail("alerts", "alert %d is %s and not found by its age", id, a.State)
+			}
+			if _, ok := c.s.settled.get(settledKey{a.Key, id}); ok != (a.State == AlertResolved) {
+				c.fail("alerts", "alert %d is %s; found by its key: %t", id, a.State, ok)
+			}
+			if a.State == AlertResolved {
+				settled++
+			}
 			continue
 		}
 		c.must(!open[a.Key], "alerts", "%v is open twice", a.Key)
@@ -150,6 +161,8 @@ func (c *checker) allAlerts() {
 		c.must(at != nil && at.ID == id, "alerts", "open alert %d is not found by its key %v", id, a.Key)
 	}
 	c.must(len(open) == c.s.CountOpenAlerts(), "alerts", "%d alerts are open, %d are counted", len(open), c.s.CountOpenAlerts())
+	c.must(closed == c.s.closed.len() && settled == c.s.settled.len(), "alerts", "%d alerts are closed, %d of them resolved; found are %d and %d", closed, settled, c.s.closed.len(), c.s.settled.len())
+	c.notifications()
 }
 
 func (c *checker) cluster() {

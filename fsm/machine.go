@@ -167,6 +167,7 @@ func (m *Machine) dispatch(t *tx, before int64, c *logpb.Command) (rejected stri
 	case *logpb.Command_HostReports:
 		return t.hostReports(b.HostReports)
 	case *logpb.Command_Canary:
+		t.tick()
 		s.Digest = DigestAt{Index: t.index, Sum: m.digester.fold(s)}
 		return ""
 	case *logpb.Command_AcceptTime:
@@ -278,6 +279,20 @@ func (m *Machine) dispatch(t *tx, before int64, c *logpb.Command) (rejected stri
 		return t.usageOwnerSet(b.UsageOwnerSet)
 	case *logpb.Command_UsageSync:
 		return t.usageSync(b.UsageSync)
+	case *logpb.Command_AlertControl:
+		return t.alertControl(b.AlertControl)
+	case *logpb.Command_AlertRaise:
+		return t.alertRaise(b.AlertRaise)
+	case *logpb.Command_NotifySet:
+		return t.notifySet(b.NotifySet)
+	case *logpb.Command_NotifyRemove:
+		return t.notifyRemove(b.NotifyRemove)
+	case *logpb.Command_SilenceSet:
+		return t.silenceSet(b.SilenceSet)
+	case *logpb.Command_NotifyStep:
+		return t.notifyStep(b.NotifyStep)
+	case *logpb.Command_EventPurge:
+		return t.eventPurge(b.EventPurge)
 	}
 	panic(fmt.Sprintf("fsm: entry %d holds a command this version of lifeboat does not know; install the version that wrote it", t.index))
 }

@@ -67,6 +67,16 @@ type Policy struct {
 	UsageFrom          string
 	UsageGrace         time.Duration
 	UsageKeep          time.Duration
+
+	AlertsOpenMax      int
+	AlertsArchiveAfter time.Duration
+	AlertsKeepFor      time.Duration
+	NotifyKeep         int
+	NotifyGather       time.Duration
+	NotifyDigestAbove  int
+	NotifyTimeout      time.Duration
+	NotifyRetryMax     time.Duration
+	NotifyGiveUp       time.Duration
 }
 
 // leaseDrift is the clock drift allowed between agent and leader (S13).
@@ -119,6 +129,16 @@ func DefaultPolicy() *Policy {
 		UsageTimezone: "UTC",
 		UsageGrace:    15 * time.Minute,
 		UsageKeep:     100 * 24 * time.Hour,
+
+		AlertsOpenMax:      20000,
+		AlertsArchiveAfter: 7 * 24 * time.Hour,
+		AlertsKeepFor:      90 * 24 * time.Hour,
+		NotifyKeep:         10000,
+		NotifyGather:       time.Second,
+		NotifyDigestAbove:  10,
+		NotifyTimeout:      10 * time.Second,
+		NotifyRetryMax:     5 * time.Minute,
+		NotifyGiveUp:       24 * time.Hour,
 	}
 }
 
@@ -321,6 +341,15 @@ func PolicySettings() []PolicySetting {
 			}},
 		from(LevelPolicy, dur("usage_grace", func(p *Policy) *time.Duration { return &p.UsageGrace }, 0, day, "how long after its end a window is closed; what is told later is a correction")),
 		from(LevelPolicy, dur("usage_keep", func(p *Policy) *time.Duration { return &p.UsageKeep }, day, 3650*day, "how long closed usage is kept; export it before")),
+		from(LevelPolicy, num("alerts_open_max", func(p *Policy) *int { return &p.AlertsOpenMax }, 100, 1000000, "open alerts kept; what is raised beyond is counted by one alert")),
+		from(LevelPolicy, dur("alerts_archive_after", func(p *Policy) *time.Duration { return &p.AlertsArchiveAfter }, 0, 3650*day, "how long after it was resolved an alert is archived: until then the same failure re-opens it; 0 = never")),
+		from(LevelPolicy, dur("alerts_keep_for", func(p *Policy) *time.Duration { return &p.AlertsKeepFor }, 0, 3650*day, "how long alerts that are over are kept; 0 = as long as alerts_keep allows")),
+		from(LevelPolicy, num("notify_keep", func(p *Policy) *int { return &p.NotifyKeep }, 100, 1000000, "notices kept for receivers that have not got them yet")),
+		from(LevelPolicy, dur("notify_gather", func(p *Policy) *time.Duration { return &p.NotifyGather }, 0, time.Hour, "how long a notification waits for others to go with it")),
+		from(LevelPolicy, num("notify_digest_above", func(p *Policy) *int { return &p.NotifyDigestAbove }, 1, 10000, "more notices than this at once become one digest")),
+		from(LevelPolicy, dur("notify_timeout", func(p *Policy) *time.Duration { return &p.NotifyTimeout }, 100*ms, 10*time.Minute, "how long one attempt to deliver may take")),
+		from(LevelPolicy, dur("notify_retry_max", func(p *Policy) *time.Duration { return &p.NotifyRetryMax }, time.Second, day, "longest pause between two attempts; the first is 2s, and it doubles")),
+		from(LevelPolicy, dur("notify_give_up", func(p *Policy) *time.Duration { return &p.NotifyGiveUp }, 0, 365*day, "how long a delivery is tried before it is given up; 0 = for ever")),
 	}
 }
 
@@ -379,6 +408,15 @@ func (p *Policy) validate() error {
 		return fmt.Errorf("retry_max: %s is shorter than retry_min (%s)", p.RetryMax, p.RetryMin)
 	}
 	return nil
+}
+
+// notifyBackoff is the pause after a number of failed attempts to deliver.
+func (p *Policy) notifyBackoff(attempts uint32) time.Duration {
+	d := 2 * time.Second
+	for i := uint32(1); i < attempts && d < p.NotifyRetryMax; i++ {
+		d *= 2
+	}
+	return min(d, p.NotifyRetryMax)
 }
 
 // Backoff is the pause before start number attempt+1.

@@ -33,6 +33,11 @@ type contents struct {
 	Asked    []string
 	Rules    []*Rule
 	Usage    []string
+
+	Closed, Settled []string
+	Receivers       []*Receiver
+	Silences        []*Silence
+	Outbox          []*Notice
 }
 
 func contentsOf(s *State) contents {
@@ -60,6 +65,21 @@ func contentsOf(s *State) contents {
 	}
 	for k, a := range s.raised.all() {
 		c.Raised = append(c.Raised, fmt.Sprint(k, a))
+	}
+	for k, id := range s.closed.all() {
+		c.Closed = append(c.Closed, fmt.Sprint(k, id))
+	}
+	for k, id := range s.settled.all() {
+		c.Settled = append(c.Settled, fmt.Sprint(k, id))
+	}
+	for _, r := range s.receivers.all() {
+		c.Receivers = append(c.Receivers, r)
+	}
+	for _, x := range s.silences.all() {
+		c.Silences = append(c.Silences, x)
+	}
+	for _, n := range s.outbox.all() {
+		c.Outbox = append(c.Outbox, n)
 	}
 	for _, e := range s.events.all() {
 		c.Events = append(c.Events, e)
@@ -104,6 +124,10 @@ func repeatable(body proto.Message) bool {
 	switch b := body.(type) {
 	case *logpb.HostRegister, *logpb.VMSpecs, *logpb.HostFenceLevels, *logpb.VMProtect, *logpb.NodeControl, *logpb.RuleAdd, *logpb.VMSet:
 		return true
+	case *logpb.AlertRaise, *logpb.NotifySet, *logpb.AlertControl, *logpb.EventPurge, *logpb.SilenceSet:
+		return true
+	case *logpb.NotifyStep:
+		return b.Action == NotifyFailed
 	case *logpb.WorkUpdate:
 		return b.Action == WorkRetry || b.Action == WorkNoTarget
 	case *logpb.HostReports:

@@ -367,3 +367,61 @@ func (c chooser) command(s *State) proto.Message {
 		return &logpb.Canary{Node: "n1", Term: 1}
 	}
 }
+
+// randomNotify is a command about alerts, receivers, silences or events.
+func randomNotify(c chooser, s *State) proto.Message {
+	match := func() *logpb.AlertMatch {
+		return &logpb.AlertMatch{Types: pick(c, nil, nil, []string{"HOST", "8"}, []string{"NONE"}), Severity: uint32(c(5)), Subjects: pick(c, nil, []string{"h*"}, []string{"h1"}),
+			Labels: pick(c, nil, nil, []*logpb.Label{{Key: "rack"}})}
+	}
+	who := pick(c, "mail", "hook", "pager")
+	switch c(9) {
+	case 0, 1:
+		x := &logpb.AlertControl{Action: uint32(c(6)), Match: match(), State: uint32(c(6)), OlderNs: int64(c(3)-1) * int64(time.Second)}
+		if c.odds(2) {
+			for _, a := range s.Alerts() {
+				x.Ids = append(x.Ids, uint64(a.ID))
+				if c.odds(2) {
+					break
+				}
+			}
+		}
+		return x
+	case 2, 3:
+		x := &logpb.AlertRaise{}
+		for range c(4) {
+			x.Alerts = append(x.Alerts, &logpb.Raised{Type: pick(c, "HOST", "OTHER", "ALERT.USERVM", "NOTIFY"), Subject: pick(c, "h1", "h2", "x"), Cause: pick(c, "hot", "loud", ""),
+				Severity: uint32(c(5)), Text: pick(c, "It is hot.", ""), Resolved: c.odds(3)})
+		}
+		return x
+	case 4:
+		return &logpb.NotifySet{Name: who, Kind: "webhook", Address: pick(c, "http://a", "http://b"), Match: match(), Off: c.odds(6), KeepSecret: c.odds(6)}
+	case 5:
+		if c.odds(3) {
+			return &logpb.NotifyRemove{Name: who}
+		}
+		return &logpb.EventPurge{BeforeId: uint64(c(40)), BeforeUnixNs: int64(c(2)) * s.Time}
+	case 6:
+		x := &logpb.SilenceSet{Match: match(), Reason: pick(c, "works", ""), ForNs: int64(c(10)-1) * int64(time.Second)}
+		for id := range s.Silences() {
+			if c.odds(2) {
+				x.Id = uint64(id)
+			}
+		}
+		return x
+	}
+	x := &logpb.NotifyStep{Receiver: who, Action: uint32(c(5)), Failure: "no answer"}
+	if r := s.Receiver(who); r != nil {
+		x.After = uint64(r.Done)
+		for n := range s.Pending(r) {
+			x.Upto = uint64(n.ID)
+			if c.odds(3) {
+				break
+			}
+		}
+		if b := r.Batch; b != nil {
+			x.Delivery, x.Attempt = b.ID, b.Attempts+uint32(c(3))
+		}
+	}
+	return x
+}

@@ -13,13 +13,23 @@ func (t *tx) mint() uint64 {
 
 // event writes a line of the audit and drops the oldest beyond events_keep.
 func (t *tx) event(typ string, level Severity, subject, format string, args ...any) {
+	t.linked(0, "", typ, level, subject, fmt.Sprintf(format, args...))
+}
+
+// linked is event with what it belongs to: the event that began it, and its cause.
+// Below level 4 neither is written down.
+func (t *tx) linked(start EventID, cause, typ string, level Severity, subject, text string) EventID {
+	if t.s.Level < LevelPolicy {
+		start, cause = 0, ""
+	}
 	id := EventID(t.mint())
 	t.s.events.set(id, &Event{ID: id, Index: t.index, Time: t.now, Type: typ, Level: level,
-		Actor: t.actor, Subject: subject, Text: fmt.Sprintf(format, args...)})
+		Actor: t.actor, Subject: subject, Text: text, Start: start, Cause: cause})
 	for t.s.events.len() > t.s.Policy.EventsKeep {
 		old, _, _ := t.s.events.min()
 		t.s.events.delete(old)
 	}
+	return id
 }
 
 // raise opens an alert, or counts on the open one of the same key.
@@ -38,13 +48,19 @@ func (t *tx) raiseAs(key AlertKey, name string, sev Severity, format string, arg
 		n := *a
 		n.Count++
 		n.Name, n.Last, n.Text, n.Severity = name, t.now, text, max(n.Severity, sev)
-		t.s.alerts.set(n.ID, &n)
+		t.setAlert(&n)
+		if n.Severity > a.Severity {
+			t.notice(NoticeWorse, &n)
+		}
+		return
+	}
+	if t.s.Level >= LevelPolicy {
+		t.open(key, name, sev, text)
 		return
 	}
 	id := AlertID(t.mint())
-	t.s.alerts.set(id, &AlertRecord{ID: id, Key: key, Name: name, State: AlertOpen, Severity: sev, Text: text,
+	t.setAlert(&AlertRecord{ID: id, Key: key, Name: name, State: AlertOpen, Severity: sev, Text: text,
 		Count: 1, First: t.now, Last: t.now})
-	t.s.raised.set(key, id)
 	t.event("ALERT.GENERATE", sev, subjectOf(key, name), "%s", text)
 	t.trimAlerts()
 }
@@ -57,9 +73,15 @@ func (t *tx) resolve(key AlertKey, format string, args ...any) {
 	}
 	n := *a
 	n.State, n.Resolved, n.Resolution = AlertResolved, t.now, fmt.Sprintf(format, args...)
-	t.s.alerts.set(n.ID, &n)
-	t.s.raised.delete(key)
-	t.event("ALERT.RESOLVE", Info, subjectOf(key, n.About()), "%s: %s", key.Cause, n.Resolution)
+	if t.s.Level >= LevelPolicy {
+		n.Index = t.index
+	}
+	t.setAlert(&n)
+	t.linked(n.Begun, n.Key.link(), "ALERT.RESOLVE", Info, subjectOf(key, n.About()), key.Cause+": "+n.Resolution)
+	t.notice(NoticeResolved, &n)
+	if t.s.Level >= LevelPolicy {
+		t.retainAlerts()
+	}
 }
 
 // resolveVM is resolve for an alert about a VM. Mostly none is open at all, and a
@@ -123,10 +145,11 @@ func (t *tx) renameAlerts(v *VM, to string) {
 	for _, k := range t.openAbout(AlertVM, v.ID.String()) {
 		a := *t.s.OpenAlert(k)
 		a.Name, a.Text = to, strings.NewReplacer("VM "+v.Name+" ", "VM "+to+" ", " "+v.Name+"`", " "+to+"`").Replace(a.Text)
-		t.s.alerts.set(a.ID, &a)
+		t.setAlert(&a)
 	}
 }
 
+// trimAlerts drops the oldest resolved alerts beyond alerts_keep, below level 4.
 func (t *tx) trimAlerts() {
 	excess := t.s.alerts.len() - t.s.raised.len() - t.s.Policy.AlertsKeep
 	if excess <= 0 {
@@ -142,7 +165,7 @@ func (t *tx) trimAlerts() {
 		}
 	}
 	for _, id := range drop {
-		t.s.alerts.delete(id)
+		t.dropAlert(id)
 	}
 }
 
@@ -154,6 +177,8 @@ func subjectOf(k AlertKey, name string) string {
 		return "vm " + name
 	case AlertNode:
 		return "node " + name
+	case AlertReceiver:
+		return "receiver " + name
 	}
 	return name
 }

@@ -45,7 +45,7 @@ func hostRecord(h *Host) *logpb.Record {
 		Resource: uint32(h.Resource), Ha: uint32(h.HA), Reason: h.Reason, SinceUnixNs: h.Since, SilentUnixNs: h.Silent,
 		Fence: fenceToLog(h.Fence), FenceFailure: h.FenceFailure, Proof: proofToLog(h.Proof), DownUnixNs: h.DownAt,
 		DownIndex: h.DownIndex, Assigned: h.Assigned, HardwareId: h.HardwareID, Risen: h.Risen, Evicted: h.Evicted, Settled: h.Settled, Admitted: h.Admitted, Barred: h.Barred,
-		Stopping: uint32(h.Stopping), Held: uint32(h.Held), Heeds: h.Heeds, Expects: h.Expects}
+		Stopping: uint32(h.Stopping), Held: uint32(h.Held), Heeds: h.Heeds, Expects: h.Expects, AttemptEvent: uint64(h.AttemptEvent)}
 	if d := h.Drain; d != nil {
 		p.Drain = &logpb.DrainRecord{SinceUnixNs: d.Since, Total: d.Total, Force: d.Force, By: d.By}
 	}
@@ -83,7 +83,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 		Status: Status(p.Status), Resource: Resource(p.Resource), HA: HAState(p.Ha), Reason: p.Reason, Since: p.SinceUnixNs,
 		Silent: p.SilentUnixNs, Fence: fenceFromLog(p.Fence), FenceFailure: p.FenceFailure, Proof: proofFromLog(p.Proof),
 		DownAt: p.DownUnixNs, DownIndex: p.DownIndex, Assigned: p.Assigned, HardwareID: p.HardwareId, Risen: p.Risen, Evicted: p.Evicted, Settled: p.Settled, Admitted: p.Admitted, Barred: p.Barred,
-		Stopping: GoingDown(p.Stopping), Held: Holding(p.Held), Heeds: p.Heeds, Expects: p.Expects}
+		Stopping: GoingDown(p.Stopping), Held: Holding(p.Held), Heeds: p.Heeds, Expects: p.Expects, AttemptEvent: EventID(p.AttemptEvent)}
 	if d := p.Drain; d != nil {
 		h.Drain = &Drain{Since: d.SinceUnixNs, Total: d.Total, Force: d.Force, By: d.By}
 	}
@@ -152,7 +152,7 @@ func workRecord(w *Work) *logpb.Record {
 	p := &logpb.WorkRecord{Id: uint64(w.ID), Vm: w.VM[:], VmName: w.VMName, Type: uint32(w.Type), Step: uint32(w.Step),
 		Attempt: w.Attempt, Cause: uint32(w.Cause), Reason: w.Reason, From: string(w.From), Target: string(w.Target), Why: w.Why,
 		Incarnation: uint64(w.Incarnation), LostUnixNs: w.Lost, CreatedUnixNs: w.Created, UpdatedUnixNs: w.Updated,
-		NotBeforeUnixNs: w.NotBefore, EndedUnixNs: w.Ended, Outcome: w.Outcome, UpdatedIndex: w.Index, GatedUnixNs: w.Gated}
+		NotBeforeUnixNs: w.NotBefore, EndedUnixNs: w.Ended, Outcome: w.Outcome, UpdatedIndex: w.Index, GatedUnixNs: w.Gated, BegunEvent: uint64(w.Begun)}
 	for _, x := range w.Tried {
 		p.Tried = append(p.Tried, &logpb.Tried{Host: string(x.Host), Count: x.Count})
 	}
@@ -164,7 +164,7 @@ func workFromLog(p *logpb.WorkRecord) *Work {
 	w := &Work{ID: WorkID(p.Id), VM: id, VMName: p.VmName, Type: WorkType(p.Type), Step: Step(p.Step), Attempt: p.Attempt,
 		Cause: Cause(p.Cause), Reason: p.Reason, From: HostID(p.From), Target: HostID(p.Target), Why: p.Why,
 		Incarnation: Incarnation(p.Incarnation), Lost: p.LostUnixNs, Created: p.CreatedUnixNs, Updated: p.UpdatedUnixNs,
-		NotBefore: p.NotBeforeUnixNs, Ended: p.EndedUnixNs, Outcome: p.Outcome, Index: p.UpdatedIndex, Gated: p.GatedUnixNs}
+		NotBefore: p.NotBeforeUnixNs, Ended: p.EndedUnixNs, Outcome: p.Outcome, Index: p.UpdatedIndex, Gated: p.GatedUnixNs, Begun: EventID(p.BegunEvent)}
 	for _, x := range p.Tried {
 		w.Tried = append(w.Tried, Tried{HostID(x.Host), x.Count})
 	}
@@ -172,23 +172,29 @@ func workFromLog(p *logpb.WorkRecord) *Work {
 }
 
 func alertRecord(a *AlertRecord) *logpb.Record {
-	return &logpb.Record{Body: &logpb.Record_Alert{Alert: &logpb.AlertRecord{Id: uint64(a.ID), Type: a.Key.Type, Subject: a.Key.Subject,
+	return &logpb.Record{Body: &logpb.Record_Alert{Alert: alertToLog(a)}}
+}
+
+func alertToLog(a *AlertRecord) *logpb.AlertRecord {
+	return &logpb.AlertRecord{Id: uint64(a.ID), Type: a.Key.Type, Subject: a.Key.Subject,
 		Cause: a.Key.Cause, State: uint32(a.State), Severity: uint32(a.Severity), Text: a.Text, Count: a.Count, FirstUnixNs: a.First,
-		LastUnixNs: a.Last, ResolvedUnixNs: a.Resolved, Resolution: a.Resolution, Name: a.Name}}}
+		LastUnixNs: a.Last, ResolvedUnixNs: a.Resolved, Resolution: a.Resolution, Name: a.Name, Index: a.Index, Reopened: a.Reopened,
+		SinceUnixNs: a.Since, AckedBy: a.AckedBy, ArchivedUnixNs: a.Archived, Begun: uint64(a.Begun), Muted: a.Muted}
 }
 
 func alertFromLog(p *logpb.AlertRecord) *AlertRecord {
-	return &AlertRecord{ID: AlertID(p.Id), Key: AlertKey{p.Type, p.Subject, p.Cause}, State: AlertState(p.State),
-		Severity: Severity(p.Severity), Text: p.Text, Count: p.Count, First: p.FirstUnixNs, Last: p.LastUnixNs,
-		Resolved: p.ResolvedUnixNs, Resolution: p.Resolution, Name: p.Name}
+	return &AlertRecord{ID: AlertID(p.GetId()), Key: AlertKey{p.GetType(), p.GetSubject(), p.GetCause()}, State: AlertState(p.GetState()),
+		Severity: Severity(p.GetSeverity()), Text: p.GetText(), Count: p.GetCount(), First: p.GetFirstUnixNs(), Last: p.GetLastUnixNs(),
+		Resolved: p.GetResolvedUnixNs(), Resolution: p.GetResolution(), Name: p.GetName(), Index: p.GetIndex(), Reopened: p.GetReopened(),
+		Since: p.GetSinceUnixNs(), AckedBy: p.GetAckedBy(), Archived: p.GetArchivedUnixNs(), Begun: EventID(p.GetBegun()), Muted: p.GetMuted()}
 }
 
 func eventRecord(e *Event) *logpb.Record {
 	return &logpb.Record{Body: &logpb.Record_Event{Event: &logpb.EventRecord{Id: uint64(e.ID), Index: e.Index, TimeUnixNs: e.Time,
-		Type: e.Type, Level: uint32(e.Level), Actor: e.Actor, Subject: e.Subject, Text: e.Text}}}
+		Type: e.Type, Level: uint32(e.Level), Actor: e.Actor, Subject: e.Subject, Text: e.Text, Start: uint64(e.Start), Cause: e.Cause}}}
 }
 
 func eventFromLog(p *logpb.EventRecord) *Event {
 	return &Event{ID: EventID(p.Id), Index: p.Index, Time: p.TimeUnixNs, Type: p.Type, Level: Severity(p.Level), Actor: p.Actor,
-		Subject: p.Subject, Text: p.Text}
+		Subject: p.Subject, Text: p.Text, Start: EventID(p.Start), Cause: p.Cause}
 }

@@ -253,13 +253,10 @@ func (s *State) load(rec *logpb.Record, first bool) error {
 		if s.Alert(a.ID) != nil {
 			return fmt.Errorf("alert %d is there twice", a.ID)
 		}
-		s.alerts.set(a.ID, a)
-		if a.State != AlertResolved {
-			if s.OpenAlert(a.Key) != nil {
-				return fmt.Errorf("the alert %v is open twice", a.Key)
-			}
-			s.raised.set(a.Key, a.ID)
+		if !a.State.Closed() && s.OpenAlert(a.Key) != nil {
+			return fmt.Errorf("the alert %v is open twice", a.Key)
 		}
+		s.putAlert(a)
 	case *logpb.Record_Event:
 		e := eventFromLog(b.Event)
 		if _, ok := s.events.get(e.ID); ok {
@@ -283,6 +280,24 @@ func (s *State) load(rec *logpb.Record, first bool) error {
 		s.operators.set(o.Name, o)
 	case *logpb.Record_Rule:
 		return s.loadRule(b.Rule)
+	case *logpb.Record_Receiver:
+		r := receiverFromLog(b.Receiver)
+		if s.Receiver(r.Name) != nil {
+			return fmt.Errorf("receiver %s is there twice", r.Name)
+		}
+		s.receivers.set(r.Name, r)
+	case *logpb.Record_Silence:
+		x := silenceFromLog(b.Silence)
+		if _, ok := s.silences.get(x.ID); ok {
+			return fmt.Errorf("silence %d is there twice", x.ID)
+		}
+		s.silences.set(x.ID, x)
+	case *logpb.Record_Notice:
+		x := noticeFromLog(b.Notice)
+		if _, ok := s.outbox.get(x.ID); ok {
+			return fmt.Errorf("notice %d is there twice", x.ID)
+		}
+		s.outbox.set(x.ID, x)
 	case *logpb.Record_Request:
 		return s.loadRequest(requestFromLog(b.Request))
 	default:

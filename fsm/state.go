@@ -36,8 +36,13 @@ type State struct {
 	work      table[WorkID, *Work]
 	open      table[VMID, WorkID]
 	alerts    table[AlertID, *AlertRecord]
-	raised    table[AlertKey, AlertID] // not resolved
+	raised    table[AlertKey, AlertID]   // not resolved
+	closed    table[closedKey, AlertID]  // resolved and archived, by age
+	settled   table[settledKey, AlertID] // resolved, by key
 	events    table[EventID, *Event]
+	receivers table[string, *Receiver]
+	silences  table[SilenceID, *Silence]
+	outbox    table[NoticeID, *Notice]
 	brakes    table[string, Brake] // by failure domain
 	tokens    table[string, *Token]
 	operators table[string, *Operator]
@@ -73,6 +78,9 @@ func newState() *State {
 		alerts: newTable[AlertID, *AlertRecord](less[AlertID]),
 		raised: newTable[AlertKey, AlertID](lessKey),
 		events: newTable[EventID, *Event](less[EventID]),
+		closed: newTable[closedKey, AlertID](lessClosed), settled: newTable[settledKey, AlertID](lessSettled),
+		receivers: newTable[string, *Receiver](less[string]), silences: newTable[SilenceID, *Silence](less[SilenceID]),
+		outbox: newTable[NoticeID, *Notice](less[NoticeID]),
 		brakes: newTable[string, Brake](less[string]),
 		tokens: newTable[string, *Token](less[string]), operators: newTable[string, *Operator](less[string]),
 
@@ -93,7 +101,12 @@ func (s *State) clone() *State {
 	n.open = s.open.clone()
 	n.alerts = s.alerts.clone()
 	n.raised = s.raised.clone()
+	n.closed = s.closed.clone()
+	n.settled = s.settled.clone()
 	n.events = s.events.clone()
+	n.receivers = s.receivers.clone()
+	n.silences = s.silences.clone()
+	n.outbox = s.outbox.clone()
 	n.brakes = s.brakes.clone()
 	n.tokens = s.tokens.clone()
 	n.operators = s.operators.clone()

@@ -111,8 +111,9 @@ type Work struct {
 	Ended       int64
 	Outcome     string
 	Tried       []Tried
-	Gated       int64  // unix ns since when it waits for the VMs that it depends on; 0 = it does not
-	Index       uint64 // of the last change
+	Gated       int64   // unix ns since when it waits for the VMs that it depends on; 0 = it does not
+	Index       uint64  // of the last change
+	Begun       EventID // the event that opened it; from level 4 on
 }
 
 // leaving reports whether a VM that is to be relocated is still being stopped, or

@@ -115,6 +115,38 @@ func (a *adminAPI) ControlAlert(ctx context.Context, req *connect.Request[lifebo
 	return forWrite(ctx, a, req, (*term).controlAlert, client.ControlAlert)
 }
 
+func (a *adminAPI) RaiseAlerts(ctx context.Context, req *connect.Request[lifeboatv1.RaiseAlertsRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forWrite(ctx, a, req, (*term).raiseAlerts, client.RaiseAlerts)
+}
+
+func (a *adminAPI) PurgeEvents(ctx context.Context, req *connect.Request[lifeboatv1.PurgeEventsRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forWrite(ctx, a, req, (*term).purgeEvents, client.PurgeEvents)
+}
+
+func (a *adminAPI) ListReceivers(ctx context.Context, req *connect.Request[lifeboatv1.ListReceiversRequest]) (*connect.Response[lifeboatv1.ListReceiversResponse], error) {
+	return forRead(ctx, a, req, a.n.readReceivers, client.ListReceivers)
+}
+
+func (a *adminAPI) SetReceiver(ctx context.Context, req *connect.Request[lifeboatv1.SetReceiverRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forWrite(ctx, a, req, (*term).setReceiver, client.SetReceiver)
+}
+
+func (a *adminAPI) RemoveReceiver(ctx context.Context, req *connect.Request[lifeboatv1.RemoveReceiverRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forWrite(ctx, a, req, (*term).removeReceiver, client.RemoveReceiver)
+}
+
+func (a *adminAPI) TestReceiver(ctx context.Context, req *connect.Request[lifeboatv1.TestReceiverRequest]) (*connect.Response[lifeboatv1.TestReceiverResponse], error) {
+	return forAdmin(ctx, a, req, false, (*term).testReceiver, client.TestReceiver)
+}
+
+func (a *adminAPI) ListSilences(ctx context.Context, req *connect.Request[lifeboatv1.ListSilencesRequest]) (*connect.Response[lifeboatv1.ListSilencesResponse], error) {
+	return forRead(ctx, a, req, a.n.readSilences, client.ListSilences)
+}
+
+func (a *adminAPI) SetSilence(ctx context.Context, req *connect.Request[lifeboatv1.SetSilenceRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
+	return forWrite(ctx, a, req, (*term).setSilence, client.SetSilence)
+}
+
 func (a *adminAPI) ControlNode(ctx context.Context, req *connect.Request[lifeboatv1.ControlNodeRequest]) (*connect.Response[lifeboatv1.WriteResponse], error) {
 	return forWrite(ctx, a, req, (*term).controlNode, client.ControlNode)
 }

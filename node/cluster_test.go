@@ -21,6 +21,7 @@ import (
 	"lifeboat/fence"
 	"lifeboat/fsm"
 	"lifeboat/hypervisor/mem"
+	"lifeboat/notify"
 	"lifeboat/transport"
 	"lifeboat/transport/memnet"
 	"lifeboat/transport/pki"
@@ -41,6 +42,8 @@ type world struct {
 	begun   map[fsm.VMID][]begun // every time a VM began to run
 	mu      sync.Mutex           // guards begun
 	closers []func()
+
+	notifiers notify.Registry
 }
 
 // begun is one beginning of a VM.
@@ -291,7 +294,7 @@ func (n *testNode) start() {
 	go func() {
 		err := Run(ctx, n.cfg, Deps{
 			Log: n.w.log.Named(n.id), Creds: n.creds, Version: n.version(),
-			Fences: fence.NewRegistry(n.w.bmcKind(n.id)),
+			Fences: fence.NewRegistry(n.w.bmcKind(n.id)), Notifiers: n.w.notifiers,
 			Listen: func(_ context.Context, addr string) (net.Listener, error) { return n.w.net.Listen(addr) },
 			Dial:   transport.DialFunc(n.w.net.Dialer(n.id)), started: func(x *Node) { started <- x }, faults: n.faults, Registry: n.registry, Supervisor: n.supervisor,
 		})

@@ -21,15 +21,18 @@ import (
 	"lifeboat/fence"
 	"lifeboat/fsm"
 	"lifeboat/fsm/raftfsm"
+	"lifeboat/notify"
 	"lifeboat/transport"
 )
 
 // Deps are the parts of a node that the program chooses.
 type Deps struct {
-	Log     hclog.Logger
-	Creds   *transport.Credentials
-	Fences  fence.Registry
-	Version string
+	Log    hclog.Logger
+	Creds  *transport.Credentials
+	Fences fence.Registry
+	// Notifiers are the ways to tell people of alerts.
+	Notifiers notify.Registry
+	Version   string
 	// Registry collects this node's metrics for /metrics; nil means one of its
 	// own. Raft's own metrics come here if the program points its sink to it.
 	Registry *prometheus.Registry

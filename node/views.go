@@ -188,12 +188,14 @@ func alertView(a *fsm.AlertRecord, ambiguous map[string]bool) *lifeboatv1.AlertV
 	if a.Key.Type == fsm.AlertVM && ambiguous[subject] {
 		subject += " (" + a.Key.Subject[:min(8, len(a.Key.Subject))] + ")"
 	}
+	typ, _ := fsm.AlertTypeOf(a.Key.Type)
 	return &lifeboatv1.AlertView{
 		Id: uint64(a.ID), Type: a.Key.Type, Subject: subject, Cause: a.Key.Cause, State: a.State.String(), Severity: a.Severity.String(),
 		Text: a.Text, Count: a.Count, FirstUnixNs: a.First, LastUnixNs: a.Last, ResolvedUnixNs: a.Resolved, Resolution: a.Resolution,
+		Index: a.Index, Reopened: a.Reopened, SinceUnixNs: a.Opened(), AckedBy: a.AckedBy, ArchivedUnixNs: a.Archived, Muted: a.Muted, Code: typ.Code, TypeId: typ.ID,
 	}
 }
 
 func eventView(e *fsm.Event) *lifeboatv1.EventView {
-	return &lifeboatv1.EventView{Id: uint64(e.ID), Index: e.Index, TimeUnixNs: e.Time, Type: e.Type, Level: e.Level.String(), Actor: e.Actor, Subject: e.Subject, Text: e.Text}
+	return &lifeboatv1.EventView{Id: uint64(e.ID), Index: e.Index, TimeUnixNs: e.Time, Type: e.Type, Level: e.Level.String(), Actor: e.Actor, Subject: e.Subject, Text: e.Text, Start: uint64(e.Start), Cause: e.Cause}
 }

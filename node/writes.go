@@ -159,14 +159,6 @@ func (t *term) controlWork(ctx context.Context, q *lifeboatv1.ControlWorkRequest
 	return t.write(ctx, &logpb.Command{Body: &logpb.Command_WorkUpdate{WorkUpdate: &logpb.WorkUpdate{Work: q.Id, Action: action}}}, "")
 }
 
-func (t *term) controlAlert(ctx context.Context, q *lifeboatv1.ControlAlertRequest) (*lifeboatv1.WriteResponse, error) {
-	action := map[string]uint32{"ack": 1, "resolve": 2}[q.Action]
-	if action == 0 {
-		return nil, refuse("%q is no action on an alert; it is ack or resolve", q.Action)
-	}
-	return t.write(ctx, &logpb.Command{Body: &logpb.Command_AlertUpdate{AlertUpdate: &logpb.AlertUpdate{Id: q.Id, Action: action}}}, "")
-}
-
 func (t *term) controlHA(ctx context.Context, q *lifeboatv1.ControlHARequest) (*lifeboatv1.WriteResponse, error) {
 	switch q.Action {
 	case "arm":

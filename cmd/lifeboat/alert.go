@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	pb "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
@@ -13,26 +14,35 @@ import (
 type AlertCmd struct {
 	List    AlertListCmd    `cmd:"" help:"List the open alerts, or all of them."`
 	Show    AlertShowCmd    `cmd:"" help:"Show everything about an alert."`
-	Ack     AlertAckCmd     `cmd:"" help:"Say that you have seen an alert and care for it."`
-	Resolve AlertResolveCmd `cmd:"" help:"Close an alert by hand. Most close when their cause is gone."`
+	Ack     AlertAckCmd     `cmd:"" help:"Say that you have seen alerts and care for them."`
+	Resolve AlertResolveCmd `cmd:"" help:"Close alerts by hand. Most close when their cause is gone."`
+	Archive AlertArchiveCmd `cmd:"" help:"Put resolved alerts out of sight: what fails anew is a new alert."`
+	Delete  AlertDeleteCmd  `cmd:"" help:"Forget alerts that are over."`
+	Raise   AlertRaiseCmd   `cmd:"" help:"Raise an alert about what lifeboat does not watch, or say that it is over."`
+	Types   AlertTypesCmd   `cmd:"" help:"List the types of alerts, with CloudStack's numbers."`
 }
 
 // AlertListCmd is 'lifeboat alert list'.
 type AlertListCmd struct {
 	cli.ReadFlags
-	All     bool   `short:"a" help:"Also resolved alerts."`
-	Type    string `placeholder:"TYPE" help:"Only alerts of this type."`
-	Subject string `placeholder:"NAME" help:"Only alerts about this host, VM or node."`
+	All      bool          `short:"a" help:"Also resolved and archived alerts."`
+	Type     string        `placeholder:"TYPE" help:"Only alerts of this type: its name, CloudStack's code or number."`
+	Subject  string        `placeholder:"NAME" help:"Only alerts about this host, VM or node."`
+	Severity string        `placeholder:"LEVEL" help:"Only alerts at least this severe: info, warning or critical."`
+	State    string        `placeholder:"STATE" help:"Only alerts that are open, acknowledged, resolved or archived."`
+	Older    time.Duration `placeholder:"AGE" help:"Only alerts last heard of before that, for example 24h."`
+	Newer    time.Duration `placeholder:"AGE" help:"Only alerts heard of since, for example 1h."`
 }
 
 // Run lists the alerts.
 func (c *AlertListCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
 	return cli.Show(ctx, env, g, c.ReadFlags, func(ctx context.Context, client *cli.Client) (*pb.ListAlertsResponse, error) {
 		return cli.Read(ctx, client, lifeboatv1connect.AdminServiceClient.ListAlerts,
-			&pb.ListAlertsRequest{Stale: c.Stale, All: c.All, Type: c.Type, Subject: c.Subject})
+			&pb.ListAlertsRequest{Stale: c.Stale, All: c.All, Type: c.Type, Subject: c.Subject,
+				Severity: c.Severity, State: c.State, OlderMs: c.Older.Milliseconds(), NewerMs: c.Newer.Milliseconds()})
 	}, func(v *cli.View, r *pb.ListAlertsResponse) {
 		empty := "No open alerts."
-		if c.All || c.Type != "" || c.Subject != "" {
+		if c.All || c.Type != "" || c.Subject != "" || c.Severity != "" || c.State != "" || c.Older+c.Newer > 0 {
 			empty = "No alerts match."
 		}
 		cli.DrawTable(v, alertColumns(), r.Alerts, empty)
@@ -53,6 +63,13 @@ func alertColumns() []cli.Column[*pb.AlertView] {
 		{Title: "RESOLVED", Wide: true, Cell: func(v *cli.View, a *pb.AlertView) string { return v.Time(a.ResolvedUnixNs) }},
 		{Title: "TEXT", Cell: func(_ *cli.View, a *pb.AlertView) string { return a.Text }},
 	}
+}
+
+func reopened(v *cli.View, a *pb.AlertView) string {
+	if a.Reopened == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s, the last time %s", cli.Count(a.Reopened, "time"), v.Time(a.SinceUnixNs))
 }
 
 // AlertShowCmd is 'lifeboat alert show'.
@@ -84,31 +101,10 @@ func (c *AlertShowCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) er
 			[2]string{"State", withReason(a.State, a.Resolution)},
 			[2]string{"Raised", fmt.Sprintf("%s, first %s, last %s", cli.Count(a.Count, "time"), v.Time(a.FirstUnixNs), v.Time(a.LastUnixNs))},
 			[2]string{"Resolved", v.Time(a.ResolvedUnixNs)},
+			[2]string{"Re-opened", reopened(v, a)},
+			[2]string{"Acknowledged by", a.AckedBy},
+			[2]string{"Silenced", map[bool]string{true: "yes: nobody was told yet; see 'lifeboat notify silence list'"}[a.Muted]},
 			[2]string{"Text", a.Text},
 		)
 	})
-}
-
-// AlertAckCmd is 'lifeboat alert ack'.
-type AlertAckCmd struct {
-	ID ID `arg:"" name:"id" help:"Number of the alert."`
-}
-
-// Run acknowledges an alert.
-func (c *AlertAckCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
-	return controlAlert(ctx, env, g, c.ID, "ack", fmt.Sprintf("alert %s is acknowledged", c.ID))
-}
-
-// AlertResolveCmd is 'lifeboat alert resolve'.
-type AlertResolveCmd struct {
-	ID ID `arg:"" name:"id" help:"Number of the alert."`
-}
-
-// Run resolves an alert.
-func (c *AlertResolveCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
-	return controlAlert(ctx, env, g, c.ID, "resolve", fmt.Sprintf("alert %s is resolved", c.ID))
-}
-
-func controlAlert(ctx context.Context, env *cli.Env, g *cli.Globals, id ID, action, done string) error {
-	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.ControlAlert, &pb.ControlAlertRequest{Id: uint64(id), Action: action}, done, seeAlerts)
 }

@@ -18,6 +18,7 @@ type CLI struct {
 	Rule     RuleCmd     `cmd:"" group:"Manage:" help:"Rules of placement: which VMs run together, apart, or on certain hosts."`
 	Work     WorkCmd     `cmd:"" group:"Manage:" help:"HA work: restarts and what else is being done about failures."`
 	Alert    AlertCmd    `cmd:"" group:"Manage:" help:"What an operator should know about."`
+	Notify   NotifyCmd   `cmd:"" group:"Manage:" help:"Who is told of alerts, and when not."`
 	Node     NodeCmd     `cmd:"" group:"Manage:" help:"Management nodes."`
 	Policy   PolicyCmd   `cmd:"" group:"Manage:" help:"Cluster-wide settings."`
 	Usage    UsageCmd    `cmd:"" group:"Manage:" help:"What is charged to whom: records, events, repair."`

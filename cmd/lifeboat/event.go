@@ -14,6 +14,41 @@ import (
 type EventCmd struct {
 	List  EventListCmd  `cmd:"" help:"List the newest events, or those after an id."`
 	Watch EventWatchCmd `cmd:"" help:"Print events as they happen, until interrupted."`
+	Purge EventPurgeCmd `cmd:"" help:"Forget old events on every node."`
+}
+
+// eventFlags choose events.
+type eventFlags struct {
+	Type  string        `placeholder:"TYPE" help:"Only events of this type, for example HOST.DOWN, or HOST.* for all of a noun."`
+	Level string        `placeholder:"LEVEL" help:"Only events of at least this level: info, warning or critical."`
+	Actor string        `placeholder:"NAME" help:"Only what this one did: an operator's name, or leader."`
+	Since time.Duration `placeholder:"AGE" help:"Only events that are no older, for example 1h."`
+}
+
+func (f *eventFlags) into(r *pb.ListEventsRequest) *pb.ListEventsRequest {
+	r.Type, r.Level, r.Actor = f.Type, f.Level, f.Actor
+	if f.Since > 0 {
+		r.SinceUnixNs = time.Now().Add(-f.Since).UnixNano()
+	}
+	return r
+}
+
+// EventPurgeCmd is 'lifeboat event purge'.
+type EventPurgeCmd struct {
+	Before string `required:"" placeholder:"AGE|TIME" help:"Events older than an age like 720h, or than a time like 2026-11-01T00:00:00Z, are forgotten."`
+}
+
+// Run forgets old events.
+func (c *EventPurgeCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
+	at, err := time.Parse(time.RFC3339, c.Before)
+	if age, wrong := time.ParseDuration(c.Before); wrong == nil && age > 0 {
+		at, err = time.Now().Add(-age), nil
+	}
+	if err != nil {
+		return cli.Usage("write for example 720h or 2026-11-01T00:00:00Z", "%q is neither an age nor a time", c.Before)
+	}
+	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.PurgeEvents, &pb.PurgeEventsRequest{BeforeUnixNs: at.UnixNano()},
+		"events from before "+at.UTC().Format(time.RFC3339)+" are forgotten", "")
 }
 
 // EventListCmd is 'lifeboat event list'.
@@ -22,13 +57,14 @@ type EventListCmd struct {
 	After   uint64 `placeholder:"ID" help:"Only events after this one, oldest first. Without it the newest are listed."`
 	Limit   uint32 `short:"n" default:"50" placeholder:"N" help:"At most so many events."`
 	Subject string `placeholder:"NAME" help:"Only events about this host, VM or node."`
+	eventFlags
 }
 
 // Run lists events.
 func (c *EventListCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
 	return cli.Show(ctx, env, g, c.ReadFlags, func(ctx context.Context, client *cli.Client) (*pb.ListEventsResponse, error) {
 		return cli.Read(ctx, client, lifeboatv1connect.AdminServiceClient.ListEvents,
-			&pb.ListEventsRequest{Stale: c.Stale, After: c.After, Limit: c.Limit, Subject: c.Subject})
+			c.into(&pb.ListEventsRequest{Stale: c.Stale, After: c.After, Limit: c.Limit, Subject: c.Subject}))
 	}, func(v *cli.View, r *pb.ListEventsResponse) {
 		cli.DrawTable(v, eventColumns(), r.Events, "No events match.")
 	})
@@ -49,10 +85,12 @@ func eventColumns() []cli.Column[*pb.EventView] {
 
 // EventWatchCmd is 'lifeboat event watch'.
 type EventWatchCmd struct {
-	Stale   bool   `help:"Take the events that the node asked knows, also when it is not the leader and may be behind."`
-	After   uint64 `placeholder:"ID" help:"Begin after this event. Without it, begin with the newest."`
-	Last    uint32 `short:"n" default:"10" placeholder:"N" help:"How many old events to begin with."`
-	Subject string `placeholder:"NAME" help:"Only events about this host, VM or node."`
+	Stale      bool   `help:"Take the events that the node asked knows, also when it is not the leader and may be behind."`
+	After      uint64 `placeholder:"ID" help:"Begin after this event. Without it, begin with the newest."`
+	AfterIndex uint64 `placeholder:"INDEX" help:"Begin after this index of the log: what a program does that has kept the index of an answer."`
+	Last       uint32 `short:"n" default:"10" placeholder:"N" help:"How many old events to begin with."`
+	Subject    string `placeholder:"NAME" help:"Only events about this host, VM or node."`
+	eventFlags
 }
 
 const (
@@ -70,8 +108,8 @@ func (c *EventWatchCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) e
 		return err
 	}
 	defer client.Close()
-	req := &pb.ListEventsRequest{Stale: c.Stale, After: c.After, Limit: watchBatch, Subject: c.Subject}
-	if c.After == 0 {
+	req := c.into(&pb.ListEventsRequest{Stale: c.Stale, After: c.After, Limit: watchBatch, Subject: c.Subject, AfterIndex: c.AfterIndex})
+	if c.After == 0 && c.AfterIndex == 0 {
 		// Without a position the answer is the newest; nothing is parked.
 		req.Limit = c.Last
 	}
@@ -90,7 +128,10 @@ func (c *EventWatchCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) e
 			if err := cli.PrintEach(env, g, e, drawEvent); err != nil {
 				return err
 			}
-			req.After = e.Id
+			req.After, req.AfterIndex = e.Id, 0
+		}
+		if r.Seen > req.After {
+			req.After, req.AfterIndex = r.Seen, 0 // what did not match is not read again
 		}
 		req.Limit = watchBatch
 		return nil

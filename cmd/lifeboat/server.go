@@ -18,6 +18,11 @@ import (
 	"lifeboat/internal/configfile"
 	"lifeboat/internal/systemd"
 	"lifeboat/node"
+	"lifeboat/notify"
+	"lifeboat/notify/alertmanager"
+	"lifeboat/notify/mail"
+	"lifeboat/notify/program"
+	"lifeboat/notify/webhook"
 	"lifeboat/transport"
 )
 
@@ -62,7 +67,7 @@ func (c *ServerRunCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) er
 	if err := raftMetrics(registry); err != nil {
 		return err
 	}
-	deps := node.Deps{Log: log, Creds: creds, Fences: fences(), Version: env.Build.Version, Registry: registry, Hurry: cli.Hurry(ctx)}
+	deps := node.Deps{Log: log, Creds: creds, Fences: fences(), Notifiers: notifiers(), Version: env.Build.Version, Registry: registry, Hurry: cli.Hurry(ctx)}
 	told, err := systemd.New(log.Named("systemd"))
 	if err != nil {
 		return cli.Usage("", "%w", err)
@@ -91,4 +96,9 @@ func raftMetrics(registry *prometheus.Registry) error {
 // fences are the power controllers this program can talk to.
 func fences() fence.Registry {
 	return fence.NewRegistry(ipmi.Kind(), redfish.Kind(), agentexec.Kind())
+}
+
+// notifiers are the ways in which this program can tell people of alerts.
+func notifiers() notify.Registry {
+	return notify.NewRegistry(webhook.Kind(), mail.Kind(), alertmanager.Kind(), program.Kind(program.Dir))
 }

@@ -8,13 +8,15 @@ set -eu
 packages='libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 iproute2 busybox-static ipmitool openipmi'
 # What the repair of CloudStack's usage is tested against (internal/usage/cloudstack).
 databases='mariadb-server-core mariadb-client-core'
+# For the test of mails that are really sent (notify/mail); no lab needs it.
+extra='python3-aiosmtpd'
 
 die() { echo "$0: $*" >&2; exit 1; }
 command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || die "this needs Debian: there is no apt-get here"
 [ "$(dpkg --print-architecture)" = amd64 ] || die "the lab's guests need amd64; this is $(dpkg --print-architecture)"
 
 missing=
-for p in $packages $databases; do
+for p in $packages $databases $extra; do
 	[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing="$missing $p"
 done
 if [ -z "$missing" ]; then

@@ -93,6 +93,13 @@ type Command struct {
 	//	*Command_UsageTrim
 	//	*Command_UsageOwnerSet
 	//	*Command_UsageSync
+	//	*Command_AlertControl
+	//	*Command_AlertRaise
+	//	*Command_NotifySet
+	//	*Command_NotifyRemove
+	//	*Command_SilenceSet
+	//	*Command_NotifyStep
+	//	*Command_EventPurge
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -665,6 +672,69 @@ func (x *Command) GetUsageSync() *UsageSync {
 	return nil
 }
 
+func (x *Command) GetAlertControl() *AlertControl {
+	if x != nil {
+		if x, ok := x.Body.(*Command_AlertControl); ok {
+			return x.AlertControl
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAlertRaise() *AlertRaise {
+	if x != nil {
+		if x, ok := x.Body.(*Command_AlertRaise); ok {
+			return x.AlertRaise
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetNotifySet() *NotifySet {
+	if x != nil {
+		if x, ok := x.Body.(*Command_NotifySet); ok {
+			return x.NotifySet
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetNotifyRemove() *NotifyRemove {
+	if x != nil {
+		if x, ok := x.Body.(*Command_NotifyRemove); ok {
+			return x.NotifyRemove
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSilenceSet() *SilenceSet {
+	if x != nil {
+		if x, ok := x.Body.(*Command_SilenceSet); ok {
+			return x.SilenceSet
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetNotifyStep() *NotifyStep {
+	if x != nil {
+		if x, ok := x.Body.(*Command_NotifyStep); ok {
+			return x.NotifyStep
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetEventPurge() *EventPurge {
+	if x != nil {
+		if x, ok := x.Body.(*Command_EventPurge); ok {
+			return x.EventPurge
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -889,6 +959,34 @@ type Command_UsageSync struct {
 	UsageSync *UsageSync `protobuf:"bytes,116,opt,name=usage_sync,json=usageSync,proto3,oneof"`
 }
 
+type Command_AlertControl struct {
+	AlertControl *AlertControl `protobuf:"bytes,120,opt,name=alert_control,json=alertControl,proto3,oneof"`
+}
+
+type Command_AlertRaise struct {
+	AlertRaise *AlertRaise `protobuf:"bytes,121,opt,name=alert_raise,json=alertRaise,proto3,oneof"`
+}
+
+type Command_NotifySet struct {
+	NotifySet *NotifySet `protobuf:"bytes,122,opt,name=notify_set,json=notifySet,proto3,oneof"`
+}
+
+type Command_NotifyRemove struct {
+	NotifyRemove *NotifyRemove `protobuf:"bytes,123,opt,name=notify_remove,json=notifyRemove,proto3,oneof"`
+}
+
+type Command_SilenceSet struct {
+	SilenceSet *SilenceSet `protobuf:"bytes,124,opt,name=silence_set,json=silenceSet,proto3,oneof"`
+}
+
+type Command_NotifyStep struct {
+	NotifyStep *NotifyStep `protobuf:"bytes,125,opt,name=notify_step,json=notifyStep,proto3,oneof"`
+}
+
+type Command_EventPurge struct {
+	EventPurge *EventPurge `protobuf:"bytes,126,opt,name=event_purge,json=eventPurge,proto3,oneof"`
+}
+
 func (*Command_ClusterInit) isCommand_Body() {}
 
 func (*Command_NodeHello) isCommand_Body() {}
@@ -998,6 +1096,20 @@ func (*Command_UsageTrim) isCommand_Body() {}
 func (*Command_UsageOwnerSet) isCommand_Body() {}
 
 func (*Command_UsageSync) isCommand_Body() {}
+
+func (*Command_AlertControl) isCommand_Body() {}
+
+func (*Command_AlertRaise) isCommand_Body() {}
+
+func (*Command_NotifySet) isCommand_Body() {}
+
+func (*Command_NotifyRemove) isCommand_Body() {}
+
+func (*Command_SilenceSet) isCommand_Body() {}
+
+func (*Command_NotifyStep) isCommand_Body() {}
+
+func (*Command_EventPurge) isCommand_Body() {}
 
 // RuleAdd writes a rule about where VMs run.
 type RuleAdd struct {
@@ -6676,6 +6788,650 @@ func (x *UsageSync) GetVms() [][]byte {
 	return nil
 }
 
+// AlertMatch chooses alerts. What is empty matches all; words of one list are
+// alternatives.
+type AlertMatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Types         []string               `protobuf:"bytes,1,rep,name=types,proto3" json:"types,omitempty"`
+	Severity      uint32                 `protobuf:"varint,2,opt,name=severity,proto3" json:"severity,omitempty"` // at least this one
+	Subjects      []string               `protobuf:"bytes,3,rep,name=subjects,proto3" json:"subjects,omitempty"`  // ids or names; a * at the end stands for anything
+	Labels        []*Label               `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty"`      // all of them, of the host; an empty value = any
+	Causes        []string               `protobuf:"bytes,5,rep,name=causes,proto3" json:"causes,omitempty"`      // as subjects
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertMatch) Reset() {
+	*x = AlertMatch{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertMatch) ProtoMessage() {}
+
+func (x *AlertMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertMatch.ProtoReflect.Descriptor instead.
+func (*AlertMatch) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *AlertMatch) GetTypes() []string {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *AlertMatch) GetSeverity() uint32 {
+	if x != nil {
+		return x.Severity
+	}
+	return 0
+}
+
+func (x *AlertMatch) GetSubjects() []string {
+	if x != nil {
+		return x.Subjects
+	}
+	return nil
+}
+
+func (x *AlertMatch) GetLabels() []*Label {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *AlertMatch) GetCauses() []string {
+	if x != nil {
+		return x.Causes
+	}
+	return nil
+}
+
+// AlertControl is an operator's word about alerts, by id or by filter.
+type AlertControl struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Action        uint32                 `protobuf:"varint,1,opt,name=action,proto3" json:"action,omitempty"`                  // 1 ack 2 resolve 3 archive 4 delete
+	Ids           []uint64               `protobuf:"varint,2,rep,packed,name=ids,proto3" json:"ids,omitempty"`                 // only these; one that is not there is refused
+	Match         *AlertMatch            `protobuf:"bytes,3,opt,name=match,proto3" json:"match,omitempty"`                     // without ids: all that match
+	State         uint32                 `protobuf:"varint,4,opt,name=state,proto3" json:"state,omitempty"`                    // only alerts in this state; 0 = any that the action is for
+	OlderNs       int64                  `protobuf:"varint,5,opt,name=older_ns,json=olderNs,proto3" json:"older_ns,omitempty"` // only those whose last change is older; 0 = any
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertControl) Reset() {
+	*x = AlertControl{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertControl) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertControl) ProtoMessage() {}
+
+func (x *AlertControl) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertControl.ProtoReflect.Descriptor instead.
+func (*AlertControl) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *AlertControl) GetAction() uint32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *AlertControl) GetIds() []uint64 {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *AlertControl) GetMatch() *AlertMatch {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *AlertControl) GetState() uint32 {
+	if x != nil {
+		return x.State
+	}
+	return 0
+}
+
+func (x *AlertControl) GetOlderNs() int64 {
+	if x != nil {
+		return x.OlderNs
+	}
+	return 0
+}
+
+// AlertRaise raises or resolves alerts about what lifeboat itself does not watch.
+type AlertRaise struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Alerts        []*Raised              `protobuf:"bytes,1,rep,name=alerts,proto3" json:"alerts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertRaise) Reset() {
+	*x = AlertRaise{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertRaise) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertRaise) ProtoMessage() {}
+
+func (x *AlertRaise) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertRaise.ProtoReflect.Descriptor instead.
+func (*AlertRaise) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *AlertRaise) GetAlerts() []*Raised {
+	if x != nil {
+		return x.Alerts
+	}
+	return nil
+}
+
+type Raised struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"` // a VM's UUID
+	Cause         string                 `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	Severity      uint32                 `protobuf:"varint,4,opt,name=severity,proto3" json:"severity,omitempty"`
+	Text          string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	Resolved      bool                   `protobuf:"varint,6,opt,name=resolved,proto3" json:"resolved,omitempty"` // it is over
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Raised) Reset() {
+	*x = Raised{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Raised) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Raised) ProtoMessage() {}
+
+func (x *Raised) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Raised.ProtoReflect.Descriptor instead.
+func (*Raised) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *Raised) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Raised) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Raised) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Raised) GetSeverity() uint32 {
+	if x != nil {
+		return x.Severity
+	}
+	return 0
+}
+
+func (x *Raised) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Raised) GetResolved() bool {
+	if x != nil {
+		return x.Resolved
+	}
+	return false
+}
+
+// NotifySet adds a receiver of notifications, or changes one.
+type NotifySet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // driver
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Options       []*Setting             `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty"`
+	Secret        []byte                 `protobuf:"bytes,5,opt,name=secret,proto3" json:"secret,omitempty"`                            // sealed
+	KeepSecret    bool                   `protobuf:"varint,6,opt,name=keep_secret,json=keepSecret,proto3" json:"keep_secret,omitempty"` // the one that it has
+	Match         *AlertMatch            `protobuf:"bytes,7,opt,name=match,proto3" json:"match,omitempty"`
+	Off           bool                   `protobuf:"varint,8,opt,name=off,proto3" json:"off,omitempty"` // nothing is sent to it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotifySet) Reset() {
+	*x = NotifySet{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotifySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotifySet) ProtoMessage() {}
+
+func (x *NotifySet) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotifySet.ProtoReflect.Descriptor instead.
+func (*NotifySet) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *NotifySet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NotifySet) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *NotifySet) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NotifySet) GetOptions() []*Setting {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *NotifySet) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *NotifySet) GetKeepSecret() bool {
+	if x != nil {
+		return x.KeepSecret
+	}
+	return false
+}
+
+func (x *NotifySet) GetMatch() *AlertMatch {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *NotifySet) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+type NotifyRemove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotifyRemove) Reset() {
+	*x = NotifyRemove{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotifyRemove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotifyRemove) ProtoMessage() {}
+
+func (x *NotifyRemove) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotifyRemove.ProtoReflect.Descriptor instead.
+func (*NotifyRemove) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{88}
+}
+
+func (x *NotifyRemove) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// SilenceSet begins a silence, or ends one: alerts that match notify nobody.
+type SilenceSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // ends this one; 0 = begins one
+	Match         *AlertMatch            `protobuf:"bytes,2,opt,name=match,proto3" json:"match,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	ForNs         int64                  `protobuf:"varint,4,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"` // from the command's time
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SilenceSet) Reset() {
+	*x = SilenceSet{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SilenceSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SilenceSet) ProtoMessage() {}
+
+func (x *SilenceSet) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SilenceSet.ProtoReflect.Descriptor instead.
+func (*SilenceSet) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *SilenceSet) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SilenceSet) GetMatch() *AlertMatch {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *SilenceSet) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SilenceSet) GetForNs() int64 {
+	if x != nil {
+		return x.ForNs
+	}
+	return 0
+}
+
+// NotifyStep moves the delivery to a receiver on. What is sent is committed before.
+type NotifyStep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Receiver      string                 `protobuf:"bytes,1,opt,name=receiver,proto3" json:"receiver,omitempty"`
+	Action        uint32                 `protobuf:"varint,2,opt,name=action,proto3" json:"action,omitempty"`    // 1 begin 2 delivered 3 failed
+	After         uint64                 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`      // begin: what was settled when it was decided
+	Upto          uint64                 `protobuf:"varint,4,opt,name=upto,proto3" json:"upto,omitempty"`        // the newest notice of the delivery
+	Delivery      string                 `protobuf:"bytes,5,opt,name=delivery,proto3" json:"delivery,omitempty"` // delivered, failed: its id
+	Failure       string                 `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
+	Attempt       uint32                 `protobuf:"varint,7,opt,name=attempt,proto3" json:"attempt,omitempty"` // failed: which one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotifyStep) Reset() {
+	*x = NotifyStep{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotifyStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotifyStep) ProtoMessage() {}
+
+func (x *NotifyStep) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotifyStep.ProtoReflect.Descriptor instead.
+func (*NotifyStep) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *NotifyStep) GetReceiver() string {
+	if x != nil {
+		return x.Receiver
+	}
+	return ""
+}
+
+func (x *NotifyStep) GetAction() uint32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *NotifyStep) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *NotifyStep) GetUpto() uint64 {
+	if x != nil {
+		return x.Upto
+	}
+	return 0
+}
+
+func (x *NotifyStep) GetDelivery() string {
+	if x != nil {
+		return x.Delivery
+	}
+	return ""
+}
+
+func (x *NotifyStep) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *NotifyStep) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+// EventPurge forgets events. What is older than both bounds that are given goes.
+type EventPurge struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BeforeUnixNs  int64                  `protobuf:"varint,1,opt,name=before_unix_ns,json=beforeUnixNs,proto3" json:"before_unix_ns,omitempty"`
+	BeforeId      uint64                 `protobuf:"varint,2,opt,name=before_id,json=beforeId,proto3" json:"before_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventPurge) Reset() {
+	*x = EventPurge{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventPurge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventPurge) ProtoMessage() {}
+
+func (x *EventPurge) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventPurge.ProtoReflect.Descriptor instead.
+func (*EventPurge) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *EventPurge) GetBeforeUnixNs() int64 {
+	if x != nil {
+		return x.BeforeUnixNs
+	}
+	return 0
+}
+
+func (x *EventPurge) GetBeforeId() uint64 {
+	if x != nil {
+		return x.BeforeId
+	}
+	return 0
+}
+
 type Record struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
@@ -6696,6 +7452,9 @@ type Record struct {
 	//	*Record_UsageType
 	//	*Record_UsageWindow
 	//	*Record_UsageOwner
+	//	*Record_Receiver
+	//	*Record_Silence
+	//	*Record_Notice
 	Body          isRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -6703,7 +7462,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[83]
+	mi := &file_fsm_logpb_log_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6715,7 +7474,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[83]
+	mi := &file_fsm_logpb_log_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6728,7 +7487,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{83}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -6882,6 +7641,33 @@ func (x *Record) GetUsageOwner() *UsageOwnerSet {
 	return nil
 }
 
+func (x *Record) GetReceiver() *ReceiverRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_Receiver); ok {
+			return x.Receiver
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetSilence() *SilenceRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_Silence); ok {
+			return x.Silence
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetNotice() *NoticeRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_Notice); ok {
+			return x.Notice
+		}
+	}
+	return nil
+}
+
 type isRecord_Body interface {
 	isRecord_Body()
 }
@@ -6950,6 +7736,18 @@ type Record_UsageOwner struct {
 	UsageOwner *UsageOwnerSet `protobuf:"bytes,114,opt,name=usage_owner,json=usageOwner,proto3,oneof"`
 }
 
+type Record_Receiver struct {
+	Receiver *ReceiverRecord `protobuf:"bytes,120,opt,name=receiver,proto3,oneof"`
+}
+
+type Record_Silence struct {
+	Silence *SilenceRecord `protobuf:"bytes,121,opt,name=silence,proto3,oneof"`
+}
+
+type Record_Notice struct {
+	Notice *NoticeRecord `protobuf:"bytes,122,opt,name=notice,proto3,oneof"`
+}
+
 func (*Record_Meta) isRecord_Body() {}
 
 func (*Record_Node) isRecord_Body() {}
@@ -6982,6 +7780,12 @@ func (*Record_UsageWindow) isRecord_Body() {}
 
 func (*Record_UsageOwner) isRecord_Body() {}
 
+func (*Record_Receiver) isRecord_Body() {}
+
+func (*Record_Silence) isRecord_Body() {}
+
+func (*Record_Notice) isRecord_Body() {}
+
 type MetaRecord struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Schema           uint32                 `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
@@ -7013,7 +7817,7 @@ type MetaRecord struct {
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[84]
+	mi := &file_fsm_logpb_log_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7025,7 +7829,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[84]
+	mi := &file_fsm_logpb_log_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7038,7 +7842,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{84}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -7220,7 +8024,7 @@ type TokenRecord struct {
 
 func (x *TokenRecord) Reset() {
 	*x = TokenRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[85]
+	mi := &file_fsm_logpb_log_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7232,7 +8036,7 @@ func (x *TokenRecord) String() string {
 func (*TokenRecord) ProtoMessage() {}
 
 func (x *TokenRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[85]
+	mi := &file_fsm_logpb_log_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7245,7 +8049,7 @@ func (x *TokenRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRecord.ProtoReflect.Descriptor instead.
 func (*TokenRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{85}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *TokenRecord) GetId() string {
@@ -7328,7 +8132,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[86]
+	mi := &file_fsm_logpb_log_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7340,7 +8144,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[86]
+	mi := &file_fsm_logpb_log_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7353,7 +8157,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{86}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *TokenUsed) GetName() string {
@@ -7382,7 +8186,7 @@ type OperatorRecord struct {
 
 func (x *OperatorRecord) Reset() {
 	*x = OperatorRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[87]
+	mi := &file_fsm_logpb_log_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7394,7 +8198,7 @@ func (x *OperatorRecord) String() string {
 func (*OperatorRecord) ProtoMessage() {}
 
 func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[87]
+	mi := &file_fsm_logpb_log_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7407,7 +8211,7 @@ func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRecord.ProtoReflect.Descriptor instead.
 func (*OperatorRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{87}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *OperatorRecord) GetName() string {
@@ -7465,7 +8269,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[88]
+	mi := &file_fsm_logpb_log_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7477,7 +8281,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[88]
+	mi := &file_fsm_logpb_log_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7490,7 +8294,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{88}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -7661,23 +8465,24 @@ type HostRecord struct {
 	FenceFailure    string                 `protobuf:"bytes,32,opt,name=fence_failure,json=fenceFailure,proto3" json:"fence_failure,omitempty"`
 	HardwareId      string                 `protobuf:"bytes,45,opt,name=hardware_id,json=hardwareId,proto3" json:"hardware_id,omitempty"`
 	Copies          []*CopyRecord          `protobuf:"bytes,40,rep,name=copies,proto3" json:"copies,omitempty"`
-	Risen           uint64                 `protobuf:"varint,46,opt,name=risen,proto3" json:"risen,omitempty"`        // newest id when it came back from a death it had not died; 0 = it did not
-	Evicted         bool                   `protobuf:"varint,47,opt,name=evicted,proto3" json:"evicted,omitempty"`    // Down because it does not destroy a second copy
-	Settled         uint64                 `protobuf:"varint,48,opt,name=settled,proto3" json:"settled,omitempty"`    // index of its last registration, death or removal
-	Admitted        bool                   `protobuf:"varint,80,opt,name=admitted,proto3" json:"admitted,omitempty"`  // of a removed host: it may come back
-	Barred          bool                   `protobuf:"varint,81,opt,name=barred,proto3" json:"barred,omitempty"`      // a restore brought it back that had been removed since: it may not come
-	Drain           *DrainRecord           `protobuf:"bytes,100,opt,name=drain,proto3" json:"drain,omitempty"`        // absent = it is not being emptied
-	Stopping        uint32                 `protobuf:"varint,101,opt,name=stopping,proto3" json:"stopping,omitempty"` // its operating system goes down: 1 for good 2 and comes back
-	Held            uint32                 `protobuf:"varint,102,opt,name=held,proto3" json:"held,omitempty"`         // what that means for its VMs: 1 they wait for it 2 they start elsewhere 3 they are moved away first
-	Heeds           uint64                 `protobuf:"varint,103,opt,name=heeds,proto3" json:"heeds,omitempty"`       // newest change that its agent has acted on, of those it is asked about
-	Expects         uint64                 `protobuf:"varint,104,opt,name=expects,proto3" json:"expects,omitempty"`   // index of the newest order to migrate a VM to it
+	Risen           uint64                 `protobuf:"varint,46,opt,name=risen,proto3" json:"risen,omitempty"`                                    // newest id when it came back from a death it had not died; 0 = it did not
+	Evicted         bool                   `protobuf:"varint,47,opt,name=evicted,proto3" json:"evicted,omitempty"`                                // Down because it does not destroy a second copy
+	Settled         uint64                 `protobuf:"varint,48,opt,name=settled,proto3" json:"settled,omitempty"`                                // index of its last registration, death or removal
+	Admitted        bool                   `protobuf:"varint,80,opt,name=admitted,proto3" json:"admitted,omitempty"`                              // of a removed host: it may come back
+	Barred          bool                   `protobuf:"varint,81,opt,name=barred,proto3" json:"barred,omitempty"`                                  // a restore brought it back that had been removed since: it may not come
+	AttemptEvent    uint64                 `protobuf:"varint,120,opt,name=attempt_event,json=attemptEvent,proto3" json:"attempt_event,omitempty"` // of its newest fence attempt
+	Drain           *DrainRecord           `protobuf:"bytes,100,opt,name=drain,proto3" json:"drain,omitempty"`                                    // absent = it is not being emptied
+	Stopping        uint32                 `protobuf:"varint,101,opt,name=stopping,proto3" json:"stopping,omitempty"`                             // its operating system goes down: 1 for good 2 and comes back
+	Held            uint32                 `protobuf:"varint,102,opt,name=held,proto3" json:"held,omitempty"`                                     // what that means for its VMs: 1 they wait for it 2 they start elsewhere 3 they are moved away first
+	Heeds           uint64                 `protobuf:"varint,103,opt,name=heeds,proto3" json:"heeds,omitempty"`                                   // newest change that its agent has acted on, of those it is asked about
+	Expects         uint64                 `protobuf:"varint,104,opt,name=expects,proto3" json:"expects,omitempty"`                               // index of the newest order to migrate a VM to it
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[89]
+	mi := &file_fsm_logpb_log_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7689,7 +8494,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[89]
+	mi := &file_fsm_logpb_log_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7702,7 +8507,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{89}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *HostRecord) GetId() string {
@@ -7971,6 +8776,13 @@ func (x *HostRecord) GetBarred() bool {
 	return false
 }
 
+func (x *HostRecord) GetAttemptEvent() uint64 {
+	if x != nil {
+		return x.AttemptEvent
+	}
+	return 0
+}
+
 func (x *HostRecord) GetDrain() *DrainRecord {
 	if x != nil {
 		return x.Drain
@@ -8019,7 +8831,7 @@ type DrainRecord struct {
 
 func (x *DrainRecord) Reset() {
 	*x = DrainRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[90]
+	mi := &file_fsm_logpb_log_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8031,7 +8843,7 @@ func (x *DrainRecord) String() string {
 func (*DrainRecord) ProtoMessage() {}
 
 func (x *DrainRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[90]
+	mi := &file_fsm_logpb_log_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8044,7 +8856,7 @@ func (x *DrainRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRecord.ProtoReflect.Descriptor instead.
 func (*DrainRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{90}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *DrainRecord) GetSinceUnixNs() int64 {
@@ -8091,7 +8903,7 @@ type CopyRecord struct {
 
 func (x *CopyRecord) Reset() {
 	*x = CopyRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[91]
+	mi := &file_fsm_logpb_log_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8103,7 +8915,7 @@ func (x *CopyRecord) String() string {
 func (*CopyRecord) ProtoMessage() {}
 
 func (x *CopyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[91]
+	mi := &file_fsm_logpb_log_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8116,7 +8928,7 @@ func (x *CopyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRecord.ProtoReflect.Descriptor instead.
 func (*CopyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{91}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *CopyRecord) GetVm() []byte {
@@ -8183,7 +8995,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[92]
+	mi := &file_fsm_logpb_log_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8195,7 +9007,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[92]
+	mi := &file_fsm_logpb_log_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8208,7 +9020,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{92}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -8279,7 +9091,7 @@ type OrderRecord struct {
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[93]
+	mi := &file_fsm_logpb_log_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8291,7 +9103,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[93]
+	mi := &file_fsm_logpb_log_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8304,7 +9116,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{93}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -8408,7 +9220,7 @@ type VMRecord struct {
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[94]
+	mi := &file_fsm_logpb_log_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8420,7 +9232,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[94]
+	mi := &file_fsm_logpb_log_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8433,7 +9245,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{94}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -8571,13 +9383,14 @@ type WorkRecord struct {
 	LostUnixNs      int64                  `protobuf:"varint,19,opt,name=lost_unix_ns,json=lostUnixNs,proto3" json:"lost_unix_ns,omitempty"`
 	UpdatedIndex    uint64                 `protobuf:"varint,20,opt,name=updated_index,json=updatedIndex,proto3" json:"updated_index,omitempty"`
 	GatedUnixNs     int64                  `protobuf:"varint,90,opt,name=gated_unix_ns,json=gatedUnixNs,proto3" json:"gated_unix_ns,omitempty"` // since when it waits for the VMs that it depends on; 0 = it does not
+	BegunEvent      uint64                 `protobuf:"varint,120,opt,name=begun_event,json=begunEvent,proto3" json:"begun_event,omitempty"`     // that opened it
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[95]
+	mi := &file_fsm_logpb_log_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8589,7 +9402,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[95]
+	mi := &file_fsm_logpb_log_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8602,7 +9415,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{95}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -8752,6 +9565,13 @@ func (x *WorkRecord) GetGatedUnixNs() int64 {
 	return 0
 }
 
+func (x *WorkRecord) GetBegunEvent() uint64 {
+	if x != nil {
+		return x.BegunEvent
+	}
+	return 0
+}
+
 type Tried struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
@@ -8762,7 +9582,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[96]
+	mi := &file_fsm_logpb_log_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8774,7 +9594,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[96]
+	mi := &file_fsm_logpb_log_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8787,7 +9607,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{96}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *Tried) GetHost() string {
@@ -8818,14 +9638,21 @@ type AlertRecord struct {
 	LastUnixNs     int64                  `protobuf:"varint,10,opt,name=last_unix_ns,json=lastUnixNs,proto3" json:"last_unix_ns,omitempty"`
 	ResolvedUnixNs int64                  `protobuf:"varint,11,opt,name=resolved_unix_ns,json=resolvedUnixNs,proto3" json:"resolved_unix_ns,omitempty"`
 	Resolution     string                 `protobuf:"bytes,12,opt,name=resolution,proto3" json:"resolution,omitempty"`
-	Name           string                 `protobuf:"bytes,13,opt,name=name,proto3" json:"name,omitempty"` // of the subject, for people
+	Name           string                 `protobuf:"bytes,13,opt,name=name,proto3" json:"name,omitempty"`                                      // of the subject, for people
+	Index          uint64                 `protobuf:"varint,120,opt,name=index,proto3" json:"index,omitempty"`                                  // of its last change of state
+	Reopened       uint32                 `protobuf:"varint,121,opt,name=reopened,proto3" json:"reopened,omitempty"`                            // times that it came back after it was resolved
+	SinceUnixNs    int64                  `protobuf:"varint,122,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"` // since when it is open, or was the last time
+	AckedBy        string                 `protobuf:"bytes,123,opt,name=acked_by,json=ackedBy,proto3" json:"acked_by,omitempty"`
+	ArchivedUnixNs int64                  `protobuf:"varint,124,opt,name=archived_unix_ns,json=archivedUnixNs,proto3" json:"archived_unix_ns,omitempty"`
+	Begun          uint64                 `protobuf:"varint,125,opt,name=begun,proto3" json:"begun,omitempty"` // the event that opened it
+	Muted          bool                   `protobuf:"varint,126,opt,name=muted,proto3" json:"muted,omitempty"` // a silence kept it from those who would have been told
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[97]
+	mi := &file_fsm_logpb_log_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8837,7 +9664,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[97]
+	mi := &file_fsm_logpb_log_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8850,7 +9677,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{97}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -8944,6 +9771,473 @@ func (x *AlertRecord) GetName() string {
 	return ""
 }
 
+func (x *AlertRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *AlertRecord) GetReopened() uint32 {
+	if x != nil {
+		return x.Reopened
+	}
+	return 0
+}
+
+func (x *AlertRecord) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *AlertRecord) GetAckedBy() string {
+	if x != nil {
+		return x.AckedBy
+	}
+	return ""
+}
+
+func (x *AlertRecord) GetArchivedUnixNs() int64 {
+	if x != nil {
+		return x.ArchivedUnixNs
+	}
+	return 0
+}
+
+func (x *AlertRecord) GetBegun() uint64 {
+	if x != nil {
+		return x.Begun
+	}
+	return 0
+}
+
+func (x *AlertRecord) GetMuted() bool {
+	if x != nil {
+		return x.Muted
+	}
+	return false
+}
+
+type ReceiverRecord struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind            string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Address         string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Options         []*Setting             `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty"`
+	Secret          []byte                 `protobuf:"bytes,5,opt,name=secret,proto3" json:"secret,omitempty"`
+	Match           *AlertMatch            `protobuf:"bytes,6,opt,name=match,proto3" json:"match,omitempty"`
+	Off             bool                   `protobuf:"varint,7,opt,name=off,proto3" json:"off,omitempty"`
+	Done            uint64                 `protobuf:"varint,8,opt,name=done,proto3" json:"done,omitempty"`            // all notices up to this one are settled
+	Batch           *BatchRecord           `protobuf:"bytes,9,opt,name=batch,proto3" json:"batch,omitempty"`           // being delivered
+	Delivered       uint64                 `protobuf:"varint,10,opt,name=delivered,proto3" json:"delivered,omitempty"` // deliveries
+	DeliveredUnixNs int64                  `protobuf:"varint,11,opt,name=delivered_unix_ns,json=deliveredUnixNs,proto3" json:"delivered_unix_ns,omitempty"`
+	Lost            uint64                 `protobuf:"varint,12,opt,name=lost,proto3" json:"lost,omitempty"`                                          // notices that were dropped before they were delivered
+	FailingUnixNs   int64                  `protobuf:"varint,13,opt,name=failing_unix_ns,json=failingUnixNs,proto3" json:"failing_unix_ns,omitempty"` // since when; 0 = it does not
+	Failure         string                 `protobuf:"bytes,14,opt,name=failure,proto3" json:"failure,omitempty"`
+	By              string                 `protobuf:"bytes,15,opt,name=by,proto3" json:"by,omitempty"`
+	SetUnixNs       int64                  `protobuf:"varint,16,opt,name=set_unix_ns,json=setUnixNs,proto3" json:"set_unix_ns,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ReceiverRecord) Reset() {
+	*x = ReceiverRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[107]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReceiverRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReceiverRecord) ProtoMessage() {}
+
+func (x *ReceiverRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[107]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReceiverRecord.ProtoReflect.Descriptor instead.
+func (*ReceiverRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{107}
+}
+
+func (x *ReceiverRecord) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ReceiverRecord) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ReceiverRecord) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ReceiverRecord) GetOptions() []*Setting {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *ReceiverRecord) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *ReceiverRecord) GetMatch() *AlertMatch {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *ReceiverRecord) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+func (x *ReceiverRecord) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *ReceiverRecord) GetBatch() *BatchRecord {
+	if x != nil {
+		return x.Batch
+	}
+	return nil
+}
+
+func (x *ReceiverRecord) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *ReceiverRecord) GetDeliveredUnixNs() int64 {
+	if x != nil {
+		return x.DeliveredUnixNs
+	}
+	return 0
+}
+
+func (x *ReceiverRecord) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *ReceiverRecord) GetFailingUnixNs() int64 {
+	if x != nil {
+		return x.FailingUnixNs
+	}
+	return 0
+}
+
+func (x *ReceiverRecord) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *ReceiverRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *ReceiverRecord) GetSetUnixNs() int64 {
+	if x != nil {
+		return x.SetUnixNs
+	}
+	return 0
+}
+
+// BatchRecord is a delivery that was begun: one notice, or a digest of many.
+type BatchRecord struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Upto            uint64                 `protobuf:"varint,2,opt,name=upto,proto3" json:"upto,omitempty"`
+	Count           uint32                 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	Attempts        uint32                 `protobuf:"varint,4,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	BegunUnixNs     int64                  `protobuf:"varint,5,opt,name=begun_unix_ns,json=begunUnixNs,proto3" json:"begun_unix_ns,omitempty"`
+	NotBeforeUnixNs int64                  `protobuf:"varint,6,opt,name=not_before_unix_ns,json=notBeforeUnixNs,proto3" json:"not_before_unix_ns,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *BatchRecord) Reset() {
+	*x = BatchRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[108]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchRecord) ProtoMessage() {}
+
+func (x *BatchRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[108]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchRecord.ProtoReflect.Descriptor instead.
+func (*BatchRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{108}
+}
+
+func (x *BatchRecord) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *BatchRecord) GetUpto() uint64 {
+	if x != nil {
+		return x.Upto
+	}
+	return 0
+}
+
+func (x *BatchRecord) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *BatchRecord) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *BatchRecord) GetBegunUnixNs() int64 {
+	if x != nil {
+		return x.BegunUnixNs
+	}
+	return 0
+}
+
+func (x *BatchRecord) GetNotBeforeUnixNs() int64 {
+	if x != nil {
+		return x.NotBeforeUnixNs
+	}
+	return 0
+}
+
+type SilenceRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Match         *AlertMatch            `protobuf:"bytes,2,opt,name=match,proto3" json:"match,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	FromUnixNs    int64                  `protobuf:"varint,5,opt,name=from_unix_ns,json=fromUnixNs,proto3" json:"from_unix_ns,omitempty"`
+	UntilUnixNs   int64                  `protobuf:"varint,6,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
+	Muted         uint64                 `protobuf:"varint,7,opt,name=muted,proto3" json:"muted,omitempty"` // alerts
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SilenceRecord) Reset() {
+	*x = SilenceRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[109]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SilenceRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SilenceRecord) ProtoMessage() {}
+
+func (x *SilenceRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[109]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SilenceRecord.ProtoReflect.Descriptor instead.
+func (*SilenceRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{109}
+}
+
+func (x *SilenceRecord) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SilenceRecord) GetMatch() *AlertMatch {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *SilenceRecord) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SilenceRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *SilenceRecord) GetFromUnixNs() int64 {
+	if x != nil {
+		return x.FromUnixNs
+	}
+	return 0
+}
+
+func (x *SilenceRecord) GetUntilUnixNs() int64 {
+	if x != nil {
+		return x.UntilUnixNs
+	}
+	return 0
+}
+
+func (x *SilenceRecord) GetMuted() uint64 {
+	if x != nil {
+		return x.Muted
+	}
+	return 0
+}
+
+// NoticeRecord is a change of an alert that somebody is to be told of.
+type NoticeRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind          uint32                 `protobuf:"varint,2,opt,name=kind,proto3" json:"kind,omitempty"` // 1 opened 2 reopened 3 resolved 4 more severe
+	TimeUnixNs    int64                  `protobuf:"varint,3,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
+	Receivers     []string               `protobuf:"bytes,4,rep,name=receivers,proto3" json:"receivers,omitempty"`
+	Alert         *AlertRecord           `protobuf:"bytes,5,opt,name=alert,proto3" json:"alert,omitempty"` // as it was then
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NoticeRecord) Reset() {
+	*x = NoticeRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[110]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NoticeRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NoticeRecord) ProtoMessage() {}
+
+func (x *NoticeRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[110]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NoticeRecord.ProtoReflect.Descriptor instead.
+func (*NoticeRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{110}
+}
+
+func (x *NoticeRecord) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *NoticeRecord) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *NoticeRecord) GetTimeUnixNs() int64 {
+	if x != nil {
+		return x.TimeUnixNs
+	}
+	return 0
+}
+
+func (x *NoticeRecord) GetReceivers() []string {
+	if x != nil {
+		return x.Receivers
+	}
+	return nil
+}
+
+func (x *NoticeRecord) GetAlert() *AlertRecord {
+	if x != nil {
+		return x.Alert
+	}
+	return nil
+}
+
 type EventRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -8954,13 +10248,15 @@ type EventRecord struct {
 	Actor         string                 `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
 	Subject       string                 `protobuf:"bytes,7,opt,name=subject,proto3" json:"subject,omitempty"`
 	Text          string                 `protobuf:"bytes,8,opt,name=text,proto3" json:"text,omitempty"`
+	Start         uint64                 `protobuf:"varint,120,opt,name=start,proto3" json:"start,omitempty"` // the event that began what this one is about
+	Cause         string                 `protobuf:"bytes,121,opt,name=cause,proto3" json:"cause,omitempty"`  // "work 12", "alert 7 HOST/h2/down"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[98]
+	mi := &file_fsm_logpb_log_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8972,7 +10268,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[98]
+	mi := &file_fsm_logpb_log_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8985,7 +10281,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{98}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -9044,6 +10340,20 @@ func (x *EventRecord) GetText() string {
 	return ""
 }
 
+func (x *EventRecord) GetStart() uint64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *EventRecord) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
 type EndRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Records       uint64                 `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
@@ -9054,7 +10364,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[99]
+	mi := &file_fsm_logpb_log_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9066,7 +10376,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[99]
+	mi := &file_fsm_logpb_log_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9079,7 +10389,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{99}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -9111,7 +10421,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[100]
+	mi := &file_fsm_logpb_log_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9123,7 +10433,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[100]
+	mi := &file_fsm_logpb_log_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9136,7 +10446,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{100}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *RequestRecord) GetIndex() uint64 {
@@ -9195,7 +10505,7 @@ type UsageResourceRecord struct {
 
 func (x *UsageResourceRecord) Reset() {
 	*x = UsageResourceRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[101]
+	mi := &file_fsm_logpb_log_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9207,7 +10517,7 @@ func (x *UsageResourceRecord) String() string {
 func (*UsageResourceRecord) ProtoMessage() {}
 
 func (x *UsageResourceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[101]
+	mi := &file_fsm_logpb_log_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9220,7 +10530,7 @@ func (x *UsageResourceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResourceRecord.ProtoReflect.Descriptor instead.
 func (*UsageResourceRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{101}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *UsageResourceRecord) GetType() uint32 {
@@ -9272,7 +10582,7 @@ type UsageFact struct {
 
 func (x *UsageFact) Reset() {
 	*x = UsageFact{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[102]
+	mi := &file_fsm_logpb_log_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9284,7 +10594,7 @@ func (x *UsageFact) String() string {
 func (*UsageFact) ProtoMessage() {}
 
 func (x *UsageFact) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[102]
+	mi := &file_fsm_logpb_log_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9297,7 +10607,7 @@ func (x *UsageFact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageFact.ProtoReflect.Descriptor instead.
 func (*UsageFact) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{102}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *UsageFact) GetId() string {
@@ -9358,7 +10668,7 @@ type UsageSettled struct {
 
 func (x *UsageSettled) Reset() {
 	*x = UsageSettled{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[103]
+	mi := &file_fsm_logpb_log_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9370,7 +10680,7 @@ func (x *UsageSettled) String() string {
 func (*UsageSettled) ProtoMessage() {}
 
 func (x *UsageSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[103]
+	mi := &file_fsm_logpb_log_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9383,7 +10693,7 @@ func (x *UsageSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageSettled.ProtoReflect.Descriptor instead.
 func (*UsageSettled) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{103}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *UsageSettled) GetStartUnixNs() int64 {
@@ -9439,7 +10749,7 @@ type UsageAccountRecord struct {
 
 func (x *UsageAccountRecord) Reset() {
 	*x = UsageAccountRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[104]
+	mi := &file_fsm_logpb_log_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9451,7 +10761,7 @@ func (x *UsageAccountRecord) String() string {
 func (*UsageAccountRecord) ProtoMessage() {}
 
 func (x *UsageAccountRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[104]
+	mi := &file_fsm_logpb_log_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9464,7 +10774,7 @@ func (x *UsageAccountRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageAccountRecord.ProtoReflect.Descriptor instead.
 func (*UsageAccountRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{104}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *UsageAccountRecord) GetAccount() *UsageAccount {
@@ -9502,7 +10812,7 @@ type UsageWindowRecord struct {
 
 func (x *UsageWindowRecord) Reset() {
 	*x = UsageWindowRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[105]
+	mi := &file_fsm_logpb_log_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9514,7 +10824,7 @@ func (x *UsageWindowRecord) String() string {
 func (*UsageWindowRecord) ProtoMessage() {}
 
 func (x *UsageWindowRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[105]
+	mi := &file_fsm_logpb_log_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9527,7 +10837,7 @@ func (x *UsageWindowRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageWindowRecord.ProtoReflect.Descriptor instead.
 func (*UsageWindowRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{105}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *UsageWindowRecord) GetStartUnixNs() int64 {
@@ -9576,7 +10886,7 @@ var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xfb\x1a\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xaf\x1e\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -9658,7 +10968,19 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"usage_trim\x18r \x01(\v2\x17.lifeboat.log.UsageTrimH\x00R\tusageTrim\x12E\n" +
 	"\x0fusage_owner_set\x18s \x01(\v2\x1b.lifeboat.log.UsageOwnerSetH\x00R\rusageOwnerSet\x128\n" +
 	"\n" +
-	"usage_sync\x18t \x01(\v2\x17.lifeboat.log.UsageSyncH\x00R\tusageSyncB\x06\n" +
+	"usage_sync\x18t \x01(\v2\x17.lifeboat.log.UsageSyncH\x00R\tusageSync\x12A\n" +
+	"\ralert_control\x18x \x01(\v2\x1a.lifeboat.log.AlertControlH\x00R\falertControl\x12;\n" +
+	"\valert_raise\x18y \x01(\v2\x18.lifeboat.log.AlertRaiseH\x00R\n" +
+	"alertRaise\x128\n" +
+	"\n" +
+	"notify_set\x18z \x01(\v2\x17.lifeboat.log.NotifySetH\x00R\tnotifySet\x12A\n" +
+	"\rnotify_remove\x18{ \x01(\v2\x1a.lifeboat.log.NotifyRemoveH\x00R\fnotifyRemove\x12;\n" +
+	"\vsilence_set\x18| \x01(\v2\x18.lifeboat.log.SilenceSetH\x00R\n" +
+	"silenceSet\x12;\n" +
+	"\vnotify_step\x18} \x01(\v2\x18.lifeboat.log.NotifyStepH\x00R\n" +
+	"notifyStep\x12;\n" +
+	"\vevent_purge\x18~ \x01(\v2\x18.lifeboat.log.EventPurgeH\x00R\n" +
+	"eventPurgeB\x06\n" +
 	"\x04body\"1\n" +
 	"\aRuleAdd\x12&\n" +
 	"\x04rule\x18\x01 \x01(\v2\x12.lifeboat.log.RuleR\x04rule\"\x1c\n" +
@@ -10123,7 +11445,61 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x124\n" +
 	"\aaccount\x18\x02 \x01(\v2\x1a.lifeboat.log.UsageAccountR\aaccount\"\x1d\n" +
 	"\tUsageSync\x12\x10\n" +
-	"\x03vms\x18\x01 \x03(\fR\x03vms\"\x93\a\n" +
+	"\x03vms\x18\x01 \x03(\fR\x03vms\"\x9f\x01\n" +
+	"\n" +
+	"AlertMatch\x12\x14\n" +
+	"\x05types\x18\x01 \x03(\tR\x05types\x12\x1a\n" +
+	"\bseverity\x18\x02 \x01(\rR\bseverity\x12\x1a\n" +
+	"\bsubjects\x18\x03 \x03(\tR\bsubjects\x12+\n" +
+	"\x06labels\x18\x04 \x03(\v2\x13.lifeboat.log.LabelR\x06labels\x12\x16\n" +
+	"\x06causes\x18\x05 \x03(\tR\x06causes\"\x99\x01\n" +
+	"\fAlertControl\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\rR\x06action\x12\x10\n" +
+	"\x03ids\x18\x02 \x03(\x04R\x03ids\x12.\n" +
+	"\x05match\x18\x03 \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\rR\x05state\x12\x19\n" +
+	"\bolder_ns\x18\x05 \x01(\x03R\aolderNs\":\n" +
+	"\n" +
+	"AlertRaise\x12,\n" +
+	"\x06alerts\x18\x01 \x03(\v2\x14.lifeboat.log.RaisedR\x06alerts\"\x98\x01\n" +
+	"\x06Raised\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x14\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\x12\x1a\n" +
+	"\bseverity\x18\x04 \x01(\rR\bseverity\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\x12\x1a\n" +
+	"\bresolved\x18\x06 \x01(\bR\bresolved\"\xf9\x01\n" +
+	"\tNotifySet\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12/\n" +
+	"\aoptions\x18\x04 \x03(\v2\x15.lifeboat.log.SettingR\aoptions\x12\x16\n" +
+	"\x06secret\x18\x05 \x01(\fR\x06secret\x12\x1f\n" +
+	"\vkeep_secret\x18\x06 \x01(\bR\n" +
+	"keepSecret\x12.\n" +
+	"\x05match\x18\a \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x10\n" +
+	"\x03off\x18\b \x01(\bR\x03off\"\"\n" +
+	"\fNotifyRemove\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"{\n" +
+	"\n" +
+	"SilenceSet\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
+	"\x05match\x18\x02 \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x15\n" +
+	"\x06for_ns\x18\x04 \x01(\x03R\x05forNs\"\xba\x01\n" +
+	"\n" +
+	"NotifyStep\x12\x1a\n" +
+	"\breceiver\x18\x01 \x01(\tR\breceiver\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\rR\x06action\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\x04R\x05after\x12\x12\n" +
+	"\x04upto\x18\x04 \x01(\x04R\x04upto\x12\x1a\n" +
+	"\bdelivery\x18\x05 \x01(\tR\bdelivery\x12\x18\n" +
+	"\afailure\x18\x06 \x01(\tR\afailure\x12\x18\n" +
+	"\aattempt\x18\a \x01(\rR\aattempt\"O\n" +
+	"\n" +
+	"EventPurge\x12$\n" +
+	"\x0ebefore_unix_ns\x18\x01 \x01(\x03R\fbeforeUnixNs\x12\x1b\n" +
+	"\tbefore_id\x18\x02 \x01(\x04R\bbeforeId\"\xbe\b\n" +
 	"\x06Record\x12.\n" +
 	"\x04meta\x18\x01 \x01(\v2\x18.lifeboat.log.MetaRecordH\x00R\x04meta\x12.\n" +
 	"\x04node\x18\x02 \x01(\v2\x18.lifeboat.log.NodeRecordH\x00R\x04node\x12.\n" +
@@ -10142,7 +11518,10 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"usage_type\x18p \x01(\v2\x1a.lifeboat.log.UsageTypeSetH\x00R\tusageType\x12D\n" +
 	"\fusage_window\x18q \x01(\v2\x1f.lifeboat.log.UsageWindowRecordH\x00R\vusageWindow\x12>\n" +
 	"\vusage_owner\x18r \x01(\v2\x1b.lifeboat.log.UsageOwnerSetH\x00R\n" +
-	"usageOwnerB\x06\n" +
+	"usageOwner\x12:\n" +
+	"\breceiver\x18x \x01(\v2\x1c.lifeboat.log.ReceiverRecordH\x00R\breceiver\x127\n" +
+	"\asilence\x18y \x01(\v2\x1b.lifeboat.log.SilenceRecordH\x00R\asilence\x124\n" +
+	"\x06notice\x18z \x01(\v2\x1a.lifeboat.log.NoticeRecordH\x00R\x06noticeB\x06\n" +
 	"\x04body\"\xd3\x05\n" +
 	"\n" +
 	"MetaRecord\x12\x16\n" +
@@ -10216,7 +11595,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\runtil_unix_ns\x18( \x01(\x03R\vuntilUnixNs\x12\x15\n" +
 	"\x06for_ns\x18) \x01(\x03R\x05forNs\x12\x18\n" +
 	"\ainvited\x18P \x01(\bR\ainvited\x12\x1a\n" +
-	"\binstance\x18Q \x01(\tR\binstance\"\x97\v\n" +
+	"\binstance\x18Q \x01(\tR\binstance\"\xbc\v\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -10262,7 +11641,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\aevicted\x18/ \x01(\bR\aevicted\x12\x18\n" +
 	"\asettled\x180 \x01(\x04R\asettled\x12\x1a\n" +
 	"\badmitted\x18P \x01(\bR\badmitted\x12\x16\n" +
-	"\x06barred\x18Q \x01(\bR\x06barred\x12/\n" +
+	"\x06barred\x18Q \x01(\bR\x06barred\x12#\n" +
+	"\rattempt_event\x18x \x01(\x04R\fattemptEvent\x12/\n" +
 	"\x05drain\x18d \x01(\v2\x19.lifeboat.log.DrainRecordR\x05drain\x12\x1a\n" +
 	"\bstopping\x18e \x01(\rR\bstopping\x12\x12\n" +
 	"\x04held\x18f \x01(\rR\x04held\x12\x14\n" +
@@ -10320,7 +11700,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06policy\x18\r \x01(\v2\x18.lifeboat.log.ProtectionR\x06policy\x12\x14\n" +
 	"\x05error\x18\x0e \x01(\tR\x05error\x12.\n" +
 	"\x05order\x18Z \x01(\v2\x18.lifeboat.log.StartOrderR\x05order\x12\x12\n" +
-	"\x04home\x18d \x01(\tR\x04home\"\xe6\x04\n" +
+	"\x04home\x18d \x01(\tR\x04home\"\x87\x05\n" +
 	"\n" +
 	"WorkRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
@@ -10345,10 +11725,12 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\flost_unix_ns\x18\x13 \x01(\x03R\n" +
 	"lostUnixNs\x12#\n" +
 	"\rupdated_index\x18\x14 \x01(\x04R\fupdatedIndex\x12\"\n" +
-	"\rgated_unix_ns\x18Z \x01(\x03R\vgatedUnixNs\"1\n" +
+	"\rgated_unix_ns\x18Z \x01(\x03R\vgatedUnixNs\x12\x1f\n" +
+	"\vbegun_event\x18x \x01(\x04R\n" +
+	"begunEvent\"1\n" +
 	"\x05Tried\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"\xe1\x02\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\xa8\x04\n" +
 	"\vAlertRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
@@ -10366,7 +11748,55 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
 	"resolution\x18\f \x01(\tR\n" +
 	"resolution\x12\x12\n" +
-	"\x04name\x18\r \x01(\tR\x04name\"\xc3\x01\n" +
+	"\x04name\x18\r \x01(\tR\x04name\x12\x14\n" +
+	"\x05index\x18x \x01(\x04R\x05index\x12\x1a\n" +
+	"\breopened\x18y \x01(\rR\breopened\x12\"\n" +
+	"\rsince_unix_ns\x18z \x01(\x03R\vsinceUnixNs\x12\x19\n" +
+	"\backed_by\x18{ \x01(\tR\aackedBy\x12(\n" +
+	"\x10archived_unix_ns\x18| \x01(\x03R\x0earchivedUnixNs\x12\x14\n" +
+	"\x05begun\x18} \x01(\x04R\x05begun\x12\x14\n" +
+	"\x05muted\x18~ \x01(\bR\x05muted\"\xf2\x03\n" +
+	"\x0eReceiverRecord\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12/\n" +
+	"\aoptions\x18\x04 \x03(\v2\x15.lifeboat.log.SettingR\aoptions\x12\x16\n" +
+	"\x06secret\x18\x05 \x01(\fR\x06secret\x12.\n" +
+	"\x05match\x18\x06 \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x10\n" +
+	"\x03off\x18\a \x01(\bR\x03off\x12\x12\n" +
+	"\x04done\x18\b \x01(\x04R\x04done\x12/\n" +
+	"\x05batch\x18\t \x01(\v2\x19.lifeboat.log.BatchRecordR\x05batch\x12\x1c\n" +
+	"\tdelivered\x18\n" +
+	" \x01(\x04R\tdelivered\x12*\n" +
+	"\x11delivered_unix_ns\x18\v \x01(\x03R\x0fdeliveredUnixNs\x12\x12\n" +
+	"\x04lost\x18\f \x01(\x04R\x04lost\x12&\n" +
+	"\x0ffailing_unix_ns\x18\r \x01(\x03R\rfailingUnixNs\x12\x18\n" +
+	"\afailure\x18\x0e \x01(\tR\afailure\x12\x0e\n" +
+	"\x02by\x18\x0f \x01(\tR\x02by\x12\x1e\n" +
+	"\vset_unix_ns\x18\x10 \x01(\x03R\tsetUnixNs\"\xb4\x01\n" +
+	"\vBatchRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04upto\x18\x02 \x01(\x04R\x04upto\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\rR\x05count\x12\x1a\n" +
+	"\battempts\x18\x04 \x01(\rR\battempts\x12\"\n" +
+	"\rbegun_unix_ns\x18\x05 \x01(\x03R\vbegunUnixNs\x12+\n" +
+	"\x12not_before_unix_ns\x18\x06 \x01(\x03R\x0fnotBeforeUnixNs\"\xd3\x01\n" +
+	"\rSilenceRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
+	"\x05match\x18\x02 \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\x12 \n" +
+	"\ffrom_unix_ns\x18\x05 \x01(\x03R\n" +
+	"fromUnixNs\x12\"\n" +
+	"\runtil_unix_ns\x18\x06 \x01(\x03R\vuntilUnixNs\x12\x14\n" +
+	"\x05muted\x18\a \x01(\x04R\x05muted\"\xa3\x01\n" +
+	"\fNoticeRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\rR\x04kind\x12 \n" +
+	"\ftime_unix_ns\x18\x03 \x01(\x03R\n" +
+	"timeUnixNs\x12\x1c\n" +
+	"\treceivers\x18\x04 \x03(\tR\treceivers\x12/\n" +
+	"\x05alert\x18\x05 \x01(\v2\x19.lifeboat.log.AlertRecordR\x05alert\"\xef\x01\n" +
 	"\vEventRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12 \n" +
@@ -10376,7 +11806,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05level\x18\x05 \x01(\rR\x05level\x12\x14\n" +
 	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x18\n" +
 	"\asubject\x18\a \x01(\tR\asubject\x12\x12\n" +
-	"\x04text\x18\b \x01(\tR\x04text\"=\n" +
+	"\x04text\x18\b \x01(\tR\x04text\x12\x14\n" +
+	"\x05start\x18x \x01(\x04R\x05start\x12\x14\n" +
+	"\x05cause\x18y \x01(\tR\x05cause\"=\n" +
 	"\tEndRecord\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x04R\arecords\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\x04R\x06digest\"\x9d\x01\n" +
@@ -10434,7 +11866,7 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 106)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 119)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),             // 0: lifeboat.log.Command
 	(*RuleAdd)(nil),             // 1: lifeboat.log.RuleAdd
@@ -10519,29 +11951,42 @@ var file_fsm_logpb_log_proto_goTypes = []any{
 	(*UsageKey)(nil),            // 80: lifeboat.log.UsageKey
 	(*UsageOwnerSet)(nil),       // 81: lifeboat.log.UsageOwnerSet
 	(*UsageSync)(nil),           // 82: lifeboat.log.UsageSync
-	(*Record)(nil),              // 83: lifeboat.log.Record
-	(*MetaRecord)(nil),          // 84: lifeboat.log.MetaRecord
-	(*TokenRecord)(nil),         // 85: lifeboat.log.TokenRecord
-	(*TokenUsed)(nil),           // 86: lifeboat.log.TokenUsed
-	(*OperatorRecord)(nil),      // 87: lifeboat.log.OperatorRecord
-	(*NodeRecord)(nil),          // 88: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),          // 89: lifeboat.log.HostRecord
-	(*DrainRecord)(nil),         // 90: lifeboat.log.DrainRecord
-	(*CopyRecord)(nil),          // 91: lifeboat.log.CopyRecord
-	(*AttemptRecord)(nil),       // 92: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),         // 93: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),            // 94: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),          // 95: lifeboat.log.WorkRecord
-	(*Tried)(nil),               // 96: lifeboat.log.Tried
-	(*AlertRecord)(nil),         // 97: lifeboat.log.AlertRecord
-	(*EventRecord)(nil),         // 98: lifeboat.log.EventRecord
-	(*EndRecord)(nil),           // 99: lifeboat.log.EndRecord
-	(*RequestRecord)(nil),       // 100: lifeboat.log.RequestRecord
-	(*UsageResourceRecord)(nil), // 101: lifeboat.log.UsageResourceRecord
-	(*UsageFact)(nil),           // 102: lifeboat.log.UsageFact
-	(*UsageSettled)(nil),        // 103: lifeboat.log.UsageSettled
-	(*UsageAccountRecord)(nil),  // 104: lifeboat.log.UsageAccountRecord
-	(*UsageWindowRecord)(nil),   // 105: lifeboat.log.UsageWindowRecord
+	(*AlertMatch)(nil),          // 83: lifeboat.log.AlertMatch
+	(*AlertControl)(nil),        // 84: lifeboat.log.AlertControl
+	(*AlertRaise)(nil),          // 85: lifeboat.log.AlertRaise
+	(*Raised)(nil),              // 86: lifeboat.log.Raised
+	(*NotifySet)(nil),           // 87: lifeboat.log.NotifySet
+	(*NotifyRemove)(nil),        // 88: lifeboat.log.NotifyRemove
+	(*SilenceSet)(nil),          // 89: lifeboat.log.SilenceSet
+	(*NotifyStep)(nil),          // 90: lifeboat.log.NotifyStep
+	(*EventPurge)(nil),          // 91: lifeboat.log.EventPurge
+	(*Record)(nil),              // 92: lifeboat.log.Record
+	(*MetaRecord)(nil),          // 93: lifeboat.log.MetaRecord
+	(*TokenRecord)(nil),         // 94: lifeboat.log.TokenRecord
+	(*TokenUsed)(nil),           // 95: lifeboat.log.TokenUsed
+	(*OperatorRecord)(nil),      // 96: lifeboat.log.OperatorRecord
+	(*NodeRecord)(nil),          // 97: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),          // 98: lifeboat.log.HostRecord
+	(*DrainRecord)(nil),         // 99: lifeboat.log.DrainRecord
+	(*CopyRecord)(nil),          // 100: lifeboat.log.CopyRecord
+	(*AttemptRecord)(nil),       // 101: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),         // 102: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),            // 103: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),          // 104: lifeboat.log.WorkRecord
+	(*Tried)(nil),               // 105: lifeboat.log.Tried
+	(*AlertRecord)(nil),         // 106: lifeboat.log.AlertRecord
+	(*ReceiverRecord)(nil),      // 107: lifeboat.log.ReceiverRecord
+	(*BatchRecord)(nil),         // 108: lifeboat.log.BatchRecord
+	(*SilenceRecord)(nil),       // 109: lifeboat.log.SilenceRecord
+	(*NoticeRecord)(nil),        // 110: lifeboat.log.NoticeRecord
+	(*EventRecord)(nil),         // 111: lifeboat.log.EventRecord
+	(*EndRecord)(nil),           // 112: lifeboat.log.EndRecord
+	(*RequestRecord)(nil),       // 113: lifeboat.log.RequestRecord
+	(*UsageResourceRecord)(nil), // 114: lifeboat.log.UsageResourceRecord
+	(*UsageFact)(nil),           // 115: lifeboat.log.UsageFact
+	(*UsageSettled)(nil),        // 116: lifeboat.log.UsageSettled
+	(*UsageAccountRecord)(nil),  // 117: lifeboat.log.UsageAccountRecord
+	(*UsageWindowRecord)(nil),   // 118: lifeboat.log.UsageWindowRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
 	8,   // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
@@ -10599,87 +12044,108 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	79,  // 52: lifeboat.log.Command.usage_trim:type_name -> lifeboat.log.UsageTrim
 	81,  // 53: lifeboat.log.Command.usage_owner_set:type_name -> lifeboat.log.UsageOwnerSet
 	82,  // 54: lifeboat.log.Command.usage_sync:type_name -> lifeboat.log.UsageSync
-	3,   // 55: lifeboat.log.RuleAdd.rule:type_name -> lifeboat.log.Rule
-	4,   // 56: lifeboat.log.Rule.hosts:type_name -> lifeboat.log.HostChoice
-	21,  // 57: lifeboat.log.VMSet.settings:type_name -> lifeboat.log.Setting
-	3,   // 58: lifeboat.log.RuleRecord.rule:type_name -> lifeboat.log.Rule
-	21,  // 59: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	25,  // 60: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	26,  // 61: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	25,  // 62: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
-	28,  // 63: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	27,  // 64: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	30,  // 65: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	31,  // 66: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	33,  // 67: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	30,  // 68: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	28,  // 69: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	35,  // 70: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	42,  // 71: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	43,  // 72: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	21,  // 73: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	49,  // 74: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
-	51,  // 75: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
-	48,  // 76: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	51,  // 77: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
-	54,  // 78: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	56,  // 79: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	55,  // 80: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	56,  // 81: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	68,  // 82: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	72,  // 83: lifeboat.log.UsageEvents.events:type_name -> lifeboat.log.UsageEvent
-	73,  // 84: lifeboat.log.UsageEvent.account:type_name -> lifeboat.log.UsageAccount
-	74,  // 85: lifeboat.log.UsageEvent.detail:type_name -> lifeboat.log.UsageDetail
-	73,  // 86: lifeboat.log.UsageAccountSet.account:type_name -> lifeboat.log.UsageAccount
-	78,  // 87: lifeboat.log.UsageClose.windows:type_name -> lifeboat.log.UsageSpan
-	80,  // 88: lifeboat.log.UsageTrim.keys:type_name -> lifeboat.log.UsageKey
-	73,  // 89: lifeboat.log.UsageOwnerSet.account:type_name -> lifeboat.log.UsageAccount
-	84,  // 90: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	88,  // 91: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	89,  // 92: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	95,  // 93: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	97,  // 94: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	98,  // 95: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	85,  // 96: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
-	87,  // 97: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
-	99,  // 98: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	100, // 99: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
-	7,   // 100: lifeboat.log.Record.rule:type_name -> lifeboat.log.RuleRecord
-	101, // 101: lifeboat.log.Record.usage_resource:type_name -> lifeboat.log.UsageResourceRecord
-	104, // 102: lifeboat.log.Record.usage_account:type_name -> lifeboat.log.UsageAccountRecord
-	76,  // 103: lifeboat.log.Record.usage_type:type_name -> lifeboat.log.UsageTypeSet
-	105, // 104: lifeboat.log.Record.usage_window:type_name -> lifeboat.log.UsageWindowRecord
-	81,  // 105: lifeboat.log.Record.usage_owner:type_name -> lifeboat.log.UsageOwnerSet
-	21,  // 106: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	53,  // 107: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	86,  // 108: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
-	28,  // 109: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	27,  // 110: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	46,  // 111: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	48,  // 112: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	35,  // 113: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	92,  // 114: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	42,  // 115: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	93,  // 116: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	94,  // 117: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	91,  // 118: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
-	90,  // 119: lifeboat.log.HostRecord.drain:type_name -> lifeboat.log.DrainRecord
-	55,  // 120: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	56,  // 121: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	6,   // 122: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
-	96,  // 123: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	102, // 124: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
-	103, // 125: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
-	73,  // 126: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
-	74,  // 127: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
-	73,  // 128: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
-	74,  // 129: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
-	73,  // 130: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
-	131, // [131:131] is the sub-list for method output_type
-	131, // [131:131] is the sub-list for method input_type
-	131, // [131:131] is the sub-list for extension type_name
-	131, // [131:131] is the sub-list for extension extendee
-	0,   // [0:131] is the sub-list for field type_name
+	84,  // 55: lifeboat.log.Command.alert_control:type_name -> lifeboat.log.AlertControl
+	85,  // 56: lifeboat.log.Command.alert_raise:type_name -> lifeboat.log.AlertRaise
+	87,  // 57: lifeboat.log.Command.notify_set:type_name -> lifeboat.log.NotifySet
+	88,  // 58: lifeboat.log.Command.notify_remove:type_name -> lifeboat.log.NotifyRemove
+	89,  // 59: lifeboat.log.Command.silence_set:type_name -> lifeboat.log.SilenceSet
+	90,  // 60: lifeboat.log.Command.notify_step:type_name -> lifeboat.log.NotifyStep
+	91,  // 61: lifeboat.log.Command.event_purge:type_name -> lifeboat.log.EventPurge
+	3,   // 62: lifeboat.log.RuleAdd.rule:type_name -> lifeboat.log.Rule
+	4,   // 63: lifeboat.log.Rule.hosts:type_name -> lifeboat.log.HostChoice
+	21,  // 64: lifeboat.log.VMSet.settings:type_name -> lifeboat.log.Setting
+	3,   // 65: lifeboat.log.RuleRecord.rule:type_name -> lifeboat.log.Rule
+	21,  // 66: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	25,  // 67: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	26,  // 68: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	25,  // 69: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
+	28,  // 70: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	27,  // 71: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	30,  // 72: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	31,  // 73: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	33,  // 74: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	30,  // 75: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	28,  // 76: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	35,  // 77: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	42,  // 78: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	43,  // 79: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	21,  // 80: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	49,  // 81: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
+	51,  // 82: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
+	48,  // 83: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	51,  // 84: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
+	54,  // 85: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	56,  // 86: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	55,  // 87: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	56,  // 88: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	68,  // 89: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	72,  // 90: lifeboat.log.UsageEvents.events:type_name -> lifeboat.log.UsageEvent
+	73,  // 91: lifeboat.log.UsageEvent.account:type_name -> lifeboat.log.UsageAccount
+	74,  // 92: lifeboat.log.UsageEvent.detail:type_name -> lifeboat.log.UsageDetail
+	73,  // 93: lifeboat.log.UsageAccountSet.account:type_name -> lifeboat.log.UsageAccount
+	78,  // 94: lifeboat.log.UsageClose.windows:type_name -> lifeboat.log.UsageSpan
+	80,  // 95: lifeboat.log.UsageTrim.keys:type_name -> lifeboat.log.UsageKey
+	73,  // 96: lifeboat.log.UsageOwnerSet.account:type_name -> lifeboat.log.UsageAccount
+	27,  // 97: lifeboat.log.AlertMatch.labels:type_name -> lifeboat.log.Label
+	83,  // 98: lifeboat.log.AlertControl.match:type_name -> lifeboat.log.AlertMatch
+	86,  // 99: lifeboat.log.AlertRaise.alerts:type_name -> lifeboat.log.Raised
+	21,  // 100: lifeboat.log.NotifySet.options:type_name -> lifeboat.log.Setting
+	83,  // 101: lifeboat.log.NotifySet.match:type_name -> lifeboat.log.AlertMatch
+	83,  // 102: lifeboat.log.SilenceSet.match:type_name -> lifeboat.log.AlertMatch
+	93,  // 103: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	97,  // 104: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	98,  // 105: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	104, // 106: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	106, // 107: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	111, // 108: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	94,  // 109: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
+	96,  // 110: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
+	112, // 111: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	113, // 112: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
+	7,   // 113: lifeboat.log.Record.rule:type_name -> lifeboat.log.RuleRecord
+	114, // 114: lifeboat.log.Record.usage_resource:type_name -> lifeboat.log.UsageResourceRecord
+	117, // 115: lifeboat.log.Record.usage_account:type_name -> lifeboat.log.UsageAccountRecord
+	76,  // 116: lifeboat.log.Record.usage_type:type_name -> lifeboat.log.UsageTypeSet
+	118, // 117: lifeboat.log.Record.usage_window:type_name -> lifeboat.log.UsageWindowRecord
+	81,  // 118: lifeboat.log.Record.usage_owner:type_name -> lifeboat.log.UsageOwnerSet
+	107, // 119: lifeboat.log.Record.receiver:type_name -> lifeboat.log.ReceiverRecord
+	109, // 120: lifeboat.log.Record.silence:type_name -> lifeboat.log.SilenceRecord
+	110, // 121: lifeboat.log.Record.notice:type_name -> lifeboat.log.NoticeRecord
+	21,  // 122: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	53,  // 123: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	95,  // 124: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
+	28,  // 125: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	27,  // 126: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	46,  // 127: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	48,  // 128: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	35,  // 129: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	101, // 130: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	42,  // 131: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	102, // 132: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	103, // 133: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	100, // 134: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	99,  // 135: lifeboat.log.HostRecord.drain:type_name -> lifeboat.log.DrainRecord
+	55,  // 136: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	56,  // 137: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	6,   // 138: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
+	105, // 139: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	21,  // 140: lifeboat.log.ReceiverRecord.options:type_name -> lifeboat.log.Setting
+	83,  // 141: lifeboat.log.ReceiverRecord.match:type_name -> lifeboat.log.AlertMatch
+	108, // 142: lifeboat.log.ReceiverRecord.batch:type_name -> lifeboat.log.BatchRecord
+	83,  // 143: lifeboat.log.SilenceRecord.match:type_name -> lifeboat.log.AlertMatch
+	106, // 144: lifeboat.log.NoticeRecord.alert:type_name -> lifeboat.log.AlertRecord
+	115, // 145: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
+	116, // 146: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
+	73,  // 147: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
+	74,  // 148: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
+	73,  // 149: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
+	74,  // 150: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
+	73,  // 151: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
+	152, // [152:152] is the sub-list for method output_type
+	152, // [152:152] is the sub-list for method input_type
+	152, // [152:152] is the sub-list for extension type_name
+	152, // [152:152] is the sub-list for extension extendee
+	0,   // [0:152] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -10743,9 +12209,16 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_UsageTrim)(nil),
 		(*Command_UsageOwnerSet)(nil),
 		(*Command_UsageSync)(nil),
+		(*Command_AlertControl)(nil),
+		(*Command_AlertRaise)(nil),
+		(*Command_NotifySet)(nil),
+		(*Command_NotifyRemove)(nil),
+		(*Command_SilenceSet)(nil),
+		(*Command_NotifyStep)(nil),
+		(*Command_EventPurge)(nil),
 	}
 	file_fsm_logpb_log_proto_msgTypes[56].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[83].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[92].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
@@ -10762,6 +12235,9 @@ func file_fsm_logpb_log_proto_init() {
 		(*Record_UsageType)(nil),
 		(*Record_UsageWindow)(nil),
 		(*Record_UsageOwner)(nil),
+		(*Record_Receiver)(nil),
+		(*Record_Silence)(nil),
+		(*Record_Notice)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -10769,7 +12245,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   106,
+			NumMessages:   119,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -2790,6 +2790,14 @@ type AlertView struct {
 	LastUnixNs     int64                  `protobuf:"varint,10,opt,name=last_unix_ns,json=lastUnixNs,proto3" json:"last_unix_ns,omitempty"`
 	ResolvedUnixNs int64                  `protobuf:"varint,11,opt,name=resolved_unix_ns,json=resolvedUnixNs,proto3" json:"resolved_unix_ns,omitempty"`
 	Resolution     string                 `protobuf:"bytes,12,opt,name=resolution,proto3" json:"resolution,omitempty"`
+	Index          uint64                 `protobuf:"varint,120,opt,name=index,proto3" json:"index,omitempty"` // of its last change of state
+	Reopened       uint32                 `protobuf:"varint,121,opt,name=reopened,proto3" json:"reopened,omitempty"`
+	SinceUnixNs    int64                  `protobuf:"varint,122,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"` // since when it is open, or was the last time
+	AckedBy        string                 `protobuf:"bytes,123,opt,name=acked_by,json=ackedBy,proto3" json:"acked_by,omitempty"`
+	ArchivedUnixNs int64                  `protobuf:"varint,124,opt,name=archived_unix_ns,json=archivedUnixNs,proto3" json:"archived_unix_ns,omitempty"`
+	Muted          bool                   `protobuf:"varint,125,opt,name=muted,proto3" json:"muted,omitempty"`                 // a silence keeps it from receivers
+	Code           string                 `protobuf:"bytes,126,opt,name=code,proto3" json:"code,omitempty"`                    // CloudStack's name of the type
+	TypeId         uint32                 `protobuf:"varint,127,opt,name=type_id,json=typeId,proto3" json:"type_id,omitempty"` // and its number
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2908,6 +2916,62 @@ func (x *AlertView) GetResolution() string {
 	return ""
 }
 
+func (x *AlertView) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *AlertView) GetReopened() uint32 {
+	if x != nil {
+		return x.Reopened
+	}
+	return 0
+}
+
+func (x *AlertView) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *AlertView) GetAckedBy() string {
+	if x != nil {
+		return x.AckedBy
+	}
+	return ""
+}
+
+func (x *AlertView) GetArchivedUnixNs() int64 {
+	if x != nil {
+		return x.ArchivedUnixNs
+	}
+	return 0
+}
+
+func (x *AlertView) GetMuted() bool {
+	if x != nil {
+		return x.Muted
+	}
+	return false
+}
+
+func (x *AlertView) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *AlertView) GetTypeId() uint32 {
+	if x != nil {
+		return x.TypeId
+	}
+	return 0
+}
+
 type ListAlertsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
@@ -2915,6 +2979,11 @@ type ListAlertsRequest struct {
 	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
 	Subject       string                 `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
 	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
+	Severity      string                 `protobuf:"bytes,120,opt,name=severity,proto3" json:"severity,omitempty"`               // at least
+	State         string                 `protobuf:"bytes,121,opt,name=state,proto3" json:"state,omitempty"`                     // only this one, also when it is over
+	OlderMs       int64                  `protobuf:"varint,122,opt,name=older_ms,json=olderMs,proto3" json:"older_ms,omitempty"` // last heard of before that
+	NewerMs       int64                  `protobuf:"varint,123,opt,name=newer_ms,json=newerMs,proto3" json:"newer_ms,omitempty"` // heard of since
+	Id            uint64                 `protobuf:"varint,124,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2982,6 +3051,41 @@ func (x *ListAlertsRequest) GetConsistency() Consistency {
 		return x.Consistency
 	}
 	return Consistency_CONSISTENCY_LEADER
+}
+
+func (x *ListAlertsRequest) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *ListAlertsRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ListAlertsRequest) GetOlderMs() int64 {
+	if x != nil {
+		return x.OlderMs
+	}
+	return 0
+}
+
+func (x *ListAlertsRequest) GetNewerMs() int64 {
+	if x != nil {
+		return x.NewerMs
+	}
+	return 0
+}
+
+func (x *ListAlertsRequest) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
 }
 
 type ListAlertsResponse struct {
@@ -3054,6 +3158,8 @@ type EventView struct {
 	Actor         string                 `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
 	Subject       string                 `protobuf:"bytes,7,opt,name=subject,proto3" json:"subject,omitempty"`
 	Text          string                 `protobuf:"bytes,8,opt,name=text,proto3" json:"text,omitempty"`
+	Start         uint64                 `protobuf:"varint,120,opt,name=start,proto3" json:"start,omitempty"` // the event that began what this one is about; 0 = none
+	Cause         string                 `protobuf:"bytes,121,opt,name=cause,proto3" json:"cause,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3144,6 +3250,20 @@ func (x *EventView) GetText() string {
 	return ""
 }
 
+func (x *EventView) GetStart() uint64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *EventView) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
 type ListEventsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
@@ -3152,6 +3272,11 @@ type ListEventsRequest struct {
 	Subject       string                 `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
 	WaitMs        int64                  `protobuf:"varint,5,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
 	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
+	Type          string                 `protobuf:"bytes,120,opt,name=type,proto3" json:"type,omitempty"`   // NOUN.VERB, or NOUN.* for all of a noun
+	Level         string                 `protobuf:"bytes,121,opt,name=level,proto3" json:"level,omitempty"` // at least
+	Actor         string                 `protobuf:"bytes,122,opt,name=actor,proto3" json:"actor,omitempty"`
+	SinceUnixNs   int64                  `protobuf:"varint,123,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	AfterIndex    uint64                 `protobuf:"varint,124,opt,name=after_index,json=afterIndex,proto3" json:"after_index,omitempty"` // of the log: only events of later entries
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3228,11 +3353,50 @@ func (x *ListEventsRequest) GetConsistency() Consistency {
 	return Consistency_CONSISTENCY_LEADER
 }
 
+func (x *ListEventsRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *ListEventsRequest) GetAfterIndex() uint64 {
+	if x != nil {
+		return x.AfterIndex
+	}
+	return 0
+}
+
 type ListEventsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Events        []*EventView           `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
-	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Events   []*EventView           `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	Index    uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Answered *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
+	// The oldest event that is kept. Where it is newer than what was asked for, what is
+	// between them was forgotten.
+	Oldest        uint64 `protobuf:"varint,120,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	Seen          uint64 `protobuf:"varint,121,opt,name=seen,proto3" json:"seen,omitempty"` // all events up to this one were looked at: go on after it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3286,6 +3450,20 @@ func (x *ListEventsResponse) GetAnswered() *Answered {
 		return x.Answered
 	}
 	return nil
+}
+
+func (x *ListEventsResponse) GetOldest() uint64 {
+	if x != nil {
+		return x.Oldest
+	}
+	return 0
+}
+
+func (x *ListEventsResponse) GetSeen() uint64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
 }
 
 type ExplainRequest struct {
@@ -4127,7 +4305,9 @@ func (x *ControlWorkRequest) GetAction() string {
 type ControlAlertRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"` // ack | resolve | archive | delete
+	Ids           []uint64               `protobuf:"varint,120,rep,packed,name=ids,proto3" json:"ids,omitempty"`
+	Filter        *AlertFilter           `protobuf:"bytes,121,opt,name=filter,proto3" json:"filter,omitempty"` // without ids: all that match
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4176,6 +4356,1080 @@ func (x *ControlAlertRequest) GetAction() string {
 	return ""
 }
 
+func (x *ControlAlertRequest) GetIds() []uint64 {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *ControlAlertRequest) GetFilter() *AlertFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+type AlertFilter struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Types         []string               `protobuf:"bytes,1,rep,name=types,proto3" json:"types,omitempty"`                                                                             // names, codes or numbers
+	Severity      string                 `protobuf:"bytes,2,opt,name=severity,proto3" json:"severity,omitempty"`                                                                       // at least
+	Subjects      []string               `protobuf:"bytes,3,rep,name=subjects,proto3" json:"subjects,omitempty"`                                                                       // a * at the end stands for anything
+	Labels        map[string]string      `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of the host; empty value = any
+	Causes        []string               `protobuf:"bytes,5,rep,name=causes,proto3" json:"causes,omitempty"`
+	State         string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
+	OlderMs       int64                  `protobuf:"varint,7,opt,name=older_ms,json=olderMs,proto3" json:"older_ms,omitempty"` // last heard of before that
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertFilter) Reset() {
+	*x = AlertFilter{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertFilter) ProtoMessage() {}
+
+func (x *AlertFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertFilter.ProtoReflect.Descriptor instead.
+func (*AlertFilter) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *AlertFilter) GetTypes() []string {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *AlertFilter) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *AlertFilter) GetSubjects() []string {
+	if x != nil {
+		return x.Subjects
+	}
+	return nil
+}
+
+func (x *AlertFilter) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *AlertFilter) GetCauses() []string {
+	if x != nil {
+		return x.Causes
+	}
+	return nil
+}
+
+func (x *AlertFilter) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *AlertFilter) GetOlderMs() int64 {
+	if x != nil {
+		return x.OlderMs
+	}
+	return 0
+}
+
+type RaiseAlertsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Alerts        []*RaiseAlert          `protobuf:"bytes,1,rep,name=alerts,proto3" json:"alerts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaiseAlertsRequest) Reset() {
+	*x = RaiseAlertsRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaiseAlertsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaiseAlertsRequest) ProtoMessage() {}
+
+func (x *RaiseAlertsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaiseAlertsRequest.ProtoReflect.Descriptor instead.
+func (*RaiseAlertsRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *RaiseAlertsRequest) GetAlerts() []*RaiseAlert {
+	if x != nil {
+		return x.Alerts
+	}
+	return nil
+}
+
+type RaiseAlert struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"` // a VM by its name or UUID
+	Cause         string                 `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	Severity      string                 `protobuf:"bytes,4,opt,name=severity,proto3" json:"severity,omitempty"` // info | warning | critical
+	Text          string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	Resolved      bool                   `protobuf:"varint,6,opt,name=resolved,proto3" json:"resolved,omitempty"` // it is over
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaiseAlert) Reset() {
+	*x = RaiseAlert{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaiseAlert) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaiseAlert) ProtoMessage() {}
+
+func (x *RaiseAlert) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaiseAlert.ProtoReflect.Descriptor instead.
+func (*RaiseAlert) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *RaiseAlert) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *RaiseAlert) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *RaiseAlert) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *RaiseAlert) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *RaiseAlert) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *RaiseAlert) GetResolved() bool {
+	if x != nil {
+		return x.Resolved
+	}
+	return false
+}
+
+type PurgeEventsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BeforeUnixNs  int64                  `protobuf:"varint,1,opt,name=before_unix_ns,json=beforeUnixNs,proto3" json:"before_unix_ns,omitempty"`
+	BeforeId      uint64                 `protobuf:"varint,2,opt,name=before_id,json=beforeId,proto3" json:"before_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeEventsRequest) Reset() {
+	*x = PurgeEventsRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeEventsRequest) ProtoMessage() {}
+
+func (x *PurgeEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeEventsRequest.ProtoReflect.Descriptor instead.
+func (*PurgeEventsRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *PurgeEventsRequest) GetBeforeUnixNs() int64 {
+	if x != nil {
+		return x.BeforeUnixNs
+	}
+	return 0
+}
+
+func (x *PurgeEventsRequest) GetBeforeId() uint64 {
+	if x != nil {
+		return x.BeforeId
+	}
+	return 0
+}
+
+type ReceiverView struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind            string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Address         string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Options         map[string]string      `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Secret          bool                   `protobuf:"varint,5,opt,name=secret,proto3" json:"secret,omitempty"` // it has one
+	Match           *AlertFilter           `protobuf:"bytes,6,opt,name=match,proto3" json:"match,omitempty"`
+	Off             bool                   `protobuf:"varint,7,opt,name=off,proto3" json:"off,omitempty"`
+	Pending         uint32                 `protobuf:"varint,8,opt,name=pending,proto3" json:"pending,omitempty"` // notices that it has not got
+	Delivered       uint64                 `protobuf:"varint,9,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	DeliveredUnixNs int64                  `protobuf:"varint,10,opt,name=delivered_unix_ns,json=deliveredUnixNs,proto3" json:"delivered_unix_ns,omitempty"`
+	Lost            uint64                 `protobuf:"varint,11,opt,name=lost,proto3" json:"lost,omitempty"`
+	FailingUnixNs   int64                  `protobuf:"varint,12,opt,name=failing_unix_ns,json=failingUnixNs,proto3" json:"failing_unix_ns,omitempty"`
+	Failure         string                 `protobuf:"bytes,13,opt,name=failure,proto3" json:"failure,omitempty"`
+	Delivery        string                 `protobuf:"bytes,14,opt,name=delivery,proto3" json:"delivery,omitempty"` // id of the one under way
+	Attempts        uint32                 `protobuf:"varint,15,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	NextUnixNs      int64                  `protobuf:"varint,16,opt,name=next_unix_ns,json=nextUnixNs,proto3" json:"next_unix_ns,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ReceiverView) Reset() {
+	*x = ReceiverView{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReceiverView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReceiverView) ProtoMessage() {}
+
+func (x *ReceiverView) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReceiverView.ProtoReflect.Descriptor instead.
+func (*ReceiverView) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *ReceiverView) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ReceiverView) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ReceiverView) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ReceiverView) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *ReceiverView) GetSecret() bool {
+	if x != nil {
+		return x.Secret
+	}
+	return false
+}
+
+func (x *ReceiverView) GetMatch() *AlertFilter {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *ReceiverView) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+func (x *ReceiverView) GetPending() uint32 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *ReceiverView) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *ReceiverView) GetDeliveredUnixNs() int64 {
+	if x != nil {
+		return x.DeliveredUnixNs
+	}
+	return 0
+}
+
+func (x *ReceiverView) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *ReceiverView) GetFailingUnixNs() int64 {
+	if x != nil {
+		return x.FailingUnixNs
+	}
+	return 0
+}
+
+func (x *ReceiverView) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *ReceiverView) GetDelivery() string {
+	if x != nil {
+		return x.Delivery
+	}
+	return ""
+}
+
+func (x *ReceiverView) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *ReceiverView) GetNextUnixNs() int64 {
+	if x != nil {
+		return x.NextUnixNs
+	}
+	return 0
+}
+
+type ListReceiversRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReceiversRequest) Reset() {
+	*x = ListReceiversRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReceiversRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReceiversRequest) ProtoMessage() {}
+
+func (x *ListReceiversRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReceiversRequest.ProtoReflect.Descriptor instead.
+func (*ListReceiversRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *ListReceiversRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *ListReceiversRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
+type ListReceiversResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Receivers     []*ReceiverView        `protobuf:"bytes,1,rep,name=receivers,proto3" json:"receivers,omitempty"`
+	Kinds         []string               `protobuf:"bytes,2,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReceiversResponse) Reset() {
+	*x = ListReceiversResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReceiversResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReceiversResponse) ProtoMessage() {}
+
+func (x *ListReceiversResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReceiversResponse.ProtoReflect.Descriptor instead.
+func (*ListReceiversResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *ListReceiversResponse) GetReceivers() []*ReceiverView {
+	if x != nil {
+		return x.Receivers
+	}
+	return nil
+}
+
+func (x *ListReceiversResponse) GetKinds() []string {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+func (x *ListReceiversResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
+type SetReceiverRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // webhook | mail | alertmanager | program
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Options       map[string]string      `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Secret        string                 `protobuf:"bytes,5,opt,name=secret,proto3" json:"secret,omitempty"` // sealed before it is stored; never returned
+	KeepSecret    bool                   `protobuf:"varint,6,opt,name=keep_secret,json=keepSecret,proto3" json:"keep_secret,omitempty"`
+	Match         *AlertFilter           `protobuf:"bytes,7,opt,name=match,proto3" json:"match,omitempty"`
+	Off           bool                   `protobuf:"varint,8,opt,name=off,proto3" json:"off,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetReceiverRequest) Reset() {
+	*x = SetReceiverRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetReceiverRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetReceiverRequest) ProtoMessage() {}
+
+func (x *SetReceiverRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetReceiverRequest.ProtoReflect.Descriptor instead.
+func (*SetReceiverRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *SetReceiverRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetReceiverRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *SetReceiverRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *SetReceiverRequest) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *SetReceiverRequest) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *SetReceiverRequest) GetKeepSecret() bool {
+	if x != nil {
+		return x.KeepSecret
+	}
+	return false
+}
+
+func (x *SetReceiverRequest) GetMatch() *AlertFilter {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *SetReceiverRequest) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+type RemoveReceiverRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveReceiverRequest) Reset() {
+	*x = RemoveReceiverRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveReceiverRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveReceiverRequest) ProtoMessage() {}
+
+func (x *RemoveReceiverRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveReceiverRequest.ProtoReflect.Descriptor instead.
+func (*RemoveReceiverRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *RemoveReceiverRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type TestReceiverRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestReceiverRequest) Reset() {
+	*x = TestReceiverRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestReceiverRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestReceiverRequest) ProtoMessage() {}
+
+func (x *TestReceiverRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestReceiverRequest.ProtoReflect.Descriptor instead.
+func (*TestReceiverRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *TestReceiverRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type TestReceiverResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Failure       string                 `protobuf:"bytes,1,opt,name=failure,proto3" json:"failure,omitempty"`
+	TookMs        int64                  `protobuf:"varint,2,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`
+	Delivery      string                 `protobuf:"bytes,3,opt,name=delivery,proto3" json:"delivery,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestReceiverResponse) Reset() {
+	*x = TestReceiverResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestReceiverResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestReceiverResponse) ProtoMessage() {}
+
+func (x *TestReceiverResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestReceiverResponse.ProtoReflect.Descriptor instead.
+func (*TestReceiverResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *TestReceiverResponse) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *TestReceiverResponse) GetTookMs() int64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+func (x *TestReceiverResponse) GetDelivery() string {
+	if x != nil {
+		return x.Delivery
+	}
+	return ""
+}
+
+type SilenceView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Match         *AlertFilter           `protobuf:"bytes,2,opt,name=match,proto3" json:"match,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	FromUnixNs    int64                  `protobuf:"varint,5,opt,name=from_unix_ns,json=fromUnixNs,proto3" json:"from_unix_ns,omitempty"`
+	UntilUnixNs   int64                  `protobuf:"varint,6,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
+	Muted         uint64                 `protobuf:"varint,7,opt,name=muted,proto3" json:"muted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SilenceView) Reset() {
+	*x = SilenceView{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SilenceView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SilenceView) ProtoMessage() {}
+
+func (x *SilenceView) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SilenceView.ProtoReflect.Descriptor instead.
+func (*SilenceView) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *SilenceView) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SilenceView) GetMatch() *AlertFilter {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *SilenceView) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SilenceView) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *SilenceView) GetFromUnixNs() int64 {
+	if x != nil {
+		return x.FromUnixNs
+	}
+	return 0
+}
+
+func (x *SilenceView) GetUntilUnixNs() int64 {
+	if x != nil {
+		return x.UntilUnixNs
+	}
+	return 0
+}
+
+func (x *SilenceView) GetMuted() uint64 {
+	if x != nil {
+		return x.Muted
+	}
+	return 0
+}
+
+type ListSilencesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSilencesRequest) Reset() {
+	*x = ListSilencesRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSilencesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSilencesRequest) ProtoMessage() {}
+
+func (x *ListSilencesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSilencesRequest.ProtoReflect.Descriptor instead.
+func (*ListSilencesRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ListSilencesRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *ListSilencesRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
+type ListSilencesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Silences      []*SilenceView         `protobuf:"bytes,1,rep,name=silences,proto3" json:"silences,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSilencesResponse) Reset() {
+	*x = ListSilencesResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSilencesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSilencesResponse) ProtoMessage() {}
+
+func (x *ListSilencesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSilencesResponse.ProtoReflect.Descriptor instead.
+func (*ListSilencesResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ListSilencesResponse) GetSilences() []*SilenceView {
+	if x != nil {
+		return x.Silences
+	}
+	return nil
+}
+
+func (x *ListSilencesResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
+type SetSilenceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	End           uint64                 `protobuf:"varint,1,opt,name=end,proto3" json:"end,omitempty"` // ends this one; 0 = begins one
+	Match         *AlertFilter           `protobuf:"bytes,2,opt,name=match,proto3" json:"match,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	ForMs         int64                  `protobuf:"varint,4,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSilenceRequest) Reset() {
+	*x = SetSilenceRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSilenceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSilenceRequest) ProtoMessage() {}
+
+func (x *SetSilenceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSilenceRequest.ProtoReflect.Descriptor instead.
+func (*SetSilenceRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *SetSilenceRequest) GetEnd() uint64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *SetSilenceRequest) GetMatch() *AlertFilter {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *SetSilenceRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SetSilenceRequest) GetForMs() int64 {
+	if x != nil {
+		return x.ForMs
+	}
+	return 0
+}
+
 type ControlNodeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -4189,7 +5443,7 @@ type ControlNodeRequest struct {
 
 func (x *ControlNodeRequest) Reset() {
 	*x = ControlNodeRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4201,7 +5455,7 @@ func (x *ControlNodeRequest) String() string {
 func (*ControlNodeRequest) ProtoMessage() {}
 
 func (x *ControlNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4214,7 +5468,7 @@ func (x *ControlNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlNodeRequest.ProtoReflect.Descriptor instead.
 func (*ControlNodeRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ControlNodeRequest) GetId() string {
@@ -4263,7 +5517,7 @@ type ControlHARequest struct {
 
 func (x *ControlHARequest) Reset() {
 	*x = ControlHARequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4275,7 +5529,7 @@ func (x *ControlHARequest) String() string {
 func (*ControlHARequest) ProtoMessage() {}
 
 func (x *ControlHARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4288,7 +5542,7 @@ func (x *ControlHARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlHARequest.ProtoReflect.Descriptor instead.
 func (*ControlHARequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ControlHARequest) GetAction() string {
@@ -4325,7 +5579,7 @@ type ReadSnapshotRequest struct {
 
 func (x *ReadSnapshotRequest) Reset() {
 	*x = ReadSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4337,7 +5591,7 @@ func (x *ReadSnapshotRequest) String() string {
 func (*ReadSnapshotRequest) ProtoMessage() {}
 
 func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4350,7 +5604,7 @@ func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*ReadSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ReadSnapshotRequest) GetStale() bool {
@@ -4386,7 +5640,7 @@ type ReadSnapshotResponse struct {
 
 func (x *ReadSnapshotResponse) Reset() {
 	*x = ReadSnapshotResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4398,7 +5652,7 @@ func (x *ReadSnapshotResponse) String() string {
 func (*ReadSnapshotResponse) ProtoMessage() {}
 
 func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4411,7 +5665,7 @@ func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*ReadSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ReadSnapshotResponse) GetId() string {
@@ -4455,7 +5709,7 @@ type WriteSnapshotRequest struct {
 
 func (x *WriteSnapshotRequest) Reset() {
 	*x = WriteSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4467,7 +5721,7 @@ func (x *WriteSnapshotRequest) String() string {
 func (*WriteSnapshotRequest) ProtoMessage() {}
 
 func (x *WriteSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4480,7 +5734,7 @@ func (x *WriteSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*WriteSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *WriteSnapshotRequest) GetId() string {
@@ -4514,7 +5768,7 @@ type WriteSnapshotResponse struct {
 
 func (x *WriteSnapshotResponse) Reset() {
 	*x = WriteSnapshotResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4526,7 +5780,7 @@ func (x *WriteSnapshotResponse) String() string {
 func (*WriteSnapshotResponse) ProtoMessage() {}
 
 func (x *WriteSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4539,7 +5793,7 @@ func (x *WriteSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*WriteSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *WriteSnapshotResponse) GetId() string {
@@ -4568,7 +5822,7 @@ type RestoreSnapshotRequest struct {
 
 func (x *RestoreSnapshotRequest) Reset() {
 	*x = RestoreSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4580,7 +5834,7 @@ func (x *RestoreSnapshotRequest) String() string {
 func (*RestoreSnapshotRequest) ProtoMessage() {}
 
 func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4593,7 +5847,7 @@ func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *RestoreSnapshotRequest) GetId() string {
@@ -4637,7 +5891,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4649,7 +5903,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4662,7 +5916,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *CreateTokenRequest) GetKind() string {
@@ -4712,7 +5966,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4724,7 +5978,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4737,7 +5991,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -4778,7 +6032,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4790,7 +6044,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4803,7 +6057,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ListTokensRequest) GetStale() bool {
@@ -4830,7 +6084,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4842,7 +6096,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4855,7 +6109,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ListTokensResponse) GetTokens() []*TokenView {
@@ -4890,7 +6144,7 @@ type TokenView struct {
 
 func (x *TokenView) Reset() {
 	*x = TokenView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4902,7 +6156,7 @@ func (x *TokenView) String() string {
 func (*TokenView) ProtoMessage() {}
 
 func (x *TokenView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4915,7 +6169,7 @@ func (x *TokenView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenView.ProtoReflect.Descriptor instead.
 func (*TokenView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *TokenView) GetId() string {
@@ -4997,7 +6251,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5009,7 +6263,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5022,7 +6276,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -5042,7 +6296,7 @@ type ListOperatorsRequest struct {
 
 func (x *ListOperatorsRequest) Reset() {
 	*x = ListOperatorsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5054,7 +6308,7 @@ func (x *ListOperatorsRequest) String() string {
 func (*ListOperatorsRequest) ProtoMessage() {}
 
 func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5067,7 +6321,7 @@ func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsRequest.ProtoReflect.Descriptor instead.
 func (*ListOperatorsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ListOperatorsRequest) GetStale() bool {
@@ -5097,7 +6351,7 @@ type ListOperatorsResponse struct {
 
 func (x *ListOperatorsResponse) Reset() {
 	*x = ListOperatorsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5109,7 +6363,7 @@ func (x *ListOperatorsResponse) String() string {
 func (*ListOperatorsResponse) ProtoMessage() {}
 
 func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5122,7 +6376,7 @@ func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsResponse.ProtoReflect.Descriptor instead.
 func (*ListOperatorsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ListOperatorsResponse) GetOperators() []*OperatorView {
@@ -5172,7 +6426,7 @@ type OperatorView struct {
 
 func (x *OperatorView) Reset() {
 	*x = OperatorView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[63]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5184,7 +6438,7 @@ func (x *OperatorView) String() string {
 func (*OperatorView) ProtoMessage() {}
 
 func (x *OperatorView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[63]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5197,7 +6451,7 @@ func (x *OperatorView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorView.ProtoReflect.Descriptor instead.
 func (*OperatorView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *OperatorView) GetName() string {
@@ -5238,7 +6492,7 @@ type SetOperatorRequest struct {
 
 func (x *SetOperatorRequest) Reset() {
 	*x = SetOperatorRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[64]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5250,7 +6504,7 @@ func (x *SetOperatorRequest) String() string {
 func (*SetOperatorRequest) ProtoMessage() {}
 
 func (x *SetOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[64]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5263,7 +6517,7 @@ func (x *SetOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetOperatorRequest.ProtoReflect.Descriptor instead.
 func (*SetOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *SetOperatorRequest) GetName() string {
@@ -5290,7 +6544,7 @@ type ListRulesRequest struct {
 
 func (x *ListRulesRequest) Reset() {
 	*x = ListRulesRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[65]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5302,7 +6556,7 @@ func (x *ListRulesRequest) String() string {
 func (*ListRulesRequest) ProtoMessage() {}
 
 func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[65]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5315,7 +6569,7 @@ func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
 func (*ListRulesRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ListRulesRequest) GetStale() bool {
@@ -5343,7 +6597,7 @@ type ListRulesResponse struct {
 
 func (x *ListRulesResponse) Reset() {
 	*x = ListRulesResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[66]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5355,7 +6609,7 @@ func (x *ListRulesResponse) String() string {
 func (*ListRulesResponse) ProtoMessage() {}
 
 func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[66]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5368,7 +6622,7 @@ func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesResponse.ProtoReflect.Descriptor instead.
 func (*ListRulesResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ListRulesResponse) GetRules() []*RuleView {
@@ -5409,7 +6663,7 @@ type RuleView struct {
 
 func (x *RuleView) Reset() {
 	*x = RuleView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[67]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5421,7 +6675,7 @@ func (x *RuleView) String() string {
 func (*RuleView) ProtoMessage() {}
 
 func (x *RuleView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[67]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5434,7 +6688,7 @@ func (x *RuleView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleView.ProtoReflect.Descriptor instead.
 func (*RuleView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *RuleView) GetId() uint64 {
@@ -5512,7 +6766,7 @@ type RuleVM struct {
 
 func (x *RuleVM) Reset() {
 	*x = RuleVM{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[68]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5524,7 +6778,7 @@ func (x *RuleVM) String() string {
 func (*RuleVM) ProtoMessage() {}
 
 func (x *RuleVM) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[68]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5537,7 +6791,7 @@ func (x *RuleVM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleVM.ProtoReflect.Descriptor instead.
 func (*RuleVM) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *RuleVM) GetId() string {
@@ -5578,7 +6832,7 @@ type RuleHost struct {
 
 func (x *RuleHost) Reset() {
 	*x = RuleHost{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[69]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5590,7 +6844,7 @@ func (x *RuleHost) String() string {
 func (*RuleHost) ProtoMessage() {}
 
 func (x *RuleHost) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[69]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5603,7 +6857,7 @@ func (x *RuleHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleHost.ProtoReflect.Descriptor instead.
 func (*RuleHost) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *RuleHost) GetHost() string {
@@ -5632,7 +6886,7 @@ type AddRuleRequest struct {
 
 func (x *AddRuleRequest) Reset() {
 	*x = AddRuleRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[70]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5644,7 +6898,7 @@ func (x *AddRuleRequest) String() string {
 func (*AddRuleRequest) ProtoMessage() {}
 
 func (x *AddRuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[70]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5657,7 +6911,7 @@ func (x *AddRuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddRuleRequest.ProtoReflect.Descriptor instead.
 func (*AddRuleRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *AddRuleRequest) GetKind() string {
@@ -5697,7 +6951,7 @@ type RemoveRuleRequest struct {
 
 func (x *RemoveRuleRequest) Reset() {
 	*x = RemoveRuleRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[71]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5709,7 +6963,7 @@ func (x *RemoveRuleRequest) String() string {
 func (*RemoveRuleRequest) ProtoMessage() {}
 
 func (x *RemoveRuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[71]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5722,7 +6976,7 @@ func (x *RemoveRuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRuleRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRuleRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *RemoveRuleRequest) GetId() uint64 {
@@ -5742,7 +6996,7 @@ type SetVMRequest struct {
 
 func (x *SetVMRequest) Reset() {
 	*x = SetVMRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[72]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5754,7 +7008,7 @@ func (x *SetVMRequest) String() string {
 func (*SetVMRequest) ProtoMessage() {}
 
 func (x *SetVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[72]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5767,7 +7021,7 @@ func (x *SetVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetVMRequest.ProtoReflect.Descriptor instead.
 func (*SetVMRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{72}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *SetVMRequest) GetVm() string {
@@ -5803,7 +7057,7 @@ type UsageEvent struct {
 
 func (x *UsageEvent) Reset() {
 	*x = UsageEvent{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[73]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5815,7 +7069,7 @@ func (x *UsageEvent) String() string {
 func (*UsageEvent) ProtoMessage() {}
 
 func (x *UsageEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[73]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5828,7 +7082,7 @@ func (x *UsageEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageEvent.ProtoReflect.Descriptor instead.
 func (*UsageEvent) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{73}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *UsageEvent) GetId() string {
@@ -5917,7 +7171,7 @@ type RecordUsageRequest struct {
 
 func (x *RecordUsageRequest) Reset() {
 	*x = RecordUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[74]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5929,7 +7183,7 @@ func (x *RecordUsageRequest) String() string {
 func (*RecordUsageRequest) ProtoMessage() {}
 
 func (x *RecordUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[74]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5942,7 +7196,7 @@ func (x *RecordUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordUsageRequest.ProtoReflect.Descriptor instead.
 func (*RecordUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{74}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *RecordUsageRequest) GetEvents() []*UsageEvent {
@@ -5964,7 +7218,7 @@ type RecordUsageResponse struct {
 
 func (x *RecordUsageResponse) Reset() {
 	*x = RecordUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[75]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5976,7 +7230,7 @@ func (x *RecordUsageResponse) String() string {
 func (*RecordUsageResponse) ProtoMessage() {}
 
 func (x *RecordUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[75]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5989,7 +7243,7 @@ func (x *RecordUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordUsageResponse.ProtoReflect.Descriptor instead.
 func (*RecordUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{75}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *RecordUsageResponse) GetIndex() uint64 {
@@ -6031,7 +7285,7 @@ type UsageRefusal struct {
 
 func (x *UsageRefusal) Reset() {
 	*x = UsageRefusal{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[76]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6043,7 +7297,7 @@ func (x *UsageRefusal) String() string {
 func (*UsageRefusal) ProtoMessage() {}
 
 func (x *UsageRefusal) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[76]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6056,7 +7310,7 @@ func (x *UsageRefusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRefusal.ProtoReflect.Descriptor instead.
 func (*UsageRefusal) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{76}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *UsageRefusal) GetAt() uint32 {
@@ -6100,7 +7354,7 @@ type ListUsageRequest struct {
 
 func (x *ListUsageRequest) Reset() {
 	*x = ListUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[77]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6112,7 +7366,7 @@ func (x *ListUsageRequest) String() string {
 func (*ListUsageRequest) ProtoMessage() {}
 
 func (x *ListUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[77]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6125,7 +7379,7 @@ func (x *ListUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageRequest.ProtoReflect.Descriptor instead.
 func (*ListUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{77}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ListUsageRequest) GetStale() bool {
@@ -6224,7 +7478,7 @@ type ListUsageResponse struct {
 
 func (x *ListUsageResponse) Reset() {
 	*x = ListUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[78]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6236,7 +7490,7 @@ func (x *ListUsageResponse) String() string {
 func (*ListUsageResponse) ProtoMessage() {}
 
 func (x *ListUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[78]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6249,7 +7503,7 @@ func (x *ListUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResponse.ProtoReflect.Descriptor instead.
 func (*ListUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{78}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ListUsageResponse) GetRecords() []*UsageRecordView {
@@ -6305,7 +7559,7 @@ type UsageRecordView struct {
 
 func (x *UsageRecordView) Reset() {
 	*x = UsageRecordView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[79]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6317,7 +7571,7 @@ func (x *UsageRecordView) String() string {
 func (*UsageRecordView) ProtoMessage() {}
 
 func (x *UsageRecordView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[79]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6330,7 +7584,7 @@ func (x *UsageRecordView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRecordView.ProtoReflect.Descriptor instead.
 func (*UsageRecordView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{79}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *UsageRecordView) GetWindowStartUnixNs() int64 {
@@ -6471,7 +7725,7 @@ type ListUsageResourcesRequest struct {
 
 func (x *ListUsageResourcesRequest) Reset() {
 	*x = ListUsageResourcesRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[80]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6483,7 +7737,7 @@ func (x *ListUsageResourcesRequest) String() string {
 func (*ListUsageResourcesRequest) ProtoMessage() {}
 
 func (x *ListUsageResourcesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[80]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6496,7 +7750,7 @@ func (x *ListUsageResourcesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResourcesRequest.ProtoReflect.Descriptor instead.
 func (*ListUsageResourcesRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{80}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ListUsageResourcesRequest) GetStale() bool {
@@ -6588,7 +7842,7 @@ type ListUsageResourcesResponse struct {
 
 func (x *ListUsageResourcesResponse) Reset() {
 	*x = ListUsageResourcesResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[81]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6600,7 +7854,7 @@ func (x *ListUsageResourcesResponse) String() string {
 func (*ListUsageResourcesResponse) ProtoMessage() {}
 
 func (x *ListUsageResourcesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[81]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6613,7 +7867,7 @@ func (x *ListUsageResourcesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResourcesResponse.ProtoReflect.Descriptor instead.
 func (*ListUsageResourcesResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{81}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ListUsageResourcesResponse) GetResources() []*UsageResourceView {
@@ -6658,7 +7912,7 @@ type UsageResourceView struct {
 
 func (x *UsageResourceView) Reset() {
 	*x = UsageResourceView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[82]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6670,7 +7924,7 @@ func (x *UsageResourceView) String() string {
 func (*UsageResourceView) ProtoMessage() {}
 
 func (x *UsageResourceView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[82]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6683,7 +7937,7 @@ func (x *UsageResourceView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResourceView.ProtoReflect.Descriptor instead.
 func (*UsageResourceView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{82}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *UsageResourceView) GetTypeId() uint32 {
@@ -6745,7 +7999,7 @@ type UsageIntervalView struct {
 
 func (x *UsageIntervalView) Reset() {
 	*x = UsageIntervalView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[83]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6757,7 +8011,7 @@ func (x *UsageIntervalView) String() string {
 func (*UsageIntervalView) ProtoMessage() {}
 
 func (x *UsageIntervalView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[83]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6770,7 +8024,7 @@ func (x *UsageIntervalView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageIntervalView.ProtoReflect.Descriptor instead.
 func (*UsageIntervalView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{83}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *UsageIntervalView) GetStartUnixNs() int64 {
@@ -6846,7 +8100,7 @@ type DescribeUsageRequest struct {
 
 func (x *DescribeUsageRequest) Reset() {
 	*x = DescribeUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[84]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6858,7 +8112,7 @@ func (x *DescribeUsageRequest) String() string {
 func (*DescribeUsageRequest) ProtoMessage() {}
 
 func (x *DescribeUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[84]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6871,7 +8125,7 @@ func (x *DescribeUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeUsageRequest.ProtoReflect.Descriptor instead.
 func (*DescribeUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{84}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *DescribeUsageRequest) GetStale() bool {
@@ -6905,7 +8159,7 @@ type DescribeUsageResponse struct {
 
 func (x *DescribeUsageResponse) Reset() {
 	*x = DescribeUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[85]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6917,7 +8171,7 @@ func (x *DescribeUsageResponse) String() string {
 func (*DescribeUsageResponse) ProtoMessage() {}
 
 func (x *DescribeUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[85]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6930,7 +8184,7 @@ func (x *DescribeUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeUsageResponse.ProtoReflect.Descriptor instead.
 func (*DescribeUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{85}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *DescribeUsageResponse) GetTypes() []*UsageTypeView {
@@ -7013,7 +8267,7 @@ type UsageTypeView struct {
 
 func (x *UsageTypeView) Reset() {
 	*x = UsageTypeView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[86]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7025,7 +8279,7 @@ func (x *UsageTypeView) String() string {
 func (*UsageTypeView) ProtoMessage() {}
 
 func (x *UsageTypeView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[86]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7038,7 +8292,7 @@ func (x *UsageTypeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageTypeView.ProtoReflect.Descriptor instead.
 func (*UsageTypeView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{86}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *UsageTypeView) GetId() uint32 {
@@ -7118,7 +8372,7 @@ type UsageAccountView struct {
 
 func (x *UsageAccountView) Reset() {
 	*x = UsageAccountView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[87]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7130,7 +8384,7 @@ func (x *UsageAccountView) String() string {
 func (*UsageAccountView) ProtoMessage() {}
 
 func (x *UsageAccountView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[87]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7143,7 +8397,7 @@ func (x *UsageAccountView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageAccountView.ProtoReflect.Descriptor instead.
 func (*UsageAccountView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{87}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *UsageAccountView) GetDomain() string {
@@ -7203,7 +8457,7 @@ type VerifyUsageRequest struct {
 
 func (x *VerifyUsageRequest) Reset() {
 	*x = VerifyUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7215,7 +8469,7 @@ func (x *VerifyUsageRequest) String() string {
 func (*VerifyUsageRequest) ProtoMessage() {}
 
 func (x *VerifyUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7228,7 +8482,7 @@ func (x *VerifyUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyUsageRequest.ProtoReflect.Descriptor instead.
 func (*VerifyUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{88}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *VerifyUsageRequest) GetType() string {
@@ -7285,7 +8539,7 @@ type VerifyUsageResponse struct {
 
 func (x *VerifyUsageResponse) Reset() {
 	*x = VerifyUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7297,7 +8551,7 @@ func (x *VerifyUsageResponse) String() string {
 func (*VerifyUsageResponse) ProtoMessage() {}
 
 func (x *VerifyUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7310,7 +8564,7 @@ func (x *VerifyUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyUsageResponse.ProtoReflect.Descriptor instead.
 func (*VerifyUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{89}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *VerifyUsageResponse) GetFindings() []*UsageFinding {
@@ -7355,7 +8609,7 @@ type UsageFinding struct {
 
 func (x *UsageFinding) Reset() {
 	*x = UsageFinding{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7367,7 +8621,7 @@ func (x *UsageFinding) String() string {
 func (*UsageFinding) ProtoMessage() {}
 
 func (x *UsageFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7380,7 +8634,7 @@ func (x *UsageFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageFinding.ProtoReflect.Descriptor instead.
 func (*UsageFinding) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{90}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *UsageFinding) GetType() string {
@@ -7440,7 +8694,7 @@ type SetUsageRequest struct {
 
 func (x *SetUsageRequest) Reset() {
 	*x = SetUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7452,7 +8706,7 @@ func (x *SetUsageRequest) String() string {
 func (*SetUsageRequest) ProtoMessage() {}
 
 func (x *SetUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7465,7 +8719,7 @@ func (x *SetUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUsageRequest.ProtoReflect.Descriptor instead.
 func (*SetUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{91}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *SetUsageRequest) GetAction() string {
@@ -7781,7 +9035,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x10ListWorkResponse\x12)\n" +
 	"\x04work\x18\x01 \x03(\v2\x15.lifeboat.v1.WorkViewR\x04work\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
-	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xcb\x02\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xa9\x04\n" +
 	"\tAlertView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
@@ -7798,17 +9052,30 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x10resolved_unix_ns\x18\v \x01(\x03R\x0eresolvedUnixNs\x12\x1e\n" +
 	"\n" +
 	"resolution\x18\f \x01(\tR\n" +
-	"resolution\"\xa5\x01\n" +
+	"resolution\x12\x14\n" +
+	"\x05index\x18x \x01(\x04R\x05index\x12\x1a\n" +
+	"\breopened\x18y \x01(\rR\breopened\x12\"\n" +
+	"\rsince_unix_ns\x18z \x01(\x03R\vsinceUnixNs\x12\x19\n" +
+	"\backed_by\x18{ \x01(\tR\aackedBy\x12(\n" +
+	"\x10archived_unix_ns\x18| \x01(\x03R\x0earchivedUnixNs\x12\x14\n" +
+	"\x05muted\x18} \x01(\bR\x05muted\x12\x12\n" +
+	"\x04code\x18~ \x01(\tR\x04code\x12\x17\n" +
+	"\atype_id\x18\x7f \x01(\rR\x06typeId\"\x9d\x02\n" +
 	"\x11ListAlertsRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x10\n" +
 	"\x03all\x18\x02 \x01(\bR\x03all\x12\x12\n" +
 	"\x04type\x18\x03 \x01(\tR\x04type\x12\x18\n" +
 	"\asubject\x18\x04 \x01(\tR\asubject\x12:\n" +
-	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x8d\x01\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\x12\x1a\n" +
+	"\bseverity\x18x \x01(\tR\bseverity\x12\x14\n" +
+	"\x05state\x18y \x01(\tR\x05state\x12\x19\n" +
+	"\bolder_ms\x18z \x01(\x03R\aolderMs\x12\x19\n" +
+	"\bnewer_ms\x18{ \x01(\x03R\anewerMs\x12\x0e\n" +
+	"\x02id\x18| \x01(\x04R\x02id\"\x8d\x01\n" +
 	"\x12ListAlertsResponse\x12.\n" +
 	"\x06alerts\x18\x01 \x03(\v2\x16.lifeboat.v1.AlertViewR\x06alerts\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
-	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xc1\x01\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xed\x01\n" +
 	"\tEventView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12 \n" +
@@ -7818,18 +9085,28 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x05level\x18\x05 \x01(\tR\x05level\x12\x14\n" +
 	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x18\n" +
 	"\asubject\x18\a \x01(\tR\asubject\x12\x12\n" +
-	"\x04text\x18\b \x01(\tR\x04text\"\xc4\x01\n" +
+	"\x04text\x18\b \x01(\tR\x04text\x12\x14\n" +
+	"\x05start\x18x \x01(\x04R\x05start\x12\x14\n" +
+	"\x05cause\x18y \x01(\tR\x05cause\"\xc9\x02\n" +
 	"\x11ListEventsRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x04R\x05after\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x18\n" +
 	"\asubject\x18\x04 \x01(\tR\asubject\x12\x17\n" +
 	"\await_ms\x18\x05 \x01(\x03R\x06waitMs\x12:\n" +
-	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x8d\x01\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\x12\x12\n" +
+	"\x04type\x18x \x01(\tR\x04type\x12\x14\n" +
+	"\x05level\x18y \x01(\tR\x05level\x12\x14\n" +
+	"\x05actor\x18z \x01(\tR\x05actor\x12\"\n" +
+	"\rsince_unix_ns\x18{ \x01(\x03R\vsinceUnixNs\x12\x1f\n" +
+	"\vafter_index\x18| \x01(\x04R\n" +
+	"afterIndex\"\xb9\x01\n" +
 	"\x12ListEventsResponse\x12.\n" +
 	"\x06events\x18\x01 \x03(\v2\x16.lifeboat.v1.EventViewR\x06events\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
-	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\x8a\x01\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\x12\x16\n" +
+	"\x06oldest\x18x \x01(\x04R\x06oldest\x12\x12\n" +
+	"\x04seen\x18y \x01(\x04R\x04seen\"\x8a\x01\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -7898,10 +9175,106 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"<\n" +
 	"\x12ControlWorkRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
-	"\x06action\x18\x02 \x01(\tR\x06action\"=\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\"\x81\x01\n" +
 	"\x13ControlAlertRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
-	"\x06action\x18\x02 \x01(\tR\x06action\"\x86\x01\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x12\x10\n" +
+	"\x03ids\x18x \x03(\x04R\x03ids\x120\n" +
+	"\x06filter\x18y \x01(\v2\x18.lifeboat.v1.AlertFilterR\x06filter\"\x9d\x02\n" +
+	"\vAlertFilter\x12\x14\n" +
+	"\x05types\x18\x01 \x03(\tR\x05types\x12\x1a\n" +
+	"\bseverity\x18\x02 \x01(\tR\bseverity\x12\x1a\n" +
+	"\bsubjects\x18\x03 \x03(\tR\bsubjects\x12<\n" +
+	"\x06labels\x18\x04 \x03(\v2$.lifeboat.v1.AlertFilter.LabelsEntryR\x06labels\x12\x16\n" +
+	"\x06causes\x18\x05 \x03(\tR\x06causes\x12\x14\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\x12\x19\n" +
+	"\bolder_ms\x18\a \x01(\x03R\aolderMs\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
+	"\x12RaiseAlertsRequest\x12/\n" +
+	"\x06alerts\x18\x01 \x03(\v2\x17.lifeboat.v1.RaiseAlertR\x06alerts\"\x9c\x01\n" +
+	"\n" +
+	"RaiseAlert\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x14\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\x12\x1a\n" +
+	"\bseverity\x18\x04 \x01(\tR\bseverity\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\x12\x1a\n" +
+	"\bresolved\x18\x06 \x01(\bR\bresolved\"W\n" +
+	"\x12PurgeEventsRequest\x12$\n" +
+	"\x0ebefore_unix_ns\x18\x01 \x01(\x03R\fbeforeUnixNs\x12\x1b\n" +
+	"\tbefore_id\x18\x02 \x01(\x04R\bbeforeId\"\xbc\x04\n" +
+	"\fReceiverView\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12@\n" +
+	"\aoptions\x18\x04 \x03(\v2&.lifeboat.v1.ReceiverView.OptionsEntryR\aoptions\x12\x16\n" +
+	"\x06secret\x18\x05 \x01(\bR\x06secret\x12.\n" +
+	"\x05match\x18\x06 \x01(\v2\x18.lifeboat.v1.AlertFilterR\x05match\x12\x10\n" +
+	"\x03off\x18\a \x01(\bR\x03off\x12\x18\n" +
+	"\apending\x18\b \x01(\rR\apending\x12\x1c\n" +
+	"\tdelivered\x18\t \x01(\x04R\tdelivered\x12*\n" +
+	"\x11delivered_unix_ns\x18\n" +
+	" \x01(\x03R\x0fdeliveredUnixNs\x12\x12\n" +
+	"\x04lost\x18\v \x01(\x04R\x04lost\x12&\n" +
+	"\x0ffailing_unix_ns\x18\f \x01(\x03R\rfailingUnixNs\x12\x18\n" +
+	"\afailure\x18\r \x01(\tR\afailure\x12\x1a\n" +
+	"\bdelivery\x18\x0e \x01(\tR\bdelivery\x12\x1a\n" +
+	"\battempts\x18\x0f \x01(\rR\battempts\x12 \n" +
+	"\fnext_unix_ns\x18\x10 \x01(\x03R\n" +
+	"nextUnixNs\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"h\n" +
+	"\x14ListReceiversRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x99\x01\n" +
+	"\x15ListReceiversResponse\x127\n" +
+	"\treceivers\x18\x01 \x03(\v2\x19.lifeboat.v1.ReceiverViewR\treceivers\x12\x14\n" +
+	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xd5\x02\n" +
+	"\x12SetReceiverRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12F\n" +
+	"\aoptions\x18\x04 \x03(\v2,.lifeboat.v1.SetReceiverRequest.OptionsEntryR\aoptions\x12\x16\n" +
+	"\x06secret\x18\x05 \x01(\tR\x06secret\x12\x1f\n" +
+	"\vkeep_secret\x18\x06 \x01(\bR\n" +
+	"keepSecret\x12.\n" +
+	"\x05match\x18\a \x01(\v2\x18.lifeboat.v1.AlertFilterR\x05match\x12\x10\n" +
+	"\x03off\x18\b \x01(\bR\x03off\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"+\n" +
+	"\x15RemoveReceiverRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\")\n" +
+	"\x13TestReceiverRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"e\n" +
+	"\x14TestReceiverResponse\x12\x18\n" +
+	"\afailure\x18\x01 \x01(\tR\afailure\x12\x17\n" +
+	"\atook_ms\x18\x02 \x01(\x03R\x06tookMs\x12\x1a\n" +
+	"\bdelivery\x18\x03 \x01(\tR\bdelivery\"\xd1\x01\n" +
+	"\vSilenceView\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
+	"\x05match\x18\x02 \x01(\v2\x18.lifeboat.v1.AlertFilterR\x05match\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\x12 \n" +
+	"\ffrom_unix_ns\x18\x05 \x01(\x03R\n" +
+	"fromUnixNs\x12\"\n" +
+	"\runtil_unix_ns\x18\x06 \x01(\x03R\vuntilUnixNs\x12\x14\n" +
+	"\x05muted\x18\a \x01(\x04R\x05muted\"g\n" +
+	"\x13ListSilencesRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x7f\n" +
+	"\x14ListSilencesResponse\x124\n" +
+	"\bsilences\x18\x01 \x03(\v2\x18.lifeboat.v1.SilenceViewR\bsilences\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\x84\x01\n" +
+	"\x11SetSilenceRequest\x12\x10\n" +
+	"\x03end\x18\x01 \x01(\x04R\x03end\x12.\n" +
+	"\x05match\x18\x02 \x01(\v2\x18.lifeboat.v1.AlertFilterR\x05match\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x15\n" +
+	"\x06for_ms\x18\x04 \x01(\x03R\x05forMs\"\x86\x01\n" +
 	"\x12ControlNodeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x14\n" +
@@ -8182,7 +9555,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\vConsistency\x12\x16\n" +
 	"\x12CONSISTENCY_LEADER\x10\x00\x12\x15\n" +
 	"\x11CONSISTENCY_STALE\x10\x01\x12\x1c\n" +
-	"\x18CONSISTENCY_LINEARIZABLE\x10\x022\xff\x16\n" +
+	"\x18CONSISTENCY_LINEARIZABLE\x10\x022\x81\x1c\n" +
 	"\fAdminService\x12A\n" +
 	"\x06Status\x12\x1a.lifeboat.v1.StatusRequest\x1a\x1b.lifeboat.v1.StatusResponse\x12J\n" +
 	"\tListNodes\x12\x1d.lifeboat.v1.ListNodesRequest\x1a\x1e.lifeboat.v1.ListNodesResponse\x12J\n" +
@@ -8225,7 +9598,16 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\rDescribeUsage\x12!.lifeboat.v1.DescribeUsageRequest\x1a\".lifeboat.v1.DescribeUsageResponse\x12P\n" +
 	"\vVerifyUsage\x12\x1f.lifeboat.v1.VerifyUsageRequest\x1a .lifeboat.v1.VerifyUsageResponse\x12P\n" +
 	"\vRepairUsage\x12\x1f.lifeboat.v1.VerifyUsageRequest\x1a .lifeboat.v1.VerifyUsageResponse\x12D\n" +
-	"\bSetUsage\x12\x1c.lifeboat.v1.SetUsageRequest\x1a\x1a.lifeboat.v1.WriteResponse2\xb0\x02\n" +
+	"\bSetUsage\x12\x1c.lifeboat.v1.SetUsageRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12J\n" +
+	"\vRaiseAlerts\x12\x1f.lifeboat.v1.RaiseAlertsRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12J\n" +
+	"\vPurgeEvents\x12\x1f.lifeboat.v1.PurgeEventsRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12V\n" +
+	"\rListReceivers\x12!.lifeboat.v1.ListReceiversRequest\x1a\".lifeboat.v1.ListReceiversResponse\x12J\n" +
+	"\vSetReceiver\x12\x1f.lifeboat.v1.SetReceiverRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12P\n" +
+	"\x0eRemoveReceiver\x12\".lifeboat.v1.RemoveReceiverRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12S\n" +
+	"\fTestReceiver\x12 .lifeboat.v1.TestReceiverRequest\x1a!.lifeboat.v1.TestReceiverResponse\x12S\n" +
+	"\fListSilences\x12 .lifeboat.v1.ListSilencesRequest\x1a!.lifeboat.v1.ListSilencesResponse\x12H\n" +
+	"\n" +
+	"SetSilence\x12\x1e.lifeboat.v1.SetSilenceRequest\x1a\x1a.lifeboat.v1.WriteResponse2\xb0\x02\n" +
 	"\vNodeService\x12>\n" +
 	"\x05Hello\x12\x19.lifeboat.v1.HelloRequest\x1a\x1a.lifeboat.v1.HelloResponse\x12J\n" +
 	"\tRecognize\x12\x1d.lifeboat.v1.RecognizeRequest\x1a\x1e.lifeboat.v1.RecognizeResponse\x12P\n" +
@@ -8245,7 +9627,7 @@ func file_lifeboat_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_lifeboat_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 93)
+var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 111)
 var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(Consistency)(0),                   // 0: lifeboat.v1.Consistency
 	(*RecognizeRequest)(nil),           // 1: lifeboat.v1.RecognizeRequest
@@ -8296,60 +9678,78 @@ var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(*FenceSpec)(nil),                  // 46: lifeboat.v1.FenceSpec
 	(*ControlWorkRequest)(nil),         // 47: lifeboat.v1.ControlWorkRequest
 	(*ControlAlertRequest)(nil),        // 48: lifeboat.v1.ControlAlertRequest
-	(*ControlNodeRequest)(nil),         // 49: lifeboat.v1.ControlNodeRequest
-	(*ControlHARequest)(nil),           // 50: lifeboat.v1.ControlHARequest
-	(*ReadSnapshotRequest)(nil),        // 51: lifeboat.v1.ReadSnapshotRequest
-	(*ReadSnapshotResponse)(nil),       // 52: lifeboat.v1.ReadSnapshotResponse
-	(*WriteSnapshotRequest)(nil),       // 53: lifeboat.v1.WriteSnapshotRequest
-	(*WriteSnapshotResponse)(nil),      // 54: lifeboat.v1.WriteSnapshotResponse
-	(*RestoreSnapshotRequest)(nil),     // 55: lifeboat.v1.RestoreSnapshotRequest
-	(*CreateTokenRequest)(nil),         // 56: lifeboat.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 57: lifeboat.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),          // 58: lifeboat.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),         // 59: lifeboat.v1.ListTokensResponse
-	(*TokenView)(nil),                  // 60: lifeboat.v1.TokenView
-	(*RevokeTokenRequest)(nil),         // 61: lifeboat.v1.RevokeTokenRequest
-	(*ListOperatorsRequest)(nil),       // 62: lifeboat.v1.ListOperatorsRequest
-	(*ListOperatorsResponse)(nil),      // 63: lifeboat.v1.ListOperatorsResponse
-	(*OperatorView)(nil),               // 64: lifeboat.v1.OperatorView
-	(*SetOperatorRequest)(nil),         // 65: lifeboat.v1.SetOperatorRequest
-	(*ListRulesRequest)(nil),           // 66: lifeboat.v1.ListRulesRequest
-	(*ListRulesResponse)(nil),          // 67: lifeboat.v1.ListRulesResponse
-	(*RuleView)(nil),                   // 68: lifeboat.v1.RuleView
-	(*RuleVM)(nil),                     // 69: lifeboat.v1.RuleVM
-	(*RuleHost)(nil),                   // 70: lifeboat.v1.RuleHost
-	(*AddRuleRequest)(nil),             // 71: lifeboat.v1.AddRuleRequest
-	(*RemoveRuleRequest)(nil),          // 72: lifeboat.v1.RemoveRuleRequest
-	(*SetVMRequest)(nil),               // 73: lifeboat.v1.SetVMRequest
-	(*UsageEvent)(nil),                 // 74: lifeboat.v1.UsageEvent
-	(*RecordUsageRequest)(nil),         // 75: lifeboat.v1.RecordUsageRequest
-	(*RecordUsageResponse)(nil),        // 76: lifeboat.v1.RecordUsageResponse
-	(*UsageRefusal)(nil),               // 77: lifeboat.v1.UsageRefusal
-	(*ListUsageRequest)(nil),           // 78: lifeboat.v1.ListUsageRequest
-	(*ListUsageResponse)(nil),          // 79: lifeboat.v1.ListUsageResponse
-	(*UsageRecordView)(nil),            // 80: lifeboat.v1.UsageRecordView
-	(*ListUsageResourcesRequest)(nil),  // 81: lifeboat.v1.ListUsageResourcesRequest
-	(*ListUsageResourcesResponse)(nil), // 82: lifeboat.v1.ListUsageResourcesResponse
-	(*UsageResourceView)(nil),          // 83: lifeboat.v1.UsageResourceView
-	(*UsageIntervalView)(nil),          // 84: lifeboat.v1.UsageIntervalView
-	(*DescribeUsageRequest)(nil),       // 85: lifeboat.v1.DescribeUsageRequest
-	(*DescribeUsageResponse)(nil),      // 86: lifeboat.v1.DescribeUsageResponse
-	(*UsageTypeView)(nil),              // 87: lifeboat.v1.UsageTypeView
-	(*UsageAccountView)(nil),           // 88: lifeboat.v1.UsageAccountView
-	(*VerifyUsageRequest)(nil),         // 89: lifeboat.v1.VerifyUsageRequest
-	(*VerifyUsageResponse)(nil),        // 90: lifeboat.v1.VerifyUsageResponse
-	(*UsageFinding)(nil),               // 91: lifeboat.v1.UsageFinding
-	(*SetUsageRequest)(nil),            // 92: lifeboat.v1.SetUsageRequest
-	nil,                                // 93: lifeboat.v1.FenceSpec.OptionsEntry
-	(*FenceJob)(nil),                   // 94: lifeboat.v1.FenceJob
-	(*Label)(nil),                      // 95: lifeboat.v1.Label
-	(*Lease)(nil),                      // 96: lifeboat.v1.Lease
-	(*Problem)(nil),                    // 97: lifeboat.v1.Problem
-	(*Storage)(nil),                    // 98: lifeboat.v1.Storage
-	(*FenceOutcome)(nil),               // 99: lifeboat.v1.FenceOutcome
+	(*AlertFilter)(nil),                // 49: lifeboat.v1.AlertFilter
+	(*RaiseAlertsRequest)(nil),         // 50: lifeboat.v1.RaiseAlertsRequest
+	(*RaiseAlert)(nil),                 // 51: lifeboat.v1.RaiseAlert
+	(*PurgeEventsRequest)(nil),         // 52: lifeboat.v1.PurgeEventsRequest
+	(*ReceiverView)(nil),               // 53: lifeboat.v1.ReceiverView
+	(*ListReceiversRequest)(nil),       // 54: lifeboat.v1.ListReceiversRequest
+	(*ListReceiversResponse)(nil),      // 55: lifeboat.v1.ListReceiversResponse
+	(*SetReceiverRequest)(nil),         // 56: lifeboat.v1.SetReceiverRequest
+	(*RemoveReceiverRequest)(nil),      // 57: lifeboat.v1.RemoveReceiverRequest
+	(*TestReceiverRequest)(nil),        // 58: lifeboat.v1.TestReceiverRequest
+	(*TestReceiverResponse)(nil),       // 59: lifeboat.v1.TestReceiverResponse
+	(*SilenceView)(nil),                // 60: lifeboat.v1.SilenceView
+	(*ListSilencesRequest)(nil),        // 61: lifeboat.v1.ListSilencesRequest
+	(*ListSilencesResponse)(nil),       // 62: lifeboat.v1.ListSilencesResponse
+	(*SetSilenceRequest)(nil),          // 63: lifeboat.v1.SetSilenceRequest
+	(*ControlNodeRequest)(nil),         // 64: lifeboat.v1.ControlNodeRequest
+	(*ControlHARequest)(nil),           // 65: lifeboat.v1.ControlHARequest
+	(*ReadSnapshotRequest)(nil),        // 66: lifeboat.v1.ReadSnapshotRequest
+	(*ReadSnapshotResponse)(nil),       // 67: lifeboat.v1.ReadSnapshotResponse
+	(*WriteSnapshotRequest)(nil),       // 68: lifeboat.v1.WriteSnapshotRequest
+	(*WriteSnapshotResponse)(nil),      // 69: lifeboat.v1.WriteSnapshotResponse
+	(*RestoreSnapshotRequest)(nil),     // 70: lifeboat.v1.RestoreSnapshotRequest
+	(*CreateTokenRequest)(nil),         // 71: lifeboat.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 72: lifeboat.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),          // 73: lifeboat.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),         // 74: lifeboat.v1.ListTokensResponse
+	(*TokenView)(nil),                  // 75: lifeboat.v1.TokenView
+	(*RevokeTokenRequest)(nil),         // 76: lifeboat.v1.RevokeTokenRequest
+	(*ListOperatorsRequest)(nil),       // 77: lifeboat.v1.ListOperatorsRequest
+	(*ListOperatorsResponse)(nil),      // 78: lifeboat.v1.ListOperatorsResponse
+	(*OperatorView)(nil),               // 79: lifeboat.v1.OperatorView
+	(*SetOperatorRequest)(nil),         // 80: lifeboat.v1.SetOperatorRequest
+	(*ListRulesRequest)(nil),           // 81: lifeboat.v1.ListRulesRequest
+	(*ListRulesResponse)(nil),          // 82: lifeboat.v1.ListRulesResponse
+	(*RuleView)(nil),                   // 83: lifeboat.v1.RuleView
+	(*RuleVM)(nil),                     // 84: lifeboat.v1.RuleVM
+	(*RuleHost)(nil),                   // 85: lifeboat.v1.RuleHost
+	(*AddRuleRequest)(nil),             // 86: lifeboat.v1.AddRuleRequest
+	(*RemoveRuleRequest)(nil),          // 87: lifeboat.v1.RemoveRuleRequest
+	(*SetVMRequest)(nil),               // 88: lifeboat.v1.SetVMRequest
+	(*UsageEvent)(nil),                 // 89: lifeboat.v1.UsageEvent
+	(*RecordUsageRequest)(nil),         // 90: lifeboat.v1.RecordUsageRequest
+	(*RecordUsageResponse)(nil),        // 91: lifeboat.v1.RecordUsageResponse
+	(*UsageRefusal)(nil),               // 92: lifeboat.v1.UsageRefusal
+	(*ListUsageRequest)(nil),           // 93: lifeboat.v1.ListUsageRequest
+	(*ListUsageResponse)(nil),          // 94: lifeboat.v1.ListUsageResponse
+	(*UsageRecordView)(nil),            // 95: lifeboat.v1.UsageRecordView
+	(*ListUsageResourcesRequest)(nil),  // 96: lifeboat.v1.ListUsageResourcesRequest
+	(*ListUsageResourcesResponse)(nil), // 97: lifeboat.v1.ListUsageResourcesResponse
+	(*UsageResourceView)(nil),          // 98: lifeboat.v1.UsageResourceView
+	(*UsageIntervalView)(nil),          // 99: lifeboat.v1.UsageIntervalView
+	(*DescribeUsageRequest)(nil),       // 100: lifeboat.v1.DescribeUsageRequest
+	(*DescribeUsageResponse)(nil),      // 101: lifeboat.v1.DescribeUsageResponse
+	(*UsageTypeView)(nil),              // 102: lifeboat.v1.UsageTypeView
+	(*UsageAccountView)(nil),           // 103: lifeboat.v1.UsageAccountView
+	(*VerifyUsageRequest)(nil),         // 104: lifeboat.v1.VerifyUsageRequest
+	(*VerifyUsageResponse)(nil),        // 105: lifeboat.v1.VerifyUsageResponse
+	(*UsageFinding)(nil),               // 106: lifeboat.v1.UsageFinding
+	(*SetUsageRequest)(nil),            // 107: lifeboat.v1.SetUsageRequest
+	nil,                                // 108: lifeboat.v1.FenceSpec.OptionsEntry
+	nil,                                // 109: lifeboat.v1.AlertFilter.LabelsEntry
+	nil,                                // 110: lifeboat.v1.ReceiverView.OptionsEntry
+	nil,                                // 111: lifeboat.v1.SetReceiverRequest.OptionsEntry
+	(*FenceJob)(nil),                   // 112: lifeboat.v1.FenceJob
+	(*Label)(nil),                      // 113: lifeboat.v1.Label
+	(*Lease)(nil),                      // 114: lifeboat.v1.Lease
+	(*Problem)(nil),                    // 115: lifeboat.v1.Problem
+	(*Storage)(nil),                    // 116: lifeboat.v1.Storage
+	(*FenceOutcome)(nil),               // 117: lifeboat.v1.FenceOutcome
 }
 var file_lifeboat_v1_admin_proto_depIdxs = []int32{
-	94,  // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
+	112, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
 	8,   // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
 	0,   // 2: lifeboat.v1.Answered.consistency:type_name -> lifeboat.v1.Consistency
 	0,   // 3: lifeboat.v1.StatusRequest.consistency:type_name -> lifeboat.v1.Consistency
@@ -8358,12 +9758,12 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	0,   // 6: lifeboat.v1.ListNodesRequest.consistency:type_name -> lifeboat.v1.Consistency
 	15,  // 7: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
 	11,  // 8: lifeboat.v1.ListNodesResponse.answered:type_name -> lifeboat.v1.Answered
-	95,  // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
+	113, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
 	18,  // 10: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
-	96,  // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
+	114, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
 	19,  // 12: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
-	97,  // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
-	98,  // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
+	115, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
+	116, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
 	0,   // 15: lifeboat.v1.ListHostsRequest.consistency:type_name -> lifeboat.v1.Consistency
 	20,  // 16: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
 	11,  // 17: lifeboat.v1.ListHostsResponse.answered:type_name -> lifeboat.v1.Answered
@@ -8386,126 +9786,157 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	11,  // 34: lifeboat.v1.GetPolicyResponse.answered:type_name -> lifeboat.v1.Answered
 	37,  // 35: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
 	46,  // 36: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
-	93,  // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
-	0,   // 38: lifeboat.v1.ListTokensRequest.consistency:type_name -> lifeboat.v1.Consistency
-	60,  // 39: lifeboat.v1.ListTokensResponse.tokens:type_name -> lifeboat.v1.TokenView
-	11,  // 40: lifeboat.v1.ListTokensResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 41: lifeboat.v1.ListOperatorsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	64,  // 42: lifeboat.v1.ListOperatorsResponse.operators:type_name -> lifeboat.v1.OperatorView
-	11,  // 43: lifeboat.v1.ListOperatorsResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 44: lifeboat.v1.ListRulesRequest.consistency:type_name -> lifeboat.v1.Consistency
-	68,  // 45: lifeboat.v1.ListRulesResponse.rules:type_name -> lifeboat.v1.RuleView
-	11,  // 46: lifeboat.v1.ListRulesResponse.answered:type_name -> lifeboat.v1.Answered
-	69,  // 47: lifeboat.v1.RuleView.vms:type_name -> lifeboat.v1.RuleVM
-	70,  // 48: lifeboat.v1.RuleView.hosts:type_name -> lifeboat.v1.RuleHost
-	70,  // 49: lifeboat.v1.AddRuleRequest.hosts:type_name -> lifeboat.v1.RuleHost
-	37,  // 50: lifeboat.v1.SetVMRequest.settings:type_name -> lifeboat.v1.Setting
-	74,  // 51: lifeboat.v1.RecordUsageRequest.events:type_name -> lifeboat.v1.UsageEvent
-	77,  // 52: lifeboat.v1.RecordUsageResponse.refused:type_name -> lifeboat.v1.UsageRefusal
-	0,   // 53: lifeboat.v1.ListUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
-	80,  // 54: lifeboat.v1.ListUsageResponse.records:type_name -> lifeboat.v1.UsageRecordView
-	11,  // 55: lifeboat.v1.ListUsageResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 56: lifeboat.v1.ListUsageResourcesRequest.consistency:type_name -> lifeboat.v1.Consistency
-	83,  // 57: lifeboat.v1.ListUsageResourcesResponse.resources:type_name -> lifeboat.v1.UsageResourceView
-	11,  // 58: lifeboat.v1.ListUsageResourcesResponse.answered:type_name -> lifeboat.v1.Answered
-	84,  // 59: lifeboat.v1.UsageResourceView.intervals:type_name -> lifeboat.v1.UsageIntervalView
-	0,   // 60: lifeboat.v1.DescribeUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
-	87,  // 61: lifeboat.v1.DescribeUsageResponse.types:type_name -> lifeboat.v1.UsageTypeView
-	88,  // 62: lifeboat.v1.DescribeUsageResponse.accounts:type_name -> lifeboat.v1.UsageAccountView
-	11,  // 63: lifeboat.v1.DescribeUsageResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 64: lifeboat.v1.VerifyUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
-	91,  // 65: lifeboat.v1.VerifyUsageResponse.findings:type_name -> lifeboat.v1.UsageFinding
-	11,  // 66: lifeboat.v1.VerifyUsageResponse.answered:type_name -> lifeboat.v1.Answered
-	87,  // 67: lifeboat.v1.SetUsageRequest.type:type_name -> lifeboat.v1.UsageTypeView
-	12,  // 68: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
-	16,  // 69: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
-	21,  // 70: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
-	24,  // 71: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
-	27,  // 72: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
-	30,  // 73: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
-	33,  // 74: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
-	35,  // 75: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
-	38,  // 76: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
-	40,  // 77: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
-	42,  // 78: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
-	43,  // 79: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
-	44,  // 80: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
-	45,  // 81: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
-	47,  // 82: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
-	48,  // 83: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
-	49,  // 84: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
-	50,  // 85: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
-	6,   // 86: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
-	51,  // 87: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
-	53,  // 88: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
-	55,  // 89: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
-	56,  // 90: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
-	58,  // 91: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
-	61,  // 92: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
-	62,  // 93: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
-	65,  // 94: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
-	66,  // 95: lifeboat.v1.AdminService.ListRules:input_type -> lifeboat.v1.ListRulesRequest
-	71,  // 96: lifeboat.v1.AdminService.AddRule:input_type -> lifeboat.v1.AddRuleRequest
-	72,  // 97: lifeboat.v1.AdminService.RemoveRule:input_type -> lifeboat.v1.RemoveRuleRequest
-	73,  // 98: lifeboat.v1.AdminService.SetVM:input_type -> lifeboat.v1.SetVMRequest
-	75,  // 99: lifeboat.v1.AdminService.RecordUsage:input_type -> lifeboat.v1.RecordUsageRequest
-	78,  // 100: lifeboat.v1.AdminService.ListUsage:input_type -> lifeboat.v1.ListUsageRequest
-	81,  // 101: lifeboat.v1.AdminService.ListUsageResources:input_type -> lifeboat.v1.ListUsageResourcesRequest
-	85,  // 102: lifeboat.v1.AdminService.DescribeUsage:input_type -> lifeboat.v1.DescribeUsageRequest
-	89,  // 103: lifeboat.v1.AdminService.VerifyUsage:input_type -> lifeboat.v1.VerifyUsageRequest
-	89,  // 104: lifeboat.v1.AdminService.RepairUsage:input_type -> lifeboat.v1.VerifyUsageRequest
-	92,  // 105: lifeboat.v1.AdminService.SetUsage:input_type -> lifeboat.v1.SetUsageRequest
-	9,   // 106: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
-	1,   // 107: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
-	3,   // 108: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
-	5,   // 109: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
-	13,  // 110: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
-	17,  // 111: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
-	22,  // 112: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
-	25,  // 113: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
-	28,  // 114: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
-	31,  // 115: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
-	34,  // 116: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
-	36,  // 117: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
-	39,  // 118: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
-	41,  // 119: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
-	41,  // 120: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
-	41,  // 121: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
-	41,  // 122: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
-	41,  // 123: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
-	41,  // 124: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
-	41,  // 125: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
-	41,  // 126: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
-	41,  // 127: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
-	7,   // 128: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
-	52,  // 129: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
-	54,  // 130: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
-	41,  // 131: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
-	57,  // 132: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
-	59,  // 133: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
-	41,  // 134: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
-	63,  // 135: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
-	41,  // 136: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
-	67,  // 137: lifeboat.v1.AdminService.ListRules:output_type -> lifeboat.v1.ListRulesResponse
-	41,  // 138: lifeboat.v1.AdminService.AddRule:output_type -> lifeboat.v1.WriteResponse
-	41,  // 139: lifeboat.v1.AdminService.RemoveRule:output_type -> lifeboat.v1.WriteResponse
-	41,  // 140: lifeboat.v1.AdminService.SetVM:output_type -> lifeboat.v1.WriteResponse
-	76,  // 141: lifeboat.v1.AdminService.RecordUsage:output_type -> lifeboat.v1.RecordUsageResponse
-	79,  // 142: lifeboat.v1.AdminService.ListUsage:output_type -> lifeboat.v1.ListUsageResponse
-	82,  // 143: lifeboat.v1.AdminService.ListUsageResources:output_type -> lifeboat.v1.ListUsageResourcesResponse
-	86,  // 144: lifeboat.v1.AdminService.DescribeUsage:output_type -> lifeboat.v1.DescribeUsageResponse
-	90,  // 145: lifeboat.v1.AdminService.VerifyUsage:output_type -> lifeboat.v1.VerifyUsageResponse
-	90,  // 146: lifeboat.v1.AdminService.RepairUsage:output_type -> lifeboat.v1.VerifyUsageResponse
-	41,  // 147: lifeboat.v1.AdminService.SetUsage:output_type -> lifeboat.v1.WriteResponse
-	10,  // 148: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
-	2,   // 149: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
-	4,   // 150: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
-	99,  // 151: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
-	110, // [110:152] is the sub-list for method output_type
-	68,  // [68:110] is the sub-list for method input_type
-	68,  // [68:68] is the sub-list for extension type_name
-	68,  // [68:68] is the sub-list for extension extendee
-	0,   // [0:68] is the sub-list for field type_name
+	108, // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
+	49,  // 38: lifeboat.v1.ControlAlertRequest.filter:type_name -> lifeboat.v1.AlertFilter
+	109, // 39: lifeboat.v1.AlertFilter.labels:type_name -> lifeboat.v1.AlertFilter.LabelsEntry
+	51,  // 40: lifeboat.v1.RaiseAlertsRequest.alerts:type_name -> lifeboat.v1.RaiseAlert
+	110, // 41: lifeboat.v1.ReceiverView.options:type_name -> lifeboat.v1.ReceiverView.OptionsEntry
+	49,  // 42: lifeboat.v1.ReceiverView.match:type_name -> lifeboat.v1.AlertFilter
+	0,   // 43: lifeboat.v1.ListReceiversRequest.consistency:type_name -> lifeboat.v1.Consistency
+	53,  // 44: lifeboat.v1.ListReceiversResponse.receivers:type_name -> lifeboat.v1.ReceiverView
+	11,  // 45: lifeboat.v1.ListReceiversResponse.answered:type_name -> lifeboat.v1.Answered
+	111, // 46: lifeboat.v1.SetReceiverRequest.options:type_name -> lifeboat.v1.SetReceiverRequest.OptionsEntry
+	49,  // 47: lifeboat.v1.SetReceiverRequest.match:type_name -> lifeboat.v1.AlertFilter
+	49,  // 48: lifeboat.v1.SilenceView.match:type_name -> lifeboat.v1.AlertFilter
+	0,   // 49: lifeboat.v1.ListSilencesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	60,  // 50: lifeboat.v1.ListSilencesResponse.silences:type_name -> lifeboat.v1.SilenceView
+	11,  // 51: lifeboat.v1.ListSilencesResponse.answered:type_name -> lifeboat.v1.Answered
+	49,  // 52: lifeboat.v1.SetSilenceRequest.match:type_name -> lifeboat.v1.AlertFilter
+	0,   // 53: lifeboat.v1.ListTokensRequest.consistency:type_name -> lifeboat.v1.Consistency
+	75,  // 54: lifeboat.v1.ListTokensResponse.tokens:type_name -> lifeboat.v1.TokenView
+	11,  // 55: lifeboat.v1.ListTokensResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 56: lifeboat.v1.ListOperatorsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	79,  // 57: lifeboat.v1.ListOperatorsResponse.operators:type_name -> lifeboat.v1.OperatorView
+	11,  // 58: lifeboat.v1.ListOperatorsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 59: lifeboat.v1.ListRulesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	83,  // 60: lifeboat.v1.ListRulesResponse.rules:type_name -> lifeboat.v1.RuleView
+	11,  // 61: lifeboat.v1.ListRulesResponse.answered:type_name -> lifeboat.v1.Answered
+	84,  // 62: lifeboat.v1.RuleView.vms:type_name -> lifeboat.v1.RuleVM
+	85,  // 63: lifeboat.v1.RuleView.hosts:type_name -> lifeboat.v1.RuleHost
+	85,  // 64: lifeboat.v1.AddRuleRequest.hosts:type_name -> lifeboat.v1.RuleHost
+	37,  // 65: lifeboat.v1.SetVMRequest.settings:type_name -> lifeboat.v1.Setting
+	89,  // 66: lifeboat.v1.RecordUsageRequest.events:type_name -> lifeboat.v1.UsageEvent
+	92,  // 67: lifeboat.v1.RecordUsageResponse.refused:type_name -> lifeboat.v1.UsageRefusal
+	0,   // 68: lifeboat.v1.ListUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	95,  // 69: lifeboat.v1.ListUsageResponse.records:type_name -> lifeboat.v1.UsageRecordView
+	11,  // 70: lifeboat.v1.ListUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 71: lifeboat.v1.ListUsageResourcesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	98,  // 72: lifeboat.v1.ListUsageResourcesResponse.resources:type_name -> lifeboat.v1.UsageResourceView
+	11,  // 73: lifeboat.v1.ListUsageResourcesResponse.answered:type_name -> lifeboat.v1.Answered
+	99,  // 74: lifeboat.v1.UsageResourceView.intervals:type_name -> lifeboat.v1.UsageIntervalView
+	0,   // 75: lifeboat.v1.DescribeUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	102, // 76: lifeboat.v1.DescribeUsageResponse.types:type_name -> lifeboat.v1.UsageTypeView
+	103, // 77: lifeboat.v1.DescribeUsageResponse.accounts:type_name -> lifeboat.v1.UsageAccountView
+	11,  // 78: lifeboat.v1.DescribeUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 79: lifeboat.v1.VerifyUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	106, // 80: lifeboat.v1.VerifyUsageResponse.findings:type_name -> lifeboat.v1.UsageFinding
+	11,  // 81: lifeboat.v1.VerifyUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	102, // 82: lifeboat.v1.SetUsageRequest.type:type_name -> lifeboat.v1.UsageTypeView
+	12,  // 83: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
+	16,  // 84: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
+	21,  // 85: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
+	24,  // 86: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
+	27,  // 87: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
+	30,  // 88: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
+	33,  // 89: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
+	35,  // 90: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
+	38,  // 91: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
+	40,  // 92: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
+	42,  // 93: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
+	43,  // 94: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
+	44,  // 95: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
+	45,  // 96: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
+	47,  // 97: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
+	48,  // 98: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
+	64,  // 99: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
+	65,  // 100: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
+	6,   // 101: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
+	66,  // 102: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
+	68,  // 103: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
+	70,  // 104: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
+	71,  // 105: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
+	73,  // 106: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
+	76,  // 107: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
+	77,  // 108: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
+	80,  // 109: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
+	81,  // 110: lifeboat.v1.AdminService.ListRules:input_type -> lifeboat.v1.ListRulesRequest
+	86,  // 111: lifeboat.v1.AdminService.AddRule:input_type -> lifeboat.v1.AddRuleRequest
+	87,  // 112: lifeboat.v1.AdminService.RemoveRule:input_type -> lifeboat.v1.RemoveRuleRequest
+	88,  // 113: lifeboat.v1.AdminService.SetVM:input_type -> lifeboat.v1.SetVMRequest
+	90,  // 114: lifeboat.v1.AdminService.RecordUsage:input_type -> lifeboat.v1.RecordUsageRequest
+	93,  // 115: lifeboat.v1.AdminService.ListUsage:input_type -> lifeboat.v1.ListUsageRequest
+	96,  // 116: lifeboat.v1.AdminService.ListUsageResources:input_type -> lifeboat.v1.ListUsageResourcesRequest
+	100, // 117: lifeboat.v1.AdminService.DescribeUsage:input_type -> lifeboat.v1.DescribeUsageRequest
+	104, // 118: lifeboat.v1.AdminService.VerifyUsage:input_type -> lifeboat.v1.VerifyUsageRequest
+	104, // 119: lifeboat.v1.AdminService.RepairUsage:input_type -> lifeboat.v1.VerifyUsageRequest
+	107, // 120: lifeboat.v1.AdminService.SetUsage:input_type -> lifeboat.v1.SetUsageRequest
+	50,  // 121: lifeboat.v1.AdminService.RaiseAlerts:input_type -> lifeboat.v1.RaiseAlertsRequest
+	52,  // 122: lifeboat.v1.AdminService.PurgeEvents:input_type -> lifeboat.v1.PurgeEventsRequest
+	54,  // 123: lifeboat.v1.AdminService.ListReceivers:input_type -> lifeboat.v1.ListReceiversRequest
+	56,  // 124: lifeboat.v1.AdminService.SetReceiver:input_type -> lifeboat.v1.SetReceiverRequest
+	57,  // 125: lifeboat.v1.AdminService.RemoveReceiver:input_type -> lifeboat.v1.RemoveReceiverRequest
+	58,  // 126: lifeboat.v1.AdminService.TestReceiver:input_type -> lifeboat.v1.TestReceiverRequest
+	61,  // 127: lifeboat.v1.AdminService.ListSilences:input_type -> lifeboat.v1.ListSilencesRequest
+	63,  // 128: lifeboat.v1.AdminService.SetSilence:input_type -> lifeboat.v1.SetSilenceRequest
+	9,   // 129: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
+	1,   // 130: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
+	3,   // 131: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
+	5,   // 132: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
+	13,  // 133: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
+	17,  // 134: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
+	22,  // 135: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
+	25,  // 136: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
+	28,  // 137: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
+	31,  // 138: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
+	34,  // 139: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
+	36,  // 140: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
+	39,  // 141: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
+	41,  // 142: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
+	41,  // 143: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
+	41,  // 144: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
+	41,  // 145: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
+	41,  // 146: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
+	41,  // 147: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
+	41,  // 148: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
+	41,  // 149: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
+	41,  // 150: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
+	7,   // 151: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
+	67,  // 152: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
+	69,  // 153: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
+	41,  // 154: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
+	72,  // 155: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
+	74,  // 156: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
+	41,  // 157: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
+	78,  // 158: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
+	41,  // 159: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
+	82,  // 160: lifeboat.v1.AdminService.ListRules:output_type -> lifeboat.v1.ListRulesResponse
+	41,  // 161: lifeboat.v1.AdminService.AddRule:output_type -> lifeboat.v1.WriteResponse
+	41,  // 162: lifeboat.v1.AdminService.RemoveRule:output_type -> lifeboat.v1.WriteResponse
+	41,  // 163: lifeboat.v1.AdminService.SetVM:output_type -> lifeboat.v1.WriteResponse
+	91,  // 164: lifeboat.v1.AdminService.RecordUsage:output_type -> lifeboat.v1.RecordUsageResponse
+	94,  // 165: lifeboat.v1.AdminService.ListUsage:output_type -> lifeboat.v1.ListUsageResponse
+	97,  // 166: lifeboat.v1.AdminService.ListUsageResources:output_type -> lifeboat.v1.ListUsageResourcesResponse
+	101, // 167: lifeboat.v1.AdminService.DescribeUsage:output_type -> lifeboat.v1.DescribeUsageResponse
+	105, // 168: lifeboat.v1.AdminService.VerifyUsage:output_type -> lifeboat.v1.VerifyUsageResponse
+	105, // 169: lifeboat.v1.AdminService.RepairUsage:output_type -> lifeboat.v1.VerifyUsageResponse
+	41,  // 170: lifeboat.v1.AdminService.SetUsage:output_type -> lifeboat.v1.WriteResponse
+	41,  // 171: lifeboat.v1.AdminService.RaiseAlerts:output_type -> lifeboat.v1.WriteResponse
+	41,  // 172: lifeboat.v1.AdminService.PurgeEvents:output_type -> lifeboat.v1.WriteResponse
+	55,  // 173: lifeboat.v1.AdminService.ListReceivers:output_type -> lifeboat.v1.ListReceiversResponse
+	41,  // 174: lifeboat.v1.AdminService.SetReceiver:output_type -> lifeboat.v1.WriteResponse
+	41,  // 175: lifeboat.v1.AdminService.RemoveReceiver:output_type -> lifeboat.v1.WriteResponse
+	59,  // 176: lifeboat.v1.AdminService.TestReceiver:output_type -> lifeboat.v1.TestReceiverResponse
+	62,  // 177: lifeboat.v1.AdminService.ListSilences:output_type -> lifeboat.v1.ListSilencesResponse
+	41,  // 178: lifeboat.v1.AdminService.SetSilence:output_type -> lifeboat.v1.WriteResponse
+	10,  // 179: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
+	2,   // 180: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
+	4,   // 181: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
+	117, // 182: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
+	133, // [133:183] is the sub-list for method output_type
+	83,  // [83:133] is the sub-list for method input_type
+	83,  // [83:83] is the sub-list for extension type_name
+	83,  // [83:83] is the sub-list for extension extendee
+	0,   // [0:83] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_admin_proto_init() }
@@ -8521,7 +9952,7 @@ func file_lifeboat_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_admin_proto_rawDesc), len(file_lifeboat_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   93,
+			NumMessages:   111,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

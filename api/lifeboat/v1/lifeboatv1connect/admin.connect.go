@@ -127,6 +127,29 @@ const (
 	AdminServiceRepairUsageProcedure = "/lifeboat.v1.AdminService/RepairUsage"
 	// AdminServiceSetUsageProcedure is the fully-qualified name of the AdminService's SetUsage RPC.
 	AdminServiceSetUsageProcedure = "/lifeboat.v1.AdminService/SetUsage"
+	// AdminServiceRaiseAlertsProcedure is the fully-qualified name of the AdminService's RaiseAlerts
+	// RPC.
+	AdminServiceRaiseAlertsProcedure = "/lifeboat.v1.AdminService/RaiseAlerts"
+	// AdminServicePurgeEventsProcedure is the fully-qualified name of the AdminService's PurgeEvents
+	// RPC.
+	AdminServicePurgeEventsProcedure = "/lifeboat.v1.AdminService/PurgeEvents"
+	// AdminServiceListReceiversProcedure is the fully-qualified name of the AdminService's
+	// ListReceivers RPC.
+	AdminServiceListReceiversProcedure = "/lifeboat.v1.AdminService/ListReceivers"
+	// AdminServiceSetReceiverProcedure is the fully-qualified name of the AdminService's SetReceiver
+	// RPC.
+	AdminServiceSetReceiverProcedure = "/lifeboat.v1.AdminService/SetReceiver"
+	// AdminServiceRemoveReceiverProcedure is the fully-qualified name of the AdminService's
+	// RemoveReceiver RPC.
+	AdminServiceRemoveReceiverProcedure = "/lifeboat.v1.AdminService/RemoveReceiver"
+	// AdminServiceTestReceiverProcedure is the fully-qualified name of the AdminService's TestReceiver
+	// RPC.
+	AdminServiceTestReceiverProcedure = "/lifeboat.v1.AdminService/TestReceiver"
+	// AdminServiceListSilencesProcedure is the fully-qualified name of the AdminService's ListSilences
+	// RPC.
+	AdminServiceListSilencesProcedure = "/lifeboat.v1.AdminService/ListSilences"
+	// AdminServiceSetSilenceProcedure is the fully-qualified name of the AdminService's SetSilence RPC.
+	AdminServiceSetSilenceProcedure = "/lifeboat.v1.AdminService/SetSilence"
 	// NodeServiceHelloProcedure is the fully-qualified name of the NodeService's Hello RPC.
 	NodeServiceHelloProcedure = "/lifeboat.v1.NodeService/Hello"
 	// NodeServiceRecognizeProcedure is the fully-qualified name of the NodeService's Recognize RPC.
@@ -189,6 +212,15 @@ type AdminServiceClient interface {
 	VerifyUsage(context.Context, *connect.Request[v1.VerifyUsageRequest]) (*connect.Response[v1.VerifyUsageResponse], error)
 	RepairUsage(context.Context, *connect.Request[v1.VerifyUsageRequest]) (*connect.Response[v1.VerifyUsageResponse], error)
 	SetUsage(context.Context, *connect.Request[v1.SetUsageRequest]) (*connect.Response[v1.WriteResponse], error)
+	RaiseAlerts(context.Context, *connect.Request[v1.RaiseAlertsRequest]) (*connect.Response[v1.WriteResponse], error)
+	PurgeEvents(context.Context, *connect.Request[v1.PurgeEventsRequest]) (*connect.Response[v1.WriteResponse], error)
+	ListReceivers(context.Context, *connect.Request[v1.ListReceiversRequest]) (*connect.Response[v1.ListReceiversResponse], error)
+	SetReceiver(context.Context, *connect.Request[v1.SetReceiverRequest]) (*connect.Response[v1.WriteResponse], error)
+	RemoveReceiver(context.Context, *connect.Request[v1.RemoveReceiverRequest]) (*connect.Response[v1.WriteResponse], error)
+	// TestReceiver sends a message that says it is a test, and tells what came of it.
+	TestReceiver(context.Context, *connect.Request[v1.TestReceiverRequest]) (*connect.Response[v1.TestReceiverResponse], error)
+	ListSilences(context.Context, *connect.Request[v1.ListSilencesRequest]) (*connect.Response[v1.ListSilencesResponse], error)
+	SetSilence(context.Context, *connect.Request[v1.SetSilenceRequest]) (*connect.Response[v1.WriteResponse], error)
 }
 
 // NewAdminServiceClient constructs a client for the lifeboat.v1.AdminService service. By default,
@@ -430,6 +462,54 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("SetUsage")),
 			connect.WithClientOptions(opts...),
 		),
+		raiseAlerts: connect.NewClient[v1.RaiseAlertsRequest, v1.WriteResponse](
+			httpClient,
+			baseURL+AdminServiceRaiseAlertsProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("RaiseAlerts")),
+			connect.WithClientOptions(opts...),
+		),
+		purgeEvents: connect.NewClient[v1.PurgeEventsRequest, v1.WriteResponse](
+			httpClient,
+			baseURL+AdminServicePurgeEventsProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("PurgeEvents")),
+			connect.WithClientOptions(opts...),
+		),
+		listReceivers: connect.NewClient[v1.ListReceiversRequest, v1.ListReceiversResponse](
+			httpClient,
+			baseURL+AdminServiceListReceiversProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListReceivers")),
+			connect.WithClientOptions(opts...),
+		),
+		setReceiver: connect.NewClient[v1.SetReceiverRequest, v1.WriteResponse](
+			httpClient,
+			baseURL+AdminServiceSetReceiverProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("SetReceiver")),
+			connect.WithClientOptions(opts...),
+		),
+		removeReceiver: connect.NewClient[v1.RemoveReceiverRequest, v1.WriteResponse](
+			httpClient,
+			baseURL+AdminServiceRemoveReceiverProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("RemoveReceiver")),
+			connect.WithClientOptions(opts...),
+		),
+		testReceiver: connect.NewClient[v1.TestReceiverRequest, v1.TestReceiverResponse](
+			httpClient,
+			baseURL+AdminServiceTestReceiverProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("TestReceiver")),
+			connect.WithClientOptions(opts...),
+		),
+		listSilences: connect.NewClient[v1.ListSilencesRequest, v1.ListSilencesResponse](
+			httpClient,
+			baseURL+AdminServiceListSilencesProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListSilences")),
+			connect.WithClientOptions(opts...),
+		),
+		setSilence: connect.NewClient[v1.SetSilenceRequest, v1.WriteResponse](
+			httpClient,
+			baseURL+AdminServiceSetSilenceProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("SetSilence")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -473,6 +553,14 @@ type adminServiceClient struct {
 	verifyUsage        *connect.Client[v1.VerifyUsageRequest, v1.VerifyUsageResponse]
 	repairUsage        *connect.Client[v1.VerifyUsageRequest, v1.VerifyUsageResponse]
 	setUsage           *connect.Client[v1.SetUsageRequest, v1.WriteResponse]
+	raiseAlerts        *connect.Client[v1.RaiseAlertsRequest, v1.WriteResponse]
+	purgeEvents        *connect.Client[v1.PurgeEventsRequest, v1.WriteResponse]
+	listReceivers      *connect.Client[v1.ListReceiversRequest, v1.ListReceiversResponse]
+	setReceiver        *connect.Client[v1.SetReceiverRequest, v1.WriteResponse]
+	removeReceiver     *connect.Client[v1.RemoveReceiverRequest, v1.WriteResponse]
+	testReceiver       *connect.Client[v1.TestReceiverRequest, v1.TestReceiverResponse]
+	listSilences       *connect.Client[v1.ListSilencesRequest, v1.ListSilencesResponse]
+	setSilence         *connect.Client[v1.SetSilenceRequest, v1.WriteResponse]
 }
 
 // Status calls lifeboat.v1.AdminService.Status.
@@ -665,6 +753,46 @@ func (c *adminServiceClient) SetUsage(ctx context.Context, req *connect.Request[
 	return c.setUsage.CallUnary(ctx, req)
 }
 
+// RaiseAlerts calls lifeboat.v1.AdminService.RaiseAlerts.
+func (c *adminServiceClient) RaiseAlerts(ctx context.Context, req *connect.Request[v1.RaiseAlertsRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return c.raiseAlerts.CallUnary(ctx, req)
+}
+
+// PurgeEvents calls lifeboat.v1.AdminService.PurgeEvents.
+func (c *adminServiceClient) PurgeEvents(ctx context.Context, req *connect.Request[v1.PurgeEventsRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return c.purgeEvents.CallUnary(ctx, req)
+}
+
+// ListReceivers calls lifeboat.v1.AdminService.ListReceivers.
+func (c *adminServiceClient) ListReceivers(ctx context.Context, req *connect.Request[v1.ListReceiversRequest]) (*connect.Response[v1.ListReceiversResponse], error) {
+	return c.listReceivers.CallUnary(ctx, req)
+}
+
+// SetReceiver calls lifeboat.v1.AdminService.SetReceiver.
+func (c *adminServiceClient) SetReceiver(ctx context.Context, req *connect.Request[v1.SetReceiverRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return c.setReceiver.CallUnary(ctx, req)
+}
+
+// RemoveReceiver calls lifeboat.v1.AdminService.RemoveReceiver.
+func (c *adminServiceClient) RemoveReceiver(ctx context.Context, req *connect.Request[v1.RemoveReceiverRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return c.removeReceiver.CallUnary(ctx, req)
+}
+
+// TestReceiver calls lifeboat.v1.AdminService.TestReceiver.
+func (c *adminServiceClient) TestReceiver(ctx context.Context, req *connect.Request[v1.TestReceiverRequest]) (*connect.Response[v1.TestReceiverResponse], error) {
+	return c.testReceiver.CallUnary(ctx, req)
+}
+
+// ListSilences calls lifeboat.v1.AdminService.ListSilences.
+func (c *adminServiceClient) ListSilences(ctx context.Context, req *connect.Request[v1.ListSilencesRequest]) (*connect.Response[v1.ListSilencesResponse], error) {
+	return c.listSilences.CallUnary(ctx, req)
+}
+
+// SetSilence calls lifeboat.v1.AdminService.SetSilence.
+func (c *adminServiceClient) SetSilence(ctx context.Context, req *connect.Request[v1.SetSilenceRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return c.setSilence.CallUnary(ctx, req)
+}
+
 // AdminServiceHandler is an implementation of the lifeboat.v1.AdminService service.
 type AdminServiceHandler interface {
 	Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error)
@@ -717,6 +845,15 @@ type AdminServiceHandler interface {
 	VerifyUsage(context.Context, *connect.Request[v1.VerifyUsageRequest]) (*connect.Response[v1.VerifyUsageResponse], error)
 	RepairUsage(context.Context, *connect.Request[v1.VerifyUsageRequest]) (*connect.Response[v1.VerifyUsageResponse], error)
 	SetUsage(context.Context, *connect.Request[v1.SetUsageRequest]) (*connect.Response[v1.WriteResponse], error)
+	RaiseAlerts(context.Context, *connect.Request[v1.RaiseAlertsRequest]) (*connect.Response[v1.WriteResponse], error)
+	PurgeEvents(context.Context, *connect.Request[v1.PurgeEventsRequest]) (*connect.Response[v1.WriteResponse], error)
+	ListReceivers(context.Context, *connect.Request[v1.ListReceiversRequest]) (*connect.Response[v1.ListReceiversResponse], error)
+	SetReceiver(context.Context, *connect.Request[v1.SetReceiverRequest]) (*connect.Response[v1.WriteResponse], error)
+	RemoveReceiver(context.Context, *connect.Request[v1.RemoveReceiverRequest]) (*connect.Response[v1.WriteResponse], error)
+	// TestReceiver sends a message that says it is a test, and tells what came of it.
+	TestReceiver(context.Context, *connect.Request[v1.TestReceiverRequest]) (*connect.Response[v1.TestReceiverResponse], error)
+	ListSilences(context.Context, *connect.Request[v1.ListSilencesRequest]) (*connect.Response[v1.ListSilencesResponse], error)
+	SetSilence(context.Context, *connect.Request[v1.SetSilenceRequest]) (*connect.Response[v1.WriteResponse], error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -954,6 +1091,54 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("SetUsage")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceRaiseAlertsHandler := connect.NewUnaryHandler(
+		AdminServiceRaiseAlertsProcedure,
+		svc.RaiseAlerts,
+		connect.WithSchema(adminServiceMethods.ByName("RaiseAlerts")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServicePurgeEventsHandler := connect.NewUnaryHandler(
+		AdminServicePurgeEventsProcedure,
+		svc.PurgeEvents,
+		connect.WithSchema(adminServiceMethods.ByName("PurgeEvents")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceListReceiversHandler := connect.NewUnaryHandler(
+		AdminServiceListReceiversProcedure,
+		svc.ListReceivers,
+		connect.WithSchema(adminServiceMethods.ByName("ListReceivers")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceSetReceiverHandler := connect.NewUnaryHandler(
+		AdminServiceSetReceiverProcedure,
+		svc.SetReceiver,
+		connect.WithSchema(adminServiceMethods.ByName("SetReceiver")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceRemoveReceiverHandler := connect.NewUnaryHandler(
+		AdminServiceRemoveReceiverProcedure,
+		svc.RemoveReceiver,
+		connect.WithSchema(adminServiceMethods.ByName("RemoveReceiver")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceTestReceiverHandler := connect.NewUnaryHandler(
+		AdminServiceTestReceiverProcedure,
+		svc.TestReceiver,
+		connect.WithSchema(adminServiceMethods.ByName("TestReceiver")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceListSilencesHandler := connect.NewUnaryHandler(
+		AdminServiceListSilencesProcedure,
+		svc.ListSilences,
+		connect.WithSchema(adminServiceMethods.ByName("ListSilences")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceSetSilenceHandler := connect.NewUnaryHandler(
+		AdminServiceSetSilenceProcedure,
+		svc.SetSilence,
+		connect.WithSchema(adminServiceMethods.ByName("SetSilence")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/lifeboat.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceStatusProcedure:
@@ -1032,6 +1217,22 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceRepairUsageHandler.ServeHTTP(w, r)
 		case AdminServiceSetUsageProcedure:
 			adminServiceSetUsageHandler.ServeHTTP(w, r)
+		case AdminServiceRaiseAlertsProcedure:
+			adminServiceRaiseAlertsHandler.ServeHTTP(w, r)
+		case AdminServicePurgeEventsProcedure:
+			adminServicePurgeEventsHandler.ServeHTTP(w, r)
+		case AdminServiceListReceiversProcedure:
+			adminServiceListReceiversHandler.ServeHTTP(w, r)
+		case AdminServiceSetReceiverProcedure:
+			adminServiceSetReceiverHandler.ServeHTTP(w, r)
+		case AdminServiceRemoveReceiverProcedure:
+			adminServiceRemoveReceiverHandler.ServeHTTP(w, r)
+		case AdminServiceTestReceiverProcedure:
+			adminServiceTestReceiverHandler.ServeHTTP(w, r)
+		case AdminServiceListSilencesProcedure:
+			adminServiceListSilencesHandler.ServeHTTP(w, r)
+		case AdminServiceSetSilenceProcedure:
+			adminServiceSetSilenceHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1191,6 +1392,38 @@ func (UnimplementedAdminServiceHandler) RepairUsage(context.Context, *connect.Re
 
 func (UnimplementedAdminServiceHandler) SetUsage(context.Context, *connect.Request[v1.SetUsageRequest]) (*connect.Response[v1.WriteResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.SetUsage is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) RaiseAlerts(context.Context, *connect.Request[v1.RaiseAlertsRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.RaiseAlerts is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) PurgeEvents(context.Context, *connect.Request[v1.PurgeEventsRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.PurgeEvents is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListReceivers(context.Context, *connect.Request[v1.ListReceiversRequest]) (*connect.Response[v1.ListReceiversResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.ListReceivers is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) SetReceiver(context.Context, *connect.Request[v1.SetReceiverRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.SetReceiver is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) RemoveReceiver(context.Context, *connect.Request[v1.RemoveReceiverRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.RemoveReceiver is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) TestReceiver(context.Context, *connect.Request[v1.TestReceiverRequest]) (*connect.Response[v1.TestReceiverResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.TestReceiver is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListSilences(context.Context, *connect.Request[v1.ListSilencesRequest]) (*connect.Response[v1.ListSilencesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.ListSilences is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) SetSilence(context.Context, *connect.Request[v1.SetSilenceRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.SetSilence is not implemented"))
 }
 
 // NodeServiceClient is a client for the lifeboat.v1.NodeService service.

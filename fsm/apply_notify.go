@@ -1,0 +1,306 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"lifeboat/fsm/logpb"
+)
+
+const (
+	maxReceivers = 50
+	maxSilences  = 1000
+	// MaxSilence is how long a silence may last.
+	MaxSilence = 365 * 24 * time.Hour
+	// failsAfter is how often a delivery fails before that is an alert.
+	failsAfter = 3
+)
+
+// notice puts a change of an alert into the outbox, for those who want to know.
+func (t *tx) notice(kind NoticeKind, a *AlertRecord) {
+	if t.s.Level < LevelPolicy || t.s.receivers.len() == 0 {
+		return
+	}
+	if kind == NoticeResolved {
+		if a.Muted {
+			return // nobody was told that it began
+		}
+	} else if x := t.s.silenced(a, t.now); x != nil {
+		if !a.Muted && kind != NoticeWorse {
+			n := *a
+			n.Muted = true
+			t.setAlert(&n)
+			y := *x
+			y.Muted++
+			t.s.silences.set(y.ID, &y)
+		}
+		return
+	} else if a.Muted { // what it matched has changed
+		n := *a
+		n.Muted = false
+		t.setAlert(&n)
+		kind, a = NoticeOpened, &n
+	}
+	var to []string
+	for name, r := range t.s.receivers.all() {
+		// Who cannot be reached is not told so: that would never end.
+		if !r.Off && r.Match.Matches(t.s, a) && (a.Key.Type != AlertReceiver || a.Key.Subject != name) {
+			to = append(to, name)
+		}
+	}
+	if len(to) == 0 {
+		return
+	}
+	id := NoticeID(t.mint())
+	t.s.outbox.set(id, &Notice{ID: id, Kind: kind, Time: t.now, For: to, Alert: a})
+	t.boundOutbox()
+}
+
+// boundOutbox drops the oldest notices beyond notify_keep; those who miss one are
+// told how many.
+func (t *tx) boundOutbox() {
+	for t.s.outbox.len() > t.s.Policy.NotifyKeep {
+		id, n, _ := t.s.outbox.min()
+		for _, name := range n.For {
+			if r := t.s.Receiver(name); r != nil && r.Done < id {
+				x := *r
+				x.Lost++
+				t.s.receivers.set(name, &x)
+			}
+		}
+		t.s.outbox.delete(id)
+	}
+}
+
+// sweepOutbox drops the notices of a range that nobody waits for any more.
+func (t *tx) sweepOutbox(after, upto NoticeID) {
+	var drop []NoticeID
+	for id, n := range t.s.outbox.from(after + 1) {
+		if id > upto {
+			break
+		}
+		if !slices.ContainsFunc(n.For, func(name string) bool { r := t.s.Receiver(name); return r != nil && r.Done < id }) {
+			drop = append(drop, id)
+		}
+	}
+	for _, id := range drop {
+		t.s.outbox.delete(id)
+	}
+}
+
+func receiverSubject(name string) string { return "receiver " + name }
+
+func (t *tx) notifySet(c *logpb.NotifySet) string {
+	if no := t.later(LevelPolicy); no != "" {
+		return no
+	}
+	m, no := matchFromLog(c.Match)
+	old := t.s.Receiver(c.Name)
+	const most = 64
+	switch {
+	case no != "":
+		return no
+	case c.Name == "" || len(c.Name) > most || c.Kind == "":
+		return fmt.Sprintf("a receiver has a name of at most %d bytes, and a kind", most)
+	case old == nil && t.s.receivers.len() >= maxReceivers:
+		return fmt.Sprintf("there are %d receivers, and there can be no more; remove one with `lifeboat notify remove`", maxReceivers)
+	case c.KeepSecret && old == nil:
+		return fmt.Sprintf("there is no receiver %s whose secret could be kept; `lifeboat notify list` shows them", c.Name)
+	}
+	r := Receiver{Name: c.Name, Done: NoticeID(t.s.seq)} // what was before is not for it
+	if old != nil {
+		r = *old
+	}
+	moved := r.Kind != c.Kind || r.Address != c.Address
+	if moved || c.Off { // what failed there says nothing
+		r.Failing, r.Failure = 0, ""
+	}
+	if c.Off { // what waits for it is not for it any more
+		r.Done, r.Batch = NoticeID(t.s.seq), nil
+	}
+	if r.Batch != nil {
+		b := *r.Batch
+		b.NotBefore, r.Batch = t.now, &b // at once, with what was set
+	}
+	if !c.KeepSecret {
+		r.Secret = c.Secret
+	}
+	r.Kind, r.Address, r.Options, r.Match, r.Off, r.By, r.Set = c.Kind, c.Address, settingsFromLog(c.Options), m, c.Off, t.actor, t.now
+	t.s.receivers.set(r.Name, &r)
+	if old != nil {
+		t.sweepOutbox(old.Done, r.Done)
+	}
+	t.event("NOTIFY.SET", Warning, receiverSubject(r.Name), "receiver %s: %s at %s%s", r.Name, r.Kind, r.Address, map[bool]string{true: ", off"}[r.Off])
+	if moved || c.Off {
+		t.resolve(receiverAlert(r.Name), "the receiver was changed")
+	}
+	return ""
+}
+
+func (t *tx) notifyRemove(c *logpb.NotifyRemove) string {
+	r := t.s.Receiver(c.Name)
+	if r == nil {
+		return fmt.Sprintf("there is no receiver %s; `lifeboat notify list` shows them", c.Name)
+	}
+	t.s.receivers.delete(c.Name)
+	t.sweepOutbox(r.Done, ^NoticeID(0)-1)
+	t.event("NOTIFY.REMOVE", Warning, receiverSubject(c.Name), "receiver %s was removed", c.Name)
+	t.resolve(receiverAlert(c.Name), "it was removed")
+	return ""
+}
+
+func (t *tx) silenceSet(c *logpb.SilenceSet) string {
+	if no := t.later(LevelPolicy); no != "" {
+		return no
+	}
+	if c.Id != 0 {
+		x, ok := t.s.silences.get(SilenceID(c.Id))
+		if !ok {
+			return fmt.Sprintf("there is no silence %d; `lifeboat notify silence list` shows them", c.Id)
+		}
+		t.endSilence(x, "was ended")
+		t.unmute()
+		return ""
+	}
+	m, no := matchFromLog(c.Match)
+	switch {
+	case no != "":
+		return no
+	case c.ForNs <= 0 || c.ForNs > int64(MaxSilence):
+		return fmt.Sprintf("a silence lasts up to %s: say for how long, or until when", MaxSilence)
+	case c.Reason == "":
+		return "a silence has a reason, for who wonders why nobody was told"
+	case t.s.silences.len() >= maxSilences:
+		return fmt.Sprintf("there are %d silences, and there can be no more; end one with `lifeboat notify silence end`", maxSilences)
+	}
+	x := &Silence{ID: SilenceID(t.mint()), Match: m, Reason: c.Reason, By: t.actor, From: t.now, Until: t.now + c.ForNs}
+	t.s.silences.set(x.ID, x)
+	t.event("SILENCE.START", Warning, fmt.Sprintf("silence %d", x.ID), "alerts that match notify nobody until %s: %s", clock(x.Until), x.Reason)
+	return ""
+}
+
+func (t *tx) endSilence(x *Silence, how string) {
+	t.s.silences.delete(x.ID)
+	t.event("SILENCE.END", Info, fmt.Sprintf("silence %d", x.ID), "silence %d %s; it kept %d alerts from receivers", x.ID, how, x.Muted)
+}
+
+// tick ends what has run out. It comes with every canary and costs nothing when there
+// is nothing.
+func (t *tx) tick() {
+	if t.s.Level < LevelPolicy {
+		return
+	}
+	t.retainAlerts()
+	var over []*Silence
+	for _, x := range t.s.silences.all() {
+		if x.Until <= t.now {
+			over = append(over, x)
+		}
+	}
+	for _, x := range over {
+		t.endSilence(x, "is over")
+	}
+	if len(over) > 0 {
+		t.unmute()
+	}
+}
+
+// unmute tells of the alerts that are still open, and that no silence keeps back any more.
+func (t *tx) unmute() {
+	var keys []AlertKey
+	for k, id := range t.s.raised.all() {
+		if a := t.s.Alert(id); a.Muted && t.s.silenced(a, t.now) == nil {
+			keys = append(keys, k)
+		}
+	}
+	for _, k := range keys {
+		n := *t.s.OpenAlert(k)
+		n.Muted = false
+		t.setAlert(&n)
+		t.notice(NoticeOpened, &n)
+	}
+}
+
+// notifyStep moves a delivery on. A late or repeated one changes nothing.
+func (t *tx) notifyStep(c *logpb.NotifyStep) string {
+	if no := t.later(LevelPolicy); no != "" {
+		return no
+	}
+	old := t.s.Receiver(c.Receiver)
+	if old == nil {
+		return fmt.Sprintf("there is no receiver %s any more", c.Receiver)
+	}
+	r := *old
+	switch c.Action {
+	case NotifyBegin:
+		return t.notifyBegin(&r, c)
+	case NotifyDelivered, NotifyFailed:
+		if r.Batch == nil || r.Batch.ID != c.Delivery {
+			return "" // late or repeated
+		}
+	default:
+		return "a delivery is begun, has arrived or has failed"
+	}
+	if c.Action == NotifyDelivered {
+		after := r.Done
+		r.Done, r.Batch = max(r.Done, r.Batch.Upto), nil
+		r.Delivered++
+		r.DeliveredAt, r.Failing, r.Failure = t.now, 0, ""
+		t.s.receivers.set(r.Name, &r)
+		t.sweepOutbox(after, r.Done)
+		t.resolve(receiverAlert(r.Name), "a delivery has arrived")
+		return ""
+	}
+	if c.Attempt != r.Batch.Attempts+1 {
+		return ""
+	}
+	b := *r.Batch
+	b.Attempts = c.Attempt
+	b.NotBefore = t.now + int64(t.s.Policy.notifyBackoff(b.Attempts))
+	r.Batch, r.Failure = &b, cut(c.Failure, requestText)
+	if r.Failing == 0 {
+		r.Failing = t.now
+	}
+	give := t.s.Policy.NotifyGiveUp
+	if give != 0 && t.now-b.Begun >= int64(give) {
+		after := r.Done
+		r.Lost += uint64(b.Count)
+		r.Done, r.Batch = max(r.Done, b.Upto), nil
+		t.event("NOTIFY.GIVEUP", Critical, receiverSubject(r.Name), "%d notices for receiver %s were given up after %d attempts in %s: %s", b.Count, r.Name, b.Attempts, time.Duration(t.now-b.Begun), r.Failure)
+		t.s.receivers.set(r.Name, &r)
+		t.sweepOutbox(after, r.Done)
+		return ""
+	}
+	t.s.receivers.set(r.Name, &r)
+	if b.Attempts >= failsAfter {
+		t.raise(receiverAlert(r.Name), Warning, "Receiver %s (%s at %s) gets no notifications since %s: %s. It is tried again until it takes them; see `lifeboat notify test %s`.", r.Name, r.Kind, r.Address, clock(r.Failing), r.Failure, r.Name)
+	}
+	return ""
+}
+
+// Actions of NotifyStep, as they are in the log.
+const (
+	NotifyBegin     = 1
+	NotifyDelivered = 2
+	NotifyFailed    = 3
+)
+
+func (t *tx) notifyBegin(r *Receiver, c *logpb.NotifyStep) string {
+	switch {
+	case r.Batch != nil || uint64(r.Done) != c.After:
+		return "" // late or repeated
+	case c.Upto <= uint64(r.Done) || c.Upto > t.s.seq:
+		return fmt.Sprintf("there is no notice %d for receiver %s", c.Upto, r.Name)
+	}
+	b := &Batch{ID: t.s.deliveryID(r.Name, NoticeID(c.Upto)), Upto: NoticeID(c.Upto), Begun: t.now, NotBefore: t.now}
+	for range t.s.Notices(r.Name, r.Done, b.Upto) {
+		b.Count++
+	}
+	if b.Count == 0 {
+		return fmt.Sprintf("receiver %s waits for no notice up to %d", r.Name, c.Upto)
+	}
+	r.Batch = b
+	t.s.receivers.set(r.Name, r)
+	return ""
+}

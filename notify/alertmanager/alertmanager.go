@@ -1,0 +1,120 @@
+package alertmanager
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"lifeboat/notify"
+)
+
+// Alert is a postable alert of the API.
+type Alert struct {
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations"`
+	StartsAt    time.Time         `json:"startsAt"`
+	EndsAt      time.Time         `json:"endsAt,omitzero"`
+}
+
+// Kind is the driver "alertmanager".
+func Kind() notify.Kind {
+	return notify.Kind{Name: "alertmanager", Address: "https://HOST:9093", Options: []notify.Option{
+		{Name: "ca", Help: "file with the certificates to trust, on every node"},
+		{Name: "user", Help: "for basic authentication; without it the secret is a bearer token"},
+		{Name: "lasts", Help: "how long an open alert is firing there without another word; 24h"},
+	}, Open: open}
+}
+
+func open(t notify.Target) (notify.Driver, error) {
+	address := strings.TrimRight(t.Address, "/")
+	if !strings.HasSuffix(address, "/api/v2/alerts") {
+		address += "/api/v2/alerts"
+	}
+	h, err := notify.NewHTTP(address, t.Options["ca"])
+	if err != nil {
+		return nil, err
+	}
+	d := &driver{http: h, lasts: 24 * time.Hour}
+	if text := t.Options["lasts"]; text != "" {
+		if d.lasts, err = time.ParseDuration(text); err != nil || d.lasts < time.Minute {
+			return nil, fmt.Errorf("lasts: %q is no duration of a minute or more; write for example 24h", text)
+		}
+	}
+	switch user := t.Options["user"]; {
+	case user != "":
+		d.auth = "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+t.Secret))
+	case t.Secret != "":
+		d.auth = "Bearer " + t.Secret
+	}
+	return d, nil
+}
+
+type driver struct {
+	http  *notify.HTTP
+	auth  string
+	lasts time.Duration
+}
+
+// Send implements notify.Driver.
+func (d *driver) Send(ctx context.Context, m *notify.Message) error {
+	body, err := json.Marshal(Alerts(m, d.lasts))
+	if err != nil {
+		return fmt.Errorf("encode alerts: %w", err)
+	}
+	header := http.Header{"Content-Type": {"application/json"}}
+	if d.auth != "" {
+		header.Set("Authorization", d.auth)
+	}
+	return d.http.Post(ctx, header, body)
+}
+
+// Alerts is what is posted for a message. A digest that leaves notices out has an alert
+// of its own that says so.
+func Alerts(m *notify.Message, lasts time.Duration) []Alert {
+	out := []Alert{}
+	label := func(name, severity string) map[string]string {
+		return map[string]string{"alertname": name, "severity": severity, "cluster": m.Cluster, "job": "lifeboat"}
+	}
+	for i := range m.Notices {
+		n := &m.Notices[i]
+		a := Alert{Labels: label("Lifeboat"+n.Type, n.Severity), StartsAt: n.Since, EndsAt: n.Since.Add(lasts),
+			Annotations: map[string]string{"summary": n.Name + ": " + n.Cause, "description": n.Text, "lifeboat_delivery": m.ID}}
+		delete(a.Labels, "severity") // it may rise, and would be another alert then
+		a.Annotations["severity"] = n.Severity
+		for k, v := range n.Labels {
+			a.Labels["host_"+labelName(k)] = v
+		}
+		a.Labels["type"], a.Labels["subject"], a.Labels["cause"] = n.Code, n.Subject, n.Cause
+		if now := m.Time.Add(lasts); now.After(a.EndsAt) {
+			a.EndsAt = now
+		}
+		if n.Over() {
+			a.EndsAt = n.Resolved
+			a.Annotations["resolution"] = n.Resolution
+		}
+		out = append(out, a)
+	}
+	if more := m.Total - len(m.Notices); more > 0 || m.Test {
+		name, text := "LifeboatMore", fmt.Sprintf("%d more alerts have changed; `lifeboat alert list` shows all.", more)
+		if m.Test {
+			name, text = "LifeboatTest", "This is a test of lifeboat's notifications. Nothing has happened."
+		}
+		out = append(out, Alert{Labels: label(name, "info"), StartsAt: m.Time, EndsAt: m.Time.Add(5 * time.Minute),
+			Annotations: map[string]string{"summary": text, "lifeboat_delivery": m.ID}})
+	}
+	return out
+}
+
+// labelName makes a valid name of a label.
+func labelName(k string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+			return r
+		}
+		return '_'
+	}, k)
+}

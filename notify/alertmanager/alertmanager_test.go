@@ -1,0 +1,49 @@
+package alertmanager
+
+import (
+	"encoding/json"
+	"maps"
+	"testing"
+	"time"
+
+	"lifeboat/notify"
+	"lifeboat/notify/notifytest"
+)
+
+func TestConformance(t *testing.T) {
+	notifytest.Run(t, Kind(), func(t *testing.T) *notifytest.Rig {
+		return notifytest.NewWeb(t).Rig(notify.Target{Secret: "much-secret"})
+	})
+}
+
+// The end of an alert has the labels of its beginning, whatever its severity is then:
+// by them it is the same alert there.
+func TestTheEndIsOfTheSameAlert(t *testing.T) {
+	w := notifytest.NewWeb(t)
+	d, err := Kind().Open(notify.Target{Address: w.URL, Options: map[string]string{"user": "u"}, Secret: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, end := notifytest.Message("d-1"), notifytest.Message("d-2")
+	n := &end.Notices[0]
+	n.Kind, n.Severity, n.Resolved = "resolved", "warning", n.Since.Add(time.Minute)
+	var got [2][]Alert
+	for i, m := range []*notify.Message{begin, end} {
+		if err := d.Send(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal([]byte(w.Got()[i]), &got[i]); err != nil || len(got[i]) != 1 {
+			t.Fatalf("%v: %s", err, w.Got()[i])
+		}
+	}
+	a, b := got[0][0], got[1][0]
+	if !maps.Equal(a.Labels, b.Labels) || a.Labels["alertname"] != "LifeboatHOST" || a.Labels["host_rack"] != "r1" {
+		t.Errorf("labels %v, then %v", a.Labels, b.Labels)
+	}
+	if !a.EndsAt.After(begin.Time.Add(time.Hour)) || !b.EndsAt.Equal(n.Resolved) {
+		t.Errorf("it ends at %s, then at %s", a.EndsAt, b.EndsAt)
+	}
+	if u, p, _ := w.Last.BasicAuth(); u != "u" || p != "p" || w.Last.URL.Path != "/api/v2/alerts" {
+		t.Errorf("as %s:%s at %s", u, p, w.Last.URL)
+	}
+}

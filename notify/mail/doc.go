@@ -1,0 +1,2 @@
+// Package mail delivers messages by SMTP, with TLS from the start or STARTTLS.
+package mail
