@@ -776,6 +776,7 @@ type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
 	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
+	NPlusOne      bool                   `protobuf:"varint,130,opt,name=n_plus_one,json=nPlusOne,proto3" json:"n_plus_one,omitempty"` // also work out what the failure of one host would leave down
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -824,6 +825,13 @@ func (x *StatusRequest) GetConsistency() Consistency {
 	return Consistency_CONSISTENCY_LEADER
 }
 
+func (x *StatusRequest) GetNPlusOne() bool {
+	if x != nil {
+		return x.NPlusOne
+	}
+	return false
+}
+
 type StatusResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
@@ -850,6 +858,7 @@ type StatusResponse struct {
 	FeatureLevel  uint32                 `protobuf:"varint,65,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`      // that holds in the cluster
 	NewestLevel   uint32                 `protobuf:"varint,66,opt,name=newest_level,json=newestLevel,proto3" json:"newest_level,omitempty"`         // that the node which answers knows
 	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
+	NPlusOne      string                 `protobuf:"bytes,130,opt,name=n_plus_one,json=nPlusOne,proto3" json:"n_plus_one,omitempty"` // a sentence; empty = it was not asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1050,6 +1059,13 @@ func (x *StatusResponse) GetAnswered() *Answered {
 		return x.Answered
 	}
 	return nil
+}
+
+func (x *StatusResponse) GetNPlusOne() string {
+	if x != nil {
+		return x.NPlusOne
+	}
+	return ""
 }
 
 type DigestAt struct {
@@ -5784,6 +5800,424 @@ func (x *SetVMRequest) GetSettings() []*Setting {
 	return nil
 }
 
+// PlanRequest asks one question: what if these hosts fail, what if they are to be
+// empty, or what if any one host fails.
+type PlanRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Fail          []string               `protobuf:"bytes,2,rep,name=fail,proto3" json:"fail,omitempty"`                       // hosts, or labels: rack=a
+	Maintenance   []string               `protobuf:"bytes,3,rep,name=maintenance,proto3" json:"maintenance,omitempty"`         // likewise
+	Force         bool                   `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`                    // maintenance: what cannot be migrated live is stopped and started elsewhere
+	Each          bool                   `protobuf:"varint,5,opt,name=each,proto3" json:"each,omitempty"`                      // every host, taken to fail alone
+	StartMs       int64                  `protobuf:"varint,6,opt,name=start_ms,json=startMs,proto3" json:"start_ms,omitempty"` // how long a start is taken to last; 0 = the default
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanRequest) Reset() {
+	*x = PlanRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanRequest) ProtoMessage() {}
+
+func (x *PlanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
+func (*PlanRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *PlanRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *PlanRequest) GetFail() []string {
+	if x != nil {
+		return x.Fail
+	}
+	return nil
+}
+
+func (x *PlanRequest) GetMaintenance() []string {
+	if x != nil {
+		return x.Maintenance
+	}
+	return nil
+}
+
+func (x *PlanRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *PlanRequest) GetEach() bool {
+	if x != nil {
+		return x.Each
+	}
+	return false
+}
+
+func (x *PlanRequest) GetStartMs() int64 {
+	if x != nil {
+		return x.StartMs
+	}
+	return 0
+}
+
+func (x *PlanRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
+type PlanResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hosts         []string               `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`                     // that fail or are to be empty
+	Steps         []*PlannedVM           `protobuf:"bytes,2,rep,name=steps,proto3" json:"steps,omitempty"`                     // in the order in which they are ordered
+	Stays         []*PlannedVM           `protobuf:"bytes,3,rep,name=stays,proto3" json:"stays,omitempty"`                     // VMs that would be down, or would not leave
+	Notes         []string               `protobuf:"bytes,4,rep,name=notes,proto3" json:"notes,omitempty"`                     // sentences
+	TookMs        int64                  `protobuf:"varint,5,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`    // until the last VM runs
+	Unprotected   uint32                 `protobuf:"varint,6,opt,name=unprotected,proto3" json:"unprotected,omitempty"`        // VMs there that nobody starts or moves
+	StartMs       int64                  `protobuf:"varint,7,opt,name=start_ms,json=startMs,proto3" json:"start_ms,omitempty"` // assumed, as the others
+	StopMs        int64                  `protobuf:"varint,8,opt,name=stop_ms,json=stopMs,proto3" json:"stop_ms,omitempty"`
+	MoveMs        int64                  `protobuf:"varint,9,opt,name=move_ms,json=moveMs,proto3" json:"move_ms,omitempty"`
+	Each          []*HostLoss            `protobuf:"bytes,10,rep,name=each,proto3" json:"each,omitempty"`                           // of a request for each host
+	NPlusOne      string                 `protobuf:"bytes,11,opt,name=n_plus_one,json=nPlusOne,proto3" json:"n_plus_one,omitempty"` // that in a sentence
+	Index         uint64                 `protobuf:"varint,12,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanResponse) Reset() {
+	*x = PlanResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanResponse) ProtoMessage() {}
+
+func (x *PlanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
+func (*PlanResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *PlanResponse) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetSteps() []*PlannedVM {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetStays() []*PlannedVM {
+	if x != nil {
+		return x.Stays
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetTookMs() int64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetUnprotected() uint32 {
+	if x != nil {
+		return x.Unprotected
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetStartMs() int64 {
+	if x != nil {
+		return x.StartMs
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetStopMs() int64 {
+	if x != nil {
+		return x.StopMs
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetMoveMs() int64 {
+	if x != nil {
+		return x.MoveMs
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetEach() []*HostLoss {
+	if x != nil {
+		return x.Each
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetNPlusOne() string {
+	if x != nil {
+		return x.NPlusOne
+	}
+	return ""
+}
+
+func (x *PlanResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
+type PlannedVM struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Priority      string                 `protobuf:"bytes,3,opt,name=priority,proto3" json:"priority,omitempty"`
+	From          string                 `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"`
+	To            string                 `protobuf:"bytes,5,opt,name=to,proto3" json:"to,omitempty"`                        // empty = nowhere
+	Order         uint32                 `protobuf:"varint,6,opt,name=order,proto3" json:"order,omitempty"`                 // from 1
+	How           string                 `protobuf:"bytes,7,opt,name=how,proto3" json:"how,omitempty"`                      // start | migrate | relocate
+	AtMs          int64                  `protobuf:"varint,8,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`       // when it is ordered, since the failure or the request
+	DoneMs        int64                  `protobuf:"varint,9,opt,name=done_ms,json=doneMs,proto3" json:"done_ms,omitempty"` // when it runs there; 0 = not within the plan
+	Why           string                 `protobuf:"bytes,10,opt,name=why,proto3" json:"why,omitempty"`                     // that host, or what stops it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedVM) Reset() {
+	*x = PlannedVM{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedVM) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedVM) ProtoMessage() {}
+
+func (x *PlannedVM) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedVM.ProtoReflect.Descriptor instead.
+func (*PlannedVM) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *PlannedVM) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PlannedVM) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PlannedVM) GetPriority() string {
+	if x != nil {
+		return x.Priority
+	}
+	return ""
+}
+
+func (x *PlannedVM) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *PlannedVM) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *PlannedVM) GetOrder() uint32 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
+func (x *PlannedVM) GetHow() string {
+	if x != nil {
+		return x.How
+	}
+	return ""
+}
+
+func (x *PlannedVM) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *PlannedVM) GetDoneMs() int64 {
+	if x != nil {
+		return x.DoneMs
+	}
+	return 0
+}
+
+func (x *PlannedVM) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type HostLoss struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Starts        uint32                 `protobuf:"varint,2,opt,name=starts,proto3" json:"starts,omitempty"`               // VMs that would start elsewhere
+	TookMs        int64                  `protobuf:"varint,3,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"` // until the last of them runs
+	Down          []*PlannedVM           `protobuf:"bytes,4,rep,name=down,proto3" json:"down,omitempty"`                    // VMs that would not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostLoss) Reset() {
+	*x = HostLoss{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostLoss) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostLoss) ProtoMessage() {}
+
+func (x *HostLoss) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostLoss.ProtoReflect.Descriptor instead.
+func (*HostLoss) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *HostLoss) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HostLoss) GetStarts() uint32 {
+	if x != nil {
+		return x.Starts
+	}
+	return 0
+}
+
+func (x *HostLoss) GetTookMs() int64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+func (x *HostLoss) GetDown() []*PlannedVM {
+	if x != nil {
+		return x.Down
+	}
+	return nil
+}
+
 var File_lifeboat_v1_admin_proto protoreflect.FileDescriptor
 
 const file_lifeboat_v1_admin_proto_rawDesc = "" +
@@ -5840,10 +6274,12 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12:\n" +
 	"\vconsistency\x18\x03 \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\x12&\n" +
-	"\x0flast_contact_ms\x18\x04 \x01(\x03R\rlastContactMs\"a\n" +
+	"\x0flast_contact_ms\x18\x04 \x01(\x03R\rlastContactMs\"\x80\x01\n" +
 	"\rStatusRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
-	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xf1\x05\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\x12\x1d\n" +
+	"\n" +
+	"n_plus_one\x18\x82\x01 \x01(\bR\bnPlusOne\"\x90\x06\n" +
 	"\x0eStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1b\n" +
 	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12\x1f\n" +
@@ -5873,7 +6309,9 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06digest\x18\x15 \x01(\tR\x06digest\x12#\n" +
 	"\rfeature_level\x18A \x01(\rR\ffeatureLevel\x12!\n" +
 	"\fnewest_level\x18B \x01(\rR\vnewestLevel\x121\n" +
-	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"8\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\x12\x1d\n" +
+	"\n" +
+	"n_plus_one\x18\x82\x01 \x01(\tR\bnPlusOne\"8\n" +
 	"\bDigestAt\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\"\xad\x04\n" +
@@ -6282,11 +6720,52 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\"P\n" +
 	"\fSetVMRequest\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x120\n" +
-	"\bsettings\x18\x02 \x03(\v2\x14.lifeboat.v1.SettingR\bsettings*Z\n" +
+	"\bsettings\x18\x02 \x03(\v2\x14.lifeboat.v1.SettingR\bsettings\"\xda\x01\n" +
+	"\vPlanRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x12\n" +
+	"\x04fail\x18\x02 \x03(\tR\x04fail\x12 \n" +
+	"\vmaintenance\x18\x03 \x03(\tR\vmaintenance\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\x12\x12\n" +
+	"\x04each\x18\x05 \x01(\bR\x04each\x12\x19\n" +
+	"\bstart_ms\x18\x06 \x01(\x03R\astartMs\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xb0\x03\n" +
+	"\fPlanResponse\x12\x14\n" +
+	"\x05hosts\x18\x01 \x03(\tR\x05hosts\x12,\n" +
+	"\x05steps\x18\x02 \x03(\v2\x16.lifeboat.v1.PlannedVMR\x05steps\x12,\n" +
+	"\x05stays\x18\x03 \x03(\v2\x16.lifeboat.v1.PlannedVMR\x05stays\x12\x14\n" +
+	"\x05notes\x18\x04 \x03(\tR\x05notes\x12\x17\n" +
+	"\atook_ms\x18\x05 \x01(\x03R\x06tookMs\x12 \n" +
+	"\vunprotected\x18\x06 \x01(\rR\vunprotected\x12\x19\n" +
+	"\bstart_ms\x18\a \x01(\x03R\astartMs\x12\x17\n" +
+	"\astop_ms\x18\b \x01(\x03R\x06stopMs\x12\x17\n" +
+	"\amove_ms\x18\t \x01(\x03R\x06moveMs\x12)\n" +
+	"\x04each\x18\n" +
+	" \x03(\v2\x15.lifeboat.v1.HostLossR\x04each\x12\x1c\n" +
+	"\n" +
+	"n_plus_one\x18\v \x01(\tR\bnPlusOne\x12\x14\n" +
+	"\x05index\x18\f \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xd7\x01\n" +
+	"\tPlannedVM\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
+	"\bpriority\x18\x03 \x01(\tR\bpriority\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x05 \x01(\tR\x02to\x12\x14\n" +
+	"\x05order\x18\x06 \x01(\rR\x05order\x12\x10\n" +
+	"\x03how\x18\a \x01(\tR\x03how\x12\x13\n" +
+	"\x05at_ms\x18\b \x01(\x03R\x04atMs\x12\x17\n" +
+	"\adone_ms\x18\t \x01(\x03R\x06doneMs\x12\x10\n" +
+	"\x03why\x18\n" +
+	" \x01(\tR\x03why\"{\n" +
+	"\bHostLoss\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x16\n" +
+	"\x06starts\x18\x02 \x01(\rR\x06starts\x12\x17\n" +
+	"\atook_ms\x18\x03 \x01(\x03R\x06tookMs\x12*\n" +
+	"\x04down\x18\x04 \x03(\v2\x16.lifeboat.v1.PlannedVMR\x04down*Z\n" +
 	"\vConsistency\x12\x16\n" +
 	"\x12CONSISTENCY_LEADER\x10\x00\x12\x15\n" +
 	"\x11CONSISTENCY_STALE\x10\x01\x12\x1c\n" +
-	"\x18CONSISTENCY_LINEARIZABLE\x10\x022\xb8\x12\n" +
+	"\x18CONSISTENCY_LINEARIZABLE\x10\x022\xf5\x12\n" +
 	"\fAdminService\x12A\n" +
 	"\x06Status\x12\x1a.lifeboat.v1.StatusRequest\x1a\x1b.lifeboat.v1.StatusResponse\x12J\n" +
 	"\tListNodes\x12\x1d.lifeboat.v1.ListNodesRequest\x1a\x1e.lifeboat.v1.ListNodesResponse\x12J\n" +
@@ -6322,7 +6801,8 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\aAddRule\x12\x1b.lifeboat.v1.AddRuleRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12H\n" +
 	"\n" +
 	"RemoveRule\x12\x1e.lifeboat.v1.RemoveRuleRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12>\n" +
-	"\x05SetVM\x12\x19.lifeboat.v1.SetVMRequest\x1a\x1a.lifeboat.v1.WriteResponse2\xb0\x02\n" +
+	"\x05SetVM\x12\x19.lifeboat.v1.SetVMRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12;\n" +
+	"\x04Plan\x12\x18.lifeboat.v1.PlanRequest\x1a\x19.lifeboat.v1.PlanResponse2\xb0\x02\n" +
 	"\vNodeService\x12>\n" +
 	"\x05Hello\x12\x19.lifeboat.v1.HelloRequest\x1a\x1a.lifeboat.v1.HelloResponse\x12J\n" +
 	"\tRecognize\x12\x1d.lifeboat.v1.RecognizeRequest\x1a\x1e.lifeboat.v1.RecognizeResponse\x12P\n" +
@@ -6342,7 +6822,7 @@ func file_lifeboat_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_lifeboat_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
+var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
 var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(Consistency)(0),               // 0: lifeboat.v1.Consistency
 	(*RecognizeRequest)(nil),       // 1: lifeboat.v1.RecognizeRequest
@@ -6418,16 +6898,20 @@ var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(*AddRuleRequest)(nil),         // 71: lifeboat.v1.AddRuleRequest
 	(*RemoveRuleRequest)(nil),      // 72: lifeboat.v1.RemoveRuleRequest
 	(*SetVMRequest)(nil),           // 73: lifeboat.v1.SetVMRequest
-	nil,                            // 74: lifeboat.v1.FenceSpec.OptionsEntry
-	(*FenceJob)(nil),               // 75: lifeboat.v1.FenceJob
-	(*Label)(nil),                  // 76: lifeboat.v1.Label
-	(*Lease)(nil),                  // 77: lifeboat.v1.Lease
-	(*Problem)(nil),                // 78: lifeboat.v1.Problem
-	(*Storage)(nil),                // 79: lifeboat.v1.Storage
-	(*FenceOutcome)(nil),           // 80: lifeboat.v1.FenceOutcome
+	(*PlanRequest)(nil),            // 74: lifeboat.v1.PlanRequest
+	(*PlanResponse)(nil),           // 75: lifeboat.v1.PlanResponse
+	(*PlannedVM)(nil),              // 76: lifeboat.v1.PlannedVM
+	(*HostLoss)(nil),               // 77: lifeboat.v1.HostLoss
+	nil,                            // 78: lifeboat.v1.FenceSpec.OptionsEntry
+	(*FenceJob)(nil),               // 79: lifeboat.v1.FenceJob
+	(*Label)(nil),                  // 80: lifeboat.v1.Label
+	(*Lease)(nil),                  // 81: lifeboat.v1.Lease
+	(*Problem)(nil),                // 82: lifeboat.v1.Problem
+	(*Storage)(nil),                // 83: lifeboat.v1.Storage
+	(*FenceOutcome)(nil),           // 84: lifeboat.v1.FenceOutcome
 }
 var file_lifeboat_v1_admin_proto_depIdxs = []int32{
-	75, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
+	79, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
 	8,  // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
 	0,  // 2: lifeboat.v1.Answered.consistency:type_name -> lifeboat.v1.Consistency
 	0,  // 3: lifeboat.v1.StatusRequest.consistency:type_name -> lifeboat.v1.Consistency
@@ -6436,12 +6920,12 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	0,  // 6: lifeboat.v1.ListNodesRequest.consistency:type_name -> lifeboat.v1.Consistency
 	15, // 7: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
 	11, // 8: lifeboat.v1.ListNodesResponse.answered:type_name -> lifeboat.v1.Answered
-	76, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
+	80, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
 	18, // 10: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
-	77, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
+	81, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
 	19, // 12: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
-	78, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
-	79, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
+	82, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
+	83, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
 	0,  // 15: lifeboat.v1.ListHostsRequest.consistency:type_name -> lifeboat.v1.Consistency
 	20, // 16: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
 	11, // 17: lifeboat.v1.ListHostsResponse.answered:type_name -> lifeboat.v1.Answered
@@ -6464,7 +6948,7 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	11, // 34: lifeboat.v1.GetPolicyResponse.answered:type_name -> lifeboat.v1.Answered
 	37, // 35: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
 	46, // 36: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
-	74, // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
+	78, // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
 	0,  // 38: lifeboat.v1.ListTokensRequest.consistency:type_name -> lifeboat.v1.Consistency
 	60, // 39: lifeboat.v1.ListTokensResponse.tokens:type_name -> lifeboat.v1.TokenView
 	11, // 40: lifeboat.v1.ListTokensResponse.answered:type_name -> lifeboat.v1.Answered
@@ -6478,81 +6962,89 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	70, // 48: lifeboat.v1.RuleView.hosts:type_name -> lifeboat.v1.RuleHost
 	70, // 49: lifeboat.v1.AddRuleRequest.hosts:type_name -> lifeboat.v1.RuleHost
 	37, // 50: lifeboat.v1.SetVMRequest.settings:type_name -> lifeboat.v1.Setting
-	12, // 51: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
-	16, // 52: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
-	21, // 53: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
-	24, // 54: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
-	27, // 55: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
-	30, // 56: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
-	33, // 57: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
-	35, // 58: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
-	38, // 59: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
-	40, // 60: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
-	42, // 61: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
-	43, // 62: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
-	44, // 63: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
-	45, // 64: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
-	47, // 65: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
-	48, // 66: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
-	49, // 67: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
-	50, // 68: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
-	6,  // 69: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
-	51, // 70: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
-	53, // 71: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
-	55, // 72: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
-	56, // 73: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
-	58, // 74: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
-	61, // 75: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
-	62, // 76: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
-	65, // 77: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
-	66, // 78: lifeboat.v1.AdminService.ListRules:input_type -> lifeboat.v1.ListRulesRequest
-	71, // 79: lifeboat.v1.AdminService.AddRule:input_type -> lifeboat.v1.AddRuleRequest
-	72, // 80: lifeboat.v1.AdminService.RemoveRule:input_type -> lifeboat.v1.RemoveRuleRequest
-	73, // 81: lifeboat.v1.AdminService.SetVM:input_type -> lifeboat.v1.SetVMRequest
-	9,  // 82: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
-	1,  // 83: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
-	3,  // 84: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
-	5,  // 85: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
-	13, // 86: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
-	17, // 87: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
-	22, // 88: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
-	25, // 89: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
-	28, // 90: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
-	31, // 91: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
-	34, // 92: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
-	36, // 93: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
-	39, // 94: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
-	41, // 95: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
-	41, // 96: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
-	41, // 97: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
-	41, // 98: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
-	41, // 99: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
-	41, // 100: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
-	41, // 101: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
-	41, // 102: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
-	41, // 103: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
-	7,  // 104: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
-	52, // 105: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
-	54, // 106: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
-	41, // 107: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
-	57, // 108: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
-	59, // 109: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
-	41, // 110: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
-	63, // 111: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
-	41, // 112: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
-	67, // 113: lifeboat.v1.AdminService.ListRules:output_type -> lifeboat.v1.ListRulesResponse
-	41, // 114: lifeboat.v1.AdminService.AddRule:output_type -> lifeboat.v1.WriteResponse
-	41, // 115: lifeboat.v1.AdminService.RemoveRule:output_type -> lifeboat.v1.WriteResponse
-	41, // 116: lifeboat.v1.AdminService.SetVM:output_type -> lifeboat.v1.WriteResponse
-	10, // 117: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
-	2,  // 118: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
-	4,  // 119: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
-	80, // 120: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
-	86, // [86:121] is the sub-list for method output_type
-	51, // [51:86] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	0,  // 51: lifeboat.v1.PlanRequest.consistency:type_name -> lifeboat.v1.Consistency
+	76, // 52: lifeboat.v1.PlanResponse.steps:type_name -> lifeboat.v1.PlannedVM
+	76, // 53: lifeboat.v1.PlanResponse.stays:type_name -> lifeboat.v1.PlannedVM
+	77, // 54: lifeboat.v1.PlanResponse.each:type_name -> lifeboat.v1.HostLoss
+	11, // 55: lifeboat.v1.PlanResponse.answered:type_name -> lifeboat.v1.Answered
+	76, // 56: lifeboat.v1.HostLoss.down:type_name -> lifeboat.v1.PlannedVM
+	12, // 57: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
+	16, // 58: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
+	21, // 59: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
+	24, // 60: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
+	27, // 61: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
+	30, // 62: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
+	33, // 63: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
+	35, // 64: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
+	38, // 65: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
+	40, // 66: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
+	42, // 67: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
+	43, // 68: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
+	44, // 69: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
+	45, // 70: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
+	47, // 71: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
+	48, // 72: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
+	49, // 73: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
+	50, // 74: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
+	6,  // 75: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
+	51, // 76: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
+	53, // 77: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
+	55, // 78: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
+	56, // 79: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
+	58, // 80: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
+	61, // 81: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
+	62, // 82: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
+	65, // 83: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
+	66, // 84: lifeboat.v1.AdminService.ListRules:input_type -> lifeboat.v1.ListRulesRequest
+	71, // 85: lifeboat.v1.AdminService.AddRule:input_type -> lifeboat.v1.AddRuleRequest
+	72, // 86: lifeboat.v1.AdminService.RemoveRule:input_type -> lifeboat.v1.RemoveRuleRequest
+	73, // 87: lifeboat.v1.AdminService.SetVM:input_type -> lifeboat.v1.SetVMRequest
+	74, // 88: lifeboat.v1.AdminService.Plan:input_type -> lifeboat.v1.PlanRequest
+	9,  // 89: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
+	1,  // 90: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
+	3,  // 91: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
+	5,  // 92: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
+	13, // 93: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
+	17, // 94: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
+	22, // 95: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
+	25, // 96: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
+	28, // 97: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
+	31, // 98: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
+	34, // 99: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
+	36, // 100: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
+	39, // 101: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
+	41, // 102: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
+	41, // 103: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
+	41, // 104: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
+	41, // 105: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
+	41, // 106: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
+	41, // 107: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
+	41, // 108: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
+	41, // 109: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
+	41, // 110: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
+	7,  // 111: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
+	52, // 112: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
+	54, // 113: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
+	41, // 114: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
+	57, // 115: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
+	59, // 116: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
+	41, // 117: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
+	63, // 118: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
+	41, // 119: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
+	67, // 120: lifeboat.v1.AdminService.ListRules:output_type -> lifeboat.v1.ListRulesResponse
+	41, // 121: lifeboat.v1.AdminService.AddRule:output_type -> lifeboat.v1.WriteResponse
+	41, // 122: lifeboat.v1.AdminService.RemoveRule:output_type -> lifeboat.v1.WriteResponse
+	41, // 123: lifeboat.v1.AdminService.SetVM:output_type -> lifeboat.v1.WriteResponse
+	75, // 124: lifeboat.v1.AdminService.Plan:output_type -> lifeboat.v1.PlanResponse
+	10, // 125: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
+	2,  // 126: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
+	4,  // 127: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
+	84, // 128: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
+	93, // [93:129] is the sub-list for method output_type
+	57, // [57:93] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_admin_proto_init() }
@@ -6568,7 +7060,7 @@ func file_lifeboat_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_admin_proto_rawDesc), len(file_lifeboat_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   74,
+			NumMessages:   78,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

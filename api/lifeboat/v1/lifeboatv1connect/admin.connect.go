@@ -108,6 +108,8 @@ const (
 	AdminServiceRemoveRuleProcedure = "/lifeboat.v1.AdminService/RemoveRule"
 	// AdminServiceSetVMProcedure is the fully-qualified name of the AdminService's SetVM RPC.
 	AdminServiceSetVMProcedure = "/lifeboat.v1.AdminService/SetVM"
+	// AdminServicePlanProcedure is the fully-qualified name of the AdminService's Plan RPC.
+	AdminServicePlanProcedure = "/lifeboat.v1.AdminService/Plan"
 	// NodeServiceHelloProcedure is the fully-qualified name of the NodeService's Hello RPC.
 	NodeServiceHelloProcedure = "/lifeboat.v1.NodeService/Hello"
 	// NodeServiceRecognizeProcedure is the fully-qualified name of the NodeService's Recognize RPC.
@@ -159,6 +161,8 @@ type AdminServiceClient interface {
 	RemoveRule(context.Context, *connect.Request[v1.RemoveRuleRequest]) (*connect.Response[v1.WriteResponse], error)
 	// SetVM changes how a protected VM is treated.
 	SetVM(context.Context, *connect.Request[v1.SetVMRequest]) (*connect.Response[v1.WriteResponse], error)
+	// Plan says what would happen if hosts failed or were to be empty. Nothing is done.
+	Plan(context.Context, *connect.Request[v1.PlanRequest]) (*connect.Response[v1.PlanResponse], error)
 }
 
 // NewAdminServiceClient constructs a client for the lifeboat.v1.AdminService service. By default,
@@ -358,6 +362,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("SetVM")),
 			connect.WithClientOptions(opts...),
 		),
+		plan: connect.NewClient[v1.PlanRequest, v1.PlanResponse](
+			httpClient,
+			baseURL+AdminServicePlanProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("Plan")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -394,6 +404,7 @@ type adminServiceClient struct {
 	addRule         *connect.Client[v1.AddRuleRequest, v1.WriteResponse]
 	removeRule      *connect.Client[v1.RemoveRuleRequest, v1.WriteResponse]
 	setVM           *connect.Client[v1.SetVMRequest, v1.WriteResponse]
+	plan            *connect.Client[v1.PlanRequest, v1.PlanResponse]
 }
 
 // Status calls lifeboat.v1.AdminService.Status.
@@ -551,6 +562,11 @@ func (c *adminServiceClient) SetVM(ctx context.Context, req *connect.Request[v1.
 	return c.setVM.CallUnary(ctx, req)
 }
 
+// Plan calls lifeboat.v1.AdminService.Plan.
+func (c *adminServiceClient) Plan(ctx context.Context, req *connect.Request[v1.PlanRequest]) (*connect.Response[v1.PlanResponse], error) {
+	return c.plan.CallUnary(ctx, req)
+}
+
 // AdminServiceHandler is an implementation of the lifeboat.v1.AdminService service.
 type AdminServiceHandler interface {
 	Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error)
@@ -592,6 +608,8 @@ type AdminServiceHandler interface {
 	RemoveRule(context.Context, *connect.Request[v1.RemoveRuleRequest]) (*connect.Response[v1.WriteResponse], error)
 	// SetVM changes how a protected VM is treated.
 	SetVM(context.Context, *connect.Request[v1.SetVMRequest]) (*connect.Response[v1.WriteResponse], error)
+	// Plan says what would happen if hosts failed or were to be empty. Nothing is done.
+	Plan(context.Context, *connect.Request[v1.PlanRequest]) (*connect.Response[v1.PlanResponse], error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -787,6 +805,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("SetVM")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServicePlanHandler := connect.NewUnaryHandler(
+		AdminServicePlanProcedure,
+		svc.Plan,
+		connect.WithSchema(adminServiceMethods.ByName("Plan")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/lifeboat.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceStatusProcedure:
@@ -851,6 +875,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceRemoveRuleHandler.ServeHTTP(w, r)
 		case AdminServiceSetVMProcedure:
 			adminServiceSetVMHandler.ServeHTTP(w, r)
+		case AdminServicePlanProcedure:
+			adminServicePlanHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -982,6 +1008,10 @@ func (UnimplementedAdminServiceHandler) RemoveRule(context.Context, *connect.Req
 
 func (UnimplementedAdminServiceHandler) SetVM(context.Context, *connect.Request[v1.SetVMRequest]) (*connect.Response[v1.WriteResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.SetVM is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) Plan(context.Context, *connect.Request[v1.PlanRequest]) (*connect.Response[v1.PlanResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.Plan is not implemented"))
 }
 
 // NodeServiceClient is a client for the lifeboat.v1.NodeService service.
