@@ -31,9 +31,9 @@ func (c *PlanCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
 		case c.N1:
 			drawEach(v, r)
 		case len(c.Maintenance) > 0:
-			drawPlan(v, r, fmt.Sprintf("maintenance of %s", cli.Joined(r.Hosts)), "cannot leave", "left alone")
+			drawPlan(v, r, fmt.Sprintf("maintenance of %s", cli.Joined(r.Hosts)), "cannot leave", "stay where they are")
 		default:
-			drawPlan(v, r, fmt.Sprintf("failure of %s", cli.Joined(r.Hosts)), "would stay down", "lost")
+			drawPlan(v, r, fmt.Sprintf("failure of %s", cli.Joined(r.Hosts)), "would stay down", "would stay down")
 		}
 	})
 }
@@ -66,12 +66,12 @@ func drawPlan(v *cli.View, r *pb.PlanResponse, what, stay, unprotected string) {
 	case len(rows) == 0:
 		v.Line("The %s would touch no VM that is protected and runs.", what)
 	case len(r.Stays) == 0:
-		v.Line("The %s: %s get a host; the last one is there after %s.", what, cli.Count(len(r.Steps), "VM"), cli.Millis(r.TookMs))
+		v.Line("The %s: a host for %s, the last of which runs there after %s.", what, cli.Count(len(r.Steps), "VM"), cli.Millis(r.TookMs))
 	default:
-		v.Line("The %s: %s get a host within %s, and %s %s.", what, cli.Count(len(r.Steps), "VM"), cli.Millis(r.TookMs), cli.Count(len(r.Stays), "VM"), stay)
+		v.Line("The %s: a host for %d of %s within %s; %s %s.", what, len(r.Steps), cli.Count(len(rows), "VM"), cli.Millis(r.TookMs), cli.Count(len(r.Stays), "VM"), stay)
 	}
 	if r.Unprotected > 0 {
-		v.Line("! %s there not protected: %s", are(r.Unprotected), unprotected)
+		v.Line("! %s there without protection %s", cli.Count(r.Unprotected, "VM"), unprotected)
 	}
 	for _, n := range r.Notes {
 		v.Line("! %s", n)
@@ -80,13 +80,6 @@ func drawPlan(v *cli.View, r *pb.PlanResponse, what, stay, unprotected string) {
 		v.Line("Assumed: a start takes %s, a stop %s, a live migration %s; a death is proven in the time that the policy gives at most.",
 			cli.Millis(r.StartMs), cli.Millis(r.StopMs), cli.Millis(r.MoveMs))
 	}
-}
-
-func are(n uint32) string {
-	if n == 1 {
-		return "1 VM is"
-	}
-	return fmt.Sprintf("%d VMs are", n)
 }
 
 // moment is when something happens, of a VM that gets a host.

@@ -2,6 +2,7 @@ package foresee
 
 import (
 	"fmt"
+	"strings"
 
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
@@ -42,9 +43,13 @@ func Maintain(s *fsm.State, hosts []fsm.HostID, force bool, a Assumed) *Plan {
 			if !v.KeepsFromEmpty() {
 				continue
 			}
-			_, why := ha.Move(end, &r.soft, now, v.ID, "", !force)
-			if why == "" {
-				why = "it is still on its way"
+			why := "it is still on its way"
+			if w := end.Work(v.Work); w != nil && w.Reason != "" {
+				why = strings.TrimPrefix(w.Reason, ha.NoTarget)
+			} else if w == nil {
+				if _, no := ha.Move(end, &r.soft, now, v.ID, "", !force); no != "" {
+					why = no
+				}
 			}
 			r.plan.Stays = append(r.plan.Stays, Stay{v.ID, v.Name, v.HAPolicy().Priority, id, why})
 		}
