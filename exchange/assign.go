@@ -37,6 +37,9 @@ func Assignment(s *fsm.State, h *fsm.Host, read Definition) *lifeboatv1.Assignme
 			a.Vms = append(a.Vms, &lifeboatv1.AssignedVM{Id: v.ID[:], Incarnation: uint64(v.Incarnation), Protected: v.Protected(), Wanted: v.Wanted})
 		}
 	}
+	for _, v := range s.Coming(h.ID) {
+		a.Coming = append(a.Coming, &lifeboatv1.AssignedVM{Id: v.ID[:], Incarnation: uint64(v.Incarnation), Protected: v.Protected(), Wanted: v.Wanted})
+	}
 	for _, o := range h.Orders {
 		if p := order(s, h, o, read); p != nil {
 			a.Orders = append(a.Orders, p)
@@ -73,6 +76,9 @@ func order(s *fsm.State, h *fsm.Host, o *fsm.Order, read Definition) *lifeboatv1
 	case fsm.OrderResume:
 		p.Kind = lifeboatv1.OrderKind_ORDER_KIND_RESUME
 	case fsm.OrderMigrate:
+		if !o.Abort && !s.Expected(o) {
+			return nil
+		}
 		p.Kind = lifeboatv1.OrderKind_ORDER_KIND_MIGRATE
 		p.Target, p.Abort, p.WithinMs = string(o.Target), o.Abort, s.Policy.MigrateTimeout.Milliseconds()
 		if to := s.Host(o.Target); to != nil && to.Inventory != nil {

@@ -14,8 +14,8 @@ func Words(s *fsm.State, h *fsm.Host, req *lifeboatv1.ReportRequest) []*logpb.Co
 	if c := Stopping(s, h, req.MachineStop, req.Session); c != nil {
 		out = append(out, c)
 	}
-	if !req.GetLease().GetArmed() && s.NewlyHeeds(h, req.HaveAssignment) {
-		out = append(out, &logpb.Command{Body: &logpb.Command_HostHeeds{HostHeeds: &logpb.HostHeeds{Host: string(h.ID), Epoch: h.Epoch, Index: s.ArmedIndex}}})
+	if s.NewlyHeeds(h, req.HaveAssignment, !req.GetLease().GetArmed()) {
+		out = append(out, &logpb.Command{Body: &logpb.Command_HostHeeds{HostHeeds: &logpb.HostHeeds{Host: string(h.ID), Epoch: h.Epoch, Index: min(req.HaveAssignment, AssignmentIndex(s, h))}}})
 	}
 	return out
 }

@@ -109,11 +109,16 @@ func (t *tx) hostHeeds(c *logpb.HostHeeds) string {
 		return no
 	}
 	h, no := t.current(c.Host, c.Epoch)
-	if no != "" || c.Index > t.s.ArmedIndex || c.Index <= h.Heeds {
+	if no != "" || c.Index > max(h.Assigned, t.s.ArmedIndex) || c.Index <= h.Heeds {
 		return no
 	}
 	h.Heeds = c.Index
 	t.setHost(h)
+	for w := range t.s.OpenWork() {
+		if _, from := t.s.VM(w.VM); from != nil && w.Type == WorkMigration && w.Target == h.ID {
+			t.assigned(from.ID) // it may begin
+		}
+	}
 	if !t.s.Armed && len(t.s.Unheeding()) == 0 {
 		t.event("HA.DISARM", Info, "cluster", "every host that reports has acted on HA being disarmed")
 	}
@@ -127,7 +132,7 @@ func (t *tx) manageAgain() {
 	for id, old := range t.s.Hosts() {
 		for i := range old.VMs {
 			v := t.s.Host(id).VMs[i]
-			on := v.Power != PowerOff && v.Power != PowerReportMissing
+			on := v.Power != PowerOff && v.Power != PowerReportMissing && !v.Gone
 			if !v.Protected() || v.Work != 0 || v.Wanted == on {
 				continue
 			}

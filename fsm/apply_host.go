@@ -9,7 +9,10 @@ import (
 )
 
 // setHost stores a changed copy of a host.
-func (t *tx) setHost(h *Host) { t.s.hosts.set(h.ID, h) }
+func (t *tx) setHost(h *Host) {
+	t.touch(h.ID)
+	t.s.hosts.set(h.ID, h)
+}
 
 // edit returns a copy of a host whose fields may be changed; its slices are
 // shared until replaced.
@@ -60,9 +63,10 @@ func (t *tx) hostRegister(c *logpb.HostRegister) string {
 		}
 	}
 	h.Admitted, h.Barred = false, false
-	if h.Stopping, h.Held, h.Heeds = 0, 0, 0; h.Resource == Enabled {
+	if h.Stopping, h.Held = 0, 0; h.Resource == Enabled {
 		h.Drain = nil
 	}
+	h.Heeds = 0 // its agent may have forgotten
 	rebooted := old != nil && old.Status != Removed && old.BootID != "" && old.BootID != c.BootId
 	if h.Evicted && !rebooted {
 		if no := old.kept(c.Vms); no != "" {

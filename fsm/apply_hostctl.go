@@ -104,7 +104,7 @@ func (t *tx) hostRemove(h *Host, force bool) string {
 	}
 	h.VMs, h.Orders, h.Copies, h.Evidence, h.Lease, h.FenceFailure, h.Risen, h.Evicted = nil, nil, nil, nil, nil, "", 0, false
 	h.Admitted, h.Barred = false, false
-	h.Drain, h.Stopping, h.Held, h.Heeds = nil, 0, 0, 0
+	h.Drain, h.Stopping, h.Held, h.Heeds, h.Expects = nil, 0, 0, 0, 0
 	t.hostState(h, Removed, HADisabled, "removed by "+t.actor)
 	h.Settled = t.index
 	t.setHost(h)

@@ -65,16 +65,44 @@ func (t *tx) vmMove(c *logpb.VMMove) string {
 	n.Orders = slices.DeleteFunc(slices.Clone(n.Orders), func(o *Order) bool { return o.VM == id })
 	t.order(n, kind, &v, v.Incarnation, w.ID)
 	if live {
-		n.Orders[len(n.Orders)-1].Target = to.ID
+		o := n.Orders[len(n.Orders)-1]
+		o.Target, o.Index = to.ID, t.index
 	}
 	t.setHost(n)
 	t.storeVM(h.ID, &v)
+	if live {
+		x := edit(t.s.Host(to.ID))
+		x.Expects, x.Assigned = t.index, t.index
+		t.setHost(x)
+	}
 	how := "be stopped, and started on host " + string(to.ID)
 	if live {
 		how = "migrate live to host " + string(to.ID)
 	}
 	t.event("VM.MOVE.ORDER", Info, vmSubject(&v), "%s on host %s is to %s (%s): %s", v.Name, h.ID, how, cause, c.Why)
 	return ""
+}
+
+// Expected reports whether the target of a migration knows that the VM comes: its
+// agent has written down that it ends with the host's lease, as those do that the host
+// owns. Before that the source is not told to begin (S7, S12).
+func (s *State) Expected(o *Order) bool {
+	to := s.Host(o.Target)
+	return to != nil && to.Heeds >= o.Index
+}
+
+// Coming walks the VMs that are on their way to a host by live migration.
+func (s *State) Coming(to HostID) (vms []VM) {
+	h := s.Host(to)
+	if h == nil || h.Expects == 0 {
+		return nil
+	}
+	for w := range s.OpenWork() {
+		if v, _ := s.VM(w.VM); v != nil && w.Type == WorkMigration && w.Target == to {
+			vms = append(vms, *v)
+		}
+	}
+	return vms
 }
 
 // CannotMove says why a VM cannot leave the host h that owns it, whatever the

@@ -51,6 +51,7 @@ func (s *State) Stuck(v *VM) bool { return s.OpenAlert(stuckAlert(v)) != nil }
 // already: then the work ends with its word or its death, not before (S4).
 func handedOut(h *Host, v *VM, w *Work) bool {
 	return w.Step == Restarting || w.Step == Stopping || w.Type == WorkMigration ||
+		w.Type == WorkRelocation && h.order(OrderStop, v.ID) != nil ||
 		!v.Gone && (h.order(OrderStart, v.ID) != nil || h.order(OrderDestroy, v.ID) != nil)
 }
 

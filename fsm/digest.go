@@ -191,7 +191,7 @@ func (d *digester) fold(s *State) uint64 {
 		d.put(ruleKey(id), d.record(orNil(s.Rule(id), ruleRecord)))
 	}
 	clear(d.dirty.rules)
-	return d.sum ^ d.metaHash(s)
+	return d.sum ^ s.usage.digest() ^ d.metaHash(s)
 }
 
 // metaHash covers what is replicated but not a record of its own. Index and
@@ -214,7 +214,7 @@ func (d *digester) metaHash(s *State) uint64 {
 func (s *State) Sum() uint64 {
 	d := &digester{hashes: map[string]uint64{}}
 	d.each(s, func(_ string, n uint64) { d.sum ^= n })
-	return d.sum ^ d.metaHash(s)
+	return d.sum ^ s.usage.digest() ^ d.metaHash(s)
 }
 
 // each walks the hashes of all records.
@@ -305,4 +305,5 @@ func eachRecord(s *State, f func(*logpb.Record)) {
 	for _, r := range s.rules.all() {
 		f(ruleRecord(r))
 	}
+	s.usage.each(f)
 }

@@ -98,7 +98,9 @@ func (h *Host) owesHeed(s *State) bool {
 	return (h.Status == Up || h.Status == Alert || h.Status == Connecting) && h.Heeds < s.ArmedIndex
 }
 
-// NewlyHeeds reports whether the disarming is news that a host's agent has acted on.
-func (s *State) NewlyHeeds(h *Host, have uint64) bool {
-	return s.Level >= LevelPolicy && !s.Armed && h.Heeds < s.ArmedIndex && have >= s.ArmedIndex
+// NewlyHeeds reports whether it is news that a host's agent acts on what it was told
+// up to an index: that HA is disarmed and its lease given up (idle), or that a VM comes.
+func (s *State) NewlyHeeds(h *Host, have uint64, idle bool) bool {
+	return s.Level >= LevelPolicy && (idle && !s.Armed && h.Heeds < s.ArmedIndex && have >= s.ArmedIndex ||
+		h.Heeds < h.Expects && have >= h.Expects && (idle || s.Armed))
 }

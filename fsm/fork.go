@@ -1,7 +1,7 @@
 package fsm
 
 // Fork copies what decisions are made of: hosts, VMs, open work, open alerts, rules,
-// brakes and nodes. What was is left out: events, ended work, resolved alerts and
+// brakes and nodes. What was is left out: events, ended work, resolved alerts, usage and
 // remembered requests. The copy shares no table with s, so that whoever has it may
 // go on from it (Ahead) while s goes on elsewhere. It takes time with the number of
 // hosts and VMs; memory of the VMs themselves is shared, which nobody changes.
@@ -10,7 +10,7 @@ func (s *State) Fork() *State {
 	e := newState()
 	n.shapes, n.nodes, n.hosts, n.owner, n.brakes = newShapes(), copied(s.nodes, e.nodes), copied(s.hosts, e.hosts), copied(s.owner, e.owner), copied(s.brakes, e.brakes)
 	n.tokens, n.operators, n.requests, n.asked, n.events = e.tokens, e.operators, e.requests, e.asked, e.events
-	n.rules = copied(s.rules, e.rules)
+	n.rules, n.usage = copied(s.rules, e.rules), e.usage
 	n.open, n.work = copied(s.open, e.open), e.work
 	for _, id := range s.open.all() {
 		if w := s.Work(id); w != nil {

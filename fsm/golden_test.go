@@ -271,6 +271,32 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.ok(l.place(2, "h2"))
 			return l
 		},
+		"usage": func() *lab { // told in every order, closed, corrected, mended, given up; VMs that come and go
+			l := usageLab(t)
+			l.ok(&logpb.UsageTypeSet{Id: 1000, Name: "GPU", Opens: []string{"GPU.ASSIGN"}, Closes: []string{"GPU.RELEASE"}})
+			l.ok(&logpb.UsageSync{Vms: [][]byte{idBytes(1), idBytes(9)}})
+			l.ok(told(ev("e1", "LB.CREATE", "7", l.now, "alice"), ev("e2", "GPU.ASSIGN", "g1", l.now, "bob"), ev("e3", "VOLUME.CREATE", "v1", l.now, "bob")))
+			l.ok(told(ev("e4", "LB.DELETE", "8", l.now, "")))
+			l.report("h1", said{vm: 1, power: PowerOff, reason: ReasonShutdown})
+			l.ok(&logpb.UsageOwnerSet{Vm: idBytes(1), Account: &logpb.UsageAccount{Domain: "ROOT", Account: "carol"}})
+			from := l.now
+			l.wait(50 * time.Minute)
+			l.report("h1", said{vm: 1, power: PowerOn, reason: ReasonBooted})
+			l.wait(50 * time.Minute)
+			l.ok(closing(from, from+int64(time.Hour)))
+			l.ok(told(ev("e5", "LB.DELETE", "7", from+int64(time.Minute), ""), ev("e6", "VOLUME.RESIZE", "v1", from+int64(2*time.Minute), "")))
+			l.ok(told(ev("e7", "LB.CREATE", "8", from-int64(time.Minute), "bob")))
+			l.ok(&logpb.UsageAccountSet{Account: &logpb.UsageAccount{Account: "bob"}, RemovedUnixNs: l.now})
+			l.ok(&logpb.UsageEvents{Repair: "the account was removed", Events: []*logpb.UsageEvent{ev("r1", "GPU.RELEASE", "g1", l.now, "")}})
+			for range 30 {
+				l.wait(50 * time.Minute)
+				l.ok(&logpb.Canary{Node: "n1", Term: 1})
+			}
+			l.ok(closing(from+int64(time.Hour), from+int64(25*time.Hour), from+int64(26*time.Hour)))
+			l.ok(&logpb.PolicySet{Settings: []*logpb.Setting{{Key: "usage_keep", Value: "24h"}}})
+			l.ok(&logpb.UsageTrim{BeforeUnixNs: from + int64(time.Hour), Keys: []*logpb.UsageKey{{Type: 11, Resource: "7"}, {Type: 11, Resource: "8"}}})
+			return l
+		},
 		"anything": func() *lab { // random commands, nonsense included
 			_, log := story(t.Fatalf, rand.New(rand.NewPCG(2026, 11)).IntN, 400)
 			return &lab{t: t, log: log}

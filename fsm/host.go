@@ -215,6 +215,7 @@ type Order struct {
 	Work        WorkID
 	Target      HostID // migrate
 	Abort       bool   // migrate: call it off
+	Index       uint64 // migrate: of the entry that made it; it is handed out once the target has heeded that
 }
 
 // Host is a libvirt host and the VMs it owns, sorted by id.
@@ -277,7 +278,8 @@ type Host struct {
 	Drain    *Drain    // it is to be empty; nil = it is not
 	Stopping GoingDown // its operating system goes down
 	Held     Holding   // what that means for its VMs
-	Heeds    uint64    // the newest change of arming that its agent has acted on; see State.Unheeding
+	Heeds    uint64    // the newest change that its agent has acted on; see State.NewlyHeeds
+	Expects  uint64    // index of the newest order to migrate a VM to it
 }
 
 // Late reports whether a registration that was asked for at an index is older than

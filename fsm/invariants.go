@@ -18,6 +18,7 @@ func (s *State) Check() error {
 	c.cluster()
 	c.requests()
 	c.rules()
+	c.usage()
 	return errors.Join(c.errs...)
 }
 

@@ -31,6 +31,8 @@ type Result struct {
 	// Repeated: the command came before, under the same request id. Nothing was
 	// changed; Index and Rejected are what became of it then.
 	Repeated bool
+	// Told is what became of each event of usage; nil for other commands.
+	Told *UsageTold
 }
 
 // Entry is one committed log entry.
@@ -123,6 +125,9 @@ type tx struct {
 	now   int64
 	index uint64
 	actor string
+
+	touched map[HostID]*Host // as they were before the command; from LevelPolicy on
+	outcome *UsageTold
 }
 
 // void says why an entry as a whole does not count; "" when it does.
@@ -142,18 +147,27 @@ func void(s *State, e Entry, c *logpb.Command) string {
 	return ""
 }
 
-func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
+// apply does what a command says, and what follows for usage.
+func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string, told *UsageTold) {
 	before := s.Time
 	s.Time = max(s.Time, c.TimeUnixNs)
 	t := &tx{s: s, now: s.Time, index: e.Index, actor: c.Actor}
 	if t.actor == "" {
 		t.actor = "leader"
 	}
+	rejected = m.dispatch(t, before, c)
+	t.meter()
+	return rejected, t.outcome
+}
+
+// dispatch does what a command says; before is the time until now.
+func (m *Machine) dispatch(t *tx, before int64, c *logpb.Command) (rejected string) {
+	s := t.s
 	switch b := c.Body.(type) {
 	case *logpb.Command_HostReports:
 		return t.hostReports(b.HostReports)
 	case *logpb.Command_Canary:
-		s.Digest = DigestAt{Index: e.Index, Sum: m.digester.fold(s)}
+		s.Digest = DigestAt{Index: t.index, Sum: m.digester.fold(s)}
 		return ""
 	case *logpb.Command_AcceptTime:
 		if step := time.Duration(s.Time - before); before != 0 && step > 0 {
@@ -250,6 +264,20 @@ func (m *Machine) apply(s *State, e Entry, c *logpb.Command) (rejected string) {
 		return t.hostStopping(b.HostStopping)
 	case *logpb.Command_HostHeeds:
 		return t.hostHeeds(b.HostHeeds)
+	case *logpb.Command_UsageEvents:
+		return t.usageEvents(b.UsageEvents)
+	case *logpb.Command_UsageAccountSet:
+		return t.usageAccountSet(b.UsageAccountSet)
+	case *logpb.Command_UsageTypeSet:
+		return t.usageTypeSet(b.UsageTypeSet)
+	case *logpb.Command_UsageClose:
+		return t.usageClose(b.UsageClose)
+	case *logpb.Command_UsageTrim:
+		return t.usageTrim(b.UsageTrim)
+	case *logpb.Command_UsageOwnerSet:
+		return t.usageOwnerSet(b.UsageOwnerSet)
+	case *logpb.Command_UsageSync:
+		return t.usageSync(b.UsageSync)
 	}
-	panic(fmt.Sprintf("fsm: entry %d holds a command this version of lifeboat does not know; install the version that wrote it", e.Index))
+	panic(fmt.Sprintf("fsm: entry %d holds a command this version of lifeboat does not know; install the version that wrote it", t.index))
 }

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strconv"
@@ -59,6 +60,13 @@ type Policy struct {
 	RebalanceThreshold int // percent
 	RebalanceHold      time.Duration
 	RebalanceGain      int // percent
+	UsageVMs           bool
+	UsageAccount       string
+	UsageWindow        string
+	UsageTimezone      string
+	UsageFrom          string
+	UsageGrace         time.Duration
+	UsageKeep          time.Duration
 }
 
 // leaseDrift is the clock drift allowed between agent and leader (S13).
@@ -105,6 +113,12 @@ func DefaultPolicy() *Policy {
 		RebalanceThreshold: 30,
 		RebalanceHold:      time.Minute,
 		RebalanceGain:      10,
+
+		UsageAccount:  "default",
+		UsageWindow:   "day",
+		UsageTimezone: "UTC",
+		UsageGrace:    15 * time.Minute,
+		UsageKeep:     100 * 24 * time.Hour,
 	}
 }
 
@@ -264,6 +278,49 @@ func PolicySettings() []PolicySetting {
 		share("rebalance_threshold", func(p *Policy) *int { return &p.RebalanceThreshold }, 1, 1000, "imbalance above which a VM is moved: standard deviation of the hosts' loads by their mean; the load of a host is the mean of the shares of CPUs and memory that its VMs are configured for"),
 		from(LevelPolicy, dur("rebalance_hold", func(p *Policy) *time.Duration { return &p.RebalanceHold }, 0, day, "how long the imbalance must last before a VM is moved")),
 		share("rebalance_gain", func(p *Policy) *int { return &p.RebalanceGain }, 0, 100, "by how much of itself a move must reduce the imbalance"),
+		from(LevelPolicy, flag("usage_vms", func(p *Policy) *bool { return &p.UsageVMs }, "count how long VMs exist and run (ALLOCATED_VM, RUNNING_VM); it makes reports of many changed VMs dearer")),
+		{"usage_account", "to whom VMs are charged of which nobody says anything else: ACCOUNT or DOMAIN/ACCOUNT", LevelPolicy,
+			func(p *Policy) string { return p.UsageAccount },
+			func(p *Policy, v string) error {
+				if o := ParseOwner(v); o.Account == "" || len(v) > maxUsageText {
+					return fmt.Errorf("usage_account: %q names no account; write for example default or ROOT/default", v)
+				}
+				p.UsageAccount = v
+				return nil
+			}},
+		{"usage_window", "usage is closed by the hour or by the day; a change counts from the end of the last closed window on", LevelPolicy,
+			func(p *Policy) string { return p.UsageWindow },
+			func(p *Policy, v string) error {
+				if v != "hour" && v != "day" {
+					return fmt.Errorf("usage_window: %q must be hour or day", v)
+				}
+				p.UsageWindow = v
+				return nil
+			}},
+		{"usage_timezone", "time zone in which hours and days begin, for example UTC or Europe/Berlin", LevelPolicy,
+			func(p *Policy) string { return p.UsageTimezone },
+			func(p *Policy, v string) error {
+				if !zoneName(v) {
+					return fmt.Errorf("usage_timezone: %q is no name of a time zone; write for example UTC or Europe/Berlin", v)
+				}
+				p.UsageTimezone = v
+				return nil
+			}},
+		{"usage_from", "the first window begins at or before this time, for example 2026-01-01T00:00:00Z; - = when the first was heard of usage. It counts until the first window is closed", LevelPolicy,
+			func(p *Policy) string { return cmp.Or(p.UsageFrom, "-") },
+			func(p *Policy, v string) error {
+				if v == "-" {
+					p.UsageFrom = ""
+					return nil
+				}
+				if _, err := time.Parse(time.RFC3339, v); err != nil {
+					return fmt.Errorf("usage_from: %q is no time; write for example 2026-01-01T00:00:00Z", v)
+				}
+				p.UsageFrom = v
+				return nil
+			}},
+		from(LevelPolicy, dur("usage_grace", func(p *Policy) *time.Duration { return &p.UsageGrace }, 0, day, "how long after its end a window is closed; what is told later is a correction")),
+		from(LevelPolicy, dur("usage_keep", func(p *Policy) *time.Duration { return &p.UsageKeep }, day, 3650*day, "how long closed usage is kept; export it before")),
 	}
 }
 
@@ -331,4 +388,15 @@ func (p *Policy) Backoff(attempt uint32) time.Duration {
 		d *= 2
 	}
 	return min(d, p.RetryMax)
+}
+
+// zoneName reports whether s looks like the name of a time zone. Which ones there are
+// only builds know, each its own: the leader refuses what it does not know.
+func zoneName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '/' && c != '_' && c != '-' && c != '+' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
 }

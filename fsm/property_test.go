@@ -32,6 +32,7 @@ type contents struct {
 	Requests []*Request
 	Asked    []string
 	Rules    []*Rule
+	Usage    []string
 }
 
 func contentsOf(s *State) contents {
@@ -74,6 +75,11 @@ func contentsOf(s *State) contents {
 	}
 	for _, r := range s.Rules() {
 		c.Rules = append(c.Rules, r)
+	}
+	c.Usage = append(c.Usage, fmt.Sprint(s.usage.since, s.usage.kept, s.usage.troubled))
+	s.usage.each(func(r *logpb.Record) { c.Usage = append(c.Usage, r.String()) })
+	for k, x := range s.usage.tally.all() {
+		c.Usage = append(c.Usage, fmt.Sprint(k, x))
 	}
 	return c
 }

@@ -18,6 +18,7 @@ func bareMeta(s *State) *logpb.MetaRecord {
 	if s.CA != nil {
 		m.CaCert, m.CaKey = s.CA.Cert, s.CA.Key
 	}
+	m.UsageSinceUnixNs, m.UsageKeptUnixNs = s.usage.since, s.usage.kept
 	for d, b := range s.brakes.all() {
 		m.Brakes = append(m.Brakes, &logpb.Brake{Domain: d, On: true, Reason: b.Reason, SinceUnixNs: b.Since, Gone: names(b.LetGo)})
 	}
@@ -44,7 +45,7 @@ func hostRecord(h *Host) *logpb.Record {
 		Resource: uint32(h.Resource), Ha: uint32(h.HA), Reason: h.Reason, SinceUnixNs: h.Since, SilentUnixNs: h.Silent,
 		Fence: fenceToLog(h.Fence), FenceFailure: h.FenceFailure, Proof: proofToLog(h.Proof), DownUnixNs: h.DownAt,
 		DownIndex: h.DownIndex, Assigned: h.Assigned, HardwareId: h.HardwareID, Risen: h.Risen, Evicted: h.Evicted, Settled: h.Settled, Admitted: h.Admitted, Barred: h.Barred,
-		Stopping: uint32(h.Stopping), Held: uint32(h.Held), Heeds: h.Heeds}
+		Stopping: uint32(h.Stopping), Held: uint32(h.Held), Heeds: h.Heeds, Expects: h.Expects}
 	if d := h.Drain; d != nil {
 		p.Drain = &logpb.DrainRecord{SinceUnixNs: d.Since, Total: d.Total, Force: d.Force, By: d.By}
 	}
@@ -62,7 +63,7 @@ func hostRecord(h *Host) *logpb.Record {
 	}
 	for _, o := range h.Orders {
 		p.Orders = append(p.Orders, &logpb.OrderRecord{Id: uint64(o.ID), Kind: uint32(o.Kind), Vm: o.VM[:], Name: o.Name,
-			Incarnation: uint64(o.Incarnation), Epoch: o.Epoch, BootId: o.BootID, Work: uint64(o.Work), Target: string(o.Target), Abort: o.Abort})
+			Incarnation: uint64(o.Incarnation), Epoch: o.Epoch, BootId: o.BootID, Work: uint64(o.Work), Target: string(o.Target), Abort: o.Abort, Index: o.Index})
 	}
 	for _, c := range h.Copies {
 		p.Copies = append(p.Copies, &logpb.CopyRecord{Vm: c.VM[:], SinceUnixNs: c.Since, Incarnation: uint64(c.Incarnation), Apart: c.Apart,
@@ -82,7 +83,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 		Status: Status(p.Status), Resource: Resource(p.Resource), HA: HAState(p.Ha), Reason: p.Reason, Since: p.SinceUnixNs,
 		Silent: p.SilentUnixNs, Fence: fenceFromLog(p.Fence), FenceFailure: p.FenceFailure, Proof: proofFromLog(p.Proof),
 		DownAt: p.DownUnixNs, DownIndex: p.DownIndex, Assigned: p.Assigned, HardwareID: p.HardwareId, Risen: p.Risen, Evicted: p.Evicted, Settled: p.Settled, Admitted: p.Admitted, Barred: p.Barred,
-		Stopping: GoingDown(p.Stopping), Held: Holding(p.Held), Heeds: p.Heeds}
+		Stopping: GoingDown(p.Stopping), Held: Holding(p.Held), Heeds: p.Heeds, Expects: p.Expects}
 	if d := p.Drain; d != nil {
 		h.Drain = &Drain{Since: d.SinceUnixNs, Total: d.Total, Force: d.Force, By: d.By}
 	}
@@ -98,7 +99,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 	for _, o := range p.Orders {
 		id, _ := vmID(o.Vm)
 		h.Orders = append(h.Orders, &Order{ID: OrderID(o.Id), Kind: OrderKind(o.Kind), VM: id, Name: o.Name,
-			Incarnation: Incarnation(o.Incarnation), Epoch: o.Epoch, BootID: o.BootId, Work: WorkID(o.Work), Target: HostID(o.Target), Abort: o.Abort})
+			Incarnation: Incarnation(o.Incarnation), Epoch: o.Epoch, BootID: o.BootId, Work: WorkID(o.Work), Target: HostID(o.Target), Abort: o.Abort, Index: o.Index})
 	}
 	for _, c := range p.Copies {
 		id, _ := vmID(c.Vm)

@@ -75,7 +75,8 @@ func (r *Request) Refuses(mark []byte) string {
 // same id: then it changes nothing, and the result is the first one.
 func (m *Machine) once(s *State, e Entry, c *logpb.Command) Result {
 	if c.RequestId == "" || s.Level < LevelRequests {
-		return Result{Index: e.Index, Rejected: m.apply(s, e, c)}
+		rejected, told := m.apply(s, e, c)
+		return Result{Index: e.Index, Rejected: rejected, Told: told}
 	}
 	if was := s.requestAt(c.Actor, c.RequestId, max(s.Time, c.TimeUnixNs)); was != nil {
 		if no := was.Refuses(c.RequestMark); no != "" {
@@ -83,7 +84,8 @@ func (m *Machine) once(s *State, e Entry, c *logpb.Command) Result {
 		}
 		return Result{Index: was.Index, Rejected: was.Rejected, Repeated: true}
 	}
-	r := Result{Index: e.Index, Rejected: m.apply(s, e, c)}
+	r := Result{Index: e.Index}
+	r.Rejected, r.Told = m.apply(s, e, c)
 	s.remember(&Request{Index: e.Index, Actor: c.Actor, ID: c.RequestId, Mark: bytes.Clone(c.RequestMark), Time: s.Time, Rejected: cut(r.Rejected, requestText)})
 	return r
 }

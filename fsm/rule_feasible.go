@@ -12,7 +12,6 @@ type unit struct {
 	rules   []*Rule // that make it a bundle
 	pinned  bool    // not every host will do
 	hosts   []HostID
-	why     string // it is pinned
 	nobody  string // why no host will do; "" = one does
 }
 

@@ -285,6 +285,8 @@ func (s *State) load(rec *logpb.Record, first bool) error {
 		return s.loadRule(b.Rule)
 	case *logpb.Record_Request:
 		return s.loadRequest(requestFromLog(b.Request))
+	default:
+		return s.loadUsage(rec)
 	}
 	return nil
 }
@@ -300,6 +302,7 @@ func (s *State) loadMeta(m *logpb.MetaRecord) error {
 	s.lastRule = m.Rules
 	s.Ignoring, s.ArmedAt = m.Ignoring, m.ArmedUnixNs
 	s.Digest = DigestAt{Index: m.DigestIndex, Sum: m.Digest}
+	s.usage.since, s.usage.kept = m.UsageSinceUnixNs, m.UsageKeptUnixNs
 	if len(m.CaCert) > 0 {
 		s.CA = &Authority{Cert: m.CaCert, Key: m.CaKey}
 	}

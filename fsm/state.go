@@ -47,6 +47,7 @@ type State struct {
 	rules    table[RuleID, *Rule]
 	book     *ruleBook // of the rules; nil when there are none
 	lastRule uint64    // number of the rule that was written last
+	usage    usageState
 }
 
 // Authority is the cluster's own CA.
@@ -78,6 +79,7 @@ func newState() *State {
 		requests: newTable[uint64, *Request](less[uint64]),
 		asked:    newTable[requestKey, uint64](lessRequest),
 		rules:    newTable[RuleID, *Rule](less[RuleID]),
+		usage:    newUsage(),
 	}
 }
 
@@ -98,6 +100,7 @@ func (s *State) clone() *State {
 	n.requests = s.requests.clone()
 	n.asked = s.asked.clone()
 	n.rules = s.rules.clone()
+	n.usage = s.usage.clone()
 	return &n
 }
 

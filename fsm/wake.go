@@ -89,6 +89,9 @@ func (s *State) Wake(now *State, w Waking) *State {
 		n.requests.set(index, r)
 		n.asked.set(requestKey{r.Actor, r.ID}, index)
 	}
+	if now.usage.outlives(&s.usage) {
+		n.usage = now.usage.clone() // what was billed since is not unsaid
+	}
 	n.nodes = newTable[NodeID, *Node](less[NodeID])
 	for id, x := range now.Nodes() {
 		n.nodes.set(id, x)
@@ -157,7 +160,7 @@ func (t *tx) wakeHost(was, is *Host) {
 	h.Seq, h.Session, h.Assigned, h.Settled = 0, "", t.index, t.index
 	h.Lease, h.Orders, h.Copies, h.Evidence, h.Attempt, h.FenceFailure, h.Proof = nil, nil, nil, nil, nil, "", nil
 	h.DownAt, h.DownIndex, h.Silent, h.Risen, h.Evicted, h.Stalled = 0, 0, t.now, 0, false, false
-	h.Stopping, h.Held, h.Heeds = 0, 0, 0
+	h.Stopping, h.Held, h.Heeds, h.Expects = 0, 0, 0, 0
 	if was.Status == Removed {
 		h.Silent = 0
 		t.setHost(h)

@@ -89,10 +89,11 @@ func (d *decision) connecting(h *fsm.Host, c Contact) {
 // machine is looked at; seen dead counts at once, seen nothing only after the
 // grace (S16).
 func (d *decision) disconnected(h *fsm.Host, c Contact) {
-	if h.Frozen() {
+	targeted := d.moving().of[h.ID] > 0 // a VM may have come there
+	if h.Frozen() && !targeted {
 		return // its VMs wait until it is back (shutdown_policy)
 	}
-	if h.RunsProtected() == 0 && !owed(h) && !awaited(h) && (h.Resource != fsm.Enabled || !d.sought()) {
+	if !targeted && h.RunsProtected() == 0 && !owed(h) && !awaited(h) && (h.Resource != fsm.Enabled || !d.sought()) {
 		return // S19
 	}
 	d.investigate(h, c)

@@ -138,22 +138,24 @@ func (d *decision) drained(h *fsm.Host, state uint32, why string) {
 // moveAway moves one VM of a host that is to be empty. no: why it cannot be moved;
 // waits: it is on its way, or it is only a matter of time.
 func (d *decision) moveAway(h *fsm.Host, v *fsm.VM) (no string, waits bool) {
-	if v.Work != 0 || !d.s.Armed || h.Status != fsm.Up {
-		return "", true
+	again, failed := d.backsOff(v)
+	forced := h.Drain != nil && h.Drain.Force
+	if failed >= patience && !forced {
+		no = "its live migration fails again and again" // also while it is tried once more
 	}
-	if again, failed := d.backsOff(v); again > 0 {
+	if v.Work != 0 || !d.s.Armed || h.Status != fsm.Up {
+		return no, no == ""
+	}
+	if again > 0 && !(forced && failed >= patience) {
 		d.wakeAt(again)
-		if failed >= patience {
-			return fmt.Sprintf("it failed to migrate %d times", failed), false
-		}
-		return "", true
+		return no, no == ""
 	}
 	cause := fsm.CauseMaintenance
 	if h.Held == fsm.HeldMigrate && h.Resource == fsm.Enabled {
 		cause = fsm.CauseHostStops
 	}
 	t, why, full := d.target(v, h, true)
-	if t == nil && !full && h.Drain != nil && h.Drain.Force {
+	if forced && (failed >= patience || t == nil && !full) {
 		if r, how, f := d.target(v, h, false); r != nil || f {
 			return "", d.move(v, h, r, fsm.MoveRelocate, cause, how)
 		}
@@ -162,7 +164,7 @@ func (d *decision) moveAway(h *fsm.Host, v *fsm.VM) (no string, waits bool) {
 		return why, false
 	}
 	d.move(v, h, t, fsm.MoveLive, cause, why)
-	return "", true
+	return no, no == ""
 }
 
 // backsOff is until when a VM waits that has failed to move; 0: it does not.

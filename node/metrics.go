@@ -1,6 +1,8 @@
 package node
 
 import (
+	"time"
+
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -82,6 +84,15 @@ func (c stateCollector) Collect(out chan<- prometheus.Metric) {
 	gauge(desc("vms_protected_running", "Protected VMs that run."), float64(running))
 	gauge(desc("work_open", "Open HA work items."), float64(s.CountOpenWork()))
 	gauge(desc("alerts_open", "Alerts that are not resolved."), float64(s.CountOpenAlerts()))
+	tallies := s.UsageTallies()
+	for _, t := range s.UsageTypes() {
+		x := tallies[t.ID]
+		gauge(desc("usage_open", "Resources that are charged now, by usage type.", "type"), float64(x.Open), t.Name)
+		gauge(desc("usage_known", "Resources of which usage is kept, by usage type.", "type"), float64(x.Known), t.Name)
+	}
+	_, trouble := s.CountUsage()
+	gauge(desc("usage_trouble", "Resources of which something was told that does not fit."), float64(trouble))
+	gauge(desc("usage_closed_until_seconds", "End of the newest closed window, in Unix time; 0 when there is none."), float64(lastClosed(s)/int64(time.Second)))
 	gauge(desc("applied_index", "Last log index applied here."), float64(s.Index))
 	gauge(desc("ha_armed", "1 when HA acts."), flag(s.Armed))
 	gauge(desc("leader", "1 where this node leads and serves."), flag(c.n.term.Load() != nil))

@@ -18,12 +18,14 @@ func leastRole(procedure string) fsm.Role {
 		lifeboatv1connect.AdminServiceListVMsProcedure, lifeboatv1connect.AdminServiceListWorkProcedure, lifeboatv1connect.AdminServiceListAlertsProcedure,
 		lifeboatv1connect.AdminServiceListEventsProcedure, lifeboatv1connect.AdminServiceExplainProcedure, lifeboatv1connect.AdminServiceGetPolicyProcedure,
 		lifeboatv1connect.AdminServiceListOperatorsProcedure, lifeboatv1connect.AdminServiceListRulesProcedure,
-		lifeboatv1connect.AdminServicePlanProcedure:
+		lifeboatv1connect.AdminServicePlanProcedure,
+		lifeboatv1connect.AdminServiceListUsageProcedure, lifeboatv1connect.AdminServiceListUsageResourcesProcedure,
+		lifeboatv1connect.AdminServiceDescribeUsageProcedure, lifeboatv1connect.AdminServiceVerifyUsageProcedure:
 		return fsm.RoleViewer
 	case lifeboatv1connect.AdminServiceProtectVMProcedure, lifeboatv1connect.AdminServiceControlVMProcedure, lifeboatv1connect.AdminServiceControlHostProcedure,
 		lifeboatv1connect.AdminServiceControlWorkProcedure, lifeboatv1connect.AdminServiceControlAlertProcedure, lifeboatv1connect.AdminServiceControlHAProcedure,
 		lifeboatv1connect.AdminServiceTestFenceProcedure, lifeboatv1connect.AdminServiceAddRuleProcedure, lifeboatv1connect.AdminServiceRemoveRuleProcedure,
-		lifeboatv1connect.AdminServiceSetVMProcedure:
+		lifeboatv1connect.AdminServiceSetVMProcedure, lifeboatv1connect.AdminServiceRecordUsageProcedure:
 		return fsm.RoleOperator
 	}
 	return fsm.RoleAdmin

@@ -97,6 +97,7 @@ func (n *Node) lead(ctx context.Context) error {
 	g.Go(func() error { return t.adoptCA(gctx) })
 	g.Go(func() error { return t.decide(gctx) })
 	g.Go(func() error { return t.restores(gctx) })
+	g.Go(func() error { return t.usage(gctx) })
 	n.term.Store(t)
 	t.log.Info("leading", "node", n.cfg.ID)
 	err := g.Wait()

@@ -34,6 +34,11 @@ func (t *term) write(ctx context.Context, cmd *logpb.Command, message string) (*
 func (t *term) setPolicy(ctx context.Context, q *lifeboatv1.SetPolicyRequest) (*lifeboatv1.WriteResponse, error) {
 	c := &logpb.PolicySet{}
 	for _, s := range q.Settings {
+		if s.Key == "usage_timezone" {
+			if err := checkZone(s.Value); err != nil {
+				return nil, err
+			}
+		}
 		c.Settings = append(c.Settings, &logpb.Setting{Key: valid(s.Key), Value: valid(s.Value)})
 	}
 	return t.write(ctx, &logpb.Command{Body: &logpb.Command_PolicySet{PolicySet: c}}, "")

@@ -220,7 +220,7 @@ func (w *World) searched(s *fsm.State, v *fsm.VM) string {
 	}
 	for _, f := range s.Hosts() {
 		h := w.byHost[string(f.ID)]
-		if h == nil || f.Status == fsm.Removed || f.Status == fsm.Up && h.libvirt || f.HA == fsm.HAFenced || w.usable(s, h) || w.provable(s, h, f) {
+		if h == nil || f.Status == fsm.Removed || f.Status == fsm.Up && h.libvirt || f.HA == fsm.HAFenced || !f.Frozen() && (w.usable(s, h) || w.provable(s, h, f)) {
 			continue
 		}
 		if strings.Contains(x.Reason, " "+h.name+" (") || strings.Contains(x.Reason, " more:") {

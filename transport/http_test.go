@@ -214,9 +214,9 @@ func TestHangUp(t *testing.T) {
 // connections that have ended make room for others.
 func TestFewConnectionsToANode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, client := httpWorld(t, time.Millisecond)
+		w, _ := httpWorld(t, time.Millisecond)
 		var dials atomic.Int32
-		client = transport.NewHTTPClient(w.creds(host("h1")), transport.ClientOptions{Dial: transport.DialOptions{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		client := transport.NewHTTPClient(w.creds(host("h1")), transport.ClientOptions{Dial: transport.DialOptions{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			dials.Add(1)
 			return w.net.Dialer("h1")(ctx, network, addr)
 		}}})

@@ -28,6 +28,12 @@ func (s *Session) assign(a *lifeboatv1.Assignment) {
 			protected = append(protected, Protected{ID: id, Incarnation: x.Incarnation, Wanted: x.Wanted})
 		}
 	}
+	for _, x := range a.Coming {
+		// It runs here before anybody can say so: it ends with the lease (S7).
+		if id, ok := uuidOf(x.Id); ok && x.Protected && s.look(id).owned == nil {
+			protected = append(protected, Protected{ID: id, Incarnation: x.Incarnation, Wanted: x.Wanted})
+		}
+	}
 	s.sortOrders(a.Orders)
 	for _, v := range s.list {
 		// A VM about to be started here fences with the others (S16).

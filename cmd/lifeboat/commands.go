@@ -21,6 +21,7 @@ type CLI struct {
 	Alert    AlertCmd    `cmd:"" group:"Manage:" help:"What an operator should know about."`
 	Node     NodeCmd     `cmd:"" group:"Manage:" help:"Management nodes."`
 	Policy   PolicyCmd   `cmd:"" group:"Manage:" help:"Cluster-wide settings."`
+	Usage    UsageCmd    `cmd:"" group:"Manage:" help:"What is charged to whom: records, events, repair."`
 	Snapshot SnapshotCmd `cmd:"" group:"Manage:" help:"Back up the cluster's state, and restore it."`
 	HA       HACmd       `cmd:"" name:"ha" group:"Manage:" help:"Arm or disarm failover of the whole cluster."`
 

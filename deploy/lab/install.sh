@@ -6,13 +6,15 @@ set -eu
 
 # internal/lab has the same list; a test compares the two.
 packages='libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 iproute2 busybox-static ipmitool openipmi'
+# What the repair of CloudStack's usage is tested against (internal/usage/cloudstack).
+databases='mariadb-server-core mariadb-client-core'
 
 die() { echo "$0: $*" >&2; exit 1; }
 command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || die "this needs Debian: there is no apt-get here"
 [ "$(dpkg --print-architecture)" = amd64 ] || die "the lab's guests need amd64; this is $(dpkg --print-architecture)"
 
 missing=
-for p in $packages; do
+for p in $packages $databases; do
 	[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing="$missing $p"
 done
 if [ -z "$missing" ]; then

@@ -86,6 +86,13 @@ type Command struct {
 	//	*Command_HostDrained
 	//	*Command_HostStopping
 	//	*Command_HostHeeds
+	//	*Command_UsageEvents
+	//	*Command_UsageAccountSet
+	//	*Command_UsageTypeSet
+	//	*Command_UsageClose
+	//	*Command_UsageTrim
+	//	*Command_UsageOwnerSet
+	//	*Command_UsageSync
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -595,6 +602,69 @@ func (x *Command) GetHostHeeds() *HostHeeds {
 	return nil
 }
 
+func (x *Command) GetUsageEvents() *UsageEvents {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UsageEvents); ok {
+			return x.UsageEvents
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUsageAccountSet() *UsageAccountSet {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UsageAccountSet); ok {
+			return x.UsageAccountSet
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUsageTypeSet() *UsageTypeSet {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UsageTypeSet); ok {
+			return x.UsageTypeSet
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUsageClose() *UsageClose {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UsageClose); ok {
+			return x.UsageClose
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUsageTrim() *UsageTrim {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UsageTrim); ok {
+			return x.UsageTrim
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUsageOwnerSet() *UsageOwnerSet {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UsageOwnerSet); ok {
+			return x.UsageOwnerSet
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUsageSync() *UsageSync {
+	if x != nil {
+		if x, ok := x.Body.(*Command_UsageSync); ok {
+			return x.UsageSync
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -791,6 +861,34 @@ type Command_HostHeeds struct {
 	HostHeeds *HostHeeds `protobuf:"bytes,103,opt,name=host_heeds,json=hostHeeds,proto3,oneof"`
 }
 
+type Command_UsageEvents struct {
+	UsageEvents *UsageEvents `protobuf:"bytes,110,opt,name=usage_events,json=usageEvents,proto3,oneof"`
+}
+
+type Command_UsageAccountSet struct {
+	UsageAccountSet *UsageAccountSet `protobuf:"bytes,111,opt,name=usage_account_set,json=usageAccountSet,proto3,oneof"`
+}
+
+type Command_UsageTypeSet struct {
+	UsageTypeSet *UsageTypeSet `protobuf:"bytes,112,opt,name=usage_type_set,json=usageTypeSet,proto3,oneof"`
+}
+
+type Command_UsageClose struct {
+	UsageClose *UsageClose `protobuf:"bytes,113,opt,name=usage_close,json=usageClose,proto3,oneof"`
+}
+
+type Command_UsageTrim struct {
+	UsageTrim *UsageTrim `protobuf:"bytes,114,opt,name=usage_trim,json=usageTrim,proto3,oneof"`
+}
+
+type Command_UsageOwnerSet struct {
+	UsageOwnerSet *UsageOwnerSet `protobuf:"bytes,115,opt,name=usage_owner_set,json=usageOwnerSet,proto3,oneof"`
+}
+
+type Command_UsageSync struct {
+	UsageSync *UsageSync `protobuf:"bytes,116,opt,name=usage_sync,json=usageSync,proto3,oneof"`
+}
+
 func (*Command_ClusterInit) isCommand_Body() {}
 
 func (*Command_NodeHello) isCommand_Body() {}
@@ -886,6 +984,20 @@ func (*Command_HostDrained) isCommand_Body() {}
 func (*Command_HostStopping) isCommand_Body() {}
 
 func (*Command_HostHeeds) isCommand_Body() {}
+
+func (*Command_UsageEvents) isCommand_Body() {}
+
+func (*Command_UsageAccountSet) isCommand_Body() {}
+
+func (*Command_UsageTypeSet) isCommand_Body() {}
+
+func (*Command_UsageClose) isCommand_Body() {}
+
+func (*Command_UsageTrim) isCommand_Body() {}
+
+func (*Command_UsageOwnerSet) isCommand_Body() {}
+
+func (*Command_UsageSync) isCommand_Body() {}
 
 // RuleAdd writes a rule about where VMs run.
 type RuleAdd struct {
@@ -5844,6 +5956,726 @@ func (x *AlertUpdate) GetAction() uint32 {
 	return 0
 }
 
+// UsageEvents are what happened to resources that live elsewhere: each once, by its
+// id, in whatever order and however late they come.
+type UsageEvents struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*UsageEvent          `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	Repair        string                 `protobuf:"bytes,2,opt,name=repair,proto3" json:"repair,omitempty"` // why, when they mend what was told before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageEvents) Reset() {
+	*x = UsageEvents{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageEvents) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageEvents) ProtoMessage() {}
+
+func (x *UsageEvents) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageEvents.ProtoReflect.Descriptor instead.
+func (*UsageEvents) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *UsageEvents) GetEvents() []*UsageEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *UsageEvents) GetRepair() string {
+	if x != nil {
+		return x.Repair
+	}
+	return ""
+}
+
+type UsageEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`     // of the teller's choice, of one resource
+	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"` // NOUN.VERB, as a usage type names it
+	Resource      string                 `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
+	TimeUnixNs    int64                  `protobuf:"varint,4,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"` // when it happened
+	Account       *UsageAccount          `protobuf:"bytes,5,opt,name=account,proto3" json:"account,omitempty"`                            // whose it is from then on; nothing in an event that ends something
+	Detail        *UsageDetail           `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageEvent) Reset() {
+	*x = UsageEvent{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageEvent) ProtoMessage() {}
+
+func (x *UsageEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageEvent.ProtoReflect.Descriptor instead.
+func (*UsageEvent) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *UsageEvent) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UsageEvent) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *UsageEvent) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *UsageEvent) GetTimeUnixNs() int64 {
+	if x != nil {
+		return x.TimeUnixNs
+	}
+	return 0
+}
+
+func (x *UsageEvent) GetAccount() *UsageAccount {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *UsageEvent) GetDetail() *UsageDetail {
+	if x != nil {
+		return x.Detail
+	}
+	return nil
+}
+
+type UsageAccount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Domain        string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	Account       string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	Project       string                 `protobuf:"bytes,3,opt,name=project,proto3" json:"project,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageAccount) Reset() {
+	*x = UsageAccount{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageAccount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageAccount) ProtoMessage() {}
+
+func (x *UsageAccount) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageAccount.ProtoReflect.Descriptor instead.
+func (*UsageAccount) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *UsageAccount) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *UsageAccount) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *UsageAccount) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+type UsageDetail struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"` // bytes
+	Offering      string                 `protobuf:"bytes,2,opt,name=offering,proto3" json:"offering,omitempty"`
+	Zone          string                 `protobuf:"bytes,3,opt,name=zone,proto3" json:"zone,omitempty"`
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageDetail) Reset() {
+	*x = UsageDetail{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageDetail) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageDetail) ProtoMessage() {}
+
+func (x *UsageDetail) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageDetail.ProtoReflect.Descriptor instead.
+func (*UsageDetail) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *UsageDetail) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *UsageDetail) GetOffering() string {
+	if x != nil {
+		return x.Offering
+	}
+	return ""
+}
+
+func (x *UsageDetail) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *UsageDetail) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type UsageAccountSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       *UsageAccount          `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	RemovedUnixNs int64                  `protobuf:"varint,2,opt,name=removed_unix_ns,json=removedUnixNs,proto3" json:"removed_unix_ns,omitempty"` // 0 = it is there
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageAccountSet) Reset() {
+	*x = UsageAccountSet{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageAccountSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageAccountSet) ProtoMessage() {}
+
+func (x *UsageAccountSet) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageAccountSet.ProtoReflect.Descriptor instead.
+func (*UsageAccountSet) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *UsageAccountSet) GetAccount() *UsageAccount {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *UsageAccountSet) GetRemovedUnixNs() int64 {
+	if x != nil {
+		return x.RemovedUnixNs
+	}
+	return 0
+}
+
+// UsageTypeSet adds a type of usage, or says anew which events open and close it.
+type UsageTypeSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Opens         []string               `protobuf:"bytes,3,rep,name=opens,proto3" json:"opens,omitempty"`
+	Closes        []string               `protobuf:"bytes,4,rep,name=closes,proto3" json:"closes,omitempty"`
+	Changes       []string               `protobuf:"bytes,5,rep,name=changes,proto3" json:"changes,omitempty"`
+	Remove        bool                   `protobuf:"varint,6,opt,name=remove,proto3" json:"remove,omitempty"` // one that was added: what was told of it stays
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageTypeSet) Reset() {
+	*x = UsageTypeSet{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageTypeSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageTypeSet) ProtoMessage() {}
+
+func (x *UsageTypeSet) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageTypeSet.ProtoReflect.Descriptor instead.
+func (*UsageTypeSet) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *UsageTypeSet) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *UsageTypeSet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UsageTypeSet) GetOpens() []string {
+	if x != nil {
+		return x.Opens
+	}
+	return nil
+}
+
+func (x *UsageTypeSet) GetCloses() []string {
+	if x != nil {
+		return x.Closes
+	}
+	return nil
+}
+
+func (x *UsageTypeSet) GetChanges() []string {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *UsageTypeSet) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
+// UsageClose closes windows: each begins where the one before ends.
+type UsageClose struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Windows       []*UsageSpan           `protobuf:"bytes,1,rep,name=windows,proto3" json:"windows,omitempty"`
+	Zone          string                 `protobuf:"bytes,2,opt,name=zone,proto3" json:"zone,omitempty"` // by which the leader has reckoned them, for people
+	Unit          string                 `protobuf:"bytes,3,opt,name=unit,proto3" json:"unit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageClose) Reset() {
+	*x = UsageClose{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageClose) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageClose) ProtoMessage() {}
+
+func (x *UsageClose) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageClose.ProtoReflect.Descriptor instead.
+func (*UsageClose) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *UsageClose) GetWindows() []*UsageSpan {
+	if x != nil {
+		return x.Windows
+	}
+	return nil
+}
+
+func (x *UsageClose) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *UsageClose) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
+type UsageSpan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StartUnixNs   int64                  `protobuf:"varint,1,opt,name=start_unix_ns,json=startUnixNs,proto3" json:"start_unix_ns,omitempty"`
+	EndUnixNs     int64                  `protobuf:"varint,2,opt,name=end_unix_ns,json=endUnixNs,proto3" json:"end_unix_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageSpan) Reset() {
+	*x = UsageSpan{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageSpan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageSpan) ProtoMessage() {}
+
+func (x *UsageSpan) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageSpan.ProtoReflect.Descriptor instead.
+func (*UsageSpan) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *UsageSpan) GetStartUnixNs() int64 {
+	if x != nil {
+		return x.StartUnixNs
+	}
+	return 0
+}
+
+func (x *UsageSpan) GetEndUnixNs() int64 {
+	if x != nil {
+		return x.EndUnixNs
+	}
+	return 0
+}
+
+// UsageTrim gives up what ended before a time and is older than the policy keeps.
+type UsageTrim struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BeforeUnixNs  int64                  `protobuf:"varint,1,opt,name=before_unix_ns,json=beforeUnixNs,proto3" json:"before_unix_ns,omitempty"`
+	Keys          []*UsageKey            `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"` // in which there is something to give up
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageTrim) Reset() {
+	*x = UsageTrim{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageTrim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageTrim) ProtoMessage() {}
+
+func (x *UsageTrim) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageTrim.ProtoReflect.Descriptor instead.
+func (*UsageTrim) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *UsageTrim) GetBeforeUnixNs() int64 {
+	if x != nil {
+		return x.BeforeUnixNs
+	}
+	return 0
+}
+
+func (x *UsageTrim) GetKeys() []*UsageKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type UsageKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          uint32                 `protobuf:"varint,1,opt,name=type,proto3" json:"type,omitempty"`
+	Resource      string                 `protobuf:"bytes,2,opt,name=resource,proto3" json:"resource,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageKey) Reset() {
+	*x = UsageKey{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageKey) ProtoMessage() {}
+
+func (x *UsageKey) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageKey.ProtoReflect.Descriptor instead.
+func (*UsageKey) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *UsageKey) GetType() uint32 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *UsageKey) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+// UsageOwnerSet says to whom a VM is charged; without an account, to nobody in
+// particular again.
+type UsageOwnerSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vm            []byte                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	Account       *UsageAccount          `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageOwnerSet) Reset() {
+	*x = UsageOwnerSet{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageOwnerSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageOwnerSet) ProtoMessage() {}
+
+func (x *UsageOwnerSet) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageOwnerSet.ProtoReflect.Descriptor instead.
+func (*UsageOwnerSet) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *UsageOwnerSet) GetVm() []byte {
+	if x != nil {
+		return x.Vm
+	}
+	return nil
+}
+
+func (x *UsageOwnerSet) GetAccount() *UsageAccount {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+// UsageSync looks at VMs whose usage is not what the state says of them.
+type UsageSync struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vms           [][]byte               `protobuf:"bytes,1,rep,name=vms,proto3" json:"vms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageSync) Reset() {
+	*x = UsageSync{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageSync) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageSync) ProtoMessage() {}
+
+func (x *UsageSync) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageSync.ProtoReflect.Descriptor instead.
+func (*UsageSync) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *UsageSync) GetVms() [][]byte {
+	if x != nil {
+		return x.Vms
+	}
+	return nil
+}
+
 type Record struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
@@ -5859,6 +6691,11 @@ type Record struct {
 	//	*Record_End
 	//	*Record_Request
 	//	*Record_Rule
+	//	*Record_UsageResource
+	//	*Record_UsageAccount
+	//	*Record_UsageType
+	//	*Record_UsageWindow
+	//	*Record_UsageOwner
 	Body          isRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -5866,7 +6703,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5878,7 +6715,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5891,7 +6728,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -6000,6 +6837,51 @@ func (x *Record) GetRule() *RuleRecord {
 	return nil
 }
 
+func (x *Record) GetUsageResource() *UsageResourceRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_UsageResource); ok {
+			return x.UsageResource
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetUsageAccount() *UsageAccountRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_UsageAccount); ok {
+			return x.UsageAccount
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetUsageType() *UsageTypeSet {
+	if x != nil {
+		if x, ok := x.Body.(*Record_UsageType); ok {
+			return x.UsageType
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetUsageWindow() *UsageWindowRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Record_UsageWindow); ok {
+			return x.UsageWindow
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetUsageOwner() *UsageOwnerSet {
+	if x != nil {
+		if x, ok := x.Body.(*Record_UsageOwner); ok {
+			return x.UsageOwner
+		}
+	}
+	return nil
+}
+
 type isRecord_Body interface {
 	isRecord_Body()
 }
@@ -6048,6 +6930,26 @@ type Record_Rule struct {
 	Rule *RuleRecord `protobuf:"bytes,90,opt,name=rule,proto3,oneof"`
 }
 
+type Record_UsageResource struct {
+	UsageResource *UsageResourceRecord `protobuf:"bytes,110,opt,name=usage_resource,json=usageResource,proto3,oneof"`
+}
+
+type Record_UsageAccount struct {
+	UsageAccount *UsageAccountRecord `protobuf:"bytes,111,opt,name=usage_account,json=usageAccount,proto3,oneof"`
+}
+
+type Record_UsageType struct {
+	UsageType *UsageTypeSet `protobuf:"bytes,112,opt,name=usage_type,json=usageType,proto3,oneof"`
+}
+
+type Record_UsageWindow struct {
+	UsageWindow *UsageWindowRecord `protobuf:"bytes,113,opt,name=usage_window,json=usageWindow,proto3,oneof"`
+}
+
+type Record_UsageOwner struct {
+	UsageOwner *UsageOwnerSet `protobuf:"bytes,114,opt,name=usage_owner,json=usageOwner,proto3,oneof"`
+}
+
 func (*Record_Meta) isRecord_Body() {}
 
 func (*Record_Node) isRecord_Body() {}
@@ -6070,36 +6972,48 @@ func (*Record_Request) isRecord_Body() {}
 
 func (*Record_Rule) isRecord_Body() {}
 
+func (*Record_UsageResource) isRecord_Body() {}
+
+func (*Record_UsageAccount) isRecord_Body() {}
+
+func (*Record_UsageType) isRecord_Body() {}
+
+func (*Record_UsageWindow) isRecord_Body() {}
+
+func (*Record_UsageOwner) isRecord_Body() {}
+
 type MetaRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Schema        uint32                 `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
-	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
-	TimeUnixNs    int64                  `protobuf:"varint,4,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
-	ClusterId     string                 `protobuf:"bytes,5,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Generation    uint32                 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
-	FeatureLevel  uint32                 `protobuf:"varint,7,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
-	Armed         bool                   `protobuf:"varint,8,opt,name=armed,proto3" json:"armed,omitempty"`
-	Policy        []*Setting             `protobuf:"bytes,9,rep,name=policy,proto3" json:"policy,omitempty"`
-	Brakes        []*Brake               `protobuf:"bytes,10,rep,name=brakes,proto3" json:"brakes,omitempty"`
-	DigestIndex   uint64                 `protobuf:"varint,11,opt,name=digest_index,json=digestIndex,proto3" json:"digest_index,omitempty"`
-	Digest        uint64                 `protobuf:"varint,12,opt,name=digest,proto3" json:"digest,omitempty"`
-	ArmedIndex    uint64                 `protobuf:"varint,13,opt,name=armed_index,json=armedIndex,proto3" json:"armed_index,omitempty"`
-	Seq           uint64                 `protobuf:"varint,14,opt,name=seq,proto3" json:"seq,omitempty"`
-	Waking        bool                   `protobuf:"varint,15,opt,name=waking,proto3" json:"waking,omitempty"`                                 // restored, and not armed since (S22)
-	LevelVersion  string                 `protobuf:"bytes,65,opt,name=level_version,json=levelVersion,proto3" json:"level_version,omitempty"`  // version of the leader that raised the feature level
-	CaCert        []byte                 `protobuf:"bytes,80,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`                    // DER
-	CaKey         []byte                 `protobuf:"bytes,81,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`                       // sealed
-	Rules         uint64                 `protobuf:"varint,90,opt,name=rules,proto3" json:"rules,omitempty"`                                   // number of the rule that was written last
-	ArmedUnixNs   int64                  `protobuf:"varint,101,opt,name=armed_unix_ns,json=armedUnixNs,proto3" json:"armed_unix_ns,omitempty"` // when armed was last changed
-	Ignoring      bool                   `protobuf:"varint,100,opt,name=ignoring,proto3" json:"ignoring,omitempty"`                            // disarmed, and VMs are as if unmanaged
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Schema           uint32                 `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	Index            uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Term             uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	TimeUnixNs       int64                  `protobuf:"varint,4,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
+	ClusterId        string                 `protobuf:"bytes,5,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Generation       uint32                 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
+	FeatureLevel     uint32                 `protobuf:"varint,7,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	Armed            bool                   `protobuf:"varint,8,opt,name=armed,proto3" json:"armed,omitempty"`
+	Policy           []*Setting             `protobuf:"bytes,9,rep,name=policy,proto3" json:"policy,omitempty"`
+	Brakes           []*Brake               `protobuf:"bytes,10,rep,name=brakes,proto3" json:"brakes,omitempty"`
+	DigestIndex      uint64                 `protobuf:"varint,11,opt,name=digest_index,json=digestIndex,proto3" json:"digest_index,omitempty"`
+	Digest           uint64                 `protobuf:"varint,12,opt,name=digest,proto3" json:"digest,omitempty"`
+	ArmedIndex       uint64                 `protobuf:"varint,13,opt,name=armed_index,json=armedIndex,proto3" json:"armed_index,omitempty"`
+	Seq              uint64                 `protobuf:"varint,14,opt,name=seq,proto3" json:"seq,omitempty"`
+	Waking           bool                   `protobuf:"varint,15,opt,name=waking,proto3" json:"waking,omitempty"`                                                  // restored, and not armed since (S22)
+	LevelVersion     string                 `protobuf:"bytes,65,opt,name=level_version,json=levelVersion,proto3" json:"level_version,omitempty"`                   // version of the leader that raised the feature level
+	CaCert           []byte                 `protobuf:"bytes,80,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`                                     // DER
+	CaKey            []byte                 `protobuf:"bytes,81,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`                                        // sealed
+	Rules            uint64                 `protobuf:"varint,90,opt,name=rules,proto3" json:"rules,omitempty"`                                                    // number of the rule that was written last
+	ArmedUnixNs      int64                  `protobuf:"varint,101,opt,name=armed_unix_ns,json=armedUnixNs,proto3" json:"armed_unix_ns,omitempty"`                  // when armed was last changed
+	Ignoring         bool                   `protobuf:"varint,100,opt,name=ignoring,proto3" json:"ignoring,omitempty"`                                             // disarmed, and VMs are as if unmanaged
+	UsageSinceUnixNs int64                  `protobuf:"varint,110,opt,name=usage_since_unix_ns,json=usageSinceUnixNs,proto3" json:"usage_since_unix_ns,omitempty"` // the first that was heard of usage
+	UsageKeptUnixNs  int64                  `protobuf:"varint,111,opt,name=usage_kept_unix_ns,json=usageKeptUnixNs,proto3" json:"usage_kept_unix_ns,omitempty"`    // what ended before was given up
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6111,7 +7025,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6124,7 +7038,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -6274,6 +7188,20 @@ func (x *MetaRecord) GetIgnoring() bool {
 	return false
 }
 
+func (x *MetaRecord) GetUsageSinceUnixNs() int64 {
+	if x != nil {
+		return x.UsageSinceUnixNs
+	}
+	return 0
+}
+
+func (x *MetaRecord) GetUsageKeptUnixNs() int64 {
+	if x != nil {
+		return x.UsageKeptUnixNs
+	}
+	return 0
+}
+
 type TokenRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -6292,7 +7220,7 @@ type TokenRecord struct {
 
 func (x *TokenRecord) Reset() {
 	*x = TokenRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6304,7 +7232,7 @@ func (x *TokenRecord) String() string {
 func (*TokenRecord) ProtoMessage() {}
 
 func (x *TokenRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6317,7 +7245,7 @@ func (x *TokenRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRecord.ProtoReflect.Descriptor instead.
 func (*TokenRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *TokenRecord) GetId() string {
@@ -6400,7 +7328,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6412,7 +7340,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6425,7 +7353,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *TokenUsed) GetName() string {
@@ -6454,7 +7382,7 @@ type OperatorRecord struct {
 
 func (x *OperatorRecord) Reset() {
 	*x = OperatorRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	mi := &file_fsm_logpb_log_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6466,7 +7394,7 @@ func (x *OperatorRecord) String() string {
 func (*OperatorRecord) ProtoMessage() {}
 
 func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	mi := &file_fsm_logpb_log_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6479,7 +7407,7 @@ func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRecord.ProtoReflect.Descriptor instead.
 func (*OperatorRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{75}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *OperatorRecord) GetName() string {
@@ -6537,7 +7465,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	mi := &file_fsm_logpb_log_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6549,7 +7477,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	mi := &file_fsm_logpb_log_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6562,7 +7490,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{76}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -6741,14 +7669,15 @@ type HostRecord struct {
 	Drain           *DrainRecord           `protobuf:"bytes,100,opt,name=drain,proto3" json:"drain,omitempty"`        // absent = it is not being emptied
 	Stopping        uint32                 `protobuf:"varint,101,opt,name=stopping,proto3" json:"stopping,omitempty"` // its operating system goes down: 1 for good 2 and comes back
 	Held            uint32                 `protobuf:"varint,102,opt,name=held,proto3" json:"held,omitempty"`         // what that means for its VMs: 1 they wait for it 2 they start elsewhere 3 they are moved away first
-	Heeds           uint64                 `protobuf:"varint,103,opt,name=heeds,proto3" json:"heeds,omitempty"`       // newest change of arming that its agent has acted on
+	Heeds           uint64                 `protobuf:"varint,103,opt,name=heeds,proto3" json:"heeds,omitempty"`       // newest change that its agent has acted on, of those it is asked about
+	Expects         uint64                 `protobuf:"varint,104,opt,name=expects,proto3" json:"expects,omitempty"`   // index of the newest order to migrate a VM to it
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[77]
+	mi := &file_fsm_logpb_log_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6760,7 +7689,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[77]
+	mi := &file_fsm_logpb_log_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6773,7 +7702,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{77}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *HostRecord) GetId() string {
@@ -7070,6 +7999,13 @@ func (x *HostRecord) GetHeeds() uint64 {
 	return 0
 }
 
+func (x *HostRecord) GetExpects() uint64 {
+	if x != nil {
+		return x.Expects
+	}
+	return 0
+}
+
 // DrainRecord is the emptying of a host.
 type DrainRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7083,7 +8019,7 @@ type DrainRecord struct {
 
 func (x *DrainRecord) Reset() {
 	*x = DrainRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[78]
+	mi := &file_fsm_logpb_log_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7095,7 +8031,7 @@ func (x *DrainRecord) String() string {
 func (*DrainRecord) ProtoMessage() {}
 
 func (x *DrainRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[78]
+	mi := &file_fsm_logpb_log_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7108,7 +8044,7 @@ func (x *DrainRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRecord.ProtoReflect.Descriptor instead.
 func (*DrainRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{78}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *DrainRecord) GetSinceUnixNs() int64 {
@@ -7155,7 +8091,7 @@ type CopyRecord struct {
 
 func (x *CopyRecord) Reset() {
 	*x = CopyRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[79]
+	mi := &file_fsm_logpb_log_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7167,7 +8103,7 @@ func (x *CopyRecord) String() string {
 func (*CopyRecord) ProtoMessage() {}
 
 func (x *CopyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[79]
+	mi := &file_fsm_logpb_log_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7180,7 +8116,7 @@ func (x *CopyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRecord.ProtoReflect.Descriptor instead.
 func (*CopyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{79}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CopyRecord) GetVm() []byte {
@@ -7247,7 +8183,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[80]
+	mi := &file_fsm_logpb_log_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7259,7 +8195,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[80]
+	mi := &file_fsm_logpb_log_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7272,7 +8208,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{80}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -7336,13 +8272,14 @@ type OrderRecord struct {
 	Work          uint64                 `protobuf:"varint,8,opt,name=work,proto3" json:"work,omitempty"`
 	Target        string                 `protobuf:"bytes,100,opt,name=target,proto3" json:"target,omitempty"` // migrate: to this host
 	Abort         bool                   `protobuf:"varint,101,opt,name=abort,proto3" json:"abort,omitempty"`  // migrate: call it off
+	Index         uint64                 `protobuf:"varint,102,opt,name=index,proto3" json:"index,omitempty"`  // migrate: that made it; the target must have heeded it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[81]
+	mi := &file_fsm_logpb_log_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7354,7 +8291,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[81]
+	mi := &file_fsm_logpb_log_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7367,7 +8304,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{81}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -7440,6 +8377,13 @@ func (x *OrderRecord) GetAbort() bool {
 	return false
 }
 
+func (x *OrderRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type VMRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -7464,7 +8408,7 @@ type VMRecord struct {
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[82]
+	mi := &file_fsm_logpb_log_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7476,7 +8420,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[82]
+	mi := &file_fsm_logpb_log_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7489,7 +8433,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{82}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -7633,7 +8577,7 @@ type WorkRecord struct {
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[83]
+	mi := &file_fsm_logpb_log_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7645,7 +8589,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[83]
+	mi := &file_fsm_logpb_log_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7658,7 +8602,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{83}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -7818,7 +8762,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[84]
+	mi := &file_fsm_logpb_log_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7830,7 +8774,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[84]
+	mi := &file_fsm_logpb_log_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7843,7 +8787,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{84}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *Tried) GetHost() string {
@@ -7881,7 +8825,7 @@ type AlertRecord struct {
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[85]
+	mi := &file_fsm_logpb_log_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7893,7 +8837,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[85]
+	mi := &file_fsm_logpb_log_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7906,7 +8850,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{85}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -8016,7 +8960,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[86]
+	mi := &file_fsm_logpb_log_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8028,7 +8972,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[86]
+	mi := &file_fsm_logpb_log_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8041,7 +8985,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{86}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -8110,7 +9054,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[87]
+	mi := &file_fsm_logpb_log_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8122,7 +9066,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[87]
+	mi := &file_fsm_logpb_log_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8135,7 +9079,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{87}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -8167,7 +9111,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[88]
+	mi := &file_fsm_logpb_log_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8179,7 +9123,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[88]
+	mi := &file_fsm_logpb_log_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8192,7 +9136,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{88}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *RequestRecord) GetIndex() uint64 {
@@ -8237,11 +9181,402 @@ func (x *RequestRecord) GetRejected() string {
 	return ""
 }
 
+// UsageResourceRecord is what is known of a resource: facts, by their time.
+type UsageResourceRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          uint32                 `protobuf:"varint,1,opt,name=type,proto3" json:"type,omitempty"`
+	Resource      string                 `protobuf:"bytes,2,opt,name=resource,proto3" json:"resource,omitempty"`
+	Facts         []*UsageFact           `protobuf:"bytes,3,rep,name=facts,proto3" json:"facts,omitempty"`
+	Settled       []*UsageSettled        `protobuf:"bytes,4,rep,name=settled,proto3" json:"settled,omitempty"`
+	SettledUnixNs int64                  `protobuf:"varint,5,opt,name=settled_unix_ns,json=settledUnixNs,proto3" json:"settled_unix_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageResourceRecord) Reset() {
+	*x = UsageResourceRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageResourceRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageResourceRecord) ProtoMessage() {}
+
+func (x *UsageResourceRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageResourceRecord.ProtoReflect.Descriptor instead.
+func (*UsageResourceRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{101}
+}
+
+func (x *UsageResourceRecord) GetType() uint32 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *UsageResourceRecord) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *UsageResourceRecord) GetFacts() []*UsageFact {
+	if x != nil {
+		return x.Facts
+	}
+	return nil
+}
+
+func (x *UsageResourceRecord) GetSettled() []*UsageSettled {
+	if x != nil {
+		return x.Settled
+	}
+	return nil
+}
+
+func (x *UsageResourceRecord) GetSettledUnixNs() int64 {
+	if x != nil {
+		return x.SettledUnixNs
+	}
+	return 0
+}
+
+type UsageFact struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	TimeUnixNs    int64                  `protobuf:"varint,2,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	Kind          uint32                 `protobuf:"varint,4,opt,name=kind,proto3" json:"kind,omitempty"` // 1 opens 2 closes 3 changes
+	Account       *UsageAccount          `protobuf:"bytes,5,opt,name=account,proto3" json:"account,omitempty"`
+	Detail        *UsageDetail           `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageFact) Reset() {
+	*x = UsageFact{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageFact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageFact) ProtoMessage() {}
+
+func (x *UsageFact) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageFact.ProtoReflect.Descriptor instead.
+func (*UsageFact) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{102}
+}
+
+func (x *UsageFact) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UsageFact) GetTimeUnixNs() int64 {
+	if x != nil {
+		return x.TimeUnixNs
+	}
+	return 0
+}
+
+func (x *UsageFact) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *UsageFact) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *UsageFact) GetAccount() *UsageAccount {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *UsageFact) GetDetail() *UsageDetail {
+	if x != nil {
+		return x.Detail
+	}
+	return nil
+}
+
+// UsageSettled is what a window holds for good of a resource whose facts of then are
+// not kept.
+type UsageSettled struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StartUnixNs   int64                  `protobuf:"varint,1,opt,name=start_unix_ns,json=startUnixNs,proto3" json:"start_unix_ns,omitempty"` // of the window
+	Account       *UsageAccount          `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	Detail        *UsageDetail           `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	UsedNs        int64                  `protobuf:"varint,4,opt,name=used_ns,json=usedNs,proto3" json:"used_ns,omitempty"`
+	FirstUnixNs   int64                  `protobuf:"varint,5,opt,name=first_unix_ns,json=firstUnixNs,proto3" json:"first_unix_ns,omitempty"`
+	LastUnixNs    int64                  `protobuf:"varint,6,opt,name=last_unix_ns,json=lastUnixNs,proto3" json:"last_unix_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageSettled) Reset() {
+	*x = UsageSettled{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageSettled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageSettled) ProtoMessage() {}
+
+func (x *UsageSettled) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageSettled.ProtoReflect.Descriptor instead.
+func (*UsageSettled) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *UsageSettled) GetStartUnixNs() int64 {
+	if x != nil {
+		return x.StartUnixNs
+	}
+	return 0
+}
+
+func (x *UsageSettled) GetAccount() *UsageAccount {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *UsageSettled) GetDetail() *UsageDetail {
+	if x != nil {
+		return x.Detail
+	}
+	return nil
+}
+
+func (x *UsageSettled) GetUsedNs() int64 {
+	if x != nil {
+		return x.UsedNs
+	}
+	return 0
+}
+
+func (x *UsageSettled) GetFirstUnixNs() int64 {
+	if x != nil {
+		return x.FirstUnixNs
+	}
+	return 0
+}
+
+func (x *UsageSettled) GetLastUnixNs() int64 {
+	if x != nil {
+		return x.LastUnixNs
+	}
+	return 0
+}
+
+type UsageAccountRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       *UsageAccount          `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	SinceUnixNs   int64                  `protobuf:"varint,2,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	RemovedUnixNs int64                  `protobuf:"varint,3,opt,name=removed_unix_ns,json=removedUnixNs,proto3" json:"removed_unix_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageAccountRecord) Reset() {
+	*x = UsageAccountRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[104]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageAccountRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageAccountRecord) ProtoMessage() {}
+
+func (x *UsageAccountRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[104]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageAccountRecord.ProtoReflect.Descriptor instead.
+func (*UsageAccountRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{104}
+}
+
+func (x *UsageAccountRecord) GetAccount() *UsageAccount {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *UsageAccountRecord) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *UsageAccountRecord) GetRemovedUnixNs() int64 {
+	if x != nil {
+		return x.RemovedUnixNs
+	}
+	return 0
+}
+
+type UsageWindowRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StartUnixNs   int64                  `protobuf:"varint,1,opt,name=start_unix_ns,json=startUnixNs,proto3" json:"start_unix_ns,omitempty"`
+	EndUnixNs     int64                  `protobuf:"varint,2,opt,name=end_unix_ns,json=endUnixNs,proto3" json:"end_unix_ns,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"` // of the entry that closed it
+	ClosedUnixNs  int64                  `protobuf:"varint,4,opt,name=closed_unix_ns,json=closedUnixNs,proto3" json:"closed_unix_ns,omitempty"`
+	Zone          string                 `protobuf:"bytes,5,opt,name=zone,proto3" json:"zone,omitempty"`
+	Unit          string                 `protobuf:"bytes,6,opt,name=unit,proto3" json:"unit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageWindowRecord) Reset() {
+	*x = UsageWindowRecord{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[105]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageWindowRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageWindowRecord) ProtoMessage() {}
+
+func (x *UsageWindowRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[105]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageWindowRecord.ProtoReflect.Descriptor instead.
+func (*UsageWindowRecord) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{105}
+}
+
+func (x *UsageWindowRecord) GetStartUnixNs() int64 {
+	if x != nil {
+		return x.StartUnixNs
+	}
+	return 0
+}
+
+func (x *UsageWindowRecord) GetEndUnixNs() int64 {
+	if x != nil {
+		return x.EndUnixNs
+	}
+	return 0
+}
+
+func (x *UsageWindowRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *UsageWindowRecord) GetClosedUnixNs() int64 {
+	if x != nil {
+		return x.ClosedUnixNs
+	}
+	return 0
+}
+
+func (x *UsageWindowRecord) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *UsageWindowRecord) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
 var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xb2\x17\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xfb\x1a\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -8313,7 +9648,17 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\fhost_drained\x18e \x01(\v2\x19.lifeboat.log.HostDrainedH\x00R\vhostDrained\x12A\n" +
 	"\rhost_stopping\x18f \x01(\v2\x1a.lifeboat.log.HostStoppingH\x00R\fhostStopping\x128\n" +
 	"\n" +
-	"host_heeds\x18g \x01(\v2\x17.lifeboat.log.HostHeedsH\x00R\thostHeedsB\x06\n" +
+	"host_heeds\x18g \x01(\v2\x17.lifeboat.log.HostHeedsH\x00R\thostHeeds\x12>\n" +
+	"\fusage_events\x18n \x01(\v2\x19.lifeboat.log.UsageEventsH\x00R\vusageEvents\x12K\n" +
+	"\x11usage_account_set\x18o \x01(\v2\x1d.lifeboat.log.UsageAccountSetH\x00R\x0fusageAccountSet\x12B\n" +
+	"\x0eusage_type_set\x18p \x01(\v2\x1a.lifeboat.log.UsageTypeSetH\x00R\fusageTypeSet\x12;\n" +
+	"\vusage_close\x18q \x01(\v2\x18.lifeboat.log.UsageCloseH\x00R\n" +
+	"usageClose\x128\n" +
+	"\n" +
+	"usage_trim\x18r \x01(\v2\x17.lifeboat.log.UsageTrimH\x00R\tusageTrim\x12E\n" +
+	"\x0fusage_owner_set\x18s \x01(\v2\x1b.lifeboat.log.UsageOwnerSetH\x00R\rusageOwnerSet\x128\n" +
+	"\n" +
+	"usage_sync\x18t \x01(\v2\x17.lifeboat.log.UsageSyncH\x00R\tusageSyncB\x06\n" +
 	"\x04body\"1\n" +
 	"\aRuleAdd\x12&\n" +
 	"\x04rule\x18\x01 \x01(\v2\x12.lifeboat.log.RuleR\x04rule\"\x1c\n" +
@@ -8728,7 +10073,57 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\bdelay_ns\x18\x04 \x01(\x03R\adelayNs\"5\n" +
 	"\vAlertUpdate\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
-	"\x06action\x18\x02 \x01(\rR\x06action\"\xbb\x04\n" +
+	"\x06action\x18\x02 \x01(\rR\x06action\"W\n" +
+	"\vUsageEvents\x120\n" +
+	"\x06events\x18\x01 \x03(\v2\x18.lifeboat.log.UsageEventR\x06events\x12\x16\n" +
+	"\x06repair\x18\x02 \x01(\tR\x06repair\"\xd7\x01\n" +
+	"\n" +
+	"UsageEvent\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x1a\n" +
+	"\bresource\x18\x03 \x01(\tR\bresource\x12 \n" +
+	"\ftime_unix_ns\x18\x04 \x01(\x03R\n" +
+	"timeUnixNs\x124\n" +
+	"\aaccount\x18\x05 \x01(\v2\x1a.lifeboat.log.UsageAccountR\aaccount\x121\n" +
+	"\x06detail\x18\x06 \x01(\v2\x19.lifeboat.log.UsageDetailR\x06detail\"Z\n" +
+	"\fUsageAccount\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x18\n" +
+	"\aproject\x18\x03 \x01(\tR\aproject\"e\n" +
+	"\vUsageDetail\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x1a\n" +
+	"\boffering\x18\x02 \x01(\tR\boffering\x12\x12\n" +
+	"\x04zone\x18\x03 \x01(\tR\x04zone\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\"o\n" +
+	"\x0fUsageAccountSet\x124\n" +
+	"\aaccount\x18\x01 \x01(\v2\x1a.lifeboat.log.UsageAccountR\aaccount\x12&\n" +
+	"\x0fremoved_unix_ns\x18\x02 \x01(\x03R\rremovedUnixNs\"\x92\x01\n" +
+	"\fUsageTypeSet\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05opens\x18\x03 \x03(\tR\x05opens\x12\x16\n" +
+	"\x06closes\x18\x04 \x03(\tR\x06closes\x12\x18\n" +
+	"\achanges\x18\x05 \x03(\tR\achanges\x12\x16\n" +
+	"\x06remove\x18\x06 \x01(\bR\x06remove\"g\n" +
+	"\n" +
+	"UsageClose\x121\n" +
+	"\awindows\x18\x01 \x03(\v2\x17.lifeboat.log.UsageSpanR\awindows\x12\x12\n" +
+	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x12\n" +
+	"\x04unit\x18\x03 \x01(\tR\x04unit\"O\n" +
+	"\tUsageSpan\x12\"\n" +
+	"\rstart_unix_ns\x18\x01 \x01(\x03R\vstartUnixNs\x12\x1e\n" +
+	"\vend_unix_ns\x18\x02 \x01(\x03R\tendUnixNs\"]\n" +
+	"\tUsageTrim\x12$\n" +
+	"\x0ebefore_unix_ns\x18\x01 \x01(\x03R\fbeforeUnixNs\x12*\n" +
+	"\x04keys\x18\x02 \x03(\v2\x16.lifeboat.log.UsageKeyR\x04keys\":\n" +
+	"\bUsageKey\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\rR\x04type\x12\x1a\n" +
+	"\bresource\x18\x02 \x01(\tR\bresource\"U\n" +
+	"\rUsageOwnerSet\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\fR\x02vm\x124\n" +
+	"\aaccount\x18\x02 \x01(\v2\x1a.lifeboat.log.UsageAccountR\aaccount\"\x1d\n" +
+	"\tUsageSync\x12\x10\n" +
+	"\x03vms\x18\x01 \x03(\fR\x03vms\"\x93\a\n" +
 	"\x06Record\x12.\n" +
 	"\x04meta\x18\x01 \x01(\v2\x18.lifeboat.log.MetaRecordH\x00R\x04meta\x12.\n" +
 	"\x04node\x18\x02 \x01(\v2\x18.lifeboat.log.NodeRecordH\x00R\x04node\x12.\n" +
@@ -8740,8 +10135,15 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\boperator\x18\b \x01(\v2\x1c.lifeboat.log.OperatorRecordH\x00R\boperator\x12+\n" +
 	"\x03end\x18\x0f \x01(\v2\x17.lifeboat.log.EndRecordH\x00R\x03end\x127\n" +
 	"\arequest\x18F \x01(\v2\x1b.lifeboat.log.RequestRecordH\x00R\arequest\x12.\n" +
-	"\x04rule\x18Z \x01(\v2\x18.lifeboat.log.RuleRecordH\x00R\x04ruleB\x06\n" +
-	"\x04body\"\xf7\x04\n" +
+	"\x04rule\x18Z \x01(\v2\x18.lifeboat.log.RuleRecordH\x00R\x04rule\x12J\n" +
+	"\x0eusage_resource\x18n \x01(\v2!.lifeboat.log.UsageResourceRecordH\x00R\rusageResource\x12G\n" +
+	"\rusage_account\x18o \x01(\v2 .lifeboat.log.UsageAccountRecordH\x00R\fusageAccount\x12;\n" +
+	"\n" +
+	"usage_type\x18p \x01(\v2\x1a.lifeboat.log.UsageTypeSetH\x00R\tusageType\x12D\n" +
+	"\fusage_window\x18q \x01(\v2\x1f.lifeboat.log.UsageWindowRecordH\x00R\vusageWindow\x12>\n" +
+	"\vusage_owner\x18r \x01(\v2\x1b.lifeboat.log.UsageOwnerSetH\x00R\n" +
+	"usageOwnerB\x06\n" +
+	"\x04body\"\xd3\x05\n" +
 	"\n" +
 	"MetaRecord\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\rR\x06schema\x12\x14\n" +
@@ -8770,7 +10172,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06ca_key\x18Q \x01(\fR\x05caKey\x12\x14\n" +
 	"\x05rules\x18Z \x01(\x04R\x05rules\x12\"\n" +
 	"\rarmed_unix_ns\x18e \x01(\x03R\varmedUnixNs\x12\x1a\n" +
-	"\bignoring\x18d \x01(\bR\bignoring\"\x8e\x02\n" +
+	"\bignoring\x18d \x01(\bR\bignoring\x12-\n" +
+	"\x13usage_since_unix_ns\x18n \x01(\x03R\x10usageSinceUnixNs\x12+\n" +
+	"\x12usage_kept_unix_ns\x18o \x01(\x03R\x0fusageKeptUnixNs\"\x8e\x02\n" +
 	"\vTokenRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x12\n" +
@@ -8812,8 +10216,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\runtil_unix_ns\x18( \x01(\x03R\vuntilUnixNs\x12\x15\n" +
 	"\x06for_ns\x18) \x01(\x03R\x05forNs\x12\x18\n" +
 	"\ainvited\x18P \x01(\bR\ainvited\x12\x1a\n" +
-	"\binstance\x18Q \x01(\tR\binstance\"\xfd\n" +
-	"\n" +
+	"\binstance\x18Q \x01(\tR\binstance\"\x97\v\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -8863,7 +10266,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05drain\x18d \x01(\v2\x19.lifeboat.log.DrainRecordR\x05drain\x12\x1a\n" +
 	"\bstopping\x18e \x01(\rR\bstopping\x12\x12\n" +
 	"\x04held\x18f \x01(\rR\x04held\x12\x14\n" +
-	"\x05heeds\x18g \x01(\x04R\x05heeds\"m\n" +
+	"\x05heeds\x18g \x01(\x04R\x05heeds\x12\x18\n" +
+	"\aexpects\x18h \x01(\x04R\aexpects\"m\n" +
 	"\vDrainRecord\x12\"\n" +
 	"\rsince_unix_ns\x18\x01 \x01(\x03R\vsinceUnixNs\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\rR\x05total\x12\x14\n" +
@@ -8886,7 +10290,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\runtil_unix_ns\x18\x04 \x01(\x03R\vuntilUnixNs\x12\x12\n" +
 	"\x04open\x18\x05 \x01(\bR\x04open\x12\x10\n" +
 	"\x03via\x18\x06 \x03(\tR\x03via\x12&\n" +
-	"\x0fearlier_unix_ns\x18\a \x01(\x03R\rearlierUnixNs\"\xe8\x01\n" +
+	"\x0fearlier_unix_ns\x18\a \x01(\x03R\rearlierUnixNs\"\xfe\x01\n" +
 	"\vOrderRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x0e\n" +
@@ -8897,7 +10301,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\aboot_id\x18\a \x01(\tR\x06bootId\x12\x12\n" +
 	"\x04work\x18\b \x01(\x04R\x04work\x12\x16\n" +
 	"\x06target\x18d \x01(\tR\x06target\x12\x14\n" +
-	"\x05abort\x18e \x01(\bR\x05abort\"\xe1\x03\n" +
+	"\x05abort\x18e \x01(\bR\x05abort\x12\x14\n" +
+	"\x05index\x18f \x01(\x04R\x05index\"\xe1\x03\n" +
 	"\bVMRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -8982,7 +10387,40 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04mark\x18\x04 \x01(\fR\x04mark\x12 \n" +
 	"\ftime_unix_ns\x18\x05 \x01(\x03R\n" +
 	"timeUnixNs\x12\x1a\n" +
-	"\brejected\x18\x06 \x01(\tR\brejectedB\x14Z\x12lifeboat/fsm/logpbb\x06proto3"
+	"\brejected\x18\x06 \x01(\tR\brejected\"\xd2\x01\n" +
+	"\x13UsageResourceRecord\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\rR\x04type\x12\x1a\n" +
+	"\bresource\x18\x02 \x01(\tR\bresource\x12-\n" +
+	"\x05facts\x18\x03 \x03(\v2\x17.lifeboat.log.UsageFactR\x05facts\x124\n" +
+	"\asettled\x18\x04 \x03(\v2\x1a.lifeboat.log.UsageSettledR\asettled\x12&\n" +
+	"\x0fsettled_unix_ns\x18\x05 \x01(\x03R\rsettledUnixNs\"\xd0\x01\n" +
+	"\tUsageFact\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12 \n" +
+	"\ftime_unix_ns\x18\x02 \x01(\x03R\n" +
+	"timeUnixNs\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\rR\x04kind\x124\n" +
+	"\aaccount\x18\x05 \x01(\v2\x1a.lifeboat.log.UsageAccountR\aaccount\x121\n" +
+	"\x06detail\x18\x06 \x01(\v2\x19.lifeboat.log.UsageDetailR\x06detail\"\xfa\x01\n" +
+	"\fUsageSettled\x12\"\n" +
+	"\rstart_unix_ns\x18\x01 \x01(\x03R\vstartUnixNs\x124\n" +
+	"\aaccount\x18\x02 \x01(\v2\x1a.lifeboat.log.UsageAccountR\aaccount\x121\n" +
+	"\x06detail\x18\x03 \x01(\v2\x19.lifeboat.log.UsageDetailR\x06detail\x12\x17\n" +
+	"\aused_ns\x18\x04 \x01(\x03R\x06usedNs\x12\"\n" +
+	"\rfirst_unix_ns\x18\x05 \x01(\x03R\vfirstUnixNs\x12 \n" +
+	"\flast_unix_ns\x18\x06 \x01(\x03R\n" +
+	"lastUnixNs\"\x96\x01\n" +
+	"\x12UsageAccountRecord\x124\n" +
+	"\aaccount\x18\x01 \x01(\v2\x1a.lifeboat.log.UsageAccountR\aaccount\x12\"\n" +
+	"\rsince_unix_ns\x18\x02 \x01(\x03R\vsinceUnixNs\x12&\n" +
+	"\x0fremoved_unix_ns\x18\x03 \x01(\x03R\rremovedUnixNs\"\xbb\x01\n" +
+	"\x11UsageWindowRecord\x12\"\n" +
+	"\rstart_unix_ns\x18\x01 \x01(\x03R\vstartUnixNs\x12\x1e\n" +
+	"\vend_unix_ns\x18\x02 \x01(\x03R\tendUnixNs\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12$\n" +
+	"\x0eclosed_unix_ns\x18\x04 \x01(\x03R\fclosedUnixNs\x12\x12\n" +
+	"\x04zone\x18\x05 \x01(\tR\x04zone\x12\x12\n" +
+	"\x04unit\x18\x06 \x01(\tR\x04unitB\x14Z\x12lifeboat/fsm/logpbb\x06proto3"
 
 var (
 	file_fsm_logpb_log_proto_rawDescOnce sync.Once
@@ -8996,97 +10434,114 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 106)
 var file_fsm_logpb_log_proto_goTypes = []any{
-	(*Command)(nil),         // 0: lifeboat.log.Command
-	(*RuleAdd)(nil),         // 1: lifeboat.log.RuleAdd
-	(*RuleRemove)(nil),      // 2: lifeboat.log.RuleRemove
-	(*Rule)(nil),            // 3: lifeboat.log.Rule
-	(*HostChoice)(nil),      // 4: lifeboat.log.HostChoice
-	(*VMSet)(nil),           // 5: lifeboat.log.VMSet
-	(*StartOrder)(nil),      // 6: lifeboat.log.StartOrder
-	(*RuleRecord)(nil),      // 7: lifeboat.log.RuleRecord
-	(*ClusterInit)(nil),     // 8: lifeboat.log.ClusterInit
-	(*FeatureRaise)(nil),    // 9: lifeboat.log.FeatureRaise
-	(*NodeHello)(nil),       // 10: lifeboat.log.NodeHello
-	(*NodeDown)(nil),        // 11: lifeboat.log.NodeDown
-	(*NodeControl)(nil),     // 12: lifeboat.log.NodeControl
-	(*NodeSteer)(nil),       // 13: lifeboat.log.NodeSteer
-	(*CASet)(nil),           // 14: lifeboat.log.CASet
-	(*TokenCreate)(nil),     // 15: lifeboat.log.TokenCreate
-	(*TokenRevoke)(nil),     // 16: lifeboat.log.TokenRevoke
-	(*TokenUse)(nil),        // 17: lifeboat.log.TokenUse
-	(*OperatorSet)(nil),     // 18: lifeboat.log.OperatorSet
-	(*NodeAdmit)(nil),       // 19: lifeboat.log.NodeAdmit
-	(*Canary)(nil),          // 20: lifeboat.log.Canary
-	(*Setting)(nil),         // 21: lifeboat.log.Setting
-	(*PolicySet)(nil),       // 22: lifeboat.log.PolicySet
-	(*Arm)(nil),             // 23: lifeboat.log.Arm
-	(*AcceptTime)(nil),      // 24: lifeboat.log.AcceptTime
-	(*Storage)(nil),         // 25: lifeboat.log.Storage
-	(*Problem)(nil),         // 26: lifeboat.log.Problem
-	(*Label)(nil),           // 27: lifeboat.log.Label
-	(*Inventory)(nil),       // 28: lifeboat.log.Inventory
-	(*HostRegister)(nil),    // 29: lifeboat.log.HostRegister
-	(*VMEntries)(nil),       // 30: lifeboat.log.VMEntries
-	(*VMDetail)(nil),        // 31: lifeboat.log.VMDetail
-	(*HostReports)(nil),     // 32: lifeboat.log.HostReports
-	(*HostReport)(nil),      // 33: lifeboat.log.HostReport
-	(*HostSuspect)(nil),     // 34: lifeboat.log.HostSuspect
-	(*Evidence)(nil),        // 35: lifeboat.log.Evidence
-	(*HostEvidence)(nil),    // 36: lifeboat.log.HostEvidence
-	(*HostSeen)(nil),        // 37: lifeboat.log.HostSeen
-	(*HostUnproven)(nil),    // 38: lifeboat.log.HostUnproven
-	(*HostDown)(nil),        // 39: lifeboat.log.HostDown
-	(*FenceAttempt)(nil),    // 40: lifeboat.log.FenceAttempt
-	(*FenceResult)(nil),     // 41: lifeboat.log.FenceResult
-	(*Proof)(nil),           // 42: lifeboat.log.Proof
-	(*Placement)(nil),       // 43: lifeboat.log.Placement
-	(*HostFenced)(nil),      // 44: lifeboat.log.HostFenced
-	(*HostLeave)(nil),       // 45: lifeboat.log.HostLeave
-	(*HostLease)(nil),       // 46: lifeboat.log.HostLease
-	(*HostControl)(nil),     // 47: lifeboat.log.HostControl
-	(*FenceLevel)(nil),      // 48: lifeboat.log.FenceLevel
-	(*FenceCheck)(nil),      // 49: lifeboat.log.FenceCheck
-	(*FenceChecked)(nil),    // 50: lifeboat.log.FenceChecked
-	(*LevelCheck)(nil),      // 51: lifeboat.log.LevelCheck
-	(*HostFenceLevels)(nil), // 52: lifeboat.log.HostFenceLevels
-	(*Brake)(nil),           // 53: lifeboat.log.Brake
-	(*Disk)(nil),            // 54: lifeboat.log.Disk
-	(*Spec)(nil),            // 55: lifeboat.log.Spec
-	(*Protection)(nil),      // 56: lifeboat.log.Protection
-	(*VMSpecs)(nil),         // 57: lifeboat.log.VMSpecs
-	(*VMProtect)(nil),       // 58: lifeboat.log.VMProtect
-	(*VMControl)(nil),       // 59: lifeboat.log.VMControl
-	(*VMReleased)(nil),      // 60: lifeboat.log.VMReleased
-	(*VMStorage)(nil),       // 61: lifeboat.log.VMStorage
-	(*VMCopy)(nil),          // 62: lifeboat.log.VMCopy
-	(*VMMove)(nil),          // 63: lifeboat.log.VMMove
-	(*HostDrained)(nil),     // 64: lifeboat.log.HostDrained
-	(*HostStopping)(nil),    // 65: lifeboat.log.HostStopping
-	(*HostHeeds)(nil),       // 66: lifeboat.log.HostHeeds
-	(*Place)(nil),           // 67: lifeboat.log.Place
-	(*WorkPlacement)(nil),   // 68: lifeboat.log.WorkPlacement
-	(*WorkUpdate)(nil),      // 69: lifeboat.log.WorkUpdate
-	(*AlertUpdate)(nil),     // 70: lifeboat.log.AlertUpdate
-	(*Record)(nil),          // 71: lifeboat.log.Record
-	(*MetaRecord)(nil),      // 72: lifeboat.log.MetaRecord
-	(*TokenRecord)(nil),     // 73: lifeboat.log.TokenRecord
-	(*TokenUsed)(nil),       // 74: lifeboat.log.TokenUsed
-	(*OperatorRecord)(nil),  // 75: lifeboat.log.OperatorRecord
-	(*NodeRecord)(nil),      // 76: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),      // 77: lifeboat.log.HostRecord
-	(*DrainRecord)(nil),     // 78: lifeboat.log.DrainRecord
-	(*CopyRecord)(nil),      // 79: lifeboat.log.CopyRecord
-	(*AttemptRecord)(nil),   // 80: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),     // 81: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),        // 82: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),      // 83: lifeboat.log.WorkRecord
-	(*Tried)(nil),           // 84: lifeboat.log.Tried
-	(*AlertRecord)(nil),     // 85: lifeboat.log.AlertRecord
-	(*EventRecord)(nil),     // 86: lifeboat.log.EventRecord
-	(*EndRecord)(nil),       // 87: lifeboat.log.EndRecord
-	(*RequestRecord)(nil),   // 88: lifeboat.log.RequestRecord
+	(*Command)(nil),             // 0: lifeboat.log.Command
+	(*RuleAdd)(nil),             // 1: lifeboat.log.RuleAdd
+	(*RuleRemove)(nil),          // 2: lifeboat.log.RuleRemove
+	(*Rule)(nil),                // 3: lifeboat.log.Rule
+	(*HostChoice)(nil),          // 4: lifeboat.log.HostChoice
+	(*VMSet)(nil),               // 5: lifeboat.log.VMSet
+	(*StartOrder)(nil),          // 6: lifeboat.log.StartOrder
+	(*RuleRecord)(nil),          // 7: lifeboat.log.RuleRecord
+	(*ClusterInit)(nil),         // 8: lifeboat.log.ClusterInit
+	(*FeatureRaise)(nil),        // 9: lifeboat.log.FeatureRaise
+	(*NodeHello)(nil),           // 10: lifeboat.log.NodeHello
+	(*NodeDown)(nil),            // 11: lifeboat.log.NodeDown
+	(*NodeControl)(nil),         // 12: lifeboat.log.NodeControl
+	(*NodeSteer)(nil),           // 13: lifeboat.log.NodeSteer
+	(*CASet)(nil),               // 14: lifeboat.log.CASet
+	(*TokenCreate)(nil),         // 15: lifeboat.log.TokenCreate
+	(*TokenRevoke)(nil),         // 16: lifeboat.log.TokenRevoke
+	(*TokenUse)(nil),            // 17: lifeboat.log.TokenUse
+	(*OperatorSet)(nil),         // 18: lifeboat.log.OperatorSet
+	(*NodeAdmit)(nil),           // 19: lifeboat.log.NodeAdmit
+	(*Canary)(nil),              // 20: lifeboat.log.Canary
+	(*Setting)(nil),             // 21: lifeboat.log.Setting
+	(*PolicySet)(nil),           // 22: lifeboat.log.PolicySet
+	(*Arm)(nil),                 // 23: lifeboat.log.Arm
+	(*AcceptTime)(nil),          // 24: lifeboat.log.AcceptTime
+	(*Storage)(nil),             // 25: lifeboat.log.Storage
+	(*Problem)(nil),             // 26: lifeboat.log.Problem
+	(*Label)(nil),               // 27: lifeboat.log.Label
+	(*Inventory)(nil),           // 28: lifeboat.log.Inventory
+	(*HostRegister)(nil),        // 29: lifeboat.log.HostRegister
+	(*VMEntries)(nil),           // 30: lifeboat.log.VMEntries
+	(*VMDetail)(nil),            // 31: lifeboat.log.VMDetail
+	(*HostReports)(nil),         // 32: lifeboat.log.HostReports
+	(*HostReport)(nil),          // 33: lifeboat.log.HostReport
+	(*HostSuspect)(nil),         // 34: lifeboat.log.HostSuspect
+	(*Evidence)(nil),            // 35: lifeboat.log.Evidence
+	(*HostEvidence)(nil),        // 36: lifeboat.log.HostEvidence
+	(*HostSeen)(nil),            // 37: lifeboat.log.HostSeen
+	(*HostUnproven)(nil),        // 38: lifeboat.log.HostUnproven
+	(*HostDown)(nil),            // 39: lifeboat.log.HostDown
+	(*FenceAttempt)(nil),        // 40: lifeboat.log.FenceAttempt
+	(*FenceResult)(nil),         // 41: lifeboat.log.FenceResult
+	(*Proof)(nil),               // 42: lifeboat.log.Proof
+	(*Placement)(nil),           // 43: lifeboat.log.Placement
+	(*HostFenced)(nil),          // 44: lifeboat.log.HostFenced
+	(*HostLeave)(nil),           // 45: lifeboat.log.HostLeave
+	(*HostLease)(nil),           // 46: lifeboat.log.HostLease
+	(*HostControl)(nil),         // 47: lifeboat.log.HostControl
+	(*FenceLevel)(nil),          // 48: lifeboat.log.FenceLevel
+	(*FenceCheck)(nil),          // 49: lifeboat.log.FenceCheck
+	(*FenceChecked)(nil),        // 50: lifeboat.log.FenceChecked
+	(*LevelCheck)(nil),          // 51: lifeboat.log.LevelCheck
+	(*HostFenceLevels)(nil),     // 52: lifeboat.log.HostFenceLevels
+	(*Brake)(nil),               // 53: lifeboat.log.Brake
+	(*Disk)(nil),                // 54: lifeboat.log.Disk
+	(*Spec)(nil),                // 55: lifeboat.log.Spec
+	(*Protection)(nil),          // 56: lifeboat.log.Protection
+	(*VMSpecs)(nil),             // 57: lifeboat.log.VMSpecs
+	(*VMProtect)(nil),           // 58: lifeboat.log.VMProtect
+	(*VMControl)(nil),           // 59: lifeboat.log.VMControl
+	(*VMReleased)(nil),          // 60: lifeboat.log.VMReleased
+	(*VMStorage)(nil),           // 61: lifeboat.log.VMStorage
+	(*VMCopy)(nil),              // 62: lifeboat.log.VMCopy
+	(*VMMove)(nil),              // 63: lifeboat.log.VMMove
+	(*HostDrained)(nil),         // 64: lifeboat.log.HostDrained
+	(*HostStopping)(nil),        // 65: lifeboat.log.HostStopping
+	(*HostHeeds)(nil),           // 66: lifeboat.log.HostHeeds
+	(*Place)(nil),               // 67: lifeboat.log.Place
+	(*WorkPlacement)(nil),       // 68: lifeboat.log.WorkPlacement
+	(*WorkUpdate)(nil),          // 69: lifeboat.log.WorkUpdate
+	(*AlertUpdate)(nil),         // 70: lifeboat.log.AlertUpdate
+	(*UsageEvents)(nil),         // 71: lifeboat.log.UsageEvents
+	(*UsageEvent)(nil),          // 72: lifeboat.log.UsageEvent
+	(*UsageAccount)(nil),        // 73: lifeboat.log.UsageAccount
+	(*UsageDetail)(nil),         // 74: lifeboat.log.UsageDetail
+	(*UsageAccountSet)(nil),     // 75: lifeboat.log.UsageAccountSet
+	(*UsageTypeSet)(nil),        // 76: lifeboat.log.UsageTypeSet
+	(*UsageClose)(nil),          // 77: lifeboat.log.UsageClose
+	(*UsageSpan)(nil),           // 78: lifeboat.log.UsageSpan
+	(*UsageTrim)(nil),           // 79: lifeboat.log.UsageTrim
+	(*UsageKey)(nil),            // 80: lifeboat.log.UsageKey
+	(*UsageOwnerSet)(nil),       // 81: lifeboat.log.UsageOwnerSet
+	(*UsageSync)(nil),           // 82: lifeboat.log.UsageSync
+	(*Record)(nil),              // 83: lifeboat.log.Record
+	(*MetaRecord)(nil),          // 84: lifeboat.log.MetaRecord
+	(*TokenRecord)(nil),         // 85: lifeboat.log.TokenRecord
+	(*TokenUsed)(nil),           // 86: lifeboat.log.TokenUsed
+	(*OperatorRecord)(nil),      // 87: lifeboat.log.OperatorRecord
+	(*NodeRecord)(nil),          // 88: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),          // 89: lifeboat.log.HostRecord
+	(*DrainRecord)(nil),         // 90: lifeboat.log.DrainRecord
+	(*CopyRecord)(nil),          // 91: lifeboat.log.CopyRecord
+	(*AttemptRecord)(nil),       // 92: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),         // 93: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),            // 94: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),          // 95: lifeboat.log.WorkRecord
+	(*Tried)(nil),               // 96: lifeboat.log.Tried
+	(*AlertRecord)(nil),         // 97: lifeboat.log.AlertRecord
+	(*EventRecord)(nil),         // 98: lifeboat.log.EventRecord
+	(*EndRecord)(nil),           // 99: lifeboat.log.EndRecord
+	(*RequestRecord)(nil),       // 100: lifeboat.log.RequestRecord
+	(*UsageResourceRecord)(nil), // 101: lifeboat.log.UsageResourceRecord
+	(*UsageFact)(nil),           // 102: lifeboat.log.UsageFact
+	(*UsageSettled)(nil),        // 103: lifeboat.log.UsageSettled
+	(*UsageAccountRecord)(nil),  // 104: lifeboat.log.UsageAccountRecord
+	(*UsageWindowRecord)(nil),   // 105: lifeboat.log.UsageWindowRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
 	8,   // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
@@ -9137,68 +10592,94 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	64,  // 45: lifeboat.log.Command.host_drained:type_name -> lifeboat.log.HostDrained
 	65,  // 46: lifeboat.log.Command.host_stopping:type_name -> lifeboat.log.HostStopping
 	66,  // 47: lifeboat.log.Command.host_heeds:type_name -> lifeboat.log.HostHeeds
-	3,   // 48: lifeboat.log.RuleAdd.rule:type_name -> lifeboat.log.Rule
-	4,   // 49: lifeboat.log.Rule.hosts:type_name -> lifeboat.log.HostChoice
-	21,  // 50: lifeboat.log.VMSet.settings:type_name -> lifeboat.log.Setting
-	3,   // 51: lifeboat.log.RuleRecord.rule:type_name -> lifeboat.log.Rule
-	21,  // 52: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	25,  // 53: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	26,  // 54: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	25,  // 55: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
-	28,  // 56: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	27,  // 57: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	30,  // 58: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	31,  // 59: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	33,  // 60: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	30,  // 61: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	28,  // 62: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	35,  // 63: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	42,  // 64: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	43,  // 65: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	21,  // 66: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	49,  // 67: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
-	51,  // 68: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
-	48,  // 69: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	51,  // 70: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
-	54,  // 71: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	56,  // 72: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	55,  // 73: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	56,  // 74: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	68,  // 75: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	72,  // 76: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	76,  // 77: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	77,  // 78: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	83,  // 79: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	85,  // 80: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	86,  // 81: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	73,  // 82: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
-	75,  // 83: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
-	87,  // 84: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	88,  // 85: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
-	7,   // 86: lifeboat.log.Record.rule:type_name -> lifeboat.log.RuleRecord
-	21,  // 87: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	53,  // 88: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	74,  // 89: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
-	28,  // 90: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	27,  // 91: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	46,  // 92: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	48,  // 93: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	35,  // 94: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	80,  // 95: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	42,  // 96: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	81,  // 97: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	82,  // 98: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	79,  // 99: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
-	78,  // 100: lifeboat.log.HostRecord.drain:type_name -> lifeboat.log.DrainRecord
-	55,  // 101: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	56,  // 102: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	6,   // 103: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
-	84,  // 104: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	105, // [105:105] is the sub-list for method output_type
-	105, // [105:105] is the sub-list for method input_type
-	105, // [105:105] is the sub-list for extension type_name
-	105, // [105:105] is the sub-list for extension extendee
-	0,   // [0:105] is the sub-list for field type_name
+	71,  // 48: lifeboat.log.Command.usage_events:type_name -> lifeboat.log.UsageEvents
+	75,  // 49: lifeboat.log.Command.usage_account_set:type_name -> lifeboat.log.UsageAccountSet
+	76,  // 50: lifeboat.log.Command.usage_type_set:type_name -> lifeboat.log.UsageTypeSet
+	77,  // 51: lifeboat.log.Command.usage_close:type_name -> lifeboat.log.UsageClose
+	79,  // 52: lifeboat.log.Command.usage_trim:type_name -> lifeboat.log.UsageTrim
+	81,  // 53: lifeboat.log.Command.usage_owner_set:type_name -> lifeboat.log.UsageOwnerSet
+	82,  // 54: lifeboat.log.Command.usage_sync:type_name -> lifeboat.log.UsageSync
+	3,   // 55: lifeboat.log.RuleAdd.rule:type_name -> lifeboat.log.Rule
+	4,   // 56: lifeboat.log.Rule.hosts:type_name -> lifeboat.log.HostChoice
+	21,  // 57: lifeboat.log.VMSet.settings:type_name -> lifeboat.log.Setting
+	3,   // 58: lifeboat.log.RuleRecord.rule:type_name -> lifeboat.log.Rule
+	21,  // 59: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	25,  // 60: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	26,  // 61: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	25,  // 62: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
+	28,  // 63: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	27,  // 64: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	30,  // 65: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	31,  // 66: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	33,  // 67: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	30,  // 68: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	28,  // 69: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	35,  // 70: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	42,  // 71: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	43,  // 72: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	21,  // 73: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	49,  // 74: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
+	51,  // 75: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
+	48,  // 76: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	51,  // 77: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
+	54,  // 78: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	56,  // 79: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	55,  // 80: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	56,  // 81: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	68,  // 82: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	72,  // 83: lifeboat.log.UsageEvents.events:type_name -> lifeboat.log.UsageEvent
+	73,  // 84: lifeboat.log.UsageEvent.account:type_name -> lifeboat.log.UsageAccount
+	74,  // 85: lifeboat.log.UsageEvent.detail:type_name -> lifeboat.log.UsageDetail
+	73,  // 86: lifeboat.log.UsageAccountSet.account:type_name -> lifeboat.log.UsageAccount
+	78,  // 87: lifeboat.log.UsageClose.windows:type_name -> lifeboat.log.UsageSpan
+	80,  // 88: lifeboat.log.UsageTrim.keys:type_name -> lifeboat.log.UsageKey
+	73,  // 89: lifeboat.log.UsageOwnerSet.account:type_name -> lifeboat.log.UsageAccount
+	84,  // 90: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	88,  // 91: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	89,  // 92: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	95,  // 93: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	97,  // 94: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	98,  // 95: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	85,  // 96: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
+	87,  // 97: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
+	99,  // 98: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	100, // 99: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
+	7,   // 100: lifeboat.log.Record.rule:type_name -> lifeboat.log.RuleRecord
+	101, // 101: lifeboat.log.Record.usage_resource:type_name -> lifeboat.log.UsageResourceRecord
+	104, // 102: lifeboat.log.Record.usage_account:type_name -> lifeboat.log.UsageAccountRecord
+	76,  // 103: lifeboat.log.Record.usage_type:type_name -> lifeboat.log.UsageTypeSet
+	105, // 104: lifeboat.log.Record.usage_window:type_name -> lifeboat.log.UsageWindowRecord
+	81,  // 105: lifeboat.log.Record.usage_owner:type_name -> lifeboat.log.UsageOwnerSet
+	21,  // 106: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	53,  // 107: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	86,  // 108: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
+	28,  // 109: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	27,  // 110: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	46,  // 111: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	48,  // 112: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	35,  // 113: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	92,  // 114: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	42,  // 115: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	93,  // 116: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	94,  // 117: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	91,  // 118: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	90,  // 119: lifeboat.log.HostRecord.drain:type_name -> lifeboat.log.DrainRecord
+	55,  // 120: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	56,  // 121: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	6,   // 122: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
+	96,  // 123: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	102, // 124: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
+	103, // 125: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
+	73,  // 126: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
+	74,  // 127: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
+	73,  // 128: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
+	74,  // 129: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
+	73,  // 130: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
+	131, // [131:131] is the sub-list for method output_type
+	131, // [131:131] is the sub-list for method input_type
+	131, // [131:131] is the sub-list for extension type_name
+	131, // [131:131] is the sub-list for extension extendee
+	0,   // [0:131] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -9255,9 +10736,16 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_HostDrained)(nil),
 		(*Command_HostStopping)(nil),
 		(*Command_HostHeeds)(nil),
+		(*Command_UsageEvents)(nil),
+		(*Command_UsageAccountSet)(nil),
+		(*Command_UsageTypeSet)(nil),
+		(*Command_UsageClose)(nil),
+		(*Command_UsageTrim)(nil),
+		(*Command_UsageOwnerSet)(nil),
+		(*Command_UsageSync)(nil),
 	}
 	file_fsm_logpb_log_proto_msgTypes[56].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[71].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[83].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
@@ -9269,6 +10757,11 @@ func file_fsm_logpb_log_proto_init() {
 		(*Record_End)(nil),
 		(*Record_Request)(nil),
 		(*Record_Rule)(nil),
+		(*Record_UsageResource)(nil),
+		(*Record_UsageAccount)(nil),
+		(*Record_UsageType)(nil),
+		(*Record_UsageWindow)(nil),
+		(*Record_UsageOwner)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -9276,7 +10769,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   89,
+			NumMessages:   106,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

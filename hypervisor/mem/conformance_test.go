@@ -22,7 +22,7 @@ func render(t *testing.T, tmpl domxml.Template) []byte {
 func TestConformance(t *testing.T) {
 	hvtest.RunVirtual(t, func(t *testing.T) hvtest.Fixture {
 		shared := []*mem.Storage{mem.NewStorage(mem.StorageOptions{Name: "s", Dir: "/srv"})}
-		other := mem.NewHost(mem.Options{Name: "h2", Storages: shared})
+		other := mem.NewHost(mem.Options{Name: "h2", Storages: shared, Peer: func(string) *mem.Host { return nil }})
 		h := mem.NewHost(mem.Options{
 			Name: "h1", StartDelay: 300 * time.Millisecond, MigrateTime: 2 * time.Second, Storages: shared,
 			Peer: func(uri string) *mem.Host {

@@ -25,7 +25,7 @@ func (h *Host) Inventory(ctx context.Context) (hypervisor.Inventory, error) {
 		DomainTypes: []string{"kvm", "qemu", "test"}, Machines: slices.Sorted(slices.Values(h.machines)),
 		CPUModels: slices.Sorted(slices.Values(h.cpuModels)), Networks: slices.Clone(h.networks),
 	}
-	if h.name != "" {
+	if h.opts.Peer != nil { // hosts of other processes are out of reach
 		inv.MigrateURI = "mem://" + h.name
 	}
 	if inv.CPUs == 0 {

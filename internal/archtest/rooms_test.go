@@ -56,6 +56,8 @@ func rooms() []room {
 			"it stops whatever it is given; a component that it knew could keep it from stopping the others"},
 		{"internal/durable", nil,
 			"it writes files for everybody, whatever they hold"},
+		{"internal/usage/...", nil,
+			"it reads and writes files of others; what they say is checked offline, and without a cluster"},
 		{"internal/archtest", nil,
 			"it looks at the others from outside"},
 		{"internal/...", []string{"..."},

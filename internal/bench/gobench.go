@@ -68,6 +68,22 @@ func (b *bench) commits(ctx context.Context) error {
 	return nil
 }
 
+func (b *bench) usage(ctx context.Context) error {
+	f, err := b.goBench(ctx, "./node", "^BenchmarkUsageEvents$", "400000x")
+	if err != nil {
+		return err
+	}
+	day, err := b.goBench(ctx, "./node", "^BenchmarkUsageDay$", "1x")
+	if err != nil {
+		return err
+	}
+	d := day["UsageDay"]
+	b.add(atLeast("resource events through three nodes, fsync, TLS", f["UsageEvents"]["events/s"], "events/s", 50000),
+		atMost("a day of 1,000,000 open resources closed, and all its records read", d["s-with-records"], "s", 15),
+		atMost("  longest Apply meanwhile, 500 events an entry", d["ms-longest-apply"], "ms", 20))
+	return nil
+}
+
 func (b *bench) unchanged(ctx context.Context) error {
 	f, err := b.goBench(ctx, "./node", "^BenchmarkUnchanged", "2s")
 	if err != nil {

@@ -107,6 +107,7 @@ func (b *bench) parts() []part {
 		{"commits through three nodes", b.commits},
 		{"reports without news", b.unchanged},
 		{"a state of 10,000 hosts with 100 protected VMs each", b.fleet},
+		{"usage: events, and a day of 1,000,000 resources", b.usage},
 		{"a virtual hour of 10,000 hosts with 100 VMs each", b.simulator},
 		{"failover", b.failover},
 		{"1,000 agents", b.thousand},

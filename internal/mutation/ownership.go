@@ -28,7 +28,7 @@ func ownership() []mutation {
 		{"S4", "a tombstone counts for the incarnations it names", "fsm/apply_report.go",
 			"if e.refused < v.Incarnation || v.Gone || v.Incarnation == 0 {", "if v.Gone || v.Incarnation == 0 {", inFSM},
 		{"S4", "work whose order may be out is not cancelled", "fsm/apply_work.go",
-			"return w.Step == Restarting || w.Step == Stopping ||\n", "return false &&\n", inFSM},
+			"return w.Step == Restarting || w.Step == Stopping || w.Type == WorkMigration ||\n\t\tw.Type == WorkRelocation && h.order(OrderStop, v.ID) != nil ||\n", "return false &&\n", inFSM},
 		{"S4", "the tombstone is on disk before the domain is removed", "agent/session/orders.go",
 			"	if !s.onDisk(v) || !s.due(v.settle) {", "	if !s.due(v.settle) {", inSession},
 		{"S5", "an entry about another incarnation says nothing", "fsm/apply_report.go",
@@ -60,7 +60,7 @@ func ownership() []mutation {
 		{"S8", "an unreadable ledger refuses", "agent/hook/decide.go",
 			"if s.LedgerErr != nil {", "if false {", inHook},
 		{"S8", "autostart is cleared", "agent/session/orders.go",
-			"if a == nil || !a.Protected || !s.assigned.Armed || !v.dom.Autostart || !v.listed {", "if a == nil || !a.Protected || v.dom.Autostart || !v.dom.Autostart {", inSession},
+			"if a == nil || !a.Protected || !s.assigned.Armed || !v.dom.Autostart || !v.listed || v.move.out {", "if a == nil || !a.Protected || v.dom.Autostart || !v.dom.Autostart {", inSession},
 		{"S8", "a host with libvirt-guests is no target", "ha/place.go",
 			"case h.Inventory.LibvirtGuests:", "case false:", inHA},
 	}

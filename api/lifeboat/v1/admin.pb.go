@@ -6218,6 +6218,1739 @@ func (x *HostLoss) GetDown() []*PlannedVM {
 	return nil
 }
 
+type UsageEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`     // of the teller's choice, of one resource
+	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"` // LB.CREATE
+	Resource      string                 `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
+	TimeUnixNs    int64                  `protobuf:"varint,4,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"` // when it happened
+	Domain        string                 `protobuf:"bytes,5,opt,name=domain,proto3" json:"domain,omitempty"`
+	Account       string                 `protobuf:"bytes,6,opt,name=account,proto3" json:"account,omitempty"`
+	Project       string                 `protobuf:"bytes,7,opt,name=project,proto3" json:"project,omitempty"`
+	Size          uint64                 `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"` // bytes
+	Offering      string                 `protobuf:"bytes,9,opt,name=offering,proto3" json:"offering,omitempty"`
+	Zone          string                 `protobuf:"bytes,10,opt,name=zone,proto3" json:"zone,omitempty"`
+	Name          string                 `protobuf:"bytes,11,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageEvent) Reset() {
+	*x = UsageEvent{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageEvent) ProtoMessage() {}
+
+func (x *UsageEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageEvent.ProtoReflect.Descriptor instead.
+func (*UsageEvent) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *UsageEvent) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UsageEvent) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *UsageEvent) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *UsageEvent) GetTimeUnixNs() int64 {
+	if x != nil {
+		return x.TimeUnixNs
+	}
+	return 0
+}
+
+func (x *UsageEvent) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *UsageEvent) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *UsageEvent) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *UsageEvent) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *UsageEvent) GetOffering() string {
+	if x != nil {
+		return x.Offering
+	}
+	return ""
+}
+
+func (x *UsageEvent) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *UsageEvent) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RecordUsageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*UsageEvent          `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordUsageRequest) Reset() {
+	*x = RecordUsageRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordUsageRequest) ProtoMessage() {}
+
+func (x *RecordUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordUsageRequest.ProtoReflect.Descriptor instead.
+func (*RecordUsageRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *RecordUsageRequest) GetEvents() []*UsageEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+type RecordUsageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Taken         uint64                 `protobuf:"varint,2,opt,name=taken,proto3" json:"taken,omitempty"`
+	Known         uint64                 `protobuf:"varint,3,opt,name=known,proto3" json:"known,omitempty"` // were told before
+	Refused       []*UsageRefusal        `protobuf:"bytes,4,rep,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordUsageResponse) Reset() {
+	*x = RecordUsageResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordUsageResponse) ProtoMessage() {}
+
+func (x *RecordUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordUsageResponse.ProtoReflect.Descriptor instead.
+func (*RecordUsageResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *RecordUsageResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *RecordUsageResponse) GetTaken() uint64 {
+	if x != nil {
+		return x.Taken
+	}
+	return 0
+}
+
+func (x *RecordUsageResponse) GetKnown() uint64 {
+	if x != nil {
+		return x.Known
+	}
+	return 0
+}
+
+func (x *RecordUsageResponse) GetRefused() []*UsageRefusal {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+type UsageRefusal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            uint32                 `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"` // in the request, from 0
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageRefusal) Reset() {
+	*x = UsageRefusal{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageRefusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageRefusal) ProtoMessage() {}
+
+func (x *UsageRefusal) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageRefusal.ProtoReflect.Descriptor instead.
+func (*UsageRefusal) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *UsageRefusal) GetAt() uint32 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *UsageRefusal) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UsageRefusal) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type ListUsageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	FromUnixNs    int64                  `protobuf:"varint,2,opt,name=from_unix_ns,json=fromUnixNs,proto3" json:"from_unix_ns,omitempty"` // windows that lie between; 0 = without bound
+	ToUnixNs      int64                  `protobuf:"varint,3,opt,name=to_unix_ns,json=toUnixNs,proto3" json:"to_unix_ns,omitempty"`
+	Type          string                 `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"` // name or number; empty = all
+	Resource      string                 `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`
+	Domain        string                 `protobuf:"bytes,6,opt,name=domain,proto3" json:"domain,omitempty"` // empty = any
+	Account       string                 `protobuf:"bytes,7,opt,name=account,proto3" json:"account,omitempty"`
+	Project       string                 `protobuf:"bytes,8,opt,name=project,proto3" json:"project,omitempty"`
+	After         uint64                 `protobuf:"varint,9,opt,name=after,proto3" json:"after,omitempty"` // only records that were made after this log index
+	Limit         uint32                 `protobuf:"varint,10,opt,name=limit,proto3" json:"limit,omitempty"`
+	Page          string                 `protobuf:"bytes,11,opt,name=page,proto3" json:"page,omitempty"` // next_page of the answer before
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsageRequest) Reset() {
+	*x = ListUsageRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsageRequest) ProtoMessage() {}
+
+func (x *ListUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsageRequest.ProtoReflect.Descriptor instead.
+func (*ListUsageRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *ListUsageRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *ListUsageRequest) GetFromUnixNs() int64 {
+	if x != nil {
+		return x.FromUnixNs
+	}
+	return 0
+}
+
+func (x *ListUsageRequest) GetToUnixNs() int64 {
+	if x != nil {
+		return x.ToUnixNs
+	}
+	return 0
+}
+
+func (x *ListUsageRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *ListUsageRequest) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *ListUsageRequest) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *ListUsageRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *ListUsageRequest) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *ListUsageRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *ListUsageRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListUsageRequest) GetPage() string {
+	if x != nil {
+		return x.Page
+	}
+	return ""
+}
+
+func (x *ListUsageRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
+type ListUsageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Records       []*UsageRecordView     `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	NextPage      string                 `protobuf:"bytes,2,opt,name=next_page,json=nextPage,proto3" json:"next_page,omitempty"` // empty = these were the last
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`                      // give it as after to get what comes later, and only that
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsageResponse) Reset() {
+	*x = ListUsageResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsageResponse) ProtoMessage() {}
+
+func (x *ListUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsageResponse.ProtoReflect.Descriptor instead.
+func (*ListUsageResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *ListUsageResponse) GetRecords() []*UsageRecordView {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *ListUsageResponse) GetNextPage() string {
+	if x != nil {
+		return x.NextPage
+	}
+	return ""
+}
+
+func (x *ListUsageResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ListUsageResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
+type UsageRecordView struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	WindowStartUnixNs int64                  `protobuf:"varint,1,opt,name=window_start_unix_ns,json=windowStartUnixNs,proto3" json:"window_start_unix_ns,omitempty"`
+	WindowEndUnixNs   int64                  `protobuf:"varint,2,opt,name=window_end_unix_ns,json=windowEndUnixNs,proto3" json:"window_end_unix_ns,omitempty"`
+	TypeId            uint32                 `protobuf:"varint,3,opt,name=type_id,json=typeId,proto3" json:"type_id,omitempty"`
+	Type              string                 `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
+	Resource          string                 `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`
+	Domain            string                 `protobuf:"bytes,6,opt,name=domain,proto3" json:"domain,omitempty"`
+	Account           string                 `protobuf:"bytes,7,opt,name=account,proto3" json:"account,omitempty"`
+	Project           string                 `protobuf:"bytes,8,opt,name=project,proto3" json:"project,omitempty"`
+	UsedNs            int64                  `protobuf:"varint,9,opt,name=used_ns,json=usedNs,proto3" json:"used_ns,omitempty"` // of a correction: what is added, or below zero
+	Correction        bool                   `protobuf:"varint,10,opt,name=correction,proto3" json:"correction,omitempty"`
+	Index             uint64                 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"`                                  // of the log entry that made it
+	FirstUnixNs       int64                  `protobuf:"varint,12,opt,name=first_unix_ns,json=firstUnixNs,proto3" json:"first_unix_ns,omitempty"` // begin and end of the usage within the window
+	LastUnixNs        int64                  `protobuf:"varint,13,opt,name=last_unix_ns,json=lastUnixNs,proto3" json:"last_unix_ns,omitempty"`
+	Size              uint64                 `protobuf:"varint,14,opt,name=size,proto3" json:"size,omitempty"`
+	Offering          string                 `protobuf:"bytes,15,opt,name=offering,proto3" json:"offering,omitempty"`
+	Zone              string                 `protobuf:"bytes,16,opt,name=zone,proto3" json:"zone,omitempty"`
+	Name              string                 `protobuf:"bytes,17,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *UsageRecordView) Reset() {
+	*x = UsageRecordView{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageRecordView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageRecordView) ProtoMessage() {}
+
+func (x *UsageRecordView) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageRecordView.ProtoReflect.Descriptor instead.
+func (*UsageRecordView) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *UsageRecordView) GetWindowStartUnixNs() int64 {
+	if x != nil {
+		return x.WindowStartUnixNs
+	}
+	return 0
+}
+
+func (x *UsageRecordView) GetWindowEndUnixNs() int64 {
+	if x != nil {
+		return x.WindowEndUnixNs
+	}
+	return 0
+}
+
+func (x *UsageRecordView) GetTypeId() uint32 {
+	if x != nil {
+		return x.TypeId
+	}
+	return 0
+}
+
+func (x *UsageRecordView) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *UsageRecordView) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *UsageRecordView) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *UsageRecordView) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *UsageRecordView) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *UsageRecordView) GetUsedNs() int64 {
+	if x != nil {
+		return x.UsedNs
+	}
+	return 0
+}
+
+func (x *UsageRecordView) GetCorrection() bool {
+	if x != nil {
+		return x.Correction
+	}
+	return false
+}
+
+func (x *UsageRecordView) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *UsageRecordView) GetFirstUnixNs() int64 {
+	if x != nil {
+		return x.FirstUnixNs
+	}
+	return 0
+}
+
+func (x *UsageRecordView) GetLastUnixNs() int64 {
+	if x != nil {
+		return x.LastUnixNs
+	}
+	return 0
+}
+
+func (x *UsageRecordView) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *UsageRecordView) GetOffering() string {
+	if x != nil {
+		return x.Offering
+	}
+	return ""
+}
+
+func (x *UsageRecordView) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *UsageRecordView) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ListUsageResourcesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Resource      string                 `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
+	Domain        string                 `protobuf:"bytes,4,opt,name=domain,proto3" json:"domain,omitempty"`
+	Account       string                 `protobuf:"bytes,5,opt,name=account,proto3" json:"account,omitempty"`
+	Project       string                 `protobuf:"bytes,6,opt,name=project,proto3" json:"project,omitempty"`
+	Open          bool                   `protobuf:"varint,7,opt,name=open,proto3" json:"open,omitempty"`       // only what is open
+	Trouble       bool                   `protobuf:"varint,8,opt,name=trouble,proto3" json:"trouble,omitempty"` // only those of which something does not fit
+	Limit         uint32                 `protobuf:"varint,9,opt,name=limit,proto3" json:"limit,omitempty"`
+	Page          string                 `protobuf:"bytes,10,opt,name=page,proto3" json:"page,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsageResourcesRequest) Reset() {
+	*x = ListUsageResourcesRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsageResourcesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsageResourcesRequest) ProtoMessage() {}
+
+func (x *ListUsageResourcesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsageResourcesRequest.ProtoReflect.Descriptor instead.
+func (*ListUsageResourcesRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *ListUsageResourcesRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *ListUsageResourcesRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *ListUsageResourcesRequest) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *ListUsageResourcesRequest) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *ListUsageResourcesRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *ListUsageResourcesRequest) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *ListUsageResourcesRequest) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
+func (x *ListUsageResourcesRequest) GetTrouble() bool {
+	if x != nil {
+		return x.Trouble
+	}
+	return false
+}
+
+func (x *ListUsageResourcesRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListUsageResourcesRequest) GetPage() string {
+	if x != nil {
+		return x.Page
+	}
+	return ""
+}
+
+func (x *ListUsageResourcesRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
+type ListUsageResourcesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Resources     []*UsageResourceView   `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
+	NextPage      string                 `protobuf:"bytes,2,opt,name=next_page,json=nextPage,proto3" json:"next_page,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsageResourcesResponse) Reset() {
+	*x = ListUsageResourcesResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsageResourcesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsageResourcesResponse) ProtoMessage() {}
+
+func (x *ListUsageResourcesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsageResourcesResponse.ProtoReflect.Descriptor instead.
+func (*ListUsageResourcesResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *ListUsageResourcesResponse) GetResources() []*UsageResourceView {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *ListUsageResourcesResponse) GetNextPage() string {
+	if x != nil {
+		return x.NextPage
+	}
+	return ""
+}
+
+func (x *ListUsageResourcesResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ListUsageResourcesResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
+type UsageResourceView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TypeId        uint32                 `protobuf:"varint,1,opt,name=type_id,json=typeId,proto3" json:"type_id,omitempty"`
+	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Resource      string                 `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
+	Intervals     []*UsageIntervalView   `protobuf:"bytes,4,rep,name=intervals,proto3" json:"intervals,omitempty"`
+	Trouble       []string               `protobuf:"bytes,5,rep,name=trouble,proto3" json:"trouble,omitempty"` // sentences about facts that do not fit
+	Facts         uint32                 `protobuf:"varint,6,opt,name=facts,proto3" json:"facts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageResourceView) Reset() {
+	*x = UsageResourceView{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageResourceView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageResourceView) ProtoMessage() {}
+
+func (x *UsageResourceView) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageResourceView.ProtoReflect.Descriptor instead.
+func (*UsageResourceView) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *UsageResourceView) GetTypeId() uint32 {
+	if x != nil {
+		return x.TypeId
+	}
+	return 0
+}
+
+func (x *UsageResourceView) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *UsageResourceView) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *UsageResourceView) GetIntervals() []*UsageIntervalView {
+	if x != nil {
+		return x.Intervals
+	}
+	return nil
+}
+
+func (x *UsageResourceView) GetTrouble() []string {
+	if x != nil {
+		return x.Trouble
+	}
+	return nil
+}
+
+func (x *UsageResourceView) GetFacts() uint32 {
+	if x != nil {
+		return x.Facts
+	}
+	return 0
+}
+
+type UsageIntervalView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StartUnixNs   int64                  `protobuf:"varint,1,opt,name=start_unix_ns,json=startUnixNs,proto3" json:"start_unix_ns,omitempty"`
+	EndUnixNs     int64                  `protobuf:"varint,2,opt,name=end_unix_ns,json=endUnixNs,proto3" json:"end_unix_ns,omitempty"` // 0 = it goes on
+	Domain        string                 `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`
+	Account       string                 `protobuf:"bytes,4,opt,name=account,proto3" json:"account,omitempty"`
+	Project       string                 `protobuf:"bytes,5,opt,name=project,proto3" json:"project,omitempty"`
+	Size          uint64                 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
+	Offering      string                 `protobuf:"bytes,7,opt,name=offering,proto3" json:"offering,omitempty"`
+	Zone          string                 `protobuf:"bytes,8,opt,name=zone,proto3" json:"zone,omitempty"`
+	Name          string                 `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageIntervalView) Reset() {
+	*x = UsageIntervalView{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageIntervalView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageIntervalView) ProtoMessage() {}
+
+func (x *UsageIntervalView) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageIntervalView.ProtoReflect.Descriptor instead.
+func (*UsageIntervalView) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *UsageIntervalView) GetStartUnixNs() int64 {
+	if x != nil {
+		return x.StartUnixNs
+	}
+	return 0
+}
+
+func (x *UsageIntervalView) GetEndUnixNs() int64 {
+	if x != nil {
+		return x.EndUnixNs
+	}
+	return 0
+}
+
+func (x *UsageIntervalView) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *UsageIntervalView) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *UsageIntervalView) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *UsageIntervalView) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *UsageIntervalView) GetOffering() string {
+	if x != nil {
+		return x.Offering
+	}
+	return ""
+}
+
+func (x *UsageIntervalView) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *UsageIntervalView) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type DescribeUsageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeUsageRequest) Reset() {
+	*x = DescribeUsageRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeUsageRequest) ProtoMessage() {}
+
+func (x *DescribeUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeUsageRequest.ProtoReflect.Descriptor instead.
+func (*DescribeUsageRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{88}
+}
+
+func (x *DescribeUsageRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *DescribeUsageRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
+type DescribeUsageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Types         []*UsageTypeView       `protobuf:"bytes,1,rep,name=types,proto3" json:"types,omitempty"`
+	Accounts      []*UsageAccountView    `protobuf:"bytes,2,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	SinceUnixNs   int64                  `protobuf:"varint,3,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`    // when the first was heard of usage; 0 = nothing was
+	KeptUnixNs    int64                  `protobuf:"varint,4,opt,name=kept_unix_ns,json=keptUnixNs,proto3" json:"kept_unix_ns,omitempty"`       // what ended before may have been given up
+	ClosedUnixNs  int64                  `protobuf:"varint,5,opt,name=closed_unix_ns,json=closedUnixNs,proto3" json:"closed_unix_ns,omitempty"` // end of the newest closed window
+	NextUnixNs    int64                  `protobuf:"varint,6,opt,name=next_unix_ns,json=nextUnixNs,proto3" json:"next_unix_ns,omitempty"`       // when the next one is closed
+	Windows       uint32                 `protobuf:"varint,7,opt,name=windows,proto3" json:"windows,omitempty"`
+	Index         uint64                 `protobuf:"varint,8,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeUsageResponse) Reset() {
+	*x = DescribeUsageResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeUsageResponse) ProtoMessage() {}
+
+func (x *DescribeUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeUsageResponse.ProtoReflect.Descriptor instead.
+func (*DescribeUsageResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *DescribeUsageResponse) GetTypes() []*UsageTypeView {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *DescribeUsageResponse) GetAccounts() []*UsageAccountView {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+func (x *DescribeUsageResponse) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *DescribeUsageResponse) GetKeptUnixNs() int64 {
+	if x != nil {
+		return x.KeptUnixNs
+	}
+	return 0
+}
+
+func (x *DescribeUsageResponse) GetClosedUnixNs() int64 {
+	if x != nil {
+		return x.ClosedUnixNs
+	}
+	return 0
+}
+
+func (x *DescribeUsageResponse) GetNextUnixNs() int64 {
+	if x != nil {
+		return x.NextUnixNs
+	}
+	return 0
+}
+
+func (x *DescribeUsageResponse) GetWindows() uint32 {
+	if x != nil {
+		return x.Windows
+	}
+	return 0
+}
+
+func (x *DescribeUsageResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *DescribeUsageResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
+type UsageTypeView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Opens         []string               `protobuf:"bytes,3,rep,name=opens,proto3" json:"opens,omitempty"`
+	Closes        []string               `protobuf:"bytes,4,rep,name=closes,proto3" json:"closes,omitempty"`
+	Changes       []string               `protobuf:"bytes,5,rep,name=changes,proto3" json:"changes,omitempty"`
+	Derived       bool                   `protobuf:"varint,6,opt,name=derived,proto3" json:"derived,omitempty"` // from the VMs of the cluster
+	Added         bool                   `protobuf:"varint,7,opt,name=added,proto3" json:"added,omitempty"`
+	Open          uint64                 `protobuf:"varint,8,opt,name=open,proto3" json:"open,omitempty"`
+	Known         uint64                 `protobuf:"varint,9,opt,name=known,proto3" json:"known,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageTypeView) Reset() {
+	*x = UsageTypeView{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageTypeView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageTypeView) ProtoMessage() {}
+
+func (x *UsageTypeView) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageTypeView.ProtoReflect.Descriptor instead.
+func (*UsageTypeView) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *UsageTypeView) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *UsageTypeView) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UsageTypeView) GetOpens() []string {
+	if x != nil {
+		return x.Opens
+	}
+	return nil
+}
+
+func (x *UsageTypeView) GetCloses() []string {
+	if x != nil {
+		return x.Closes
+	}
+	return nil
+}
+
+func (x *UsageTypeView) GetChanges() []string {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *UsageTypeView) GetDerived() bool {
+	if x != nil {
+		return x.Derived
+	}
+	return false
+}
+
+func (x *UsageTypeView) GetAdded() bool {
+	if x != nil {
+		return x.Added
+	}
+	return false
+}
+
+func (x *UsageTypeView) GetOpen() uint64 {
+	if x != nil {
+		return x.Open
+	}
+	return 0
+}
+
+func (x *UsageTypeView) GetKnown() uint64 {
+	if x != nil {
+		return x.Known
+	}
+	return 0
+}
+
+type UsageAccountView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Domain        string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	Account       string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	Project       string                 `protobuf:"bytes,3,opt,name=project,proto3" json:"project,omitempty"`
+	SinceUnixNs   int64                  `protobuf:"varint,4,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	RemovedUnixNs int64                  `protobuf:"varint,5,opt,name=removed_unix_ns,json=removedUnixNs,proto3" json:"removed_unix_ns,omitempty"` // 0 = it is there
+	Open          uint64                 `protobuf:"varint,6,opt,name=open,proto3" json:"open,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageAccountView) Reset() {
+	*x = UsageAccountView{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageAccountView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageAccountView) ProtoMessage() {}
+
+func (x *UsageAccountView) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageAccountView.ProtoReflect.Descriptor instead.
+func (*UsageAccountView) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *UsageAccountView) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *UsageAccountView) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *UsageAccountView) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *UsageAccountView) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *UsageAccountView) GetRemovedUnixNs() int64 {
+	if x != nil {
+		return x.RemovedUnixNs
+	}
+	return 0
+}
+
+func (x *UsageAccountView) GetOpen() uint64 {
+	if x != nil {
+		return x.Open
+	}
+	return 0
+}
+
+type VerifyUsageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With a type: which of its resources live. All that is open and not named dangles.
+	Type          string      `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Live          []string    `protobuf:"bytes,2,rep,name=live,proto3" json:"live,omitempty"`
+	Given         bool        `protobuf:"varint,3,opt,name=given,proto3" json:"given,omitempty"`                                  // live is said, even if it is empty
+	EndedUnixNs   int64       `protobuf:"varint,4,opt,name=ended_unix_ns,json=endedUnixNs,proto3" json:"ended_unix_ns,omitempty"` // when what dangles has ended, as far as nothing else says so; 0 = not known
+	Reason        string      `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`                                 // of a repair
+	Consistency   Consistency `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyUsageRequest) Reset() {
+	*x = VerifyUsageRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyUsageRequest) ProtoMessage() {}
+
+func (x *VerifyUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyUsageRequest.ProtoReflect.Descriptor instead.
+func (*VerifyUsageRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *VerifyUsageRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *VerifyUsageRequest) GetLive() []string {
+	if x != nil {
+		return x.Live
+	}
+	return nil
+}
+
+func (x *VerifyUsageRequest) GetGiven() bool {
+	if x != nil {
+		return x.Given
+	}
+	return false
+}
+
+func (x *VerifyUsageRequest) GetEndedUnixNs() int64 {
+	if x != nil {
+		return x.EndedUnixNs
+	}
+	return 0
+}
+
+func (x *VerifyUsageRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *VerifyUsageRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
+type VerifyUsageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Findings      []*UsageFinding        `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
+	Repaired      uint64                 `protobuf:"varint,2,opt,name=repaired,proto3" json:"repaired,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyUsageResponse) Reset() {
+	*x = VerifyUsageResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyUsageResponse) ProtoMessage() {}
+
+func (x *VerifyUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyUsageResponse.ProtoReflect.Descriptor instead.
+func (*VerifyUsageResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *VerifyUsageResponse) GetFindings() []*UsageFinding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *VerifyUsageResponse) GetRepaired() uint64 {
+	if x != nil {
+		return x.Repaired
+	}
+	return 0
+}
+
+func (x *VerifyUsageResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *VerifyUsageResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
+type UsageFinding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Resource      string                 `protobuf:"bytes,2,opt,name=resource,proto3" json:"resource,omitempty"`
+	Account       string                 `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
+	Text          string                 `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`     // what is wrong
+	Repair        string                 `protobuf:"bytes,5,opt,name=repair,proto3" json:"repair,omitempty"` // what a repair does; empty = it needs more than is known
+	EndedUnixNs   int64                  `protobuf:"varint,6,opt,name=ended_unix_ns,json=endedUnixNs,proto3" json:"ended_unix_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageFinding) Reset() {
+	*x = UsageFinding{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageFinding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageFinding) ProtoMessage() {}
+
+func (x *UsageFinding) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageFinding.ProtoReflect.Descriptor instead.
+func (*UsageFinding) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *UsageFinding) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *UsageFinding) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *UsageFinding) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *UsageFinding) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *UsageFinding) GetRepair() string {
+	if x != nil {
+		return x.Repair
+	}
+	return ""
+}
+
+func (x *UsageFinding) GetEndedUnixNs() int64 {
+	if x != nil {
+		return x.EndedUnixNs
+	}
+	return 0
+}
+
+type SetUsageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Action        string                 `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"` // account-remove | account-restore | type-set | type-remove | vm-owner
+	Domain        string                 `protobuf:"bytes,2,opt,name=domain,proto3" json:"domain,omitempty"`
+	Account       string                 `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
+	Project       string                 `protobuf:"bytes,4,opt,name=project,proto3" json:"project,omitempty"`
+	RemovedUnixNs int64                  `protobuf:"varint,5,opt,name=removed_unix_ns,json=removedUnixNs,proto3" json:"removed_unix_ns,omitempty"`
+	Type          *UsageTypeView         `protobuf:"bytes,6,opt,name=type,proto3" json:"type,omitempty"`
+	Vm            string                 `protobuf:"bytes,7,opt,name=vm,proto3" json:"vm,omitempty"` // name or UUID
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetUsageRequest) Reset() {
+	*x = SetUsageRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetUsageRequest) ProtoMessage() {}
+
+func (x *SetUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetUsageRequest.ProtoReflect.Descriptor instead.
+func (*SetUsageRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *SetUsageRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *SetUsageRequest) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *SetUsageRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *SetUsageRequest) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *SetUsageRequest) GetRemovedUnixNs() int64 {
+	if x != nil {
+		return x.RemovedUnixNs
+	}
+	return 0
+}
+
+func (x *SetUsageRequest) GetType() *UsageTypeView {
+	if x != nil {
+		return x.Type
+	}
+	return nil
+}
+
+func (x *SetUsageRequest) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
 var File_lifeboat_v1_admin_proto protoreflect.FileDescriptor
 
 const file_lifeboat_v1_admin_proto_rawDesc = "" +
@@ -6761,11 +8494,174 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x16\n" +
 	"\x06starts\x18\x02 \x01(\rR\x06starts\x12\x17\n" +
 	"\atook_ms\x18\x03 \x01(\x03R\x06tookMs\x12*\n" +
-	"\x04down\x18\x04 \x03(\v2\x16.lifeboat.v1.PlannedVMR\x04down*Z\n" +
+	"\x04down\x18\x04 \x03(\v2\x16.lifeboat.v1.PlannedVMR\x04down\"\x92\x02\n" +
+	"\n" +
+	"UsageEvent\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x1a\n" +
+	"\bresource\x18\x03 \x01(\tR\bresource\x12 \n" +
+	"\ftime_unix_ns\x18\x04 \x01(\x03R\n" +
+	"timeUnixNs\x12\x16\n" +
+	"\x06domain\x18\x05 \x01(\tR\x06domain\x12\x18\n" +
+	"\aaccount\x18\x06 \x01(\tR\aaccount\x12\x18\n" +
+	"\aproject\x18\a \x01(\tR\aproject\x12\x12\n" +
+	"\x04size\x18\b \x01(\x04R\x04size\x12\x1a\n" +
+	"\boffering\x18\t \x01(\tR\boffering\x12\x12\n" +
+	"\x04zone\x18\n" +
+	" \x01(\tR\x04zone\x12\x12\n" +
+	"\x04name\x18\v \x01(\tR\x04name\"E\n" +
+	"\x12RecordUsageRequest\x12/\n" +
+	"\x06events\x18\x01 \x03(\v2\x17.lifeboat.v1.UsageEventR\x06events\"\x8c\x01\n" +
+	"\x13RecordUsageResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05taken\x18\x02 \x01(\x04R\x05taken\x12\x14\n" +
+	"\x05known\x18\x03 \x01(\x04R\x05known\x123\n" +
+	"\arefused\x18\x04 \x03(\v2\x19.lifeboat.v1.UsageRefusalR\arefused\"@\n" +
+	"\fUsageRefusal\x12\x0e\n" +
+	"\x02at\x18\x01 \x01(\rR\x02at\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xe0\x02\n" +
+	"\x10ListUsageRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12 \n" +
+	"\ffrom_unix_ns\x18\x02 \x01(\x03R\n" +
+	"fromUnixNs\x12\x1c\n" +
+	"\n" +
+	"to_unix_ns\x18\x03 \x01(\x03R\btoUnixNs\x12\x12\n" +
+	"\x04type\x18\x04 \x01(\tR\x04type\x12\x1a\n" +
+	"\bresource\x18\x05 \x01(\tR\bresource\x12\x16\n" +
+	"\x06domain\x18\x06 \x01(\tR\x06domain\x12\x18\n" +
+	"\aaccount\x18\a \x01(\tR\aaccount\x12\x18\n" +
+	"\aproject\x18\b \x01(\tR\aproject\x12\x14\n" +
+	"\x05after\x18\t \x01(\x04R\x05after\x12\x14\n" +
+	"\x05limit\x18\n" +
+	" \x01(\rR\x05limit\x12\x12\n" +
+	"\x04page\x18\v \x01(\tR\x04page\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xb1\x01\n" +
+	"\x11ListUsageResponse\x126\n" +
+	"\arecords\x18\x01 \x03(\v2\x1c.lifeboat.v1.UsageRecordViewR\arecords\x12\x1b\n" +
+	"\tnext_page\x18\x02 \x01(\tR\bnextPage\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xf1\x03\n" +
+	"\x0fUsageRecordView\x12/\n" +
+	"\x14window_start_unix_ns\x18\x01 \x01(\x03R\x11windowStartUnixNs\x12+\n" +
+	"\x12window_end_unix_ns\x18\x02 \x01(\x03R\x0fwindowEndUnixNs\x12\x17\n" +
+	"\atype_id\x18\x03 \x01(\rR\x06typeId\x12\x12\n" +
+	"\x04type\x18\x04 \x01(\tR\x04type\x12\x1a\n" +
+	"\bresource\x18\x05 \x01(\tR\bresource\x12\x16\n" +
+	"\x06domain\x18\x06 \x01(\tR\x06domain\x12\x18\n" +
+	"\aaccount\x18\a \x01(\tR\aaccount\x12\x18\n" +
+	"\aproject\x18\b \x01(\tR\aproject\x12\x17\n" +
+	"\aused_ns\x18\t \x01(\x03R\x06usedNs\x12\x1e\n" +
+	"\n" +
+	"correction\x18\n" +
+	" \x01(\bR\n" +
+	"correction\x12\x14\n" +
+	"\x05index\x18\v \x01(\x04R\x05index\x12\"\n" +
+	"\rfirst_unix_ns\x18\f \x01(\x03R\vfirstUnixNs\x12 \n" +
+	"\flast_unix_ns\x18\r \x01(\x03R\n" +
+	"lastUnixNs\x12\x12\n" +
+	"\x04size\x18\x0e \x01(\x04R\x04size\x12\x1a\n" +
+	"\boffering\x18\x0f \x01(\tR\boffering\x12\x12\n" +
+	"\x04zone\x18\x10 \x01(\tR\x04zone\x12\x12\n" +
+	"\x04name\x18\x11 \x01(\tR\x04name\"\xc1\x02\n" +
+	"\x19ListUsageResourcesRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x1a\n" +
+	"\bresource\x18\x03 \x01(\tR\bresource\x12\x16\n" +
+	"\x06domain\x18\x04 \x01(\tR\x06domain\x12\x18\n" +
+	"\aaccount\x18\x05 \x01(\tR\aaccount\x12\x18\n" +
+	"\aproject\x18\x06 \x01(\tR\aproject\x12\x12\n" +
+	"\x04open\x18\a \x01(\bR\x04open\x12\x18\n" +
+	"\atrouble\x18\b \x01(\bR\atrouble\x12\x14\n" +
+	"\x05limit\x18\t \x01(\rR\x05limit\x12\x12\n" +
+	"\x04page\x18\n" +
+	" \x01(\tR\x04page\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xc0\x01\n" +
+	"\x1aListUsageResourcesResponse\x12<\n" +
+	"\tresources\x18\x01 \x03(\v2\x1e.lifeboat.v1.UsageResourceViewR\tresources\x12\x1b\n" +
+	"\tnext_page\x18\x02 \x01(\tR\bnextPage\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xca\x01\n" +
+	"\x11UsageResourceView\x12\x17\n" +
+	"\atype_id\x18\x01 \x01(\rR\x06typeId\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x1a\n" +
+	"\bresource\x18\x03 \x01(\tR\bresource\x12<\n" +
+	"\tintervals\x18\x04 \x03(\v2\x1e.lifeboat.v1.UsageIntervalViewR\tintervals\x12\x18\n" +
+	"\atrouble\x18\x05 \x03(\tR\atrouble\x12\x14\n" +
+	"\x05facts\x18\x06 \x01(\rR\x05facts\"\xfb\x01\n" +
+	"\x11UsageIntervalView\x12\"\n" +
+	"\rstart_unix_ns\x18\x01 \x01(\x03R\vstartUnixNs\x12\x1e\n" +
+	"\vend_unix_ns\x18\x02 \x01(\x03R\tendUnixNs\x12\x16\n" +
+	"\x06domain\x18\x03 \x01(\tR\x06domain\x12\x18\n" +
+	"\aaccount\x18\x04 \x01(\tR\aaccount\x12\x18\n" +
+	"\aproject\x18\x05 \x01(\tR\aproject\x12\x12\n" +
+	"\x04size\x18\x06 \x01(\x04R\x04size\x12\x1a\n" +
+	"\boffering\x18\a \x01(\tR\boffering\x12\x12\n" +
+	"\x04zone\x18\b \x01(\tR\x04zone\x12\x12\n" +
+	"\x04name\x18\t \x01(\tR\x04name\"h\n" +
+	"\x14DescribeUsageRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xf5\x02\n" +
+	"\x15DescribeUsageResponse\x120\n" +
+	"\x05types\x18\x01 \x03(\v2\x1a.lifeboat.v1.UsageTypeViewR\x05types\x129\n" +
+	"\baccounts\x18\x02 \x03(\v2\x1d.lifeboat.v1.UsageAccountViewR\baccounts\x12\"\n" +
+	"\rsince_unix_ns\x18\x03 \x01(\x03R\vsinceUnixNs\x12 \n" +
+	"\fkept_unix_ns\x18\x04 \x01(\x03R\n" +
+	"keptUnixNs\x12$\n" +
+	"\x0eclosed_unix_ns\x18\x05 \x01(\x03R\fclosedUnixNs\x12 \n" +
+	"\fnext_unix_ns\x18\x06 \x01(\x03R\n" +
+	"nextUnixNs\x12\x18\n" +
+	"\awindows\x18\a \x01(\rR\awindows\x12\x14\n" +
+	"\x05index\x18\b \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xd5\x01\n" +
+	"\rUsageTypeView\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05opens\x18\x03 \x03(\tR\x05opens\x12\x16\n" +
+	"\x06closes\x18\x04 \x03(\tR\x06closes\x12\x18\n" +
+	"\achanges\x18\x05 \x03(\tR\achanges\x12\x18\n" +
+	"\aderived\x18\x06 \x01(\bR\aderived\x12\x14\n" +
+	"\x05added\x18\a \x01(\bR\x05added\x12\x12\n" +
+	"\x04open\x18\b \x01(\x04R\x04open\x12\x14\n" +
+	"\x05known\x18\t \x01(\x04R\x05known\"\xbe\x01\n" +
+	"\x10UsageAccountView\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x18\n" +
+	"\aproject\x18\x03 \x01(\tR\aproject\x12\"\n" +
+	"\rsince_unix_ns\x18\x04 \x01(\x03R\vsinceUnixNs\x12&\n" +
+	"\x0fremoved_unix_ns\x18\x05 \x01(\x03R\rremovedUnixNs\x12\x12\n" +
+	"\x04open\x18\x06 \x01(\x04R\x04open\"\xca\x01\n" +
+	"\x12VerifyUsageRequest\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
+	"\x04live\x18\x02 \x03(\tR\x04live\x12\x14\n" +
+	"\x05given\x18\x03 \x01(\bR\x05given\x12\"\n" +
+	"\rended_unix_ns\x18\x04 \x01(\x03R\vendedUnixNs\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xb1\x01\n" +
+	"\x13VerifyUsageResponse\x125\n" +
+	"\bfindings\x18\x01 \x03(\v2\x19.lifeboat.v1.UsageFindingR\bfindings\x12\x1a\n" +
+	"\brepaired\x18\x02 \x01(\x04R\brepaired\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xa8\x01\n" +
+	"\fUsageFinding\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x1a\n" +
+	"\bresource\x18\x02 \x01(\tR\bresource\x12\x18\n" +
+	"\aaccount\x18\x03 \x01(\tR\aaccount\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\x12\x16\n" +
+	"\x06repair\x18\x05 \x01(\tR\x06repair\x12\"\n" +
+	"\rended_unix_ns\x18\x06 \x01(\x03R\vendedUnixNs\"\xdd\x01\n" +
+	"\x0fSetUsageRequest\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\tR\x06action\x12\x16\n" +
+	"\x06domain\x18\x02 \x01(\tR\x06domain\x12\x18\n" +
+	"\aaccount\x18\x03 \x01(\tR\aaccount\x12\x18\n" +
+	"\aproject\x18\x04 \x01(\tR\aproject\x12&\n" +
+	"\x0fremoved_unix_ns\x18\x05 \x01(\x03R\rremovedUnixNs\x12.\n" +
+	"\x04type\x18\x06 \x01(\v2\x1a.lifeboat.v1.UsageTypeViewR\x04type\x12\x0e\n" +
+	"\x02vm\x18\a \x01(\tR\x02vm*Z\n" +
 	"\vConsistency\x12\x16\n" +
 	"\x12CONSISTENCY_LEADER\x10\x00\x12\x15\n" +
 	"\x11CONSISTENCY_STALE\x10\x01\x12\x1c\n" +
-	"\x18CONSISTENCY_LINEARIZABLE\x10\x022\xf5\x12\n" +
+	"\x18CONSISTENCY_LINEARIZABLE\x10\x022\xbc\x17\n" +
 	"\fAdminService\x12A\n" +
 	"\x06Status\x12\x1a.lifeboat.v1.StatusRequest\x1a\x1b.lifeboat.v1.StatusResponse\x12J\n" +
 	"\tListNodes\x12\x1d.lifeboat.v1.ListNodesRequest\x1a\x1e.lifeboat.v1.ListNodesResponse\x12J\n" +
@@ -6802,7 +8698,14 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"RemoveRule\x12\x1e.lifeboat.v1.RemoveRuleRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12>\n" +
 	"\x05SetVM\x12\x19.lifeboat.v1.SetVMRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12;\n" +
-	"\x04Plan\x12\x18.lifeboat.v1.PlanRequest\x1a\x19.lifeboat.v1.PlanResponse2\xb0\x02\n" +
+	"\x04Plan\x12\x18.lifeboat.v1.PlanRequest\x1a\x19.lifeboat.v1.PlanResponse\x12P\n" +
+	"\vRecordUsage\x12\x1f.lifeboat.v1.RecordUsageRequest\x1a .lifeboat.v1.RecordUsageResponse\x12J\n" +
+	"\tListUsage\x12\x1d.lifeboat.v1.ListUsageRequest\x1a\x1e.lifeboat.v1.ListUsageResponse\x12e\n" +
+	"\x12ListUsageResources\x12&.lifeboat.v1.ListUsageResourcesRequest\x1a'.lifeboat.v1.ListUsageResourcesResponse\x12V\n" +
+	"\rDescribeUsage\x12!.lifeboat.v1.DescribeUsageRequest\x1a\".lifeboat.v1.DescribeUsageResponse\x12P\n" +
+	"\vVerifyUsage\x12\x1f.lifeboat.v1.VerifyUsageRequest\x1a .lifeboat.v1.VerifyUsageResponse\x12P\n" +
+	"\vRepairUsage\x12\x1f.lifeboat.v1.VerifyUsageRequest\x1a .lifeboat.v1.VerifyUsageResponse\x12D\n" +
+	"\bSetUsage\x12\x1c.lifeboat.v1.SetUsageRequest\x1a\x1a.lifeboat.v1.WriteResponse2\xb0\x02\n" +
 	"\vNodeService\x12>\n" +
 	"\x05Hello\x12\x19.lifeboat.v1.HelloRequest\x1a\x1a.lifeboat.v1.HelloResponse\x12J\n" +
 	"\tRecognize\x12\x1d.lifeboat.v1.RecognizeRequest\x1a\x1e.lifeboat.v1.RecognizeResponse\x12P\n" +
@@ -6822,229 +8725,279 @@ func file_lifeboat_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_lifeboat_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
+var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 97)
 var file_lifeboat_v1_admin_proto_goTypes = []any{
-	(Consistency)(0),               // 0: lifeboat.v1.Consistency
-	(*RecognizeRequest)(nil),       // 1: lifeboat.v1.RecognizeRequest
-	(*RecognizeResponse)(nil),      // 2: lifeboat.v1.RecognizeResponse
-	(*FenceTicketRequest)(nil),     // 3: lifeboat.v1.FenceTicketRequest
-	(*FenceTicketResponse)(nil),    // 4: lifeboat.v1.FenceTicketResponse
-	(*RunFenceRequest)(nil),        // 5: lifeboat.v1.RunFenceRequest
-	(*TestFenceRequest)(nil),       // 6: lifeboat.v1.TestFenceRequest
-	(*TestFenceResponse)(nil),      // 7: lifeboat.v1.TestFenceResponse
-	(*FenceTestView)(nil),          // 8: lifeboat.v1.FenceTestView
-	(*HelloRequest)(nil),           // 9: lifeboat.v1.HelloRequest
-	(*HelloResponse)(nil),          // 10: lifeboat.v1.HelloResponse
-	(*Answered)(nil),               // 11: lifeboat.v1.Answered
-	(*StatusRequest)(nil),          // 12: lifeboat.v1.StatusRequest
-	(*StatusResponse)(nil),         // 13: lifeboat.v1.StatusResponse
-	(*DigestAt)(nil),               // 14: lifeboat.v1.DigestAt
-	(*NodeView)(nil),               // 15: lifeboat.v1.NodeView
-	(*ListNodesRequest)(nil),       // 16: lifeboat.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),      // 17: lifeboat.v1.ListNodesResponse
-	(*FenceLevelView)(nil),         // 18: lifeboat.v1.FenceLevelView
-	(*EvidenceView)(nil),           // 19: lifeboat.v1.EvidenceView
-	(*HostView)(nil),               // 20: lifeboat.v1.HostView
-	(*ListHostsRequest)(nil),       // 21: lifeboat.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),      // 22: lifeboat.v1.ListHostsResponse
-	(*VMView)(nil),                 // 23: lifeboat.v1.VMView
-	(*ListVMsRequest)(nil),         // 24: lifeboat.v1.ListVMsRequest
-	(*ListVMsResponse)(nil),        // 25: lifeboat.v1.ListVMsResponse
-	(*WorkView)(nil),               // 26: lifeboat.v1.WorkView
-	(*ListWorkRequest)(nil),        // 27: lifeboat.v1.ListWorkRequest
-	(*ListWorkResponse)(nil),       // 28: lifeboat.v1.ListWorkResponse
-	(*AlertView)(nil),              // 29: lifeboat.v1.AlertView
-	(*ListAlertsRequest)(nil),      // 30: lifeboat.v1.ListAlertsRequest
-	(*ListAlertsResponse)(nil),     // 31: lifeboat.v1.ListAlertsResponse
-	(*EventView)(nil),              // 32: lifeboat.v1.EventView
-	(*ListEventsRequest)(nil),      // 33: lifeboat.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),     // 34: lifeboat.v1.ListEventsResponse
-	(*ExplainRequest)(nil),         // 35: lifeboat.v1.ExplainRequest
-	(*ExplainResponse)(nil),        // 36: lifeboat.v1.ExplainResponse
-	(*Setting)(nil),                // 37: lifeboat.v1.Setting
-	(*GetPolicyRequest)(nil),       // 38: lifeboat.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),      // 39: lifeboat.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),       // 40: lifeboat.v1.SetPolicyRequest
-	(*WriteResponse)(nil),          // 41: lifeboat.v1.WriteResponse
-	(*ProtectVMRequest)(nil),       // 42: lifeboat.v1.ProtectVMRequest
-	(*ControlVMRequest)(nil),       // 43: lifeboat.v1.ControlVMRequest
-	(*ControlHostRequest)(nil),     // 44: lifeboat.v1.ControlHostRequest
-	(*SetFenceRequest)(nil),        // 45: lifeboat.v1.SetFenceRequest
-	(*FenceSpec)(nil),              // 46: lifeboat.v1.FenceSpec
-	(*ControlWorkRequest)(nil),     // 47: lifeboat.v1.ControlWorkRequest
-	(*ControlAlertRequest)(nil),    // 48: lifeboat.v1.ControlAlertRequest
-	(*ControlNodeRequest)(nil),     // 49: lifeboat.v1.ControlNodeRequest
-	(*ControlHARequest)(nil),       // 50: lifeboat.v1.ControlHARequest
-	(*ReadSnapshotRequest)(nil),    // 51: lifeboat.v1.ReadSnapshotRequest
-	(*ReadSnapshotResponse)(nil),   // 52: lifeboat.v1.ReadSnapshotResponse
-	(*WriteSnapshotRequest)(nil),   // 53: lifeboat.v1.WriteSnapshotRequest
-	(*WriteSnapshotResponse)(nil),  // 54: lifeboat.v1.WriteSnapshotResponse
-	(*RestoreSnapshotRequest)(nil), // 55: lifeboat.v1.RestoreSnapshotRequest
-	(*CreateTokenRequest)(nil),     // 56: lifeboat.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),    // 57: lifeboat.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),      // 58: lifeboat.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),     // 59: lifeboat.v1.ListTokensResponse
-	(*TokenView)(nil),              // 60: lifeboat.v1.TokenView
-	(*RevokeTokenRequest)(nil),     // 61: lifeboat.v1.RevokeTokenRequest
-	(*ListOperatorsRequest)(nil),   // 62: lifeboat.v1.ListOperatorsRequest
-	(*ListOperatorsResponse)(nil),  // 63: lifeboat.v1.ListOperatorsResponse
-	(*OperatorView)(nil),           // 64: lifeboat.v1.OperatorView
-	(*SetOperatorRequest)(nil),     // 65: lifeboat.v1.SetOperatorRequest
-	(*ListRulesRequest)(nil),       // 66: lifeboat.v1.ListRulesRequest
-	(*ListRulesResponse)(nil),      // 67: lifeboat.v1.ListRulesResponse
-	(*RuleView)(nil),               // 68: lifeboat.v1.RuleView
-	(*RuleVM)(nil),                 // 69: lifeboat.v1.RuleVM
-	(*RuleHost)(nil),               // 70: lifeboat.v1.RuleHost
-	(*AddRuleRequest)(nil),         // 71: lifeboat.v1.AddRuleRequest
-	(*RemoveRuleRequest)(nil),      // 72: lifeboat.v1.RemoveRuleRequest
-	(*SetVMRequest)(nil),           // 73: lifeboat.v1.SetVMRequest
-	(*PlanRequest)(nil),            // 74: lifeboat.v1.PlanRequest
-	(*PlanResponse)(nil),           // 75: lifeboat.v1.PlanResponse
-	(*PlannedVM)(nil),              // 76: lifeboat.v1.PlannedVM
-	(*HostLoss)(nil),               // 77: lifeboat.v1.HostLoss
-	nil,                            // 78: lifeboat.v1.FenceSpec.OptionsEntry
-	(*FenceJob)(nil),               // 79: lifeboat.v1.FenceJob
-	(*Label)(nil),                  // 80: lifeboat.v1.Label
-	(*Lease)(nil),                  // 81: lifeboat.v1.Lease
-	(*Problem)(nil),                // 82: lifeboat.v1.Problem
-	(*Storage)(nil),                // 83: lifeboat.v1.Storage
-	(*FenceOutcome)(nil),           // 84: lifeboat.v1.FenceOutcome
+	(Consistency)(0),                   // 0: lifeboat.v1.Consistency
+	(*RecognizeRequest)(nil),           // 1: lifeboat.v1.RecognizeRequest
+	(*RecognizeResponse)(nil),          // 2: lifeboat.v1.RecognizeResponse
+	(*FenceTicketRequest)(nil),         // 3: lifeboat.v1.FenceTicketRequest
+	(*FenceTicketResponse)(nil),        // 4: lifeboat.v1.FenceTicketResponse
+	(*RunFenceRequest)(nil),            // 5: lifeboat.v1.RunFenceRequest
+	(*TestFenceRequest)(nil),           // 6: lifeboat.v1.TestFenceRequest
+	(*TestFenceResponse)(nil),          // 7: lifeboat.v1.TestFenceResponse
+	(*FenceTestView)(nil),              // 8: lifeboat.v1.FenceTestView
+	(*HelloRequest)(nil),               // 9: lifeboat.v1.HelloRequest
+	(*HelloResponse)(nil),              // 10: lifeboat.v1.HelloResponse
+	(*Answered)(nil),                   // 11: lifeboat.v1.Answered
+	(*StatusRequest)(nil),              // 12: lifeboat.v1.StatusRequest
+	(*StatusResponse)(nil),             // 13: lifeboat.v1.StatusResponse
+	(*DigestAt)(nil),                   // 14: lifeboat.v1.DigestAt
+	(*NodeView)(nil),                   // 15: lifeboat.v1.NodeView
+	(*ListNodesRequest)(nil),           // 16: lifeboat.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),          // 17: lifeboat.v1.ListNodesResponse
+	(*FenceLevelView)(nil),             // 18: lifeboat.v1.FenceLevelView
+	(*EvidenceView)(nil),               // 19: lifeboat.v1.EvidenceView
+	(*HostView)(nil),                   // 20: lifeboat.v1.HostView
+	(*ListHostsRequest)(nil),           // 21: lifeboat.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),          // 22: lifeboat.v1.ListHostsResponse
+	(*VMView)(nil),                     // 23: lifeboat.v1.VMView
+	(*ListVMsRequest)(nil),             // 24: lifeboat.v1.ListVMsRequest
+	(*ListVMsResponse)(nil),            // 25: lifeboat.v1.ListVMsResponse
+	(*WorkView)(nil),                   // 26: lifeboat.v1.WorkView
+	(*ListWorkRequest)(nil),            // 27: lifeboat.v1.ListWorkRequest
+	(*ListWorkResponse)(nil),           // 28: lifeboat.v1.ListWorkResponse
+	(*AlertView)(nil),                  // 29: lifeboat.v1.AlertView
+	(*ListAlertsRequest)(nil),          // 30: lifeboat.v1.ListAlertsRequest
+	(*ListAlertsResponse)(nil),         // 31: lifeboat.v1.ListAlertsResponse
+	(*EventView)(nil),                  // 32: lifeboat.v1.EventView
+	(*ListEventsRequest)(nil),          // 33: lifeboat.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),         // 34: lifeboat.v1.ListEventsResponse
+	(*ExplainRequest)(nil),             // 35: lifeboat.v1.ExplainRequest
+	(*ExplainResponse)(nil),            // 36: lifeboat.v1.ExplainResponse
+	(*Setting)(nil),                    // 37: lifeboat.v1.Setting
+	(*GetPolicyRequest)(nil),           // 38: lifeboat.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),          // 39: lifeboat.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),           // 40: lifeboat.v1.SetPolicyRequest
+	(*WriteResponse)(nil),              // 41: lifeboat.v1.WriteResponse
+	(*ProtectVMRequest)(nil),           // 42: lifeboat.v1.ProtectVMRequest
+	(*ControlVMRequest)(nil),           // 43: lifeboat.v1.ControlVMRequest
+	(*ControlHostRequest)(nil),         // 44: lifeboat.v1.ControlHostRequest
+	(*SetFenceRequest)(nil),            // 45: lifeboat.v1.SetFenceRequest
+	(*FenceSpec)(nil),                  // 46: lifeboat.v1.FenceSpec
+	(*ControlWorkRequest)(nil),         // 47: lifeboat.v1.ControlWorkRequest
+	(*ControlAlertRequest)(nil),        // 48: lifeboat.v1.ControlAlertRequest
+	(*ControlNodeRequest)(nil),         // 49: lifeboat.v1.ControlNodeRequest
+	(*ControlHARequest)(nil),           // 50: lifeboat.v1.ControlHARequest
+	(*ReadSnapshotRequest)(nil),        // 51: lifeboat.v1.ReadSnapshotRequest
+	(*ReadSnapshotResponse)(nil),       // 52: lifeboat.v1.ReadSnapshotResponse
+	(*WriteSnapshotRequest)(nil),       // 53: lifeboat.v1.WriteSnapshotRequest
+	(*WriteSnapshotResponse)(nil),      // 54: lifeboat.v1.WriteSnapshotResponse
+	(*RestoreSnapshotRequest)(nil),     // 55: lifeboat.v1.RestoreSnapshotRequest
+	(*CreateTokenRequest)(nil),         // 56: lifeboat.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 57: lifeboat.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),          // 58: lifeboat.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),         // 59: lifeboat.v1.ListTokensResponse
+	(*TokenView)(nil),                  // 60: lifeboat.v1.TokenView
+	(*RevokeTokenRequest)(nil),         // 61: lifeboat.v1.RevokeTokenRequest
+	(*ListOperatorsRequest)(nil),       // 62: lifeboat.v1.ListOperatorsRequest
+	(*ListOperatorsResponse)(nil),      // 63: lifeboat.v1.ListOperatorsResponse
+	(*OperatorView)(nil),               // 64: lifeboat.v1.OperatorView
+	(*SetOperatorRequest)(nil),         // 65: lifeboat.v1.SetOperatorRequest
+	(*ListRulesRequest)(nil),           // 66: lifeboat.v1.ListRulesRequest
+	(*ListRulesResponse)(nil),          // 67: lifeboat.v1.ListRulesResponse
+	(*RuleView)(nil),                   // 68: lifeboat.v1.RuleView
+	(*RuleVM)(nil),                     // 69: lifeboat.v1.RuleVM
+	(*RuleHost)(nil),                   // 70: lifeboat.v1.RuleHost
+	(*AddRuleRequest)(nil),             // 71: lifeboat.v1.AddRuleRequest
+	(*RemoveRuleRequest)(nil),          // 72: lifeboat.v1.RemoveRuleRequest
+	(*SetVMRequest)(nil),               // 73: lifeboat.v1.SetVMRequest
+	(*PlanRequest)(nil),                // 74: lifeboat.v1.PlanRequest
+	(*PlanResponse)(nil),               // 75: lifeboat.v1.PlanResponse
+	(*PlannedVM)(nil),                  // 76: lifeboat.v1.PlannedVM
+	(*HostLoss)(nil),                   // 77: lifeboat.v1.HostLoss
+	(*UsageEvent)(nil),                 // 78: lifeboat.v1.UsageEvent
+	(*RecordUsageRequest)(nil),         // 79: lifeboat.v1.RecordUsageRequest
+	(*RecordUsageResponse)(nil),        // 80: lifeboat.v1.RecordUsageResponse
+	(*UsageRefusal)(nil),               // 81: lifeboat.v1.UsageRefusal
+	(*ListUsageRequest)(nil),           // 82: lifeboat.v1.ListUsageRequest
+	(*ListUsageResponse)(nil),          // 83: lifeboat.v1.ListUsageResponse
+	(*UsageRecordView)(nil),            // 84: lifeboat.v1.UsageRecordView
+	(*ListUsageResourcesRequest)(nil),  // 85: lifeboat.v1.ListUsageResourcesRequest
+	(*ListUsageResourcesResponse)(nil), // 86: lifeboat.v1.ListUsageResourcesResponse
+	(*UsageResourceView)(nil),          // 87: lifeboat.v1.UsageResourceView
+	(*UsageIntervalView)(nil),          // 88: lifeboat.v1.UsageIntervalView
+	(*DescribeUsageRequest)(nil),       // 89: lifeboat.v1.DescribeUsageRequest
+	(*DescribeUsageResponse)(nil),      // 90: lifeboat.v1.DescribeUsageResponse
+	(*UsageTypeView)(nil),              // 91: lifeboat.v1.UsageTypeView
+	(*UsageAccountView)(nil),           // 92: lifeboat.v1.UsageAccountView
+	(*VerifyUsageRequest)(nil),         // 93: lifeboat.v1.VerifyUsageRequest
+	(*VerifyUsageResponse)(nil),        // 94: lifeboat.v1.VerifyUsageResponse
+	(*UsageFinding)(nil),               // 95: lifeboat.v1.UsageFinding
+	(*SetUsageRequest)(nil),            // 96: lifeboat.v1.SetUsageRequest
+	nil,                                // 97: lifeboat.v1.FenceSpec.OptionsEntry
+	(*FenceJob)(nil),                   // 98: lifeboat.v1.FenceJob
+	(*Label)(nil),                      // 99: lifeboat.v1.Label
+	(*Lease)(nil),                      // 100: lifeboat.v1.Lease
+	(*Problem)(nil),                    // 101: lifeboat.v1.Problem
+	(*Storage)(nil),                    // 102: lifeboat.v1.Storage
+	(*FenceOutcome)(nil),               // 103: lifeboat.v1.FenceOutcome
 }
 var file_lifeboat_v1_admin_proto_depIdxs = []int32{
-	79, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
-	8,  // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
-	0,  // 2: lifeboat.v1.Answered.consistency:type_name -> lifeboat.v1.Consistency
-	0,  // 3: lifeboat.v1.StatusRequest.consistency:type_name -> lifeboat.v1.Consistency
-	14, // 4: lifeboat.v1.StatusResponse.digests:type_name -> lifeboat.v1.DigestAt
-	11, // 5: lifeboat.v1.StatusResponse.answered:type_name -> lifeboat.v1.Answered
-	0,  // 6: lifeboat.v1.ListNodesRequest.consistency:type_name -> lifeboat.v1.Consistency
-	15, // 7: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
-	11, // 8: lifeboat.v1.ListNodesResponse.answered:type_name -> lifeboat.v1.Answered
-	80, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
-	18, // 10: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
-	81, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
-	19, // 12: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
-	82, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
-	83, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
-	0,  // 15: lifeboat.v1.ListHostsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	20, // 16: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
-	11, // 17: lifeboat.v1.ListHostsResponse.answered:type_name -> lifeboat.v1.Answered
-	0,  // 18: lifeboat.v1.ListVMsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	23, // 19: lifeboat.v1.ListVMsResponse.vms:type_name -> lifeboat.v1.VMView
-	11, // 20: lifeboat.v1.ListVMsResponse.answered:type_name -> lifeboat.v1.Answered
-	0,  // 21: lifeboat.v1.ListWorkRequest.consistency:type_name -> lifeboat.v1.Consistency
-	26, // 22: lifeboat.v1.ListWorkResponse.work:type_name -> lifeboat.v1.WorkView
-	11, // 23: lifeboat.v1.ListWorkResponse.answered:type_name -> lifeboat.v1.Answered
-	0,  // 24: lifeboat.v1.ListAlertsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	29, // 25: lifeboat.v1.ListAlertsResponse.alerts:type_name -> lifeboat.v1.AlertView
-	11, // 26: lifeboat.v1.ListAlertsResponse.answered:type_name -> lifeboat.v1.Answered
-	0,  // 27: lifeboat.v1.ListEventsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	32, // 28: lifeboat.v1.ListEventsResponse.events:type_name -> lifeboat.v1.EventView
-	11, // 29: lifeboat.v1.ListEventsResponse.answered:type_name -> lifeboat.v1.Answered
-	0,  // 30: lifeboat.v1.ExplainRequest.consistency:type_name -> lifeboat.v1.Consistency
-	11, // 31: lifeboat.v1.ExplainResponse.answered:type_name -> lifeboat.v1.Answered
-	0,  // 32: lifeboat.v1.GetPolicyRequest.consistency:type_name -> lifeboat.v1.Consistency
-	37, // 33: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
-	11, // 34: lifeboat.v1.GetPolicyResponse.answered:type_name -> lifeboat.v1.Answered
-	37, // 35: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
-	46, // 36: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
-	78, // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
-	0,  // 38: lifeboat.v1.ListTokensRequest.consistency:type_name -> lifeboat.v1.Consistency
-	60, // 39: lifeboat.v1.ListTokensResponse.tokens:type_name -> lifeboat.v1.TokenView
-	11, // 40: lifeboat.v1.ListTokensResponse.answered:type_name -> lifeboat.v1.Answered
-	0,  // 41: lifeboat.v1.ListOperatorsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	64, // 42: lifeboat.v1.ListOperatorsResponse.operators:type_name -> lifeboat.v1.OperatorView
-	11, // 43: lifeboat.v1.ListOperatorsResponse.answered:type_name -> lifeboat.v1.Answered
-	0,  // 44: lifeboat.v1.ListRulesRequest.consistency:type_name -> lifeboat.v1.Consistency
-	68, // 45: lifeboat.v1.ListRulesResponse.rules:type_name -> lifeboat.v1.RuleView
-	11, // 46: lifeboat.v1.ListRulesResponse.answered:type_name -> lifeboat.v1.Answered
-	69, // 47: lifeboat.v1.RuleView.vms:type_name -> lifeboat.v1.RuleVM
-	70, // 48: lifeboat.v1.RuleView.hosts:type_name -> lifeboat.v1.RuleHost
-	70, // 49: lifeboat.v1.AddRuleRequest.hosts:type_name -> lifeboat.v1.RuleHost
-	37, // 50: lifeboat.v1.SetVMRequest.settings:type_name -> lifeboat.v1.Setting
-	0,  // 51: lifeboat.v1.PlanRequest.consistency:type_name -> lifeboat.v1.Consistency
-	76, // 52: lifeboat.v1.PlanResponse.steps:type_name -> lifeboat.v1.PlannedVM
-	76, // 53: lifeboat.v1.PlanResponse.stays:type_name -> lifeboat.v1.PlannedVM
-	77, // 54: lifeboat.v1.PlanResponse.each:type_name -> lifeboat.v1.HostLoss
-	11, // 55: lifeboat.v1.PlanResponse.answered:type_name -> lifeboat.v1.Answered
-	76, // 56: lifeboat.v1.HostLoss.down:type_name -> lifeboat.v1.PlannedVM
-	12, // 57: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
-	16, // 58: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
-	21, // 59: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
-	24, // 60: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
-	27, // 61: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
-	30, // 62: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
-	33, // 63: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
-	35, // 64: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
-	38, // 65: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
-	40, // 66: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
-	42, // 67: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
-	43, // 68: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
-	44, // 69: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
-	45, // 70: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
-	47, // 71: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
-	48, // 72: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
-	49, // 73: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
-	50, // 74: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
-	6,  // 75: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
-	51, // 76: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
-	53, // 77: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
-	55, // 78: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
-	56, // 79: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
-	58, // 80: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
-	61, // 81: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
-	62, // 82: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
-	65, // 83: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
-	66, // 84: lifeboat.v1.AdminService.ListRules:input_type -> lifeboat.v1.ListRulesRequest
-	71, // 85: lifeboat.v1.AdminService.AddRule:input_type -> lifeboat.v1.AddRuleRequest
-	72, // 86: lifeboat.v1.AdminService.RemoveRule:input_type -> lifeboat.v1.RemoveRuleRequest
-	73, // 87: lifeboat.v1.AdminService.SetVM:input_type -> lifeboat.v1.SetVMRequest
-	74, // 88: lifeboat.v1.AdminService.Plan:input_type -> lifeboat.v1.PlanRequest
-	9,  // 89: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
-	1,  // 90: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
-	3,  // 91: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
-	5,  // 92: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
-	13, // 93: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
-	17, // 94: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
-	22, // 95: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
-	25, // 96: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
-	28, // 97: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
-	31, // 98: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
-	34, // 99: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
-	36, // 100: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
-	39, // 101: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
-	41, // 102: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
-	41, // 103: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
-	41, // 104: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
-	41, // 105: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
-	41, // 106: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
-	41, // 107: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
-	41, // 108: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
-	41, // 109: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
-	41, // 110: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
-	7,  // 111: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
-	52, // 112: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
-	54, // 113: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
-	41, // 114: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
-	57, // 115: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
-	59, // 116: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
-	41, // 117: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
-	63, // 118: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
-	41, // 119: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
-	67, // 120: lifeboat.v1.AdminService.ListRules:output_type -> lifeboat.v1.ListRulesResponse
-	41, // 121: lifeboat.v1.AdminService.AddRule:output_type -> lifeboat.v1.WriteResponse
-	41, // 122: lifeboat.v1.AdminService.RemoveRule:output_type -> lifeboat.v1.WriteResponse
-	41, // 123: lifeboat.v1.AdminService.SetVM:output_type -> lifeboat.v1.WriteResponse
-	75, // 124: lifeboat.v1.AdminService.Plan:output_type -> lifeboat.v1.PlanResponse
-	10, // 125: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
-	2,  // 126: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
-	4,  // 127: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
-	84, // 128: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
-	93, // [93:129] is the sub-list for method output_type
-	57, // [57:93] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	98,  // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
+	8,   // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
+	0,   // 2: lifeboat.v1.Answered.consistency:type_name -> lifeboat.v1.Consistency
+	0,   // 3: lifeboat.v1.StatusRequest.consistency:type_name -> lifeboat.v1.Consistency
+	14,  // 4: lifeboat.v1.StatusResponse.digests:type_name -> lifeboat.v1.DigestAt
+	11,  // 5: lifeboat.v1.StatusResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 6: lifeboat.v1.ListNodesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	15,  // 7: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
+	11,  // 8: lifeboat.v1.ListNodesResponse.answered:type_name -> lifeboat.v1.Answered
+	99,  // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
+	18,  // 10: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
+	100, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
+	19,  // 12: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
+	101, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
+	102, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
+	0,   // 15: lifeboat.v1.ListHostsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	20,  // 16: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
+	11,  // 17: lifeboat.v1.ListHostsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 18: lifeboat.v1.ListVMsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	23,  // 19: lifeboat.v1.ListVMsResponse.vms:type_name -> lifeboat.v1.VMView
+	11,  // 20: lifeboat.v1.ListVMsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 21: lifeboat.v1.ListWorkRequest.consistency:type_name -> lifeboat.v1.Consistency
+	26,  // 22: lifeboat.v1.ListWorkResponse.work:type_name -> lifeboat.v1.WorkView
+	11,  // 23: lifeboat.v1.ListWorkResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 24: lifeboat.v1.ListAlertsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	29,  // 25: lifeboat.v1.ListAlertsResponse.alerts:type_name -> lifeboat.v1.AlertView
+	11,  // 26: lifeboat.v1.ListAlertsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 27: lifeboat.v1.ListEventsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	32,  // 28: lifeboat.v1.ListEventsResponse.events:type_name -> lifeboat.v1.EventView
+	11,  // 29: lifeboat.v1.ListEventsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 30: lifeboat.v1.ExplainRequest.consistency:type_name -> lifeboat.v1.Consistency
+	11,  // 31: lifeboat.v1.ExplainResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 32: lifeboat.v1.GetPolicyRequest.consistency:type_name -> lifeboat.v1.Consistency
+	37,  // 33: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
+	11,  // 34: lifeboat.v1.GetPolicyResponse.answered:type_name -> lifeboat.v1.Answered
+	37,  // 35: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
+	46,  // 36: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
+	97,  // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
+	0,   // 38: lifeboat.v1.ListTokensRequest.consistency:type_name -> lifeboat.v1.Consistency
+	60,  // 39: lifeboat.v1.ListTokensResponse.tokens:type_name -> lifeboat.v1.TokenView
+	11,  // 40: lifeboat.v1.ListTokensResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 41: lifeboat.v1.ListOperatorsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	64,  // 42: lifeboat.v1.ListOperatorsResponse.operators:type_name -> lifeboat.v1.OperatorView
+	11,  // 43: lifeboat.v1.ListOperatorsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 44: lifeboat.v1.ListRulesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	68,  // 45: lifeboat.v1.ListRulesResponse.rules:type_name -> lifeboat.v1.RuleView
+	11,  // 46: lifeboat.v1.ListRulesResponse.answered:type_name -> lifeboat.v1.Answered
+	69,  // 47: lifeboat.v1.RuleView.vms:type_name -> lifeboat.v1.RuleVM
+	70,  // 48: lifeboat.v1.RuleView.hosts:type_name -> lifeboat.v1.RuleHost
+	70,  // 49: lifeboat.v1.AddRuleRequest.hosts:type_name -> lifeboat.v1.RuleHost
+	37,  // 50: lifeboat.v1.SetVMRequest.settings:type_name -> lifeboat.v1.Setting
+	0,   // 51: lifeboat.v1.PlanRequest.consistency:type_name -> lifeboat.v1.Consistency
+	76,  // 52: lifeboat.v1.PlanResponse.steps:type_name -> lifeboat.v1.PlannedVM
+	76,  // 53: lifeboat.v1.PlanResponse.stays:type_name -> lifeboat.v1.PlannedVM
+	77,  // 54: lifeboat.v1.PlanResponse.each:type_name -> lifeboat.v1.HostLoss
+	11,  // 55: lifeboat.v1.PlanResponse.answered:type_name -> lifeboat.v1.Answered
+	76,  // 56: lifeboat.v1.HostLoss.down:type_name -> lifeboat.v1.PlannedVM
+	78,  // 57: lifeboat.v1.RecordUsageRequest.events:type_name -> lifeboat.v1.UsageEvent
+	81,  // 58: lifeboat.v1.RecordUsageResponse.refused:type_name -> lifeboat.v1.UsageRefusal
+	0,   // 59: lifeboat.v1.ListUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	84,  // 60: lifeboat.v1.ListUsageResponse.records:type_name -> lifeboat.v1.UsageRecordView
+	11,  // 61: lifeboat.v1.ListUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 62: lifeboat.v1.ListUsageResourcesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	87,  // 63: lifeboat.v1.ListUsageResourcesResponse.resources:type_name -> lifeboat.v1.UsageResourceView
+	11,  // 64: lifeboat.v1.ListUsageResourcesResponse.answered:type_name -> lifeboat.v1.Answered
+	88,  // 65: lifeboat.v1.UsageResourceView.intervals:type_name -> lifeboat.v1.UsageIntervalView
+	0,   // 66: lifeboat.v1.DescribeUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	91,  // 67: lifeboat.v1.DescribeUsageResponse.types:type_name -> lifeboat.v1.UsageTypeView
+	92,  // 68: lifeboat.v1.DescribeUsageResponse.accounts:type_name -> lifeboat.v1.UsageAccountView
+	11,  // 69: lifeboat.v1.DescribeUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 70: lifeboat.v1.VerifyUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	95,  // 71: lifeboat.v1.VerifyUsageResponse.findings:type_name -> lifeboat.v1.UsageFinding
+	11,  // 72: lifeboat.v1.VerifyUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	91,  // 73: lifeboat.v1.SetUsageRequest.type:type_name -> lifeboat.v1.UsageTypeView
+	12,  // 74: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
+	16,  // 75: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
+	21,  // 76: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
+	24,  // 77: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
+	27,  // 78: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
+	30,  // 79: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
+	33,  // 80: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
+	35,  // 81: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
+	38,  // 82: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
+	40,  // 83: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
+	42,  // 84: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
+	43,  // 85: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
+	44,  // 86: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
+	45,  // 87: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
+	47,  // 88: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
+	48,  // 89: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
+	49,  // 90: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
+	50,  // 91: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
+	6,   // 92: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
+	51,  // 93: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
+	53,  // 94: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
+	55,  // 95: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
+	56,  // 96: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
+	58,  // 97: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
+	61,  // 98: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
+	62,  // 99: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
+	65,  // 100: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
+	66,  // 101: lifeboat.v1.AdminService.ListRules:input_type -> lifeboat.v1.ListRulesRequest
+	71,  // 102: lifeboat.v1.AdminService.AddRule:input_type -> lifeboat.v1.AddRuleRequest
+	72,  // 103: lifeboat.v1.AdminService.RemoveRule:input_type -> lifeboat.v1.RemoveRuleRequest
+	73,  // 104: lifeboat.v1.AdminService.SetVM:input_type -> lifeboat.v1.SetVMRequest
+	74,  // 105: lifeboat.v1.AdminService.Plan:input_type -> lifeboat.v1.PlanRequest
+	79,  // 106: lifeboat.v1.AdminService.RecordUsage:input_type -> lifeboat.v1.RecordUsageRequest
+	82,  // 107: lifeboat.v1.AdminService.ListUsage:input_type -> lifeboat.v1.ListUsageRequest
+	85,  // 108: lifeboat.v1.AdminService.ListUsageResources:input_type -> lifeboat.v1.ListUsageResourcesRequest
+	89,  // 109: lifeboat.v1.AdminService.DescribeUsage:input_type -> lifeboat.v1.DescribeUsageRequest
+	93,  // 110: lifeboat.v1.AdminService.VerifyUsage:input_type -> lifeboat.v1.VerifyUsageRequest
+	93,  // 111: lifeboat.v1.AdminService.RepairUsage:input_type -> lifeboat.v1.VerifyUsageRequest
+	96,  // 112: lifeboat.v1.AdminService.SetUsage:input_type -> lifeboat.v1.SetUsageRequest
+	9,   // 113: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
+	1,   // 114: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
+	3,   // 115: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
+	5,   // 116: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
+	13,  // 117: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
+	17,  // 118: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
+	22,  // 119: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
+	25,  // 120: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
+	28,  // 121: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
+	31,  // 122: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
+	34,  // 123: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
+	36,  // 124: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
+	39,  // 125: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
+	41,  // 126: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
+	41,  // 127: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
+	41,  // 128: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
+	41,  // 129: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
+	41,  // 130: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
+	41,  // 131: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
+	41,  // 132: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
+	41,  // 133: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
+	41,  // 134: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
+	7,   // 135: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
+	52,  // 136: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
+	54,  // 137: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
+	41,  // 138: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
+	57,  // 139: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
+	59,  // 140: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
+	41,  // 141: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
+	63,  // 142: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
+	41,  // 143: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
+	67,  // 144: lifeboat.v1.AdminService.ListRules:output_type -> lifeboat.v1.ListRulesResponse
+	41,  // 145: lifeboat.v1.AdminService.AddRule:output_type -> lifeboat.v1.WriteResponse
+	41,  // 146: lifeboat.v1.AdminService.RemoveRule:output_type -> lifeboat.v1.WriteResponse
+	41,  // 147: lifeboat.v1.AdminService.SetVM:output_type -> lifeboat.v1.WriteResponse
+	75,  // 148: lifeboat.v1.AdminService.Plan:output_type -> lifeboat.v1.PlanResponse
+	80,  // 149: lifeboat.v1.AdminService.RecordUsage:output_type -> lifeboat.v1.RecordUsageResponse
+	83,  // 150: lifeboat.v1.AdminService.ListUsage:output_type -> lifeboat.v1.ListUsageResponse
+	86,  // 151: lifeboat.v1.AdminService.ListUsageResources:output_type -> lifeboat.v1.ListUsageResourcesResponse
+	90,  // 152: lifeboat.v1.AdminService.DescribeUsage:output_type -> lifeboat.v1.DescribeUsageResponse
+	94,  // 153: lifeboat.v1.AdminService.VerifyUsage:output_type -> lifeboat.v1.VerifyUsageResponse
+	94,  // 154: lifeboat.v1.AdminService.RepairUsage:output_type -> lifeboat.v1.VerifyUsageResponse
+	41,  // 155: lifeboat.v1.AdminService.SetUsage:output_type -> lifeboat.v1.WriteResponse
+	10,  // 156: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
+	2,   // 157: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
+	4,   // 158: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
+	103, // 159: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
+	117, // [117:160] is the sub-list for method output_type
+	74,  // [74:117] is the sub-list for method input_type
+	74,  // [74:74] is the sub-list for extension type_name
+	74,  // [74:74] is the sub-list for extension extendee
+	0,   // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_admin_proto_init() }
@@ -7060,7 +9013,7 @@ func file_lifeboat_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_admin_proto_rawDesc), len(file_lifeboat_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   78,
+			NumMessages:   97,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

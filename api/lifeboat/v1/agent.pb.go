@@ -1756,6 +1756,7 @@ type Assignment struct {
 	Lease         *Lease                 `protobuf:"bytes,3,opt,name=lease,proto3" json:"lease,omitempty"`  // what the agent is to run under
 	Vms           []*AssignedVM          `protobuf:"bytes,4,rep,name=vms,proto3" json:"vms,omitempty"`      // protected VMs owned by this host
 	Orders        []*Order               `protobuf:"bytes,5,rep,name=orders,proto3" json:"orders,omitempty"`
+	Coming        []*AssignedVM          `protobuf:"bytes,101,rep,name=coming,proto3" json:"coming,omitempty"`                            // on their way here by live migration: they end with the lease as the others do
 	EmptyFirst    bool                   `protobuf:"varint,100,opt,name=empty_first,json=emptyFirst,proto3" json:"empty_first,omitempty"` // a machine that goes down waits for its VMs to be moved away
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1822,6 +1823,13 @@ func (x *Assignment) GetVms() []*AssignedVM {
 func (x *Assignment) GetOrders() []*Order {
 	if x != nil {
 		return x.Orders
+	}
+	return nil
+}
+
+func (x *Assignment) GetComing() []*AssignedVM {
+	if x != nil {
+		return x.Coming
 	}
 	return nil
 }
@@ -2981,14 +2989,15 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x1c\n" +
 	"\tprotected\x18\x03 \x01(\bR\tprotected\x12\x16\n" +
-	"\x06wanted\x18\x04 \x01(\bR\x06wanted\"\xda\x01\n" +
+	"\x06wanted\x18\x04 \x01(\bR\x06wanted\"\x8b\x02\n" +
 	"\n" +
 	"Assignment\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
 	"\x05armed\x18\x02 \x01(\bR\x05armed\x12(\n" +
 	"\x05lease\x18\x03 \x01(\v2\x12.lifeboat.v1.LeaseR\x05lease\x12)\n" +
 	"\x03vms\x18\x04 \x03(\v2\x17.lifeboat.v1.AssignedVMR\x03vms\x12*\n" +
-	"\x06orders\x18\x05 \x03(\v2\x12.lifeboat.v1.OrderR\x06orders\x12\x1f\n" +
+	"\x06orders\x18\x05 \x03(\v2\x12.lifeboat.v1.OrderR\x06orders\x12/\n" +
+	"\x06coming\x18e \x03(\v2\x17.lifeboat.v1.AssignedVMR\x06coming\x12\x1f\n" +
 	"\vempty_first\x18d \x01(\bR\n" +
 	"emptyFirst\"\xa1\x04\n" +
 	"\x0eReportResponse\x12\x1b\n" +
@@ -3226,29 +3235,30 @@ var file_lifeboat_v1_agent_proto_depIdxs = []int32{
 	14, // 23: lifeboat.v1.Assignment.lease:type_name -> lifeboat.v1.Lease
 	20, // 24: lifeboat.v1.Assignment.vms:type_name -> lifeboat.v1.AssignedVM
 	19, // 25: lifeboat.v1.Assignment.orders:type_name -> lifeboat.v1.Order
-	21, // 26: lifeboat.v1.ReportResponse.assignment:type_name -> lifeboat.v1.Assignment
-	15, // 27: lifeboat.v1.ReportResponse.probes:type_name -> lifeboat.v1.Probe
-	13, // 28: lifeboat.v1.ReportResponse.managers:type_name -> lifeboat.v1.Manager
-	23, // 29: lifeboat.v1.ReportResponse.fences:type_name -> lifeboat.v1.FenceJob
-	33, // 30: lifeboat.v1.FenceJob.options:type_name -> lifeboat.v1.FenceJob.OptionsEntry
-	24, // 31: lifeboat.v1.FenceOutcome.readings:type_name -> lifeboat.v1.FenceReading
-	26, // 32: lifeboat.v1.VMSpec.disks:type_name -> lifeboat.v1.Disk
-	28, // 33: lifeboat.v1.VMSpec.protect:type_name -> lifeboat.v1.Protection
-	27, // 34: lifeboat.v1.PutSpecsRequest.specs:type_name -> lifeboat.v1.VMSpec
-	4,  // 35: lifeboat.v1.LeaveRequest.machine_stop:type_name -> lifeboat.v1.MachineStop
-	11, // 36: lifeboat.v1.AgentService.Register:input_type -> lifeboat.v1.RegisterRequest
-	18, // 37: lifeboat.v1.AgentService.Report:input_type -> lifeboat.v1.ReportRequest
-	29, // 38: lifeboat.v1.AgentService.PutSpecs:input_type -> lifeboat.v1.PutSpecsRequest
-	31, // 39: lifeboat.v1.AgentService.Leave:input_type -> lifeboat.v1.LeaveRequest
-	12, // 40: lifeboat.v1.AgentService.Register:output_type -> lifeboat.v1.RegisterResponse
-	22, // 41: lifeboat.v1.AgentService.Report:output_type -> lifeboat.v1.ReportResponse
-	30, // 42: lifeboat.v1.AgentService.PutSpecs:output_type -> lifeboat.v1.PutSpecsResponse
-	32, // 43: lifeboat.v1.AgentService.Leave:output_type -> lifeboat.v1.LeaveResponse
-	40, // [40:44] is the sub-list for method output_type
-	36, // [36:40] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	20, // 26: lifeboat.v1.Assignment.coming:type_name -> lifeboat.v1.AssignedVM
+	21, // 27: lifeboat.v1.ReportResponse.assignment:type_name -> lifeboat.v1.Assignment
+	15, // 28: lifeboat.v1.ReportResponse.probes:type_name -> lifeboat.v1.Probe
+	13, // 29: lifeboat.v1.ReportResponse.managers:type_name -> lifeboat.v1.Manager
+	23, // 30: lifeboat.v1.ReportResponse.fences:type_name -> lifeboat.v1.FenceJob
+	33, // 31: lifeboat.v1.FenceJob.options:type_name -> lifeboat.v1.FenceJob.OptionsEntry
+	24, // 32: lifeboat.v1.FenceOutcome.readings:type_name -> lifeboat.v1.FenceReading
+	26, // 33: lifeboat.v1.VMSpec.disks:type_name -> lifeboat.v1.Disk
+	28, // 34: lifeboat.v1.VMSpec.protect:type_name -> lifeboat.v1.Protection
+	27, // 35: lifeboat.v1.PutSpecsRequest.specs:type_name -> lifeboat.v1.VMSpec
+	4,  // 36: lifeboat.v1.LeaveRequest.machine_stop:type_name -> lifeboat.v1.MachineStop
+	11, // 37: lifeboat.v1.AgentService.Register:input_type -> lifeboat.v1.RegisterRequest
+	18, // 38: lifeboat.v1.AgentService.Report:input_type -> lifeboat.v1.ReportRequest
+	29, // 39: lifeboat.v1.AgentService.PutSpecs:input_type -> lifeboat.v1.PutSpecsRequest
+	31, // 40: lifeboat.v1.AgentService.Leave:input_type -> lifeboat.v1.LeaveRequest
+	12, // 41: lifeboat.v1.AgentService.Register:output_type -> lifeboat.v1.RegisterResponse
+	22, // 42: lifeboat.v1.AgentService.Report:output_type -> lifeboat.v1.ReportResponse
+	30, // 43: lifeboat.v1.AgentService.PutSpecs:output_type -> lifeboat.v1.PutSpecsResponse
+	32, // 44: lifeboat.v1.AgentService.Leave:output_type -> lifeboat.v1.LeaveResponse
+	41, // [41:45] is the sub-list for method output_type
+	37, // [37:41] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_agent_proto_init() }

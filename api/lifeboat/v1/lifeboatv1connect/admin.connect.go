@@ -110,6 +110,25 @@ const (
 	AdminServiceSetVMProcedure = "/lifeboat.v1.AdminService/SetVM"
 	// AdminServicePlanProcedure is the fully-qualified name of the AdminService's Plan RPC.
 	AdminServicePlanProcedure = "/lifeboat.v1.AdminService/Plan"
+	// AdminServiceRecordUsageProcedure is the fully-qualified name of the AdminService's RecordUsage
+	// RPC.
+	AdminServiceRecordUsageProcedure = "/lifeboat.v1.AdminService/RecordUsage"
+	// AdminServiceListUsageProcedure is the fully-qualified name of the AdminService's ListUsage RPC.
+	AdminServiceListUsageProcedure = "/lifeboat.v1.AdminService/ListUsage"
+	// AdminServiceListUsageResourcesProcedure is the fully-qualified name of the AdminService's
+	// ListUsageResources RPC.
+	AdminServiceListUsageResourcesProcedure = "/lifeboat.v1.AdminService/ListUsageResources"
+	// AdminServiceDescribeUsageProcedure is the fully-qualified name of the AdminService's
+	// DescribeUsage RPC.
+	AdminServiceDescribeUsageProcedure = "/lifeboat.v1.AdminService/DescribeUsage"
+	// AdminServiceVerifyUsageProcedure is the fully-qualified name of the AdminService's VerifyUsage
+	// RPC.
+	AdminServiceVerifyUsageProcedure = "/lifeboat.v1.AdminService/VerifyUsage"
+	// AdminServiceRepairUsageProcedure is the fully-qualified name of the AdminService's RepairUsage
+	// RPC.
+	AdminServiceRepairUsageProcedure = "/lifeboat.v1.AdminService/RepairUsage"
+	// AdminServiceSetUsageProcedure is the fully-qualified name of the AdminService's SetUsage RPC.
+	AdminServiceSetUsageProcedure = "/lifeboat.v1.AdminService/SetUsage"
 	// NodeServiceHelloProcedure is the fully-qualified name of the NodeService's Hello RPC.
 	NodeServiceHelloProcedure = "/lifeboat.v1.NodeService/Hello"
 	// NodeServiceRecognizeProcedure is the fully-qualified name of the NodeService's Recognize RPC.
@@ -163,6 +182,17 @@ type AdminServiceClient interface {
 	SetVM(context.Context, *connect.Request[v1.SetVMRequest]) (*connect.Response[v1.WriteResponse], error)
 	// Plan says what would happen if hosts failed or were to be empty. Nothing is done.
 	Plan(context.Context, *connect.Request[v1.PlanRequest]) (*connect.Response[v1.PlanResponse], error)
+	// RecordUsage takes what happened to resources that live elsewhere. Each event counts
+	// once, by its id, so that a request whose outcome is not known is simply sent again,
+	// with or without a request id. What is refused does not hold up the others.
+	RecordUsage(context.Context, *connect.Request[v1.RecordUsageRequest]) (*connect.Response[v1.RecordUsageResponse], error)
+	ListUsage(context.Context, *connect.Request[v1.ListUsageRequest]) (*connect.Response[v1.ListUsageResponse], error)
+	ListUsageResources(context.Context, *connect.Request[v1.ListUsageResourcesRequest]) (*connect.Response[v1.ListUsageResourcesResponse], error)
+	DescribeUsage(context.Context, *connect.Request[v1.DescribeUsageRequest]) (*connect.Response[v1.DescribeUsageResponse], error)
+	// VerifyUsage compares what is open with what lives; RepairUsage mends what it finds.
+	VerifyUsage(context.Context, *connect.Request[v1.VerifyUsageRequest]) (*connect.Response[v1.VerifyUsageResponse], error)
+	RepairUsage(context.Context, *connect.Request[v1.VerifyUsageRequest]) (*connect.Response[v1.VerifyUsageResponse], error)
+	SetUsage(context.Context, *connect.Request[v1.SetUsageRequest]) (*connect.Response[v1.WriteResponse], error)
 }
 
 // NewAdminServiceClient constructs a client for the lifeboat.v1.AdminService service. By default,
@@ -368,43 +398,92 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("Plan")),
 			connect.WithClientOptions(opts...),
 		),
+		recordUsage: connect.NewClient[v1.RecordUsageRequest, v1.RecordUsageResponse](
+			httpClient,
+			baseURL+AdminServiceRecordUsageProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("RecordUsage")),
+			connect.WithClientOptions(opts...),
+		),
+		listUsage: connect.NewClient[v1.ListUsageRequest, v1.ListUsageResponse](
+			httpClient,
+			baseURL+AdminServiceListUsageProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListUsage")),
+			connect.WithClientOptions(opts...),
+		),
+		listUsageResources: connect.NewClient[v1.ListUsageResourcesRequest, v1.ListUsageResourcesResponse](
+			httpClient,
+			baseURL+AdminServiceListUsageResourcesProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListUsageResources")),
+			connect.WithClientOptions(opts...),
+		),
+		describeUsage: connect.NewClient[v1.DescribeUsageRequest, v1.DescribeUsageResponse](
+			httpClient,
+			baseURL+AdminServiceDescribeUsageProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("DescribeUsage")),
+			connect.WithClientOptions(opts...),
+		),
+		verifyUsage: connect.NewClient[v1.VerifyUsageRequest, v1.VerifyUsageResponse](
+			httpClient,
+			baseURL+AdminServiceVerifyUsageProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("VerifyUsage")),
+			connect.WithClientOptions(opts...),
+		),
+		repairUsage: connect.NewClient[v1.VerifyUsageRequest, v1.VerifyUsageResponse](
+			httpClient,
+			baseURL+AdminServiceRepairUsageProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("RepairUsage")),
+			connect.WithClientOptions(opts...),
+		),
+		setUsage: connect.NewClient[v1.SetUsageRequest, v1.WriteResponse](
+			httpClient,
+			baseURL+AdminServiceSetUsageProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("SetUsage")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // adminServiceClient implements AdminServiceClient.
 type adminServiceClient struct {
-	status          *connect.Client[v1.StatusRequest, v1.StatusResponse]
-	listNodes       *connect.Client[v1.ListNodesRequest, v1.ListNodesResponse]
-	listHosts       *connect.Client[v1.ListHostsRequest, v1.ListHostsResponse]
-	listVMs         *connect.Client[v1.ListVMsRequest, v1.ListVMsResponse]
-	listWork        *connect.Client[v1.ListWorkRequest, v1.ListWorkResponse]
-	listAlerts      *connect.Client[v1.ListAlertsRequest, v1.ListAlertsResponse]
-	listEvents      *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
-	explain         *connect.Client[v1.ExplainRequest, v1.ExplainResponse]
-	getPolicy       *connect.Client[v1.GetPolicyRequest, v1.GetPolicyResponse]
-	setPolicy       *connect.Client[v1.SetPolicyRequest, v1.WriteResponse]
-	protectVM       *connect.Client[v1.ProtectVMRequest, v1.WriteResponse]
-	controlVM       *connect.Client[v1.ControlVMRequest, v1.WriteResponse]
-	controlHost     *connect.Client[v1.ControlHostRequest, v1.WriteResponse]
-	setFence        *connect.Client[v1.SetFenceRequest, v1.WriteResponse]
-	controlWork     *connect.Client[v1.ControlWorkRequest, v1.WriteResponse]
-	controlAlert    *connect.Client[v1.ControlAlertRequest, v1.WriteResponse]
-	controlNode     *connect.Client[v1.ControlNodeRequest, v1.WriteResponse]
-	controlHA       *connect.Client[v1.ControlHARequest, v1.WriteResponse]
-	testFence       *connect.Client[v1.TestFenceRequest, v1.TestFenceResponse]
-	readSnapshot    *connect.Client[v1.ReadSnapshotRequest, v1.ReadSnapshotResponse]
-	writeSnapshot   *connect.Client[v1.WriteSnapshotRequest, v1.WriteSnapshotResponse]
-	restoreSnapshot *connect.Client[v1.RestoreSnapshotRequest, v1.WriteResponse]
-	createToken     *connect.Client[v1.CreateTokenRequest, v1.CreateTokenResponse]
-	listTokens      *connect.Client[v1.ListTokensRequest, v1.ListTokensResponse]
-	revokeToken     *connect.Client[v1.RevokeTokenRequest, v1.WriteResponse]
-	listOperators   *connect.Client[v1.ListOperatorsRequest, v1.ListOperatorsResponse]
-	setOperator     *connect.Client[v1.SetOperatorRequest, v1.WriteResponse]
-	listRules       *connect.Client[v1.ListRulesRequest, v1.ListRulesResponse]
-	addRule         *connect.Client[v1.AddRuleRequest, v1.WriteResponse]
-	removeRule      *connect.Client[v1.RemoveRuleRequest, v1.WriteResponse]
-	setVM           *connect.Client[v1.SetVMRequest, v1.WriteResponse]
-	plan            *connect.Client[v1.PlanRequest, v1.PlanResponse]
+	status             *connect.Client[v1.StatusRequest, v1.StatusResponse]
+	listNodes          *connect.Client[v1.ListNodesRequest, v1.ListNodesResponse]
+	listHosts          *connect.Client[v1.ListHostsRequest, v1.ListHostsResponse]
+	listVMs            *connect.Client[v1.ListVMsRequest, v1.ListVMsResponse]
+	listWork           *connect.Client[v1.ListWorkRequest, v1.ListWorkResponse]
+	listAlerts         *connect.Client[v1.ListAlertsRequest, v1.ListAlertsResponse]
+	listEvents         *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
+	explain            *connect.Client[v1.ExplainRequest, v1.ExplainResponse]
+	getPolicy          *connect.Client[v1.GetPolicyRequest, v1.GetPolicyResponse]
+	setPolicy          *connect.Client[v1.SetPolicyRequest, v1.WriteResponse]
+	protectVM          *connect.Client[v1.ProtectVMRequest, v1.WriteResponse]
+	controlVM          *connect.Client[v1.ControlVMRequest, v1.WriteResponse]
+	controlHost        *connect.Client[v1.ControlHostRequest, v1.WriteResponse]
+	setFence           *connect.Client[v1.SetFenceRequest, v1.WriteResponse]
+	controlWork        *connect.Client[v1.ControlWorkRequest, v1.WriteResponse]
+	controlAlert       *connect.Client[v1.ControlAlertRequest, v1.WriteResponse]
+	controlNode        *connect.Client[v1.ControlNodeRequest, v1.WriteResponse]
+	controlHA          *connect.Client[v1.ControlHARequest, v1.WriteResponse]
+	testFence          *connect.Client[v1.TestFenceRequest, v1.TestFenceResponse]
+	readSnapshot       *connect.Client[v1.ReadSnapshotRequest, v1.ReadSnapshotResponse]
+	writeSnapshot      *connect.Client[v1.WriteSnapshotRequest, v1.WriteSnapshotResponse]
+	restoreSnapshot    *connect.Client[v1.RestoreSnapshotRequest, v1.WriteResponse]
+	createToken        *connect.Client[v1.CreateTokenRequest, v1.CreateTokenResponse]
+	listTokens         *connect.Client[v1.ListTokensRequest, v1.ListTokensResponse]
+	revokeToken        *connect.Client[v1.RevokeTokenRequest, v1.WriteResponse]
+	listOperators      *connect.Client[v1.ListOperatorsRequest, v1.ListOperatorsResponse]
+	setOperator        *connect.Client[v1.SetOperatorRequest, v1.WriteResponse]
+	listRules          *connect.Client[v1.ListRulesRequest, v1.ListRulesResponse]
+	addRule            *connect.Client[v1.AddRuleRequest, v1.WriteResponse]
+	removeRule         *connect.Client[v1.RemoveRuleRequest, v1.WriteResponse]
+	setVM              *connect.Client[v1.SetVMRequest, v1.WriteResponse]
+	plan               *connect.Client[v1.PlanRequest, v1.PlanResponse]
+	recordUsage        *connect.Client[v1.RecordUsageRequest, v1.RecordUsageResponse]
+	listUsage          *connect.Client[v1.ListUsageRequest, v1.ListUsageResponse]
+	listUsageResources *connect.Client[v1.ListUsageResourcesRequest, v1.ListUsageResourcesResponse]
+	describeUsage      *connect.Client[v1.DescribeUsageRequest, v1.DescribeUsageResponse]
+	verifyUsage        *connect.Client[v1.VerifyUsageRequest, v1.VerifyUsageResponse]
+	repairUsage        *connect.Client[v1.VerifyUsageRequest, v1.VerifyUsageResponse]
+	setUsage           *connect.Client[v1.SetUsageRequest, v1.WriteResponse]
 }
 
 // Status calls lifeboat.v1.AdminService.Status.
@@ -567,6 +646,41 @@ func (c *adminServiceClient) Plan(ctx context.Context, req *connect.Request[v1.P
 	return c.plan.CallUnary(ctx, req)
 }
 
+// RecordUsage calls lifeboat.v1.AdminService.RecordUsage.
+func (c *adminServiceClient) RecordUsage(ctx context.Context, req *connect.Request[v1.RecordUsageRequest]) (*connect.Response[v1.RecordUsageResponse], error) {
+	return c.recordUsage.CallUnary(ctx, req)
+}
+
+// ListUsage calls lifeboat.v1.AdminService.ListUsage.
+func (c *adminServiceClient) ListUsage(ctx context.Context, req *connect.Request[v1.ListUsageRequest]) (*connect.Response[v1.ListUsageResponse], error) {
+	return c.listUsage.CallUnary(ctx, req)
+}
+
+// ListUsageResources calls lifeboat.v1.AdminService.ListUsageResources.
+func (c *adminServiceClient) ListUsageResources(ctx context.Context, req *connect.Request[v1.ListUsageResourcesRequest]) (*connect.Response[v1.ListUsageResourcesResponse], error) {
+	return c.listUsageResources.CallUnary(ctx, req)
+}
+
+// DescribeUsage calls lifeboat.v1.AdminService.DescribeUsage.
+func (c *adminServiceClient) DescribeUsage(ctx context.Context, req *connect.Request[v1.DescribeUsageRequest]) (*connect.Response[v1.DescribeUsageResponse], error) {
+	return c.describeUsage.CallUnary(ctx, req)
+}
+
+// VerifyUsage calls lifeboat.v1.AdminService.VerifyUsage.
+func (c *adminServiceClient) VerifyUsage(ctx context.Context, req *connect.Request[v1.VerifyUsageRequest]) (*connect.Response[v1.VerifyUsageResponse], error) {
+	return c.verifyUsage.CallUnary(ctx, req)
+}
+
+// RepairUsage calls lifeboat.v1.AdminService.RepairUsage.
+func (c *adminServiceClient) RepairUsage(ctx context.Context, req *connect.Request[v1.VerifyUsageRequest]) (*connect.Response[v1.VerifyUsageResponse], error) {
+	return c.repairUsage.CallUnary(ctx, req)
+}
+
+// SetUsage calls lifeboat.v1.AdminService.SetUsage.
+func (c *adminServiceClient) SetUsage(ctx context.Context, req *connect.Request[v1.SetUsageRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return c.setUsage.CallUnary(ctx, req)
+}
+
 // AdminServiceHandler is an implementation of the lifeboat.v1.AdminService service.
 type AdminServiceHandler interface {
 	Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error)
@@ -610,6 +724,17 @@ type AdminServiceHandler interface {
 	SetVM(context.Context, *connect.Request[v1.SetVMRequest]) (*connect.Response[v1.WriteResponse], error)
 	// Plan says what would happen if hosts failed or were to be empty. Nothing is done.
 	Plan(context.Context, *connect.Request[v1.PlanRequest]) (*connect.Response[v1.PlanResponse], error)
+	// RecordUsage takes what happened to resources that live elsewhere. Each event counts
+	// once, by its id, so that a request whose outcome is not known is simply sent again,
+	// with or without a request id. What is refused does not hold up the others.
+	RecordUsage(context.Context, *connect.Request[v1.RecordUsageRequest]) (*connect.Response[v1.RecordUsageResponse], error)
+	ListUsage(context.Context, *connect.Request[v1.ListUsageRequest]) (*connect.Response[v1.ListUsageResponse], error)
+	ListUsageResources(context.Context, *connect.Request[v1.ListUsageResourcesRequest]) (*connect.Response[v1.ListUsageResourcesResponse], error)
+	DescribeUsage(context.Context, *connect.Request[v1.DescribeUsageRequest]) (*connect.Response[v1.DescribeUsageResponse], error)
+	// VerifyUsage compares what is open with what lives; RepairUsage mends what it finds.
+	VerifyUsage(context.Context, *connect.Request[v1.VerifyUsageRequest]) (*connect.Response[v1.VerifyUsageResponse], error)
+	RepairUsage(context.Context, *connect.Request[v1.VerifyUsageRequest]) (*connect.Response[v1.VerifyUsageResponse], error)
+	SetUsage(context.Context, *connect.Request[v1.SetUsageRequest]) (*connect.Response[v1.WriteResponse], error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -811,6 +936,48 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("Plan")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceRecordUsageHandler := connect.NewUnaryHandler(
+		AdminServiceRecordUsageProcedure,
+		svc.RecordUsage,
+		connect.WithSchema(adminServiceMethods.ByName("RecordUsage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceListUsageHandler := connect.NewUnaryHandler(
+		AdminServiceListUsageProcedure,
+		svc.ListUsage,
+		connect.WithSchema(adminServiceMethods.ByName("ListUsage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceListUsageResourcesHandler := connect.NewUnaryHandler(
+		AdminServiceListUsageResourcesProcedure,
+		svc.ListUsageResources,
+		connect.WithSchema(adminServiceMethods.ByName("ListUsageResources")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceDescribeUsageHandler := connect.NewUnaryHandler(
+		AdminServiceDescribeUsageProcedure,
+		svc.DescribeUsage,
+		connect.WithSchema(adminServiceMethods.ByName("DescribeUsage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceVerifyUsageHandler := connect.NewUnaryHandler(
+		AdminServiceVerifyUsageProcedure,
+		svc.VerifyUsage,
+		connect.WithSchema(adminServiceMethods.ByName("VerifyUsage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceRepairUsageHandler := connect.NewUnaryHandler(
+		AdminServiceRepairUsageProcedure,
+		svc.RepairUsage,
+		connect.WithSchema(adminServiceMethods.ByName("RepairUsage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceSetUsageHandler := connect.NewUnaryHandler(
+		AdminServiceSetUsageProcedure,
+		svc.SetUsage,
+		connect.WithSchema(adminServiceMethods.ByName("SetUsage")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/lifeboat.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceStatusProcedure:
@@ -877,6 +1044,20 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceSetVMHandler.ServeHTTP(w, r)
 		case AdminServicePlanProcedure:
 			adminServicePlanHandler.ServeHTTP(w, r)
+		case AdminServiceRecordUsageProcedure:
+			adminServiceRecordUsageHandler.ServeHTTP(w, r)
+		case AdminServiceListUsageProcedure:
+			adminServiceListUsageHandler.ServeHTTP(w, r)
+		case AdminServiceListUsageResourcesProcedure:
+			adminServiceListUsageResourcesHandler.ServeHTTP(w, r)
+		case AdminServiceDescribeUsageProcedure:
+			adminServiceDescribeUsageHandler.ServeHTTP(w, r)
+		case AdminServiceVerifyUsageProcedure:
+			adminServiceVerifyUsageHandler.ServeHTTP(w, r)
+		case AdminServiceRepairUsageProcedure:
+			adminServiceRepairUsageHandler.ServeHTTP(w, r)
+		case AdminServiceSetUsageProcedure:
+			adminServiceSetUsageHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1012,6 +1193,34 @@ func (UnimplementedAdminServiceHandler) SetVM(context.Context, *connect.Request[
 
 func (UnimplementedAdminServiceHandler) Plan(context.Context, *connect.Request[v1.PlanRequest]) (*connect.Response[v1.PlanResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.Plan is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) RecordUsage(context.Context, *connect.Request[v1.RecordUsageRequest]) (*connect.Response[v1.RecordUsageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.RecordUsage is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListUsage(context.Context, *connect.Request[v1.ListUsageRequest]) (*connect.Response[v1.ListUsageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.ListUsage is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListUsageResources(context.Context, *connect.Request[v1.ListUsageResourcesRequest]) (*connect.Response[v1.ListUsageResourcesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.ListUsageResources is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) DescribeUsage(context.Context, *connect.Request[v1.DescribeUsageRequest]) (*connect.Response[v1.DescribeUsageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.DescribeUsage is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) VerifyUsage(context.Context, *connect.Request[v1.VerifyUsageRequest]) (*connect.Response[v1.VerifyUsageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.VerifyUsage is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) RepairUsage(context.Context, *connect.Request[v1.VerifyUsageRequest]) (*connect.Response[v1.VerifyUsageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.RepairUsage is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) SetUsage(context.Context, *connect.Request[v1.SetUsageRequest]) (*connect.Response[v1.WriteResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.SetUsage is not implemented"))
 }
 
 // NodeServiceClient is a client for the lifeboat.v1.NodeService service.
