@@ -164,8 +164,8 @@ const (
 	rememberMoves = 20
 )
 
-// moveTime is how long live migrations took lately.
-func moveTime(s *fsm.State) time.Duration {
+// MoveTime is how long live migrations took lately; a guess when none is remembered.
+func MoveTime(s *fsm.State) time.Duration {
 	var sum time.Duration
 	n := 0
 	for _, w := range s.AllWork() {
@@ -201,5 +201,5 @@ func Emptying(s *fsm.State, h *fsm.Host) string {
 		return text + "; " + a.Text
 	}
 	rounds := (time.Duration(left) + time.Duration(s.Policy.MovesPerHost) - 1) / time.Duration(s.Policy.MovesPerHost)
-	return text + fmt.Sprintf("; the others take about %s (%d at a time).", (rounds*moveTime(s)).Round(time.Second), s.Policy.MovesPerHost)
+	return text + fmt.Sprintf("; the others take about %s (%d at a time).", (rounds*MoveTime(s)).Round(time.Second), s.Policy.MovesPerHost)
 }

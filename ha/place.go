@@ -128,7 +128,10 @@ func (p *placer) place(j job) (t *fsm.Host, why string, full bool) {
 
 // counted reports whether the VM is counted among those of a host already.
 func (j job) counted(h *fsm.Host) bool {
-	return h.ID == j.owner.ID && j.fenced == nil && j.vm.Occupies()
+	if h.ID != j.owner.ID {
+		return j.work.Type == fsm.WorkRelocation && j.work.Target == h.ID // room is reserved for it; see moving
+	}
+	return j.fenced == nil && j.vm.Occupies()
 }
 
 // find is place without taking.

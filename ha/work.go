@@ -97,15 +97,15 @@ func (d *decision) start(j job) (p *logpb.WorkPlacement, full bool) {
 		return nil, false
 	}
 	if j.owner.Frozen() && !j.gone {
-		d.wait(j, fmt.Sprintf("%shost %s is %s, and its VMs wait for it (shutdown_policy %s)", noTarget, j.owner.ID, j.owner.Stopping, d.p.ShutdownPolicy))
+		d.wait(j, fmt.Sprintf("%shost %s is %s, and its VMs wait for it (shutdown_policy %s)", NoTarget, j.owner.ID, j.owner.Stopping, d.p.ShutdownPolicy))
 		return nil, false
 	}
 	if !j.gone && removing(j.owner, j.vm) {
-		d.wait(j, fmt.Sprintf("%shost %s is still removing it", noTarget, j.owner.ID))
+		d.wait(j, fmt.Sprintf("%shost %s is still removing it", NoTarget, j.owner.ID))
 		return nil, false
 	}
 	if why := d.unsure(j.vm, j.work); why != "" {
-		d.wait(j, noTarget+why)
+		d.wait(j, NoTarget+why)
 		return nil, false
 	}
 	if j.gone && d.hearing(j.owner.ID) {
@@ -122,18 +122,19 @@ func (d *decision) start(j job) (p *logpb.WorkPlacement, full bool) {
 		d.update(j.work, fsm.WorkWithdraw, fmt.Sprintf("host %s cannot start it (%s), another host can", j.owner.ID, why), 0)
 		return nil, false
 	}
-	d.wait(j, noTarget+why)
+	d.wait(j, NoTarget+why)
 	return nil, false
 }
 
 const (
-	noTarget = "no host can take it: "
+	// NoTarget begins the reason of work that no host can take.
+	NoTarget = "no host can take it: "
 	disarmed = "HA is disarmed"
 )
 
 // waits reports whether a VM waits for something else than its timer: that is
 // looked at every time.
-func waits(w *fsm.Work) bool { return w.Reason == disarmed || strings.HasPrefix(w.Reason, noTarget) }
+func waits(w *fsm.Work) bool { return w.Reason == disarmed || strings.HasPrefix(w.Reason, NoTarget) }
 
 // removing reports whether a host has yet to say that it refuses what it holds
 // of a VM (S4).

@@ -67,6 +67,10 @@ func (a *adminAPI) Explain(ctx context.Context, req *connect.Request[lifeboatv1.
 	return forRead(ctx, a, req, a.n.explain, client.Explain)
 }
 
+func (a *adminAPI) Plan(ctx context.Context, req *connect.Request[lifeboatv1.PlanRequest]) (*connect.Response[lifeboatv1.PlanResponse], error) {
+	return forRead(ctx, a, req, a.n.plan, client.Plan)
+}
+
 func (a *adminAPI) GetPolicy(ctx context.Context, req *connect.Request[lifeboatv1.GetPolicyRequest]) (*connect.Response[lifeboatv1.GetPolicyResponse], error) {
 	return forRead(ctx, a, req, a.n.readPolicy, client.GetPolicy)
 }

@@ -48,7 +48,7 @@ func findVM(s *fsm.State, which string) (*fsm.VM, *fsm.Host, error) {
 	return v, on, nil
 }
 
-func (n *Node) readStatus(t *term, _ context.Context, _ *lifeboatv1.StatusRequest) (*lifeboatv1.StatusResponse, error) {
+func (n *Node) readStatus(t *term, ctx context.Context, q *lifeboatv1.StatusRequest) (*lifeboatv1.StatusResponse, error) {
 	s := n.fsm.State()
 	addr, leader := n.raft.LeaderWithID()
 	r := &lifeboatv1.StatusResponse{
@@ -100,6 +100,9 @@ func (n *Node) readStatus(t *term, _ context.Context, _ *lifeboatv1.StatusReques
 	r.Notes = append(append(append(r.Notes, n.unprovenPaths(s)...), n.absent(s)...), n.levelNotes(t, s)...)
 	for domain, b := range s.Brakes() {
 		r.Notes = append(r.Notes, b.Sentence(domain, s.Policy))
+	}
+	if q.NPlusOne {
+		r.NPlusOne = n.nPlusOne(ctx, s)
 	}
 	return r, nil
 }

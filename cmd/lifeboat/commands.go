@@ -10,6 +10,7 @@ type CLI struct {
 
 	Status  StatusCmd  `cmd:"" group:"Look:" help:"Show the state of the cluster in a few lines."`
 	Explain ExplainCmd `cmd:"" group:"Look:" help:"Say in sentences what happened to a VM, a host or a work item, and why."`
+	Plan    PlanCmd    `cmd:"" group:"Look:" help:"What would happen if hosts failed or were put into maintenance. Nothing is done."`
 	Event   EventCmd   `cmd:"" group:"Look:" help:"What happened: decisions, failures and what operators did."`
 
 	Host     HostCmd     `cmd:"" group:"Manage:" help:"Hypervisor hosts: see, drain, fence, declare dead."`

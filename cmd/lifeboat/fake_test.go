@@ -135,11 +135,14 @@ func (f *fakeAdmin) addEvent(kind, subject, text string) {
 	f.changed = make(chan struct{})
 }
 
-func (f *fakeAdmin) Status(context.Context, *connect.Request[pb.StatusRequest]) (*connect.Response[pb.StatusResponse], error) {
+func (f *fakeAdmin) Status(_ context.Context, r *connect.Request[pb.StatusRequest]) (*connect.Response[pb.StatusResponse], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := proto.Clone(f.state.status).(*pb.StatusResponse)
 	s.Armed = f.state.armed
+	if r.Msg.NPlusOne && len(f.state.hosts) > 0 {
+		s.NPlusOne = "host h2's failure would leave 1 VM down: db-1"
+	}
 	return connect.NewResponse(s), nil
 }
 

@@ -31,6 +31,8 @@ func TestTranscripts(t *testing.T) {
 		"policy":  {"policy list", "policy get suspect-after", "policy get nope", "policy set beat=2s suspect-after=3", "policy set nope=1", "policy set beat", "policy set beat=1s beat=2s", "policy get beat -o json"},
 		"ha":      {"ha disarm", "status", "ha arm -o json"},
 		"explain": {"explain vm web-1", "explain vm web-1 -o json", "explain vm nope", "explain work nope", "explain pod web-1"},
+		"plan": {"plan --fail h2", "plan --fail h2,rack=a -o wide --start-time 8s", "plan --fail h1", "plan --maintenance h2", "plan --n1", "plan --n1 -o json", "plan --fail h9",
+			"plan", "plan --fail h1 --n1"},
 		"version": {"version", "version -o json"},
 		"usage":   {"host", "hots", "host lits", "host list --foo", "status -o xml", "host show", "vm protect a --ha sometimes", "work show abc", "work show -- -1", "host list --timeout soon"},
 	} {

@@ -17,7 +17,7 @@ type StatusCmd struct {
 // Run shows the state of the cluster.
 func (c *StatusCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
 	return cli.Show(ctx, env, g, c.ReadFlags, func(ctx context.Context, client *cli.Client) (*pb.StatusResponse, error) {
-		return cli.Read(ctx, client, lifeboatv1connect.AdminServiceClient.Status, &pb.StatusRequest{Stale: c.Stale})
+		return cli.Read(ctx, client, lifeboatv1connect.AdminServiceClient.Status, &pb.StatusRequest{Stale: c.Stale, NPlusOne: !c.Watch})
 	}, drawStatus)
 }
 
@@ -56,6 +56,7 @@ func drawStatus(v *cli.View, s *pb.StatusResponse) {
 		[2]string{"HA", armed},
 		[2]string{"Hosts", fmt.Sprintf("%d of %d up", s.HostsUp, s.Hosts)},
 		[2]string{"VMs", fmt.Sprintf("%d of %d protected running, %d known", s.VmsRunning, s.VmsProtected, s.Vms)},
+		[2]string{"N+1", s.NPlusOne},
 		[2]string{"Open work", cli.Count(s.WorkOpen, "item")},
 		[2]string{"Open alerts", cli.Count(s.AlertsOpen, "alert")},
 		[2]string{"Log", fmt.Sprintf("applied to index %d, committed to index %d", s.AppliedIndex, s.CommitIndex)},

@@ -776,6 +776,7 @@ type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
 	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
+	NPlusOne      bool                   `protobuf:"varint,130,opt,name=n_plus_one,json=nPlusOne,proto3" json:"n_plus_one,omitempty"` // also work out what the failure of one host would leave down
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -824,6 +825,13 @@ func (x *StatusRequest) GetConsistency() Consistency {
 	return Consistency_CONSISTENCY_LEADER
 }
 
+func (x *StatusRequest) GetNPlusOne() bool {
+	if x != nil {
+		return x.NPlusOne
+	}
+	return false
+}
+
 type StatusResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
@@ -850,6 +858,7 @@ type StatusResponse struct {
 	FeatureLevel  uint32                 `protobuf:"varint,65,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`      // that holds in the cluster
 	NewestLevel   uint32                 `protobuf:"varint,66,opt,name=newest_level,json=newestLevel,proto3" json:"newest_level,omitempty"`         // that the node which answers knows
 	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
+	NPlusOne      string                 `protobuf:"bytes,130,opt,name=n_plus_one,json=nPlusOne,proto3" json:"n_plus_one,omitempty"` // a sentence; empty = it was not asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1050,6 +1059,13 @@ func (x *StatusResponse) GetAnswered() *Answered {
 		return x.Answered
 	}
 	return nil
+}
+
+func (x *StatusResponse) GetNPlusOne() string {
+	if x != nil {
+		return x.NPlusOne
+	}
+	return ""
 }
 
 type DigestAt struct {
@@ -7038,6 +7054,424 @@ func (x *SetVMRequest) GetSettings() []*Setting {
 	return nil
 }
 
+// PlanRequest asks one question: what if these hosts fail, what if they are to be
+// empty, or what if any one host fails.
+type PlanRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Fail          []string               `protobuf:"bytes,2,rep,name=fail,proto3" json:"fail,omitempty"`                       // hosts, or labels: rack=a
+	Maintenance   []string               `protobuf:"bytes,3,rep,name=maintenance,proto3" json:"maintenance,omitempty"`         // likewise
+	Force         bool                   `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`                    // maintenance: what cannot be migrated live is stopped and started elsewhere
+	Each          bool                   `protobuf:"varint,5,opt,name=each,proto3" json:"each,omitempty"`                      // every host, taken to fail alone
+	StartMs       int64                  `protobuf:"varint,6,opt,name=start_ms,json=startMs,proto3" json:"start_ms,omitempty"` // how long a start is taken to last; 0 = the default
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanRequest) Reset() {
+	*x = PlanRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanRequest) ProtoMessage() {}
+
+func (x *PlanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
+func (*PlanRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{88}
+}
+
+func (x *PlanRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *PlanRequest) GetFail() []string {
+	if x != nil {
+		return x.Fail
+	}
+	return nil
+}
+
+func (x *PlanRequest) GetMaintenance() []string {
+	if x != nil {
+		return x.Maintenance
+	}
+	return nil
+}
+
+func (x *PlanRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *PlanRequest) GetEach() bool {
+	if x != nil {
+		return x.Each
+	}
+	return false
+}
+
+func (x *PlanRequest) GetStartMs() int64 {
+	if x != nil {
+		return x.StartMs
+	}
+	return 0
+}
+
+func (x *PlanRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
+type PlanResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hosts         []string               `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`                     // that fail or are to be empty
+	Steps         []*PlannedVM           `protobuf:"bytes,2,rep,name=steps,proto3" json:"steps,omitempty"`                     // in the order in which they are ordered
+	Stays         []*PlannedVM           `protobuf:"bytes,3,rep,name=stays,proto3" json:"stays,omitempty"`                     // VMs that would be down, or would not leave
+	Notes         []string               `protobuf:"bytes,4,rep,name=notes,proto3" json:"notes,omitempty"`                     // sentences
+	TookMs        int64                  `protobuf:"varint,5,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`    // until the last VM runs
+	Unprotected   uint32                 `protobuf:"varint,6,opt,name=unprotected,proto3" json:"unprotected,omitempty"`        // VMs there that nobody starts or moves
+	StartMs       int64                  `protobuf:"varint,7,opt,name=start_ms,json=startMs,proto3" json:"start_ms,omitempty"` // assumed, as the others
+	StopMs        int64                  `protobuf:"varint,8,opt,name=stop_ms,json=stopMs,proto3" json:"stop_ms,omitempty"`
+	MoveMs        int64                  `protobuf:"varint,9,opt,name=move_ms,json=moveMs,proto3" json:"move_ms,omitempty"`
+	Each          []*HostLoss            `protobuf:"bytes,10,rep,name=each,proto3" json:"each,omitempty"`                           // of a request for each host
+	NPlusOne      string                 `protobuf:"bytes,11,opt,name=n_plus_one,json=nPlusOne,proto3" json:"n_plus_one,omitempty"` // that in a sentence
+	Index         uint64                 `protobuf:"varint,12,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanResponse) Reset() {
+	*x = PlanResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanResponse) ProtoMessage() {}
+
+func (x *PlanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
+func (*PlanResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *PlanResponse) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetSteps() []*PlannedVM {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetStays() []*PlannedVM {
+	if x != nil {
+		return x.Stays
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetTookMs() int64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetUnprotected() uint32 {
+	if x != nil {
+		return x.Unprotected
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetStartMs() int64 {
+	if x != nil {
+		return x.StartMs
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetStopMs() int64 {
+	if x != nil {
+		return x.StopMs
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetMoveMs() int64 {
+	if x != nil {
+		return x.MoveMs
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetEach() []*HostLoss {
+	if x != nil {
+		return x.Each
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetNPlusOne() string {
+	if x != nil {
+		return x.NPlusOne
+	}
+	return ""
+}
+
+func (x *PlanResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
+type PlannedVM struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Priority      string                 `protobuf:"bytes,3,opt,name=priority,proto3" json:"priority,omitempty"`
+	From          string                 `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"`
+	To            string                 `protobuf:"bytes,5,opt,name=to,proto3" json:"to,omitempty"`                        // empty = nowhere
+	Order         uint32                 `protobuf:"varint,6,opt,name=order,proto3" json:"order,omitempty"`                 // from 1
+	How           string                 `protobuf:"bytes,7,opt,name=how,proto3" json:"how,omitempty"`                      // start | migrate | relocate
+	AtMs          int64                  `protobuf:"varint,8,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`       // when it is ordered, since the failure or the request
+	DoneMs        int64                  `protobuf:"varint,9,opt,name=done_ms,json=doneMs,proto3" json:"done_ms,omitempty"` // when it runs there; 0 = not within the plan
+	Why           string                 `protobuf:"bytes,10,opt,name=why,proto3" json:"why,omitempty"`                     // that host, or what stops it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedVM) Reset() {
+	*x = PlannedVM{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedVM) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedVM) ProtoMessage() {}
+
+func (x *PlannedVM) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedVM.ProtoReflect.Descriptor instead.
+func (*PlannedVM) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *PlannedVM) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PlannedVM) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PlannedVM) GetPriority() string {
+	if x != nil {
+		return x.Priority
+	}
+	return ""
+}
+
+func (x *PlannedVM) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *PlannedVM) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *PlannedVM) GetOrder() uint32 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
+func (x *PlannedVM) GetHow() string {
+	if x != nil {
+		return x.How
+	}
+	return ""
+}
+
+func (x *PlannedVM) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *PlannedVM) GetDoneMs() int64 {
+	if x != nil {
+		return x.DoneMs
+	}
+	return 0
+}
+
+func (x *PlannedVM) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type HostLoss struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Starts        uint32                 `protobuf:"varint,2,opt,name=starts,proto3" json:"starts,omitempty"`               // VMs that would start elsewhere
+	TookMs        int64                  `protobuf:"varint,3,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"` // until the last of them runs
+	Down          []*PlannedVM           `protobuf:"bytes,4,rep,name=down,proto3" json:"down,omitempty"`                    // VMs that would not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostLoss) Reset() {
+	*x = HostLoss{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostLoss) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostLoss) ProtoMessage() {}
+
+func (x *HostLoss) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostLoss.ProtoReflect.Descriptor instead.
+func (*HostLoss) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *HostLoss) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HostLoss) GetStarts() uint32 {
+	if x != nil {
+		return x.Starts
+	}
+	return 0
+}
+
+func (x *HostLoss) GetTookMs() int64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+func (x *HostLoss) GetDown() []*PlannedVM {
+	if x != nil {
+		return x.Down
+	}
+	return nil
+}
+
 type UsageEvent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`     // of the teller's choice, of one resource
@@ -7057,7 +7491,7 @@ type UsageEvent struct {
 
 func (x *UsageEvent) Reset() {
 	*x = UsageEvent{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7069,7 +7503,7 @@ func (x *UsageEvent) String() string {
 func (*UsageEvent) ProtoMessage() {}
 
 func (x *UsageEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7082,7 +7516,7 @@ func (x *UsageEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageEvent.ProtoReflect.Descriptor instead.
 func (*UsageEvent) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{88}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *UsageEvent) GetId() string {
@@ -7171,7 +7605,7 @@ type RecordUsageRequest struct {
 
 func (x *RecordUsageRequest) Reset() {
 	*x = RecordUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7183,7 +7617,7 @@ func (x *RecordUsageRequest) String() string {
 func (*RecordUsageRequest) ProtoMessage() {}
 
 func (x *RecordUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7196,7 +7630,7 @@ func (x *RecordUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordUsageRequest.ProtoReflect.Descriptor instead.
 func (*RecordUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{89}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *RecordUsageRequest) GetEvents() []*UsageEvent {
@@ -7218,7 +7652,7 @@ type RecordUsageResponse struct {
 
 func (x *RecordUsageResponse) Reset() {
 	*x = RecordUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7230,7 +7664,7 @@ func (x *RecordUsageResponse) String() string {
 func (*RecordUsageResponse) ProtoMessage() {}
 
 func (x *RecordUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7243,7 +7677,7 @@ func (x *RecordUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordUsageResponse.ProtoReflect.Descriptor instead.
 func (*RecordUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{90}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *RecordUsageResponse) GetIndex() uint64 {
@@ -7285,7 +7719,7 @@ type UsageRefusal struct {
 
 func (x *UsageRefusal) Reset() {
 	*x = UsageRefusal{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7297,7 +7731,7 @@ func (x *UsageRefusal) String() string {
 func (*UsageRefusal) ProtoMessage() {}
 
 func (x *UsageRefusal) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7310,7 +7744,7 @@ func (x *UsageRefusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRefusal.ProtoReflect.Descriptor instead.
 func (*UsageRefusal) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{91}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *UsageRefusal) GetAt() uint32 {
@@ -7354,7 +7788,7 @@ type ListUsageRequest struct {
 
 func (x *ListUsageRequest) Reset() {
 	*x = ListUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7366,7 +7800,7 @@ func (x *ListUsageRequest) String() string {
 func (*ListUsageRequest) ProtoMessage() {}
 
 func (x *ListUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7379,7 +7813,7 @@ func (x *ListUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageRequest.ProtoReflect.Descriptor instead.
 func (*ListUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{92}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ListUsageRequest) GetStale() bool {
@@ -7478,7 +7912,7 @@ type ListUsageResponse struct {
 
 func (x *ListUsageResponse) Reset() {
 	*x = ListUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7490,7 +7924,7 @@ func (x *ListUsageResponse) String() string {
 func (*ListUsageResponse) ProtoMessage() {}
 
 func (x *ListUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7503,7 +7937,7 @@ func (x *ListUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResponse.ProtoReflect.Descriptor instead.
 func (*ListUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{93}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ListUsageResponse) GetRecords() []*UsageRecordView {
@@ -7559,7 +7993,7 @@ type UsageRecordView struct {
 
 func (x *UsageRecordView) Reset() {
 	*x = UsageRecordView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7571,7 +8005,7 @@ func (x *UsageRecordView) String() string {
 func (*UsageRecordView) ProtoMessage() {}
 
 func (x *UsageRecordView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7584,7 +8018,7 @@ func (x *UsageRecordView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRecordView.ProtoReflect.Descriptor instead.
 func (*UsageRecordView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{94}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *UsageRecordView) GetWindowStartUnixNs() int64 {
@@ -7725,7 +8159,7 @@ type ListUsageResourcesRequest struct {
 
 func (x *ListUsageResourcesRequest) Reset() {
 	*x = ListUsageResourcesRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7737,7 +8171,7 @@ func (x *ListUsageResourcesRequest) String() string {
 func (*ListUsageResourcesRequest) ProtoMessage() {}
 
 func (x *ListUsageResourcesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7750,7 +8184,7 @@ func (x *ListUsageResourcesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResourcesRequest.ProtoReflect.Descriptor instead.
 func (*ListUsageResourcesRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{95}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ListUsageResourcesRequest) GetStale() bool {
@@ -7842,7 +8276,7 @@ type ListUsageResourcesResponse struct {
 
 func (x *ListUsageResourcesResponse) Reset() {
 	*x = ListUsageResourcesResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7854,7 +8288,7 @@ func (x *ListUsageResourcesResponse) String() string {
 func (*ListUsageResourcesResponse) ProtoMessage() {}
 
 func (x *ListUsageResourcesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7867,7 +8301,7 @@ func (x *ListUsageResourcesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResourcesResponse.ProtoReflect.Descriptor instead.
 func (*ListUsageResourcesResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{96}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *ListUsageResourcesResponse) GetResources() []*UsageResourceView {
@@ -7912,7 +8346,7 @@ type UsageResourceView struct {
 
 func (x *UsageResourceView) Reset() {
 	*x = UsageResourceView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7924,7 +8358,7 @@ func (x *UsageResourceView) String() string {
 func (*UsageResourceView) ProtoMessage() {}
 
 func (x *UsageResourceView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7937,7 +8371,7 @@ func (x *UsageResourceView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResourceView.ProtoReflect.Descriptor instead.
 func (*UsageResourceView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{97}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *UsageResourceView) GetTypeId() uint32 {
@@ -7999,7 +8433,7 @@ type UsageIntervalView struct {
 
 func (x *UsageIntervalView) Reset() {
 	*x = UsageIntervalView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8011,7 +8445,7 @@ func (x *UsageIntervalView) String() string {
 func (*UsageIntervalView) ProtoMessage() {}
 
 func (x *UsageIntervalView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8024,7 +8458,7 @@ func (x *UsageIntervalView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageIntervalView.ProtoReflect.Descriptor instead.
 func (*UsageIntervalView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{98}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *UsageIntervalView) GetStartUnixNs() int64 {
@@ -8100,7 +8534,7 @@ type DescribeUsageRequest struct {
 
 func (x *DescribeUsageRequest) Reset() {
 	*x = DescribeUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8112,7 +8546,7 @@ func (x *DescribeUsageRequest) String() string {
 func (*DescribeUsageRequest) ProtoMessage() {}
 
 func (x *DescribeUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8125,7 +8559,7 @@ func (x *DescribeUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeUsageRequest.ProtoReflect.Descriptor instead.
 func (*DescribeUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{99}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *DescribeUsageRequest) GetStale() bool {
@@ -8159,7 +8593,7 @@ type DescribeUsageResponse struct {
 
 func (x *DescribeUsageResponse) Reset() {
 	*x = DescribeUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8171,7 +8605,7 @@ func (x *DescribeUsageResponse) String() string {
 func (*DescribeUsageResponse) ProtoMessage() {}
 
 func (x *DescribeUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8184,7 +8618,7 @@ func (x *DescribeUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeUsageResponse.ProtoReflect.Descriptor instead.
 func (*DescribeUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{100}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *DescribeUsageResponse) GetTypes() []*UsageTypeView {
@@ -8267,7 +8701,7 @@ type UsageTypeView struct {
 
 func (x *UsageTypeView) Reset() {
 	*x = UsageTypeView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8279,7 +8713,7 @@ func (x *UsageTypeView) String() string {
 func (*UsageTypeView) ProtoMessage() {}
 
 func (x *UsageTypeView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8292,7 +8726,7 @@ func (x *UsageTypeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageTypeView.ProtoReflect.Descriptor instead.
 func (*UsageTypeView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{101}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *UsageTypeView) GetId() uint32 {
@@ -8372,7 +8806,7 @@ type UsageAccountView struct {
 
 func (x *UsageAccountView) Reset() {
 	*x = UsageAccountView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8384,7 +8818,7 @@ func (x *UsageAccountView) String() string {
 func (*UsageAccountView) ProtoMessage() {}
 
 func (x *UsageAccountView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8397,7 +8831,7 @@ func (x *UsageAccountView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageAccountView.ProtoReflect.Descriptor instead.
 func (*UsageAccountView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{102}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *UsageAccountView) GetDomain() string {
@@ -8457,7 +8891,7 @@ type VerifyUsageRequest struct {
 
 func (x *VerifyUsageRequest) Reset() {
 	*x = VerifyUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8469,7 +8903,7 @@ func (x *VerifyUsageRequest) String() string {
 func (*VerifyUsageRequest) ProtoMessage() {}
 
 func (x *VerifyUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8482,7 +8916,7 @@ func (x *VerifyUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyUsageRequest.ProtoReflect.Descriptor instead.
 func (*VerifyUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{103}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *VerifyUsageRequest) GetType() string {
@@ -8539,7 +8973,7 @@ type VerifyUsageResponse struct {
 
 func (x *VerifyUsageResponse) Reset() {
 	*x = VerifyUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8551,7 +8985,7 @@ func (x *VerifyUsageResponse) String() string {
 func (*VerifyUsageResponse) ProtoMessage() {}
 
 func (x *VerifyUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8564,7 +8998,7 @@ func (x *VerifyUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyUsageResponse.ProtoReflect.Descriptor instead.
 func (*VerifyUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{104}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *VerifyUsageResponse) GetFindings() []*UsageFinding {
@@ -8609,7 +9043,7 @@ type UsageFinding struct {
 
 func (x *UsageFinding) Reset() {
 	*x = UsageFinding{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8621,7 +9055,7 @@ func (x *UsageFinding) String() string {
 func (*UsageFinding) ProtoMessage() {}
 
 func (x *UsageFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8634,7 +9068,7 @@ func (x *UsageFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageFinding.ProtoReflect.Descriptor instead.
 func (*UsageFinding) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{105}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *UsageFinding) GetType() string {
@@ -8694,7 +9128,7 @@ type SetUsageRequest struct {
 
 func (x *SetUsageRequest) Reset() {
 	*x = SetUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8706,7 +9140,7 @@ func (x *SetUsageRequest) String() string {
 func (*SetUsageRequest) ProtoMessage() {}
 
 func (x *SetUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8719,7 +9153,7 @@ func (x *SetUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUsageRequest.ProtoReflect.Descriptor instead.
 func (*SetUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{106}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *SetUsageRequest) GetAction() string {
@@ -8827,10 +9261,12 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12:\n" +
 	"\vconsistency\x18\x03 \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\x12&\n" +
-	"\x0flast_contact_ms\x18\x04 \x01(\x03R\rlastContactMs\"a\n" +
+	"\x0flast_contact_ms\x18\x04 \x01(\x03R\rlastContactMs\"\x80\x01\n" +
 	"\rStatusRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
-	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xf1\x05\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\x12\x1d\n" +
+	"\n" +
+	"n_plus_one\x18\x82\x01 \x01(\bR\bnPlusOne\"\x90\x06\n" +
 	"\x0eStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1b\n" +
 	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12\x1f\n" +
@@ -8860,7 +9296,9 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06digest\x18\x15 \x01(\tR\x06digest\x12#\n" +
 	"\rfeature_level\x18A \x01(\rR\ffeatureLevel\x12!\n" +
 	"\fnewest_level\x18B \x01(\rR\vnewestLevel\x121\n" +
-	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"8\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\x12\x1d\n" +
+	"\n" +
+	"n_plus_one\x18\x82\x01 \x01(\tR\bnPlusOne\"8\n" +
 	"\bDigestAt\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\"\xad\x04\n" +
@@ -9388,7 +9826,48 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\"P\n" +
 	"\fSetVMRequest\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x120\n" +
-	"\bsettings\x18\x02 \x03(\v2\x14.lifeboat.v1.SettingR\bsettings\"\x92\x02\n" +
+	"\bsettings\x18\x02 \x03(\v2\x14.lifeboat.v1.SettingR\bsettings\"\xda\x01\n" +
+	"\vPlanRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x12\n" +
+	"\x04fail\x18\x02 \x03(\tR\x04fail\x12 \n" +
+	"\vmaintenance\x18\x03 \x03(\tR\vmaintenance\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\x12\x12\n" +
+	"\x04each\x18\x05 \x01(\bR\x04each\x12\x19\n" +
+	"\bstart_ms\x18\x06 \x01(\x03R\astartMs\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xb0\x03\n" +
+	"\fPlanResponse\x12\x14\n" +
+	"\x05hosts\x18\x01 \x03(\tR\x05hosts\x12,\n" +
+	"\x05steps\x18\x02 \x03(\v2\x16.lifeboat.v1.PlannedVMR\x05steps\x12,\n" +
+	"\x05stays\x18\x03 \x03(\v2\x16.lifeboat.v1.PlannedVMR\x05stays\x12\x14\n" +
+	"\x05notes\x18\x04 \x03(\tR\x05notes\x12\x17\n" +
+	"\atook_ms\x18\x05 \x01(\x03R\x06tookMs\x12 \n" +
+	"\vunprotected\x18\x06 \x01(\rR\vunprotected\x12\x19\n" +
+	"\bstart_ms\x18\a \x01(\x03R\astartMs\x12\x17\n" +
+	"\astop_ms\x18\b \x01(\x03R\x06stopMs\x12\x17\n" +
+	"\amove_ms\x18\t \x01(\x03R\x06moveMs\x12)\n" +
+	"\x04each\x18\n" +
+	" \x03(\v2\x15.lifeboat.v1.HostLossR\x04each\x12\x1c\n" +
+	"\n" +
+	"n_plus_one\x18\v \x01(\tR\bnPlusOne\x12\x14\n" +
+	"\x05index\x18\f \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xd7\x01\n" +
+	"\tPlannedVM\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
+	"\bpriority\x18\x03 \x01(\tR\bpriority\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x05 \x01(\tR\x02to\x12\x14\n" +
+	"\x05order\x18\x06 \x01(\rR\x05order\x12\x10\n" +
+	"\x03how\x18\a \x01(\tR\x03how\x12\x13\n" +
+	"\x05at_ms\x18\b \x01(\x03R\x04atMs\x12\x17\n" +
+	"\adone_ms\x18\t \x01(\x03R\x06doneMs\x12\x10\n" +
+	"\x03why\x18\n" +
+	" \x01(\tR\x03why\"{\n" +
+	"\bHostLoss\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x16\n" +
+	"\x06starts\x18\x02 \x01(\rR\x06starts\x12\x17\n" +
+	"\atook_ms\x18\x03 \x01(\x03R\x06tookMs\x12*\n" +
+	"\x04down\x18\x04 \x03(\v2\x16.lifeboat.v1.PlannedVMR\x04down\"\x92\x02\n" +
 	"\n" +
 	"UsageEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -9555,7 +10034,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\vConsistency\x12\x16\n" +
 	"\x12CONSISTENCY_LEADER\x10\x00\x12\x15\n" +
 	"\x11CONSISTENCY_STALE\x10\x01\x12\x1c\n" +
-	"\x18CONSISTENCY_LINEARIZABLE\x10\x022\x81\x1c\n" +
+	"\x18CONSISTENCY_LINEARIZABLE\x10\x022\xbe\x1c\n" +
 	"\fAdminService\x12A\n" +
 	"\x06Status\x12\x1a.lifeboat.v1.StatusRequest\x1a\x1b.lifeboat.v1.StatusResponse\x12J\n" +
 	"\tListNodes\x12\x1d.lifeboat.v1.ListNodesRequest\x1a\x1e.lifeboat.v1.ListNodesResponse\x12J\n" +
@@ -9591,7 +10070,8 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\aAddRule\x12\x1b.lifeboat.v1.AddRuleRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12H\n" +
 	"\n" +
 	"RemoveRule\x12\x1e.lifeboat.v1.RemoveRuleRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12>\n" +
-	"\x05SetVM\x12\x19.lifeboat.v1.SetVMRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12P\n" +
+	"\x05SetVM\x12\x19.lifeboat.v1.SetVMRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12;\n" +
+	"\x04Plan\x12\x18.lifeboat.v1.PlanRequest\x1a\x19.lifeboat.v1.PlanResponse\x12P\n" +
 	"\vRecordUsage\x12\x1f.lifeboat.v1.RecordUsageRequest\x1a .lifeboat.v1.RecordUsageResponse\x12J\n" +
 	"\tListUsage\x12\x1d.lifeboat.v1.ListUsageRequest\x1a\x1e.lifeboat.v1.ListUsageResponse\x12e\n" +
 	"\x12ListUsageResources\x12&.lifeboat.v1.ListUsageResourcesRequest\x1a'.lifeboat.v1.ListUsageResourcesResponse\x12V\n" +
@@ -9627,7 +10107,7 @@ func file_lifeboat_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_lifeboat_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 111)
+var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 115)
 var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(Consistency)(0),                   // 0: lifeboat.v1.Consistency
 	(*RecognizeRequest)(nil),           // 1: lifeboat.v1.RecognizeRequest
@@ -9718,38 +10198,42 @@ var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(*AddRuleRequest)(nil),             // 86: lifeboat.v1.AddRuleRequest
 	(*RemoveRuleRequest)(nil),          // 87: lifeboat.v1.RemoveRuleRequest
 	(*SetVMRequest)(nil),               // 88: lifeboat.v1.SetVMRequest
-	(*UsageEvent)(nil),                 // 89: lifeboat.v1.UsageEvent
-	(*RecordUsageRequest)(nil),         // 90: lifeboat.v1.RecordUsageRequest
-	(*RecordUsageResponse)(nil),        // 91: lifeboat.v1.RecordUsageResponse
-	(*UsageRefusal)(nil),               // 92: lifeboat.v1.UsageRefusal
-	(*ListUsageRequest)(nil),           // 93: lifeboat.v1.ListUsageRequest
-	(*ListUsageResponse)(nil),          // 94: lifeboat.v1.ListUsageResponse
-	(*UsageRecordView)(nil),            // 95: lifeboat.v1.UsageRecordView
-	(*ListUsageResourcesRequest)(nil),  // 96: lifeboat.v1.ListUsageResourcesRequest
-	(*ListUsageResourcesResponse)(nil), // 97: lifeboat.v1.ListUsageResourcesResponse
-	(*UsageResourceView)(nil),          // 98: lifeboat.v1.UsageResourceView
-	(*UsageIntervalView)(nil),          // 99: lifeboat.v1.UsageIntervalView
-	(*DescribeUsageRequest)(nil),       // 100: lifeboat.v1.DescribeUsageRequest
-	(*DescribeUsageResponse)(nil),      // 101: lifeboat.v1.DescribeUsageResponse
-	(*UsageTypeView)(nil),              // 102: lifeboat.v1.UsageTypeView
-	(*UsageAccountView)(nil),           // 103: lifeboat.v1.UsageAccountView
-	(*VerifyUsageRequest)(nil),         // 104: lifeboat.v1.VerifyUsageRequest
-	(*VerifyUsageResponse)(nil),        // 105: lifeboat.v1.VerifyUsageResponse
-	(*UsageFinding)(nil),               // 106: lifeboat.v1.UsageFinding
-	(*SetUsageRequest)(nil),            // 107: lifeboat.v1.SetUsageRequest
-	nil,                                // 108: lifeboat.v1.FenceSpec.OptionsEntry
-	nil,                                // 109: lifeboat.v1.AlertFilter.LabelsEntry
-	nil,                                // 110: lifeboat.v1.ReceiverView.OptionsEntry
-	nil,                                // 111: lifeboat.v1.SetReceiverRequest.OptionsEntry
-	(*FenceJob)(nil),                   // 112: lifeboat.v1.FenceJob
-	(*Label)(nil),                      // 113: lifeboat.v1.Label
-	(*Lease)(nil),                      // 114: lifeboat.v1.Lease
-	(*Problem)(nil),                    // 115: lifeboat.v1.Problem
-	(*Storage)(nil),                    // 116: lifeboat.v1.Storage
-	(*FenceOutcome)(nil),               // 117: lifeboat.v1.FenceOutcome
+	(*PlanRequest)(nil),                // 89: lifeboat.v1.PlanRequest
+	(*PlanResponse)(nil),               // 90: lifeboat.v1.PlanResponse
+	(*PlannedVM)(nil),                  // 91: lifeboat.v1.PlannedVM
+	(*HostLoss)(nil),                   // 92: lifeboat.v1.HostLoss
+	(*UsageEvent)(nil),                 // 93: lifeboat.v1.UsageEvent
+	(*RecordUsageRequest)(nil),         // 94: lifeboat.v1.RecordUsageRequest
+	(*RecordUsageResponse)(nil),        // 95: lifeboat.v1.RecordUsageResponse
+	(*UsageRefusal)(nil),               // 96: lifeboat.v1.UsageRefusal
+	(*ListUsageRequest)(nil),           // 97: lifeboat.v1.ListUsageRequest
+	(*ListUsageResponse)(nil),          // 98: lifeboat.v1.ListUsageResponse
+	(*UsageRecordView)(nil),            // 99: lifeboat.v1.UsageRecordView
+	(*ListUsageResourcesRequest)(nil),  // 100: lifeboat.v1.ListUsageResourcesRequest
+	(*ListUsageResourcesResponse)(nil), // 101: lifeboat.v1.ListUsageResourcesResponse
+	(*UsageResourceView)(nil),          // 102: lifeboat.v1.UsageResourceView
+	(*UsageIntervalView)(nil),          // 103: lifeboat.v1.UsageIntervalView
+	(*DescribeUsageRequest)(nil),       // 104: lifeboat.v1.DescribeUsageRequest
+	(*DescribeUsageResponse)(nil),      // 105: lifeboat.v1.DescribeUsageResponse
+	(*UsageTypeView)(nil),              // 106: lifeboat.v1.UsageTypeView
+	(*UsageAccountView)(nil),           // 107: lifeboat.v1.UsageAccountView
+	(*VerifyUsageRequest)(nil),         // 108: lifeboat.v1.VerifyUsageRequest
+	(*VerifyUsageResponse)(nil),        // 109: lifeboat.v1.VerifyUsageResponse
+	(*UsageFinding)(nil),               // 110: lifeboat.v1.UsageFinding
+	(*SetUsageRequest)(nil),            // 111: lifeboat.v1.SetUsageRequest
+	nil,                                // 112: lifeboat.v1.FenceSpec.OptionsEntry
+	nil,                                // 113: lifeboat.v1.AlertFilter.LabelsEntry
+	nil,                                // 114: lifeboat.v1.ReceiverView.OptionsEntry
+	nil,                                // 115: lifeboat.v1.SetReceiverRequest.OptionsEntry
+	(*FenceJob)(nil),                   // 116: lifeboat.v1.FenceJob
+	(*Label)(nil),                      // 117: lifeboat.v1.Label
+	(*Lease)(nil),                      // 118: lifeboat.v1.Lease
+	(*Problem)(nil),                    // 119: lifeboat.v1.Problem
+	(*Storage)(nil),                    // 120: lifeboat.v1.Storage
+	(*FenceOutcome)(nil),               // 121: lifeboat.v1.FenceOutcome
 }
 var file_lifeboat_v1_admin_proto_depIdxs = []int32{
-	112, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
+	116, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
 	8,   // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
 	0,   // 2: lifeboat.v1.Answered.consistency:type_name -> lifeboat.v1.Consistency
 	0,   // 3: lifeboat.v1.StatusRequest.consistency:type_name -> lifeboat.v1.Consistency
@@ -9758,12 +10242,12 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	0,   // 6: lifeboat.v1.ListNodesRequest.consistency:type_name -> lifeboat.v1.Consistency
 	15,  // 7: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
 	11,  // 8: lifeboat.v1.ListNodesResponse.answered:type_name -> lifeboat.v1.Answered
-	113, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
+	117, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
 	18,  // 10: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
-	114, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
+	118, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
 	19,  // 12: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
-	115, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
-	116, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
+	119, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
+	120, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
 	0,   // 15: lifeboat.v1.ListHostsRequest.consistency:type_name -> lifeboat.v1.Consistency
 	20,  // 16: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
 	11,  // 17: lifeboat.v1.ListHostsResponse.answered:type_name -> lifeboat.v1.Answered
@@ -9786,16 +10270,16 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	11,  // 34: lifeboat.v1.GetPolicyResponse.answered:type_name -> lifeboat.v1.Answered
 	37,  // 35: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
 	46,  // 36: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
-	108, // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
+	112, // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
 	49,  // 38: lifeboat.v1.ControlAlertRequest.filter:type_name -> lifeboat.v1.AlertFilter
-	109, // 39: lifeboat.v1.AlertFilter.labels:type_name -> lifeboat.v1.AlertFilter.LabelsEntry
+	113, // 39: lifeboat.v1.AlertFilter.labels:type_name -> lifeboat.v1.AlertFilter.LabelsEntry
 	51,  // 40: lifeboat.v1.RaiseAlertsRequest.alerts:type_name -> lifeboat.v1.RaiseAlert
-	110, // 41: lifeboat.v1.ReceiverView.options:type_name -> lifeboat.v1.ReceiverView.OptionsEntry
+	114, // 41: lifeboat.v1.ReceiverView.options:type_name -> lifeboat.v1.ReceiverView.OptionsEntry
 	49,  // 42: lifeboat.v1.ReceiverView.match:type_name -> lifeboat.v1.AlertFilter
 	0,   // 43: lifeboat.v1.ListReceiversRequest.consistency:type_name -> lifeboat.v1.Consistency
 	53,  // 44: lifeboat.v1.ListReceiversResponse.receivers:type_name -> lifeboat.v1.ReceiverView
 	11,  // 45: lifeboat.v1.ListReceiversResponse.answered:type_name -> lifeboat.v1.Answered
-	111, // 46: lifeboat.v1.SetReceiverRequest.options:type_name -> lifeboat.v1.SetReceiverRequest.OptionsEntry
+	115, // 46: lifeboat.v1.SetReceiverRequest.options:type_name -> lifeboat.v1.SetReceiverRequest.OptionsEntry
 	49,  // 47: lifeboat.v1.SetReceiverRequest.match:type_name -> lifeboat.v1.AlertFilter
 	49,  // 48: lifeboat.v1.SilenceView.match:type_name -> lifeboat.v1.AlertFilter
 	0,   // 49: lifeboat.v1.ListSilencesRequest.consistency:type_name -> lifeboat.v1.Consistency
@@ -9815,128 +10299,136 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	85,  // 63: lifeboat.v1.RuleView.hosts:type_name -> lifeboat.v1.RuleHost
 	85,  // 64: lifeboat.v1.AddRuleRequest.hosts:type_name -> lifeboat.v1.RuleHost
 	37,  // 65: lifeboat.v1.SetVMRequest.settings:type_name -> lifeboat.v1.Setting
-	89,  // 66: lifeboat.v1.RecordUsageRequest.events:type_name -> lifeboat.v1.UsageEvent
-	92,  // 67: lifeboat.v1.RecordUsageResponse.refused:type_name -> lifeboat.v1.UsageRefusal
-	0,   // 68: lifeboat.v1.ListUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
-	95,  // 69: lifeboat.v1.ListUsageResponse.records:type_name -> lifeboat.v1.UsageRecordView
-	11,  // 70: lifeboat.v1.ListUsageResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 71: lifeboat.v1.ListUsageResourcesRequest.consistency:type_name -> lifeboat.v1.Consistency
-	98,  // 72: lifeboat.v1.ListUsageResourcesResponse.resources:type_name -> lifeboat.v1.UsageResourceView
-	11,  // 73: lifeboat.v1.ListUsageResourcesResponse.answered:type_name -> lifeboat.v1.Answered
-	99,  // 74: lifeboat.v1.UsageResourceView.intervals:type_name -> lifeboat.v1.UsageIntervalView
-	0,   // 75: lifeboat.v1.DescribeUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
-	102, // 76: lifeboat.v1.DescribeUsageResponse.types:type_name -> lifeboat.v1.UsageTypeView
-	103, // 77: lifeboat.v1.DescribeUsageResponse.accounts:type_name -> lifeboat.v1.UsageAccountView
-	11,  // 78: lifeboat.v1.DescribeUsageResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 79: lifeboat.v1.VerifyUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
-	106, // 80: lifeboat.v1.VerifyUsageResponse.findings:type_name -> lifeboat.v1.UsageFinding
-	11,  // 81: lifeboat.v1.VerifyUsageResponse.answered:type_name -> lifeboat.v1.Answered
-	102, // 82: lifeboat.v1.SetUsageRequest.type:type_name -> lifeboat.v1.UsageTypeView
-	12,  // 83: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
-	16,  // 84: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
-	21,  // 85: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
-	24,  // 86: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
-	27,  // 87: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
-	30,  // 88: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
-	33,  // 89: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
-	35,  // 90: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
-	38,  // 91: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
-	40,  // 92: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
-	42,  // 93: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
-	43,  // 94: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
-	44,  // 95: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
-	45,  // 96: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
-	47,  // 97: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
-	48,  // 98: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
-	64,  // 99: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
-	65,  // 100: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
-	6,   // 101: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
-	66,  // 102: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
-	68,  // 103: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
-	70,  // 104: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
-	71,  // 105: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
-	73,  // 106: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
-	76,  // 107: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
-	77,  // 108: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
-	80,  // 109: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
-	81,  // 110: lifeboat.v1.AdminService.ListRules:input_type -> lifeboat.v1.ListRulesRequest
-	86,  // 111: lifeboat.v1.AdminService.AddRule:input_type -> lifeboat.v1.AddRuleRequest
-	87,  // 112: lifeboat.v1.AdminService.RemoveRule:input_type -> lifeboat.v1.RemoveRuleRequest
-	88,  // 113: lifeboat.v1.AdminService.SetVM:input_type -> lifeboat.v1.SetVMRequest
-	90,  // 114: lifeboat.v1.AdminService.RecordUsage:input_type -> lifeboat.v1.RecordUsageRequest
-	93,  // 115: lifeboat.v1.AdminService.ListUsage:input_type -> lifeboat.v1.ListUsageRequest
-	96,  // 116: lifeboat.v1.AdminService.ListUsageResources:input_type -> lifeboat.v1.ListUsageResourcesRequest
-	100, // 117: lifeboat.v1.AdminService.DescribeUsage:input_type -> lifeboat.v1.DescribeUsageRequest
-	104, // 118: lifeboat.v1.AdminService.VerifyUsage:input_type -> lifeboat.v1.VerifyUsageRequest
-	104, // 119: lifeboat.v1.AdminService.RepairUsage:input_type -> lifeboat.v1.VerifyUsageRequest
-	107, // 120: lifeboat.v1.AdminService.SetUsage:input_type -> lifeboat.v1.SetUsageRequest
-	50,  // 121: lifeboat.v1.AdminService.RaiseAlerts:input_type -> lifeboat.v1.RaiseAlertsRequest
-	52,  // 122: lifeboat.v1.AdminService.PurgeEvents:input_type -> lifeboat.v1.PurgeEventsRequest
-	54,  // 123: lifeboat.v1.AdminService.ListReceivers:input_type -> lifeboat.v1.ListReceiversRequest
-	56,  // 124: lifeboat.v1.AdminService.SetReceiver:input_type -> lifeboat.v1.SetReceiverRequest
-	57,  // 125: lifeboat.v1.AdminService.RemoveReceiver:input_type -> lifeboat.v1.RemoveReceiverRequest
-	58,  // 126: lifeboat.v1.AdminService.TestReceiver:input_type -> lifeboat.v1.TestReceiverRequest
-	61,  // 127: lifeboat.v1.AdminService.ListSilences:input_type -> lifeboat.v1.ListSilencesRequest
-	63,  // 128: lifeboat.v1.AdminService.SetSilence:input_type -> lifeboat.v1.SetSilenceRequest
-	9,   // 129: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
-	1,   // 130: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
-	3,   // 131: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
-	5,   // 132: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
-	13,  // 133: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
-	17,  // 134: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
-	22,  // 135: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
-	25,  // 136: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
-	28,  // 137: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
-	31,  // 138: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
-	34,  // 139: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
-	36,  // 140: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
-	39,  // 141: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
-	41,  // 142: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
-	41,  // 143: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
-	41,  // 144: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
-	41,  // 145: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
-	41,  // 146: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
-	41,  // 147: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
-	41,  // 148: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
-	41,  // 149: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
-	41,  // 150: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
-	7,   // 151: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
-	67,  // 152: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
-	69,  // 153: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
-	41,  // 154: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
-	72,  // 155: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
-	74,  // 156: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
-	41,  // 157: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
-	78,  // 158: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
-	41,  // 159: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
-	82,  // 160: lifeboat.v1.AdminService.ListRules:output_type -> lifeboat.v1.ListRulesResponse
-	41,  // 161: lifeboat.v1.AdminService.AddRule:output_type -> lifeboat.v1.WriteResponse
-	41,  // 162: lifeboat.v1.AdminService.RemoveRule:output_type -> lifeboat.v1.WriteResponse
-	41,  // 163: lifeboat.v1.AdminService.SetVM:output_type -> lifeboat.v1.WriteResponse
-	91,  // 164: lifeboat.v1.AdminService.RecordUsage:output_type -> lifeboat.v1.RecordUsageResponse
-	94,  // 165: lifeboat.v1.AdminService.ListUsage:output_type -> lifeboat.v1.ListUsageResponse
-	97,  // 166: lifeboat.v1.AdminService.ListUsageResources:output_type -> lifeboat.v1.ListUsageResourcesResponse
-	101, // 167: lifeboat.v1.AdminService.DescribeUsage:output_type -> lifeboat.v1.DescribeUsageResponse
-	105, // 168: lifeboat.v1.AdminService.VerifyUsage:output_type -> lifeboat.v1.VerifyUsageResponse
-	105, // 169: lifeboat.v1.AdminService.RepairUsage:output_type -> lifeboat.v1.VerifyUsageResponse
-	41,  // 170: lifeboat.v1.AdminService.SetUsage:output_type -> lifeboat.v1.WriteResponse
-	41,  // 171: lifeboat.v1.AdminService.RaiseAlerts:output_type -> lifeboat.v1.WriteResponse
-	41,  // 172: lifeboat.v1.AdminService.PurgeEvents:output_type -> lifeboat.v1.WriteResponse
-	55,  // 173: lifeboat.v1.AdminService.ListReceivers:output_type -> lifeboat.v1.ListReceiversResponse
-	41,  // 174: lifeboat.v1.AdminService.SetReceiver:output_type -> lifeboat.v1.WriteResponse
-	41,  // 175: lifeboat.v1.AdminService.RemoveReceiver:output_type -> lifeboat.v1.WriteResponse
-	59,  // 176: lifeboat.v1.AdminService.TestReceiver:output_type -> lifeboat.v1.TestReceiverResponse
-	62,  // 177: lifeboat.v1.AdminService.ListSilences:output_type -> lifeboat.v1.ListSilencesResponse
-	41,  // 178: lifeboat.v1.AdminService.SetSilence:output_type -> lifeboat.v1.WriteResponse
-	10,  // 179: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
-	2,   // 180: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
-	4,   // 181: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
-	117, // 182: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
-	133, // [133:183] is the sub-list for method output_type
-	83,  // [83:133] is the sub-list for method input_type
-	83,  // [83:83] is the sub-list for extension type_name
-	83,  // [83:83] is the sub-list for extension extendee
-	0,   // [0:83] is the sub-list for field type_name
+	0,   // 66: lifeboat.v1.PlanRequest.consistency:type_name -> lifeboat.v1.Consistency
+	91,  // 67: lifeboat.v1.PlanResponse.steps:type_name -> lifeboat.v1.PlannedVM
+	91,  // 68: lifeboat.v1.PlanResponse.stays:type_name -> lifeboat.v1.PlannedVM
+	92,  // 69: lifeboat.v1.PlanResponse.each:type_name -> lifeboat.v1.HostLoss
+	11,  // 70: lifeboat.v1.PlanResponse.answered:type_name -> lifeboat.v1.Answered
+	91,  // 71: lifeboat.v1.HostLoss.down:type_name -> lifeboat.v1.PlannedVM
+	93,  // 72: lifeboat.v1.RecordUsageRequest.events:type_name -> lifeboat.v1.UsageEvent
+	96,  // 73: lifeboat.v1.RecordUsageResponse.refused:type_name -> lifeboat.v1.UsageRefusal
+	0,   // 74: lifeboat.v1.ListUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	99,  // 75: lifeboat.v1.ListUsageResponse.records:type_name -> lifeboat.v1.UsageRecordView
+	11,  // 76: lifeboat.v1.ListUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 77: lifeboat.v1.ListUsageResourcesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	102, // 78: lifeboat.v1.ListUsageResourcesResponse.resources:type_name -> lifeboat.v1.UsageResourceView
+	11,  // 79: lifeboat.v1.ListUsageResourcesResponse.answered:type_name -> lifeboat.v1.Answered
+	103, // 80: lifeboat.v1.UsageResourceView.intervals:type_name -> lifeboat.v1.UsageIntervalView
+	0,   // 81: lifeboat.v1.DescribeUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	106, // 82: lifeboat.v1.DescribeUsageResponse.types:type_name -> lifeboat.v1.UsageTypeView
+	107, // 83: lifeboat.v1.DescribeUsageResponse.accounts:type_name -> lifeboat.v1.UsageAccountView
+	11,  // 84: lifeboat.v1.DescribeUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 85: lifeboat.v1.VerifyUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	110, // 86: lifeboat.v1.VerifyUsageResponse.findings:type_name -> lifeboat.v1.UsageFinding
+	11,  // 87: lifeboat.v1.VerifyUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	106, // 88: lifeboat.v1.SetUsageRequest.type:type_name -> lifeboat.v1.UsageTypeView
+	12,  // 89: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
+	16,  // 90: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
+	21,  // 91: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
+	24,  // 92: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
+	27,  // 93: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
+	30,  // 94: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
+	33,  // 95: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
+	35,  // 96: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
+	38,  // 97: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
+	40,  // 98: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
+	42,  // 99: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
+	43,  // 100: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
+	44,  // 101: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
+	45,  // 102: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
+	47,  // 103: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
+	48,  // 104: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
+	64,  // 105: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
+	65,  // 106: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
+	6,   // 107: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
+	66,  // 108: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
+	68,  // 109: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
+	70,  // 110: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
+	71,  // 111: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
+	73,  // 112: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
+	76,  // 113: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
+	77,  // 114: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
+	80,  // 115: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
+	81,  // 116: lifeboat.v1.AdminService.ListRules:input_type -> lifeboat.v1.ListRulesRequest
+	86,  // 117: lifeboat.v1.AdminService.AddRule:input_type -> lifeboat.v1.AddRuleRequest
+	87,  // 118: lifeboat.v1.AdminService.RemoveRule:input_type -> lifeboat.v1.RemoveRuleRequest
+	88,  // 119: lifeboat.v1.AdminService.SetVM:input_type -> lifeboat.v1.SetVMRequest
+	89,  // 120: lifeboat.v1.AdminService.Plan:input_type -> lifeboat.v1.PlanRequest
+	94,  // 121: lifeboat.v1.AdminService.RecordUsage:input_type -> lifeboat.v1.RecordUsageRequest
+	97,  // 122: lifeboat.v1.AdminService.ListUsage:input_type -> lifeboat.v1.ListUsageRequest
+	100, // 123: lifeboat.v1.AdminService.ListUsageResources:input_type -> lifeboat.v1.ListUsageResourcesRequest
+	104, // 124: lifeboat.v1.AdminService.DescribeUsage:input_type -> lifeboat.v1.DescribeUsageRequest
+	108, // 125: lifeboat.v1.AdminService.VerifyUsage:input_type -> lifeboat.v1.VerifyUsageRequest
+	108, // 126: lifeboat.v1.AdminService.RepairUsage:input_type -> lifeboat.v1.VerifyUsageRequest
+	111, // 127: lifeboat.v1.AdminService.SetUsage:input_type -> lifeboat.v1.SetUsageRequest
+	50,  // 128: lifeboat.v1.AdminService.RaiseAlerts:input_type -> lifeboat.v1.RaiseAlertsRequest
+	52,  // 129: lifeboat.v1.AdminService.PurgeEvents:input_type -> lifeboat.v1.PurgeEventsRequest
+	54,  // 130: lifeboat.v1.AdminService.ListReceivers:input_type -> lifeboat.v1.ListReceiversRequest
+	56,  // 131: lifeboat.v1.AdminService.SetReceiver:input_type -> lifeboat.v1.SetReceiverRequest
+	57,  // 132: lifeboat.v1.AdminService.RemoveReceiver:input_type -> lifeboat.v1.RemoveReceiverRequest
+	58,  // 133: lifeboat.v1.AdminService.TestReceiver:input_type -> lifeboat.v1.TestReceiverRequest
+	61,  // 134: lifeboat.v1.AdminService.ListSilences:input_type -> lifeboat.v1.ListSilencesRequest
+	63,  // 135: lifeboat.v1.AdminService.SetSilence:input_type -> lifeboat.v1.SetSilenceRequest
+	9,   // 136: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
+	1,   // 137: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
+	3,   // 138: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
+	5,   // 139: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
+	13,  // 140: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
+	17,  // 141: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
+	22,  // 142: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
+	25,  // 143: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
+	28,  // 144: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
+	31,  // 145: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
+	34,  // 146: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
+	36,  // 147: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
+	39,  // 148: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
+	41,  // 149: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
+	41,  // 150: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
+	41,  // 151: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
+	41,  // 152: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
+	41,  // 153: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
+	41,  // 154: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
+	41,  // 155: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
+	41,  // 156: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
+	41,  // 157: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
+	7,   // 158: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
+	67,  // 159: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
+	69,  // 160: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
+	41,  // 161: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
+	72,  // 162: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
+	74,  // 163: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
+	41,  // 164: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
+	78,  // 165: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
+	41,  // 166: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
+	82,  // 167: lifeboat.v1.AdminService.ListRules:output_type -> lifeboat.v1.ListRulesResponse
+	41,  // 168: lifeboat.v1.AdminService.AddRule:output_type -> lifeboat.v1.WriteResponse
+	41,  // 169: lifeboat.v1.AdminService.RemoveRule:output_type -> lifeboat.v1.WriteResponse
+	41,  // 170: lifeboat.v1.AdminService.SetVM:output_type -> lifeboat.v1.WriteResponse
+	90,  // 171: lifeboat.v1.AdminService.Plan:output_type -> lifeboat.v1.PlanResponse
+	95,  // 172: lifeboat.v1.AdminService.RecordUsage:output_type -> lifeboat.v1.RecordUsageResponse
+	98,  // 173: lifeboat.v1.AdminService.ListUsage:output_type -> lifeboat.v1.ListUsageResponse
+	101, // 174: lifeboat.v1.AdminService.ListUsageResources:output_type -> lifeboat.v1.ListUsageResourcesResponse
+	105, // 175: lifeboat.v1.AdminService.DescribeUsage:output_type -> lifeboat.v1.DescribeUsageResponse
+	109, // 176: lifeboat.v1.AdminService.VerifyUsage:output_type -> lifeboat.v1.VerifyUsageResponse
+	109, // 177: lifeboat.v1.AdminService.RepairUsage:output_type -> lifeboat.v1.VerifyUsageResponse
+	41,  // 178: lifeboat.v1.AdminService.SetUsage:output_type -> lifeboat.v1.WriteResponse
+	41,  // 179: lifeboat.v1.AdminService.RaiseAlerts:output_type -> lifeboat.v1.WriteResponse
+	41,  // 180: lifeboat.v1.AdminService.PurgeEvents:output_type -> lifeboat.v1.WriteResponse
+	55,  // 181: lifeboat.v1.AdminService.ListReceivers:output_type -> lifeboat.v1.ListReceiversResponse
+	41,  // 182: lifeboat.v1.AdminService.SetReceiver:output_type -> lifeboat.v1.WriteResponse
+	41,  // 183: lifeboat.v1.AdminService.RemoveReceiver:output_type -> lifeboat.v1.WriteResponse
+	59,  // 184: lifeboat.v1.AdminService.TestReceiver:output_type -> lifeboat.v1.TestReceiverResponse
+	62,  // 185: lifeboat.v1.AdminService.ListSilences:output_type -> lifeboat.v1.ListSilencesResponse
+	41,  // 186: lifeboat.v1.AdminService.SetSilence:output_type -> lifeboat.v1.WriteResponse
+	10,  // 187: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
+	2,   // 188: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
+	4,   // 189: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
+	121, // 190: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
+	140, // [140:191] is the sub-list for method output_type
+	89,  // [89:140] is the sub-list for method input_type
+	89,  // [89:89] is the sub-list for extension type_name
+	89,  // [89:89] is the sub-list for extension extendee
+	0,   // [0:89] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_admin_proto_init() }
@@ -9952,7 +10444,7 @@ func file_lifeboat_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_admin_proto_rawDesc), len(file_lifeboat_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   111,
+			NumMessages:   115,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

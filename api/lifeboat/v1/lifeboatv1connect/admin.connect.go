@@ -108,6 +108,8 @@ const (
 	AdminServiceRemoveRuleProcedure = "/lifeboat.v1.AdminService/RemoveRule"
 	// AdminServiceSetVMProcedure is the fully-qualified name of the AdminService's SetVM RPC.
 	AdminServiceSetVMProcedure = "/lifeboat.v1.AdminService/SetVM"
+	// AdminServicePlanProcedure is the fully-qualified name of the AdminService's Plan RPC.
+	AdminServicePlanProcedure = "/lifeboat.v1.AdminService/Plan"
 	// AdminServiceRecordUsageProcedure is the fully-qualified name of the AdminService's RecordUsage
 	// RPC.
 	AdminServiceRecordUsageProcedure = "/lifeboat.v1.AdminService/RecordUsage"
@@ -201,6 +203,8 @@ type AdminServiceClient interface {
 	RemoveRule(context.Context, *connect.Request[v1.RemoveRuleRequest]) (*connect.Response[v1.WriteResponse], error)
 	// SetVM changes how a protected VM is treated.
 	SetVM(context.Context, *connect.Request[v1.SetVMRequest]) (*connect.Response[v1.WriteResponse], error)
+	// Plan says what would happen if hosts failed or were to be empty. Nothing is done.
+	Plan(context.Context, *connect.Request[v1.PlanRequest]) (*connect.Response[v1.PlanResponse], error)
 	// RecordUsage takes what happened to resources that live elsewhere. Each event counts
 	// once, by its id, so that a request whose outcome is not known is simply sent again,
 	// with or without a request id. What is refused does not hold up the others.
@@ -420,6 +424,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("SetVM")),
 			connect.WithClientOptions(opts...),
 		),
+		plan: connect.NewClient[v1.PlanRequest, v1.PlanResponse](
+			httpClient,
+			baseURL+AdminServicePlanProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("Plan")),
+			connect.WithClientOptions(opts...),
+		),
 		recordUsage: connect.NewClient[v1.RecordUsageRequest, v1.RecordUsageResponse](
 			httpClient,
 			baseURL+AdminServiceRecordUsageProcedure,
@@ -546,6 +556,7 @@ type adminServiceClient struct {
 	addRule            *connect.Client[v1.AddRuleRequest, v1.WriteResponse]
 	removeRule         *connect.Client[v1.RemoveRuleRequest, v1.WriteResponse]
 	setVM              *connect.Client[v1.SetVMRequest, v1.WriteResponse]
+	plan               *connect.Client[v1.PlanRequest, v1.PlanResponse]
 	recordUsage        *connect.Client[v1.RecordUsageRequest, v1.RecordUsageResponse]
 	listUsage          *connect.Client[v1.ListUsageRequest, v1.ListUsageResponse]
 	listUsageResources *connect.Client[v1.ListUsageResourcesRequest, v1.ListUsageResourcesResponse]
@@ -718,6 +729,11 @@ func (c *adminServiceClient) SetVM(ctx context.Context, req *connect.Request[v1.
 	return c.setVM.CallUnary(ctx, req)
 }
 
+// Plan calls lifeboat.v1.AdminService.Plan.
+func (c *adminServiceClient) Plan(ctx context.Context, req *connect.Request[v1.PlanRequest]) (*connect.Response[v1.PlanResponse], error) {
+	return c.plan.CallUnary(ctx, req)
+}
+
 // RecordUsage calls lifeboat.v1.AdminService.RecordUsage.
 func (c *adminServiceClient) RecordUsage(ctx context.Context, req *connect.Request[v1.RecordUsageRequest]) (*connect.Response[v1.RecordUsageResponse], error) {
 	return c.recordUsage.CallUnary(ctx, req)
@@ -834,6 +850,8 @@ type AdminServiceHandler interface {
 	RemoveRule(context.Context, *connect.Request[v1.RemoveRuleRequest]) (*connect.Response[v1.WriteResponse], error)
 	// SetVM changes how a protected VM is treated.
 	SetVM(context.Context, *connect.Request[v1.SetVMRequest]) (*connect.Response[v1.WriteResponse], error)
+	// Plan says what would happen if hosts failed or were to be empty. Nothing is done.
+	Plan(context.Context, *connect.Request[v1.PlanRequest]) (*connect.Response[v1.PlanResponse], error)
 	// RecordUsage takes what happened to resources that live elsewhere. Each event counts
 	// once, by its id, so that a request whose outcome is not known is simply sent again,
 	// with or without a request id. What is refused does not hold up the others.
@@ -1049,6 +1067,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("SetVM")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServicePlanHandler := connect.NewUnaryHandler(
+		AdminServicePlanProcedure,
+		svc.Plan,
+		connect.WithSchema(adminServiceMethods.ByName("Plan")),
+		connect.WithHandlerOptions(opts...),
+	)
 	adminServiceRecordUsageHandler := connect.NewUnaryHandler(
 		AdminServiceRecordUsageProcedure,
 		svc.RecordUsage,
@@ -1203,6 +1227,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceRemoveRuleHandler.ServeHTTP(w, r)
 		case AdminServiceSetVMProcedure:
 			adminServiceSetVMHandler.ServeHTTP(w, r)
+		case AdminServicePlanProcedure:
+			adminServicePlanHandler.ServeHTTP(w, r)
 		case AdminServiceRecordUsageProcedure:
 			adminServiceRecordUsageHandler.ServeHTTP(w, r)
 		case AdminServiceListUsageProcedure:
@@ -1364,6 +1390,10 @@ func (UnimplementedAdminServiceHandler) RemoveRule(context.Context, *connect.Req
 
 func (UnimplementedAdminServiceHandler) SetVM(context.Context, *connect.Request[v1.SetVMRequest]) (*connect.Response[v1.WriteResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.SetVM is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) Plan(context.Context, *connect.Request[v1.PlanRequest]) (*connect.Response[v1.PlanResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.Plan is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) RecordUsage(context.Context, *connect.Request[v1.RecordUsageRequest]) (*connect.Response[v1.RecordUsageResponse], error) {
