@@ -38,7 +38,7 @@ sim-fuzz: build ## random worlds for a minute, from a seed that is printed; SEED
 test-upgrade: ## three processes from the previous build to this one and to the next; some minutes, needs the history
 	LIFEBOAT_UPGRADE=$${LIFEBOAT_UPGRADE:-1} $(GO) test -v -tags $(TAGS) -count 1 -timeout 15m ./internal/upgrade
 
-LAB_PKGS := ./internal/lab/... ./internal/labcluster/... ./hypervisor/... ./fence/... ./internal/usage/...
+LAB_PKGS := ./internal/lab/... ./internal/labcluster/... ./hypervisor/... ./fence/... ./internal/usage/... ./notify/...
 test-lab: ## real libvirt hosts with real guests, in namespaces; needs root and deploy/lab/install.sh
 	@mkdir -p bin
 	LIFEBOAT_LAB=1 $(GO) test -v -tags $(TAGS) -count 1 -p 1 -timeout 18m $(LAB_PKGS) 2>&1 | tee bin/test-lab.log | \
