@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,11 +41,14 @@ type breaker struct {
 	at     fsm.HostID
 }
 
-// breakers are the VMs of a rule that would have to move: of those that are to be
-// apart the first by name stays, of those that are to be together the largest part.
+// breakers are the VMs of a rule that would have to move: what cannot be moved stays,
+// and then of those that are to be apart the first by name, and of those that are to be
+// together the largest part.
 func breakers(s *fsm.State, r *fsm.Rule) []breaker {
 	members := slices.Clone(r.Members)
-	slices.SortFunc(members, func(a, b fsm.RuleVM) int { return Natural(s.Called(a), s.Called(b)) })
+	slices.SortFunc(members, func(a, b fsm.RuleVM) int {
+		return cmp.Or(-cmp.Compare(rooted(s, a), rooted(s, b)), Natural(s.Called(a), s.Called(b)))
+	})
 	count := map[fsm.HostID]int{}
 	var all []breaker
 	for _, m := range members {
@@ -54,7 +58,7 @@ func breakers(s *fsm.State, r *fsm.Rule) []breaker {
 		}
 		for _, at := range at {
 			all = append(all, breaker{m, at})
-			count[at]++
+			count[at] += 1 + rooted(s, m)*len(members)
 		}
 	}
 	var home fsm.HostID
@@ -76,6 +80,14 @@ func breakers(s *fsm.State, r *fsm.Rule) []breaker {
 		_, ok := r.Choice(s.Host(x.at))
 		return ok
 	})
+}
+
+// rooted is 1 for a VM that lifeboat may not move from where it is, else 0.
+func rooted(s *fsm.State, m fsm.RuleVM) int {
+	if v, owner := s.VM(m.VM); v != nil && s.CannotMove(v, owner, true) != "" {
+		return 1
+	}
+	return 0
 }
 
 // Repairs lists the moves that would mend the strict rules which are broken, at most

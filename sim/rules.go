@@ -177,16 +177,22 @@ func (w *World) whereabout(s *fsm.State, id fsm.VMID) []string {
 }
 
 // rulesHold is rule 4 at the end: what is strict and was kept is kept still, unless
-// somebody moved or started a VM of it behind lifeboat's back.
+// somebody moved or started a VM of it behind lifeboat's back, or nothing can be moved
+// that would mend it: a VM lifeboat may not touch stays where it is.
 func (w *World) rulesHold(s *fsm.State) {
 	for id, r := range s.Rules() {
 		if !r.Strict || !w.book.kept[id] || slices.ContainsFunc(r.Members, func(m fsm.RuleVM) bool { return w.book.byHand[s.Called(m)] }) {
 			continue
 		}
-		if why := ha.Broken(s, r); why != "" {
+		if why := ha.Broken(s, r); why != "" && mendable(s, id) {
 			w.violate("4 (strict rules)", nil, "%s was kept and is broken: %s", s.Describe(r), why)
 		}
 	}
+}
+
+// mendable: a move would mend a rule that is broken.
+func mendable(s *fsm.State, id fsm.RuleID) bool {
+	return slices.ContainsFunc(ha.Repairs(s), func(x ha.Repair) bool { return x.Rule == id && x.To != "" })
 }
 
 // noteRules remembers which rules have been kept.
