@@ -10,7 +10,7 @@ import (
 	"lifeboat/fsm/logpb"
 )
 
-// underWay are the moves that are open, and whether a recovery is.
+// underWay are the moves that are open, and whether a recovery gets on.
 type underWay struct {
 	of       map[fsm.HostID]int // moves from or to a host
 	to       map[fsm.HostID]incoming
@@ -24,6 +24,10 @@ type incoming struct {
 	cpus   uint64
 }
 
+// settled is how long a recovery keeps other moves waiting after it last got on: one
+// that waits for a proof, or for room, may do so for days.
+const settled = 5 * time.Minute
+
 // moving counts the open moves, once for a decision.
 func (d *decision) moving() *underWay {
 	if d.way != nil {
@@ -32,8 +36,9 @@ func (d *decision) moving() *underWay {
 	u := &underWay{of: map[fsm.HostID]int{}, to: map[fsm.HostID]incoming{}}
 	for w := range d.s.OpenWork() {
 		switch {
-		case w.Type == fsm.WorkHA:
+		case w.Type == fsm.WorkHA && d.now.Wall < w.Updated+int64(settled):
 			u.recovers = true
+			d.wakeAt(w.Updated + int64(settled))
 		case w.Type.Moves():
 			v, owner := d.s.VM(w.VM)
 			u.begin(v, w.From, w.Target, owner != nil && owner.ID != w.Target)
@@ -157,7 +162,8 @@ func (d *decision) moveAway(h *fsm.Host, v *fsm.VM) (no string, waits bool) {
 	t, why, full := d.target(v, h, true)
 	if forced && (failed >= patience || t == nil && !full) {
 		if r, how, f := d.target(v, h, false); r != nil || f {
-			return "", d.move(v, h, r, fsm.MoveRelocate, cause, how)
+			d.move(v, h, r, fsm.MoveRelocate, cause, how)
+			return "", true
 		}
 	}
 	if t == nil && !full {
@@ -180,14 +186,14 @@ func (d *decision) backsOff(v *fsm.VM) (until int64, failed uint32) {
 }
 
 // move orders a move of a VM and of all that must move with it, if the budgets allow
-// it; t nil: they do not. It always returns true: it is a matter of time.
-func (d *decision) move(v *fsm.VM, from *fsm.Host, t *room, kind uint32, cause fsm.Cause, why string) bool {
+// it; t nil: they do not. Then it is a matter of time.
+func (d *decision) move(v *fsm.VM, from *fsm.Host, t *room, kind uint32, cause fsm.Cause, why string) {
 	if t == nil {
-		return true
+		return
 	}
 	u, all := d.moving(), d.party(v, t.h.ID)
 	if u.spare(d.p, from.ID, t.h.ID) < len(all) {
-		return true
+		return
 	}
 	for i, j := range all {
 		if i == 1 {
@@ -201,7 +207,6 @@ func (d *decision) move(v *fsm.VM, from *fsm.Host, t *room, kind uint32, cause f
 		d.do(&logpb.Command{Body: &logpb.Command_VmMove{VmMove: &logpb.VMMove{Vm: j.vm.ID[:], Incarnation: uint64(j.vm.Incarnation), Kind: kind,
 			Target: string(t.h.ID), Cause: uint32(cause), Why: why}}})
 	}
-	return true
 }
 
 // target finds the best host for a VM to move to. why says why that one, or why
