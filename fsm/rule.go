@@ -278,6 +278,13 @@ func (s *State) RuleAgainst(id VMID, h *Host) string {
 
 // breaks is RuleAgainst for a rule that is not about VMs together.
 func (s *State) breaks(r *Rule, id VMID, h *Host) string {
+	return s.Forbids(r, h, func(m VMID) bool { return m != id && slices.Contains(s.Where(m), h.ID) })
+}
+
+// Forbids says why a rule that is not about VMs together will not have its VMs on a
+// host; "" = it will. there reports whether a VM stands in the way on that host: where
+// it is now, or where it will be, and whether it goes along is the caller's business.
+func (s *State) Forbids(r *Rule, h *Host, there func(VMID) bool) string {
 	switch r.Kind {
 	case RuleHosts:
 		if _, ok := r.Choice(h); !ok {
@@ -285,7 +292,7 @@ func (s *State) breaks(r *Rule, id VMID, h *Host) string {
 		}
 	case RuleApart:
 		for _, m := range r.Members {
-			if m.VM != id && slices.Contains(s.Where(m.VM), h.ID) {
+			if there(m.VM) {
 				return fmt.Sprintf("rule %d keeps it apart from %s", r.ID, s.Called(m))
 			}
 		}

@@ -35,8 +35,12 @@ func MayMove(s *fsm.State, id fsm.VMID, to fsm.HostID) (moves []fsm.VMID, refuse
 		return moves, no
 	}
 	for _, m := range moves {
+		// Judged by where the others are now and where they go: nothing breaks on the way.
 		for _, r := range s.RulesOf(m) {
-			if no := forbidsMove(s, r, moves, h); no != "" {
+			if !r.Strict {
+				continue
+			}
+			if no := s.Forbids(r, h, func(x fsm.VMID) bool { return !slices.Contains(moves, x) && slices.Contains(s.Where(x), to) }); no != "" {
 				return moves, no
 			}
 		}
@@ -56,25 +60,6 @@ func companions(s *fsm.State, id fsm.VMID, to fsm.HostID) []fsm.VMID {
 		}
 	}
 	return moves
-}
-
-// forbidsMove says how a strict rule is broken when VMs move to a host; the VMs apart
-// are judged by where they are now and where they go, so that nothing breaks on the way.
-func forbidsMove(s *fsm.State, r *fsm.Rule, moves []fsm.VMID, h *fsm.Host) string {
-	switch {
-	case !r.Strict:
-	case r.Kind == fsm.RuleHosts:
-		if _, ok := r.Choice(h); !ok {
-			return fmt.Sprintf("rule %d keeps it on %s", r.ID, r.HostsText())
-		}
-	case r.Kind == fsm.RuleApart:
-		for _, m := range r.Members {
-			if !slices.Contains(moves, m.VM) && slices.Contains(s.Where(m.VM), h.ID) {
-				return fmt.Sprintf("rule %d keeps it apart from %s", r.ID, s.Called(m))
-			}
-		}
-	}
-	return ""
 }
 
 // takes says why a host takes no VM that is not its own.

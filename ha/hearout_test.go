@@ -9,9 +9,10 @@ import (
 	"lifeboat/ha"
 )
 
-// S2, S18: that a host has rebooted proves that a VM does not run there. A leader
-// that has just begun starts it nowhere before the other hosts have told what runs
-// with them: somebody may have migrated it while nobody led.
+// S2, S18: that a host has rebooted, or that its agent has stopped what it had, proves
+// that a VM does not run there. A leader that has just begun starts it nowhere before
+// the other hosts have told what runs with them: somebody may have migrated it while
+// nobody led.
 func TestS2ALeaderThatBeginsHearsTheHostsOut(t *testing.T) {
 	const second = int64(time.Second)
 	heard := ha.Contact{Epoch: 1, Heard: 2 * time.Second, Absorbed: dawn + 30*second}
@@ -38,7 +39,7 @@ func TestS2ALeaderThatBeginsHearsTheHostsOut(t *testing.T) {
 		"the VM was on its way to one":    {h2: coming, mono: 20 * time.Second},
 		"and that one fell silent":        {h2: coming, mono: 20 * time.Second, before: suspect(dawn + 29*second)},
 	} {
-		t.Run(name, func(t *testing.T) {
+		lost := func(t *testing.T, reboots bool) {
 			var now int64
 			m, put := ledger(t, &now)
 			apply := func(at int64, c *logpb.Command) { now = at; put(c) }
@@ -59,12 +60,17 @@ func TestS2ALeaderThatBeginsHearsTheHostsOut(t *testing.T) {
 			if tc.before != nil {
 				apply(tc.before.TimeUnixNs, tc.before)
 			}
-			register(dawn+30*second, "h1", "second", nil)
-			if v, _ := m.State().VM(vmID(1)); v.Work == 0 || !v.Gone {
-				t.Fatalf("after the reboot the VM has work %d, and is gone: %v", v.Work, v.Gone)
+			if reboots {
+				register(dawn+30*second, "h1", "second", nil)
+			} else {
+				apply(dawn+30*second, &logpb.Command{Body: &logpb.Command_HostReports{HostReports: &logpb.HostReports{Reports: []*logpb.HostReport{{Host: "h1", Epoch: 1,
+					Vms: &logpb.VMEntries{Ids: vmBytes(1), Power: []byte{byte(fsm.PowerOff)}, Reason: []byte{byte(fsm.ReasonSelfFenced)}, Incarnations: []uint64{uint64(fsm.NewIncarnation(1, 1))}}}}}}})
+			}
+			if v, h := m.State().VM(vmID(1)); v.Work == 0 || v.Gone != reboots {
+				t.Fatalf("the VM has work %d, and is gone: %v; %v", v.Work, v.Gone, h)
 			}
 			soft := &ha.Soft{Executor: "n1", Proven: tc.mono, Since: tc.since, Hosts: contacts(map[fsm.HostID]ha.Contact{
-				"h1": {Epoch: 2, Heard: tc.mono, Absorbed: dawn + 30*second},
+				"h1": {Epoch: m.State().Host("h1").Epoch, Heard: tc.mono, Absorbed: dawn + 30*second},
 				"h2": tc.h2,
 				"h3": {Epoch: 1, Heard: max(tc.since, tc.mono-time.Second), Absorbed: dawn + 30*second},
 			})}
@@ -79,6 +85,8 @@ func TestS2ALeaderThatBeginsHearsTheHostsOut(t *testing.T) {
 			if !placed && plan.Wake > tc.mono+m.State().Policy.Beat {
 				t.Errorf("nobody looks again before %s", plan.Wake)
 			}
-		})
+		}
+		t.Run(name, func(t *testing.T) { lost(t, true) })
+		t.Run(name+", self-fenced", func(t *testing.T) { lost(t, false) })
 	}
 }

@@ -10,12 +10,13 @@ import (
 	"lifeboat/fsm/logpb"
 )
 
-// underWay are the moves that are open, and whether a recovery gets on.
+// underWay are the moves that are open, and the recoveries.
 type underWay struct {
 	of       map[fsm.HostID]int // moves from or to a host
 	to       map[fsm.HostID]incoming
 	all      int
-	recovers bool
+	recovery bool // one is open, and may wait for something
+	recovers bool // one gets on
 }
 
 type incoming struct {
@@ -24,8 +25,8 @@ type incoming struct {
 	cpus   uint64
 }
 
-// settled is how long a recovery keeps other moves waiting after it last got on: one
-// that waits for a proof, or for room, may do so for days.
+// settled is how long a recovery keeps VMs from going home, and rules from being mended,
+// after it last got on: one that waits for a proof, or for room, may do so for days.
 const settled = 5 * time.Minute
 
 // moving counts the open moves, once for a decision.
@@ -36,9 +37,12 @@ func (d *decision) moving() *underWay {
 	u := &underWay{of: map[fsm.HostID]int{}, to: map[fsm.HostID]incoming{}}
 	for w := range d.s.OpenWork() {
 		switch {
-		case w.Type == fsm.WorkHA && d.now.Wall < w.Updated+int64(settled):
-			u.recovers = true
-			d.wakeAt(w.Updated + int64(settled))
+		case w.Type == fsm.WorkHA:
+			u.recovery = true
+			if d.now.Wall < w.Updated+int64(settled) {
+				u.recovers = true
+				d.wakeAt(w.Updated + int64(settled))
+			}
 		case w.Type.Moves():
 			v, owner := d.s.VM(w.VM)
 			u.begin(v, w.From, w.Target, owner != nil && owner.ID != w.Target)

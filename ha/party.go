@@ -61,21 +61,21 @@ func (d *decision) ruledOut(all []job, r *room) string {
 	if u == nil {
 		return ""
 	}
-	moves := func(id fsm.VMID) bool { return slices.ContainsFunc(all, func(j job) bool { return j.vm.ID == id }) }
-	for _, j := range all {
+	there := func(id fsm.VMID) bool {
+		goes := slices.ContainsFunc(all, func(j job) bool { return j.vm.ID == id })
+		return !goes && (slices.Contains(d.s.Where(id), r.h.ID) || slices.Contains(u.soon(id), r.h.ID))
+	}
+	for i, j := range all {
 		for _, x := range d.s.RulesOf(j.vm.ID) {
-			switch {
-			case !x.Strict:
-			case x.Kind == fsm.RuleHosts:
-				if _, ok := x.Choice(r.h); !ok {
-					return fmt.Sprintf("rule %d keeps %s on %s", x.ID, j.vm.Name, x.HostsText())
-				}
-			case x.Kind == fsm.RuleApart:
-				for _, m := range x.Members {
-					if !moves(m.VM) && (slices.Contains(d.s.Where(m.VM), r.h.ID) || slices.Contains(u.soon(m.VM), r.h.ID)) {
-						return fmt.Sprintf("rule %d keeps %s apart from %s", x.ID, j.vm.Name, d.s.Called(m))
-					}
-				}
+			if !x.Strict {
+				continue
+			}
+			switch no := d.s.Forbids(x, r.h, there); {
+			case no == "":
+			case i == 0:
+				return no
+			default:
+				return fmt.Sprintf("%s keeps it with %s: %s", ruleOfBundle(d.s.Bundle(j.vm.ID), j.vm.ID), j.vm.Name, no)
 			}
 		}
 	}

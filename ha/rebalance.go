@@ -64,7 +64,7 @@ func (d *decision) rebalance() {
 		memo = &Memo{}
 	}
 	b := &memo.balance
-	if u := d.moving(); u.recovers || u.all > 0 || len(d.emptying) > 0 {
+	if u := d.moving(); u.recovery || u.all > 0 || len(d.emptying) > 0 {
 		b.next = 0
 		return
 	}

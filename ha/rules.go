@@ -198,18 +198,11 @@ func (a *asked) forbids(r *room, j job) string {
 		return ""
 	}
 	s, u := a.p.d.s, a.p.rules
+	there := func(id fsm.VMID) bool { return !slices.Contains(a.group, id) && slices.Contains(u.soon(id), r.h.ID) }
 	for _, x := range a.rules {
-		switch {
-		case !x.Strict:
-		case x.Kind == fsm.RuleHosts:
-			if _, ok := x.Choice(r.h); !ok {
-				return fmt.Sprintf("rule %d keeps it on %s", x.ID, x.HostsText())
-			}
-		case x.Kind == fsm.RuleApart:
-			for _, m := range x.Members {
-				if !slices.Contains(a.group, m.VM) && slices.Contains(u.soon(m.VM), r.h.ID) {
-					return fmt.Sprintf("rule %d keeps it apart from %s", x.ID, s.Called(m))
-				}
+		if x.Strict {
+			if no := s.Forbids(x, r.h, there); no != "" {
+				return no
 			}
 		}
 	}

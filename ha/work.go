@@ -108,7 +108,7 @@ func (d *decision) start(j job) (p *logpb.WorkPlacement, full bool) {
 		d.wait(j, NoTarget+why)
 		return nil, false
 	}
-	if j.gone && d.hearing(j.owner.ID) {
+	if (j.gone || j.work.Cause == fsm.CauseSelfFenced) && d.hearing(j.owner.ID) {
 		return nil, false // a matter of seconds
 	}
 	t, why, full := d.placer().place(j)

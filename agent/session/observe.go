@@ -180,6 +180,9 @@ func (v *vm) unborn() bool {
 // whyOff explains the end of a VM that was running when last seen (S18).
 func (s *Session) whyOff(v *vm, e Entry) lifeboatv1.PowerReason {
 	switch {
+	case v.dom.Reason == hypervisor.ReasonMigrated:
+		// Also when it was to be stopped: it has left before, and runs elsewhere.
+		return lifeboatv1.PowerReason_POWER_REASON_MIGRATED
 	case e.Fenced:
 		return lifeboatv1.PowerReason_POWER_REASON_SELF_FENCED
 	case e.Stopping:
@@ -189,7 +192,7 @@ func (s *Session) whyOff(v *vm, e Entry) lifeboatv1.PowerReason {
 		return lifeboatv1.PowerReason_POWER_REASON_SELF_FENCED
 	case e.Boot != s.cfg.BootID && v.dom.Reason == hypervisor.ReasonUnknown:
 		return lifeboatv1.PowerReason_POWER_REASON_HOST_REBOOT
-	case s.hostStopping && v.dom.Reason != hypervisor.ReasonMigrated:
+	case s.hostStopping:
 		return lifeboatv1.PowerReason_POWER_REASON_HOST_SHUTDOWN
 	case v.dom.Reason == hypervisor.ReasonUnknown && v.listed:
 		return lifeboatv1.PowerReason_POWER_REASON_CRASHED

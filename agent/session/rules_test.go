@@ -275,6 +275,34 @@ func TestS13LeaseRunsFromTheRequest(t *testing.T) {
 	act[StartVM](b)
 }
 
+// S18: what has left by migration runs elsewhere, also when the agent was about to
+// stop it: the migration may have ended first.
+func TestS18WhatHasLeftWasNotStopped(t *testing.T) {
+	for name, stop := range map[string]func(b *bench){
+		"the lease ran out": func(b *bench) { b.pass(11 * time.Second) },
+		"a stop was ordered": func(b *bench) {
+			b.assign(func(a *lifeboatv1.Assignment) {
+				a.Vms = []*lifeboatv1.AssignedVM{own(vm1, 8)}
+				a.Orders = []*lifeboatv1.Order{b.order(orderStop, vm1, 8)}
+				a.Lease = &lifeboatv1.Lease{Armed: true, DurationMs: 10_000}
+			})
+			b.pass(100 * time.Millisecond)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := leased(t)
+			stop(b)
+			act[StopVM](b)
+			b.set(vm1, hypervisor.StateOff, hypervisor.ReasonMigrated)
+			b.done(vm1, nil)
+			b.pass(3 * time.Second)
+			if v := b.vm(vm1); v.Power != stateOff || v.Reason != lifeboatv1.PowerReason_POWER_REASON_MIGRATED {
+				t.Errorf("reported %v", v)
+			}
+		})
+	}
+}
+
 func TestS12RestartContinuesTheLease(t *testing.T) {
 	for name, c := range map[string]struct {
 		file  bool
