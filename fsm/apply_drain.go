@@ -126,14 +126,14 @@ func (t *tx) hostHeeds(c *logpb.HostHeeds) string {
 }
 
 // manageAgain ends the time in which VMs were as if unmanaged: what runs now is
-// wanted on, and what does not is not.
+// wanted on, what does not is not, and of what nobody knows it is as it was.
 func (t *tx) manageAgain() {
 	t.s.Ignoring = false
 	for id, old := range t.s.Hosts() {
 		for i := range old.VMs {
 			v := t.s.Host(id).VMs[i]
 			on := v.Power != PowerOff && v.Power != PowerReportMissing && !v.Gone
-			if !v.Protected() || v.Work != 0 || v.Wanted == on {
+			if !v.Protected() || v.Work != 0 || v.Wanted == on || v.Power == PowerUnknown && !v.Gone {
 				continue
 			}
 			v.Wanted = on

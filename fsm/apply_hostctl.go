@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 
 	"lifeboat/fsm/logpb"
 )
@@ -102,6 +103,9 @@ func (t *tx) hostRemove(h *Host, force bool) string {
 		t.resolveAll(AlertVM, v.ID.String(), fmt.Sprintf("host %s was removed", h.ID))
 		t.s.owner.delete(v.ID)
 	}
+	if t.s.Level >= LevelPolicy && len(h.VMs) > 0 {
+		t.dropDestroys()
+	}
 	h.VMs, h.Orders, h.Copies, h.Evidence, h.Lease, h.FenceFailure, h.Risen, h.Evicted = nil, nil, nil, nil, nil, "", 0, false
 	h.Admitted, h.Barred = false, false
 	h.Drain, h.Stopping, h.Held, h.Heeds, h.Expects = nil, 0, 0, 0, 0
@@ -114,6 +118,23 @@ func (t *tx) hostRemove(h *Host, force bool) string {
 	t.resolveAll(AlertFence, string(h.ID), fmt.Sprintf("host %s was removed", h.ID))
 	t.resolveCopies(h.ID, fmt.Sprintf("host %s was removed", h.ID))
 	return ""
+}
+
+// dropDestroys drops what hosts are told to destroy of VMs that are forgotten. One that
+// appears again is a new one, and begins below the incarnations of those orders (S6).
+func (t *tx) dropDestroys() {
+	for id, h := range t.s.Hosts() {
+		forgotten := func(o *Order) bool {
+			v, owner := t.s.VM(o.VM)
+			return o.Kind == OrderDestroy && (v == nil || v.Incarnation < o.Incarnation || v.Incarnation == o.Incarnation && owner.ID != id)
+		}
+		if slices.ContainsFunc(h.Orders, forgotten) {
+			n := edit(t.s.Host(id))
+			n.Orders = slices.DeleteFunc(slices.Clone(n.Orders), forgotten)
+			n.Assigned = t.index
+			t.setHost(n)
+		}
+	}
 }
 
 func (t *tx) hostFenceLevels(c *logpb.HostFenceLevels) string {

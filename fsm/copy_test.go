@@ -215,3 +215,26 @@ func TestS6AnotherMachineGaveWayBetweenTwoLooks(t *testing.T) {
 		}
 	})
 }
+
+// S6: with a host its unprotected VMs are forgotten, and so is what others were told
+// about them. A VM that appears again is a new one: nobody destroys it by an order of old.
+func TestS6WhatIsForgottenIsNotDestroyed(t *testing.T) {
+	for name, at := range map[string]HostID{"where it was destroyed": "h1", "elsewhere": "h3"} {
+		l := fleet(t, 3, 1)
+		l.ok(&logpb.FeatureRaise{Level: LevelPolicy})
+		l.report("h1", booted(1))
+		l.kill("h1", "h2")
+		l.report("h2", said{vm: 1, power: PowerOn, reason: ReasonBooted, inc: inc(2)})
+		if o := l.host("h1").Orders; len(o) != 1 || o[0].Kind != OrderDestroy {
+			t.Fatalf("orders %+v", o)
+		}
+		l.ok(&logpb.VMProtect{Vm: idBytes(1)})
+		l.ok(l.hostDown("h2"))
+		l.ok(&logpb.HostControl{Host: "h2", Action: 5})
+		l.register("h1", "b2")
+		l.report(at, byHand(1))
+		if v := l.vm(1); l.owner(1) != at || v.Incarnation != 0 || len(l.host("h1").Orders) != 0 {
+			t.Errorf("%s: %+v on %s, orders %+v", name, v, l.owner(1), l.host("h1").Orders)
+		}
+	}
+}

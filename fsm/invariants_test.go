@@ -55,7 +55,7 @@ func TestCheckFindsWhatIsBroken(t *testing.T) {
 		"order twice":                   {"S4", func(s *State) { host(s, "h2", func(h *Host) { h.Orders = append(h.Orders, h.Orders[0]) }) }},
 		"order with a used id":          {"ids", func(s *State) { order(s, "h2", func(o *Order) { o.ID = OrderID(firstAlert(s)) }) }},
 		"order never minted":            {"ids", func(s *State) { order(s, "h2", func(o *Order) { o.ID = OrderID(s.seq + 1) }) }},
-		"destroy what is granted":       {"S6", func(s *State) { order(s, "h1", func(o *Order) { o.Incarnation = inc(2) }) }},
+		"destroy what is granted":       {"S6", func(s *State) { s.Level = FeatureLevel; order(s, "h1", func(o *Order) { o.Incarnation = inc(2) }) }},
 		"destroy nothing in particular": {"S6", func(s *State) { order(s, "h1", func(o *Order) { o.Incarnation = 0 }) }},
 		"fenced without proof":          {"S9", func(s *State) { host(s, "h1", func(h *Host) { h.Proof = nil }) }},
 		"up while a fence flies": {"S10", func(s *State) {

@@ -180,6 +180,8 @@ func cameWith(level uint32) string {
 		return "nodes can be put into maintenance and shut down in order, and snapshots be restored"
 	case 3:
 		return "nodes, hosts and operators can join by tokens, operators have roles, and the log says which version a node needs, so that an older one refuses to start instead of going wrong"
+	case 4:
+		return "VMs have tiers, dependencies and rules about where they run, hosts are emptied by live migration, usage is recorded, and alerts are told to receivers"
 	}
 	return ""
 }
@@ -199,6 +201,9 @@ func (t *tx) featureRaise(c *logpb.FeatureRaise) string {
 		}
 	}
 	t.s.Level, t.s.LevelVersion = c.Level, c.Version
+	if was < LevelPolicy && c.Level >= LevelPolicy {
+		t.dropDestroys() // older levels kept them when a host was removed
+	}
 	t.event("CLUSTER.LEVEL", Warning, "cluster", "the feature level was raised from %d to %d by version %s: older versions cannot be run here any more%s", was, c.Level, c.Version, text)
 	return ""
 }

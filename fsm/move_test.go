@@ -403,6 +403,22 @@ func TestDisarmIgnore(t *testing.T) {
 	}
 }
 
+// TestDisarmIgnoreUnknown: what nobody knows is wanted as it was before.
+func TestDisarmIgnoreUnknown(t *testing.T) {
+	l := movers(t, 3, 2)
+	l.report("h1", said{vm: 1, power: PowerOff, reason: ReasonShutdown, inc: inc(1)})
+	l.report("h1", said{vm: 1, power: PowerUnknown, inc: inc(1)})
+	l.ok(l.hostDown("h1"))
+	l.ok(&logpb.Arm{Ignore: true})
+	l.ok(&logpb.Arm{Armed: true})
+	if l.vm(1).Wanted || l.work(1) != nil {
+		t.Errorf("the one that was off: wanted %v, work %v", l.vm(1).Wanted, l.work(1))
+	}
+	if !l.vm(2).Wanted || l.work(2) == nil {
+		t.Errorf("the one that was on: wanted %v, work %v", l.vm(2).Wanted, l.work(2))
+	}
+}
+
 // TestDisarmFinishes: what was permitted before HA was disarmed is finished, what
 // comes later waits.
 func TestDisarmFinishes(t *testing.T) {

@@ -339,6 +339,9 @@ func (c chooser) command(s *State) proto.Message {
 	case 35:
 		return &logpb.WorkUpdate{Work: work, Action: uint32(c(6)), Reason: pick(c, "no host", "too slow"), DelayNs: int64(c(20)-2) * int64(time.Second)}
 	case 36:
+		if c.odds(2) {
+			return randomNotify(c, s)
+		}
 		return &logpb.AlertUpdate{Id: uint64(c(60)), Action: uint32(c(4))}
 	case 37:
 		return c.rule(s)
