@@ -233,6 +233,15 @@ func (t *tx) vmControl(c *logpb.VMControl) string {
 	return ""
 }
 
+// unwanted wants a VM off that has no work any more; v is being edited. One that was
+// looked for although its owner had it off is gone when that owner is proven dead (S2).
+func (t *tx) unwanted(v *VM, h *Host) {
+	v.Wanted = false
+	if t.s.Level >= LevelPolicy && h.HA == HAFenced && v.Power == PowerOff && !v.LostSight() {
+		v.Gone = true
+	}
+}
+
 // stop wants a VM off; v is being edited. One whose state is not known may run:
 // its host is told as well, at once or when it is heard again.
 func (t *tx) stop(v *VM, h *Host, force bool) (refused string) {
@@ -248,7 +257,7 @@ func (t *tx) stop(v *VM, h *Host, force bool) (refused string) {
 	if w != nil {
 		t.endWork(v, w, Cancelled, "stopped by "+t.actor)
 	}
-	v.Wanted = false
+	t.unwanted(v, h)
 	v.setError("")
 	t.resolveVM(v, "error", "stopped by %s", t.actor)
 	if tell {

@@ -273,8 +273,8 @@ func (t *tx) workUpdate(c *logpb.WorkUpdate) string {
 		if handedOut(h, &v, w) {
 			return fmt.Sprintf("work %d cannot be cancelled: host %s may have the order already; wait until it has answered or is proven dead", w.ID, h.ID)
 		}
-		v.Wanted = false
 		t.endWork(&v, w, Cancelled, "cancelled by "+t.actor)
+		t.unwanted(&v, h)
 		t.assigned(h.ID)
 	case WorkRetry:
 		if w.Step == Scheduled {

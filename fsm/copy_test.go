@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"lifeboat/fsm/logpb"
 )
 
@@ -235,6 +237,33 @@ func TestS6WhatIsForgottenIsNotDestroyed(t *testing.T) {
 		l.report(at, byHand(1))
 		if v := l.vm(1); l.owner(1) != at || v.Incarnation != 0 || len(l.host("h1").Orders) != 0 {
 			t.Errorf("%s: %+v on %s, orders %+v", name, v, l.owner(1), l.host("h1").Orders)
+		}
+	}
+}
+
+// S2: a VM that was looked for although its owner had it off, because a copy was seen,
+// is gone when the owner is proven dead and nobody wants it any more.
+func TestS2OffOnADeadHostIsGone(t *testing.T) {
+	for name, end := range map[string]func(l *lab) proto.Message{
+		"stopped":   func(l *lab) proto.Message { return l.control(1, VMForceStop) },
+		"cancelled": func(l *lab) proto.Message { return &logpb.WorkUpdate{Work: uint64(l.vm(1).Work), Action: WorkCancel} },
+	} {
+		l := stubborn(t)
+		l.ok(&logpb.FeatureRaise{Level: LevelPolicy})
+		l.report("h1", said{vm: 1, power: PowerOff, reason: ReasonDestroyed, inc: inc(1)})
+		l.ok(l.hostDown("h1"))
+		l.ok(l.control(1, VMStart))
+		l.ok(l.fenced("h1", ProofPower))
+		if w := l.work(1); w == nil || w.Step != Investigating || l.vm(1).Gone {
+			t.Fatalf("%s: %+v, %+v", name, l.vm(1), w)
+		}
+		l.ok(end(l))
+		if v := l.vm(1); !v.Gone || v.Wanted || v.Work != 0 {
+			t.Errorf("%s: %+v", name, v)
+		}
+		l.ok(l.control(1, VMStart))
+		if w := l.work(1); w == nil || w.Step != Investigating {
+			t.Errorf("%s, and started again: the copy is forgotten, %+v", name, w)
 		}
 	}
 }

@@ -38,7 +38,8 @@ func (c *checker) vm(h *Host, v *VM) {
 	}
 	if h.HA == HAFenced && v.Protected() {
 		w := c.s.Work(v.Work)
-		if !(v.Gone || w != nil && w.Step == Investigating || v.LostSight()) {
+		left := c.s.Level < LevelPolicy && v.Work == 0 && v.Power == PowerOff // see unwanted
+		if !(v.Gone || w != nil && w.Step == Investigating || v.LostSight() || left) {
 			c.fail("S2", "VM %s is on host %s, which is proven dead, and is not gone", v.Name, h.ID)
 		}
 	}
