@@ -125,6 +125,9 @@ func (t *tx) protect(v *VM, host HostID, by ProtectedBy, p *logpb.Protection) {
 	}
 	before := by == ByOperator && was != Unprotected && v.Wanted && !(v.Power == PowerOff && offByHand(v, v.Reason)) // S18
 	v.Wanted = v.Power == PowerOn || before
+	if w := t.s.Work(v.Work); t.s.Level >= LevelPolicy && w != nil && w.Type.Stops() {
+		v.Wanted = false // the stop goes on
+	}
 	t.assigned(host)
 	t.event("VM.PROTECT", Info, vmSubject(v), "VM %s on host %s is protected (by %s)", v.Name, host, by)
 	if before {

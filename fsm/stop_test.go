@@ -104,3 +104,22 @@ func TestStuckAlertEndsWithARename(t *testing.T) {
 		t.Errorf("%v is still open", k)
 	}
 }
+
+// A VM that is being stopped is not wanted on because it is protected again meanwhile.
+func TestProtectedAgainWhileItStops(t *testing.T) {
+	l := fleet(t, 2, 1)
+	l.ok(&logpb.FeatureRaise{Level: LevelPolicy})
+	l.report("h1", booted(1))
+	l.ok(l.control(1, VMForceStop))
+	bare := spec(1)
+	bare.Protect = nil
+	l.ok(&logpb.VMSpecs{Host: "h1", Epoch: l.host("h1").Epoch, Specs: []*logpb.Spec{bare}})
+	l.ok(&logpb.VMProtect{Vm: idBytes(1), Protect: &logpb.Protection{On: true, Ha: "always"}})
+	if w := l.work(1); w == nil || !w.Type.Stops() || l.vm(1).Wanted {
+		t.Fatalf("%+v, work %+v", l.vm(1), w)
+	}
+	l.report("h1", said{vm: 1, power: PowerOff, reason: ReasonOrdered, inc: inc(1)})
+	if v := l.vm(1); v.Power != PowerOff || v.Wanted || v.Work != 0 {
+		t.Fatalf("%+v", v)
+	}
+}
