@@ -45,6 +45,8 @@ func (a *agent) carryOut(list []session.Action) *session.Exit {
 			a.adjust(x.ID, func(ctx context.Context, h hypervisor.Adjuster) error { return h.ClearAutostart(ctx, x.ID) })
 		case session.MigrateVM:
 			a.migrate(x)
+		case session.AskGuest:
+			a.askGuest(x.ID)
 		case session.AbortMigration:
 			a.abortMigration(x.ID)
 		case session.Persist:
@@ -133,6 +135,19 @@ func (a *agent) abortMigration(id hypervisor.UUID) {
 			err = h.AbortMigration(ctx, id)
 		}
 		return func(s *session.Session, now session.Instant) session.Out { return s.AbortDone(now, id, err) }
+	})
+}
+
+// errNoAsker: the hypervisor of this host does not reach into guests.
+var errNoAsker = errors.New("this hypervisor does not ask guests")
+
+func (a *agent) askGuest(id hypervisor.UUID) {
+	a.start(0, func(ctx context.Context) input {
+		err := errNoAsker
+		if h, ok := a.hv.(hypervisor.Asker); ok {
+			err = h.Ask(ctx, id)
+		}
+		return func(s *session.Session, now session.Instant) session.Out { return s.GuestAsked(now, id, err) }
 	})
 }
 

@@ -34,7 +34,7 @@ func Assignment(s *fsm.State, h *fsm.Host, read Definition) *lifeboatv1.Assignme
 	for i := range h.VMs {
 		v := &h.VMs[i]
 		if v.Protected() || v.Incarnation != 0 {
-			a.Vms = append(a.Vms, &lifeboatv1.AssignedVM{Id: v.ID[:], Incarnation: uint64(v.Incarnation), Protected: v.Protected(), Wanted: v.Wanted})
+			a.Vms = append(a.Vms, &lifeboatv1.AssignedVM{Id: v.ID[:], Incarnation: uint64(v.Incarnation), Protected: v.Protected(), Wanted: v.Wanted, AskGuest: v.Order().Gate == fsm.GateAgent})
 		}
 	}
 	for _, v := range s.Coming(h.ID) {

@@ -23,8 +23,8 @@ func (w *entryWriter) add(r *lifeboatv1.VMReport, s said, named bool) {
 	w.e.Reason = append(w.e.Reason, byte(s.reason))
 	w.e.Incarnations = append(w.e.Incarnations, r.Incarnation)
 	w.held = w.held || r.Incarnation != 0
-	if named || s.refused != 0 || s.failed != 0 || s.order != 0 {
-		d := &logpb.VMDetail{Pos: uint32(w.n), Refused: s.refused, Failed: s.failed, Failure: Text(r.Failure), Autostart: r.Autostart}
+	if named || s.refused != 0 || s.failed != 0 || s.order != 0 || s.answers {
+		d := &logpb.VMDetail{Pos: uint32(w.n), Refused: s.refused, Failed: s.failed, Failure: Text(r.Failure), Autostart: r.Autostart, GuestAnswers: s.answers}
 		if s.order != 0 {
 			d.Order, d.OrderFailure = s.order, Text(r.OrderFailure)
 		}

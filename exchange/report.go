@@ -26,6 +26,7 @@ type said struct {
 	// Incarnations that the agent refuses, and that it could not start.
 	refused, failed uint64
 	order           uint64 // to migrate, that came to nothing
+	answers         bool   // the agent of its guest does
 }
 
 func read(v *lifeboatv1.VMReport) said {
@@ -51,6 +52,7 @@ func read(v *lifeboatv1.VMReport) said {
 		x.power = fsm.PowerUnknown
 	}
 	x.refused, x.failed, x.order = v.Refused, v.Failed, v.Order
+	x.answers = v.GuestAnswers && x.power == fsm.PowerOn
 	if x.power == fsm.PowerOn {
 		// It runs: then it is neither gone nor was it never started, whatever
 		// else the report says. Somebody has started it by hand since.
@@ -114,7 +116,8 @@ func Diff(s *fsm.State, h *fsm.Host, x *Memory, req *lifeboatv1.ReportRequest, n
 		if own == nil || !s.AnswersOrder(h, own, said.power, fsm.Incarnation(r.Incarnation), fsm.OrderID(said.order)) {
 			said.order = 0
 		}
-		if renamed || replaced || said.order != 0 || s.Changes(h, id, said.power, said.reason, fsm.Incarnation(r.Incarnation), fsm.Incarnation(said.refused), fsm.Incarnation(said.failed)) {
+		asked := own != nil && s.GuestChanges(own, said.power, fsm.Incarnation(r.Incarnation), said.answers)
+		if renamed || replaced || asked || said.order != 0 || s.Changes(h, id, said.power, said.reason, fsm.Incarnation(r.Incarnation), fsm.Incarnation(said.refused), fsm.Incarnation(said.failed)) {
 			if entries.full() {
 				d.Partly = true
 				continue

@@ -14,7 +14,7 @@ func (p *reporting) power(v *VM, e *vmEntry) {
 	if v.Power == PowerOff && e.power == PowerOff && v.Reason == ReasonMigrated {
 		e.reason = ReasonMigrated // libvirt forgets the reason, we must not
 	}
-	v.Power, v.Reason = e.power, e.reason
+	v.Power, v.Reason, v.Answers = e.power, e.reason, e.answers && e.power == PowerOn
 	if was != v.Power || stood != v.Stalled() {
 		v.Since = p.now
 	}

@@ -17,6 +17,7 @@ type vmEntry struct {
 	refused Incarnation
 	failed  Incarnation
 	failure string
+	answers bool // its guest's agent does
 
 	order        OrderID // an order to migrate that came to nothing
 	orderFailure string
@@ -126,6 +127,7 @@ func (p *reporting) entries(c *logpb.VMEntries) {
 		if detailed {
 			e.name, e.refused, e.failed, e.failure = det[0].Name, Incarnation(det[0].Refused), Incarnation(det[0].Failed), det[0].Failure
 			e.order, e.orderFailure = OrderID(det[0].Order), det[0].OrderFailure
+			e.answers = det[0].GuestAnswers && p.s.Level >= LevelPolicy
 			det = det[1:]
 		}
 		for next < len(p.host.VMs) && lessVM(p.host.VMs[next].ID, e.id) {

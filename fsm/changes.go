@@ -31,6 +31,13 @@ func (s *State) AnswersOrder(h *Host, v *VM, p Power, inc Incarnation, order Ord
 	return answersOrder(h, v, &vmEntry{power: p, inc: inc, order: order})
 }
 
+// GuestChanges reports whether a report's word on the agent of a guest would change the
+// state.
+func (s *State) GuestChanges(v *VM, p Power, inc Incarnation, answers bool) bool {
+	e := &vmEntry{power: p, inc: inc}
+	return s.Level >= LevelPolicy && p == PowerOn && v.Power == PowerOn && e.speaks(v) && v.Answers != answers
+}
+
 // differs reports whether a copy is not known, or another.
 func differs(c *Copy, inc Incarnation) bool { return c == nil || c.Incarnation != inc }
 

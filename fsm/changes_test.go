@@ -51,6 +51,9 @@ func TestChangesNeverSaysNoToNews(t *testing.T) {
 				continue
 			}
 			news := s.Changes(h, testVM(x.vm), x.power, x.reason, x.inc, x.refused, x.failed)
+			if v := h.VM(testVM(x.vm)); v != nil {
+				news = news || s.GuestChanges(v, x.power, x.inc, x.answers) || s.AnswersOrder(h, v, x.power, x.inc, x.order)
+			}
 			scratch := &Machine{}
 			scratch.load(s.clone())
 			before := withoutSeq(essence(s))

@@ -100,7 +100,7 @@ func (d *digester) host(h *Host) uint64 {
 
 func appendVM(b []byte, v *VM) []byte {
 	b = append(b, v.ID[:]...)
-	b = append(b, byte(v.Power), byte(v.Reason), byte(v.ProtectedBy), bit(v.Wanted)|bit(v.Gone)<<1|bit(v.Spec != nil)<<2|bit(v.Policy != nil)<<3)
+	b = append(b, byte(v.Power), byte(v.Reason), byte(v.ProtectedBy), bit(v.Wanted)|bit(v.Gone)<<1|bit(v.Spec != nil)<<2|bit(v.Policy != nil)<<3|bit(v.Answers)<<4)
 	b = binary.LittleEndian.AppendUint64(b, uint64(v.Incarnation))
 	b = binary.LittleEndian.AppendUint64(b, uint64(v.Since))
 	b = binary.LittleEndian.AppendUint64(b, uint64(v.Work))

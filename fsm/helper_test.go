@@ -155,6 +155,7 @@ type said struct {
 	refused Incarnation
 	failed  Incarnation
 	order   OrderID // to migrate, that came to nothing
+	answers bool    // the agent of its guest does
 }
 
 // columns writes entries as the leader does; every VM carries its name.
@@ -166,7 +167,7 @@ func columns(vms ...said) *logpb.VMEntries {
 		out.Power = append(out.Power, byte(v.power))
 		out.Reason = append(out.Reason, byte(v.reason))
 		out.Incarnations = append(out.Incarnations, uint64(v.inc))
-		d := &logpb.VMDetail{Pos: uint32(i), Name: testName(v.vm), Refused: uint64(v.refused), Failed: uint64(v.failed)}
+		d := &logpb.VMDetail{Pos: uint32(i), Name: testName(v.vm), Refused: uint64(v.refused), Failed: uint64(v.failed), GuestAnswers: v.answers}
 		if v.failed != 0 {
 			d.Failure = "no such disk"
 		}

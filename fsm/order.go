@@ -18,6 +18,7 @@ const (
 	GateRunning Gate = iota // it runs
 	GateOrder               // its start is ordered
 	GateAfter               // it has run for some time
+	GateAgent               // its guest's agent answers
 )
 
 // DefaultGateTimeout is for how long a VM is waited for that says nothing else.
@@ -48,11 +49,13 @@ func (v *VM) Order() StartOrder {
 	return o
 }
 
-// GateText is the gate as operators write it: running, order, or 30s.
+// GateText is the gate as operators write it: running, order, agent, or 30s.
 func (o StartOrder) GateText() string {
 	switch o.Gate {
 	case GateOrder:
 		return "order"
+	case GateAgent:
+		return "agent"
 	case GateAfter:
 		return o.After.String()
 	}
@@ -175,11 +178,12 @@ func (e *vmEdit) gate(value string) string {
 		o.Gate, o.After = GateOrder, 0
 		return ""
 	case "agent":
-		return "gate: lifeboat does not ask guest agents yet; write order, running, or a time that it has run, like 30s"
+		o.Gate, o.After = GateAgent, 0
+		return ""
 	}
 	d, err := time.ParseDuration(value)
 	if err != nil || d < 0 || d > maxGate {
-		return fmt.Sprintf("gate: %q must be order, running, or a time up to %s, like 30s", value, maxGate)
+		return fmt.Sprintf("gate: %q must be order, running, agent, or a time up to %s, like 30s", value, maxGate)
 	}
 	o.Gate, o.After = GateAfter, d
 	return ""

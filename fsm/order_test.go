@@ -71,7 +71,6 @@ func TestVMSetRefuses(t *testing.T) {
 		"cannot wait for itself":    setVM(3, "depends_on", uuids(3)),
 		"there is no VM":            setVM(3, "depends_on", uuids(99)),
 		"is not a UUID":             setVM(3, "depends_on", "vm1"),
-		"does not ask guest agents": setVM(3, "gate", "agent"),
 		"must be order, running":    setVM(3, "gate", "soon"),
 		"must be a time between":    setVM(3, "gate_timeout", "0s"),
 		"must be restart":           setVM(3, "ha", "sometimes"),

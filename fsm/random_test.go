@@ -77,6 +77,7 @@ func (c chooser) said(s *State, host HostID) said {
 	if c.odds(3) {
 		x.power, x.reason = PowerOn, ReasonBooted
 	}
+	x.answers = x.power == PowerOn && c.odds(2)
 	if c.odds(100) {
 		x.power, x.reason = Power(200), Reason(200)
 	}

@@ -120,6 +120,8 @@ type VM struct {
 	// Gone: the incarnation is proven not to run and never to run again (S2). Only
 	// then may another host be granted the next one.
 	Gone bool
+	// Answers: its guest's agent has answered since it runs, where somebody asked.
+	Answers bool
 
 	// Of traits, so that a change of power need not look there.
 	mode    HAMode

@@ -83,6 +83,8 @@ func isReady(s *fsm.State, v *fsm.VM, owner *fsm.Host, o fsm.StartOrder) (ready 
 		return true, 0
 	case v.Power != fsm.PowerOn || v.Gone || !known:
 		return false, 0
+	case o.Gate == fsm.GateAgent:
+		return v.Answers, 0
 	case o.Gate == fsm.GateAfter:
 		return true, v.Since + int64(o.After)
 	}

@@ -86,6 +86,15 @@ type Migrator interface {
 	AbortMigration(ctx context.Context, id UUID) error
 }
 
+// Asker is implemented by hypervisors that reach the agent inside a guest. Both drivers
+// of this module implement it.
+type Asker interface {
+	// Ask returns nil when the guest's agent (qemu-guest-agent) answers. Any error says
+	// that it does not: there is none, it does not run yet, or the guest hangs. It
+	// blocks for about five seconds at most.
+	Ask(ctx context.Context, id UUID) error
+}
+
 // MigrateRequest is an order to migrate one domain.
 type MigrateRequest struct {
 	UUID UUID

@@ -218,6 +218,10 @@ func (a *agent) carryOut(h *host, x session.Action) {
 				return s.MigrateDone(now, x.ID, x.Order, err)
 			})
 		})
+	case session.AskGuest:
+		h.askGuest(x.ID, func(err error) {
+			a.later(h, 0, func(s *session.Session, now session.Instant) session.Out { return s.GuestAsked(now, x.ID, err) })
+		})
 	case session.AbortMigration:
 		h.abortMigration(x.ID, func(err error) {
 			a.later(h, 0, func(s *session.Session, now session.Instant) session.Out { return s.AbortDone(now, x.ID, err) })

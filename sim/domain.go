@@ -20,11 +20,12 @@ type domain struct {
 	state  hypervisor.State
 	reason hypervisor.Reason
 	kind   *kind
-	xml    []byte // nil: as all of its kind
-	life   int    // raised whenever a process begins
-	inc    uint64 // that it was started at by order; 0: by somebody else
-	byHand bool   // `vm V copy`
-	out    *move  // of the migration that takes it away; nil: none
+	xml    []byte        // nil: as all of its kind
+	life   int           // raised whenever a process begins
+	since  time.Duration // when its guest began to run
+	inc    uint64        // that it was started at by order; 0: by somebody else
+	byHand bool          // `vm V copy`
+	out    *move         // of the migration that takes it away; nil: none
 }
 
 // How long the hypervisor takes; the rest is in scenario.Timing.
@@ -93,6 +94,9 @@ func (h *host) run(d *domain, r hypervisor.Reason) {
 	h.rouse()
 	h.news = h.w.now
 	d.state, d.reason = hypervisor.StateRunning, r
+	if r != hypervisor.ReasonMigrated {
+		d.since = h.w.now
+	}
 	if !h.storage && !d.g.spec.Local {
 		d.state, d.reason = hypervisor.StatePaused, hypervisor.ReasonIOError
 	}

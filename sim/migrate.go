@@ -42,7 +42,7 @@ func (w *World) migrate(from *domain, to *host, done func(error)) {
 	}
 	in := to.define(g, from.definition())
 	in.life++
-	in.state, in.reason, in.inc = hypervisor.StatePaused, hypervisor.ReasonMigrating, 0
+	in.state, in.reason, in.inc, in.since = hypervisor.StatePaused, hypervisor.ReasonMigrating, 0, from.since
 	to.look(g.id)
 	m := &move{}
 	from.out = m

@@ -231,7 +231,7 @@ func (w *World) gated(s *fsm.State, v *fsm.VM) string {
 		return ""
 	}
 	for _, id := range v.Order().DependsOn {
-		if dep, _ := s.VM(id); dep != nil && s.Time < x.Gated+int64(dep.Order().Timeout) && (dep.Power != fsm.PowerOn || dep.Order().Gate == fsm.GateAfter) {
+		if dep, _ := s.VM(id); dep != nil && s.Time < x.Gated+int64(dep.Order().Timeout) && (dep.Power != fsm.PowerOn || dep.Order().Gate == fsm.GateAfter || dep.Order().Gate == fsm.GateAgent) {
 			return "it waits for " + dep.Name
 		}
 	}

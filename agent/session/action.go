@@ -60,6 +60,8 @@ type (
 		Req     *lifeboatv1.LeaveRequest
 		Timeout time.Duration
 	}
+	// AskGuest asks for [Session.GuestAsked]: does the agent inside the guest answer?
+	AskGuest struct{ ID hypervisor.UUID }
 	// Probe asks for [Session.Probed].
 	Probe struct{ Req *lifeboatv1.Probe }
 	// RunFence asks for [Session.Fenced], after Timeout at the latest: use
@@ -148,6 +150,7 @@ func (Report) action()         {}
 func (PutSpecs) action()       {}
 func (Leave) action()          {}
 func (Probe) action()          {}
+func (AskGuest) action()       {}
 func (RunFence) action()       {}
 func (StopFence) action()      {}
 func (StartVM) action()        {}

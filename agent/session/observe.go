@@ -301,6 +301,7 @@ func (s *Session) vmReports() []*lifeboatv1.VMReport {
 			r.Refused, r.Failed, r.Failure = disk.Refused, disk.Failed, disk.Failure
 		}
 		r.Order, r.OrderFailure = v.notMoved()
+		r.GuestAnswers = v.guest.answers
 		list[i] = r
 	}
 	return list

@@ -148,6 +148,7 @@ type vm struct {
 	removing uint64            // tombstone that the removal under way is for; 0: leftovers
 	stopping stopState
 	move     moveState
+	guest    guestState
 
 	hash    []byte
 	hashDue Instant

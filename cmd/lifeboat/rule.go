@@ -111,7 +111,7 @@ func (c *RuleRemoveCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) e
 type VMSetCmd struct {
 	VM    string `arg:"" name:"vm" help:"Name or UUID of the VM."`
 	Key   string `arg:"" enum:"ha,priority,max_restart,max_relocate,depends_on,gate,gate_timeout" help:"What to set: ${enum}."`
-	Value string `arg:"" help:"Its value. depends_on: VMs with commas between them, or none; gate: order, running, or a time that it has run, like 30s."`
+	Value string `arg:"" help:"Its value. depends_on: VMs with commas between them, or none; gate: order, running, agent (the guest's answers), or a time that it has run, like 30s."`
 }
 
 // Run changes how a VM is treated.

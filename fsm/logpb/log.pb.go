@@ -3143,6 +3143,7 @@ type VMDetail struct {
 	Autostart     bool                   `protobuf:"varint,6,opt,name=autostart,proto3" json:"autostart,omitempty"`
 	Order         uint64                 `protobuf:"varint,100,opt,name=order,proto3" json:"order,omitempty"` // a migration that was ordered and came to nothing; verified not under way
 	OrderFailure  string                 `protobuf:"bytes,101,opt,name=order_failure,json=orderFailure,proto3" json:"order_failure,omitempty"`
+	GuestAnswers  bool                   `protobuf:"varint,108,opt,name=guest_answers,json=guestAnswers,proto3" json:"guest_answers,omitempty"` // from level 4 on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3231,6 +3232,13 @@ func (x *VMDetail) GetOrderFailure() string {
 		return x.OrderFailure
 	}
 	return ""
+}
+
+func (x *VMDetail) GetGuestAnswers() bool {
+	if x != nil {
+		return x.GuestAnswers
+	}
+	return false
 }
 
 type HostReports struct {
@@ -9214,6 +9222,7 @@ type VMRecord struct {
 	Error         string                 `protobuf:"bytes,14,opt,name=error,proto3" json:"error,omitempty"`
 	Order         *StartOrder            `protobuf:"bytes,90,opt,name=order,proto3" json:"order,omitempty"`
 	Home          string                 `protobuf:"bytes,100,opt,name=home,proto3" json:"home,omitempty"` // host that it was moved away from, and goes back to
+	GuestAnswers  bool                   `protobuf:"varint,108,opt,name=guest_answers,json=guestAnswers,proto3" json:"guest_answers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -9358,6 +9367,13 @@ func (x *VMRecord) GetHome() string {
 		return x.Home
 	}
 	return ""
+}
+
+func (x *VMRecord) GetGuestAnswers() bool {
+	if x != nil {
+		return x.GuestAnswers
+	}
+	return false
 }
 
 type WorkRecord struct {
@@ -11141,7 +11157,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05power\x18\x02 \x01(\fR\x05power\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\fR\x06reason\x12\"\n" +
 	"\fincarnations\x18\x04 \x03(\x04R\fincarnations\x120\n" +
-	"\adetails\x18\x05 \x03(\v2\x16.lifeboat.log.VMDetailR\adetails\"\xd5\x01\n" +
+	"\adetails\x18\x05 \x03(\v2\x16.lifeboat.log.VMDetailR\adetails\"\xfa\x01\n" +
 	"\bVMDetail\x12\x10\n" +
 	"\x03pos\x18\x01 \x01(\rR\x03pos\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -11150,7 +11166,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\afailure\x18\x05 \x01(\tR\afailure\x12\x1c\n" +
 	"\tautostart\x18\x06 \x01(\bR\tautostart\x12\x14\n" +
 	"\x05order\x18d \x01(\x04R\x05order\x12#\n" +
-	"\rorder_failure\x18e \x01(\tR\forderFailure\"A\n" +
+	"\rorder_failure\x18e \x01(\tR\forderFailure\x12#\n" +
+	"\rguest_answers\x18l \x01(\bR\fguestAnswers\"A\n" +
 	"\vHostReports\x122\n" +
 	"\areports\x18\x01 \x03(\v2\x18.lifeboat.log.HostReportR\areports\"\xc4\x01\n" +
 	"\n" +
@@ -11682,7 +11699,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04work\x18\b \x01(\x04R\x04work\x12\x16\n" +
 	"\x06target\x18d \x01(\tR\x06target\x12\x14\n" +
 	"\x05abort\x18e \x01(\bR\x05abort\x12\x14\n" +
-	"\x05index\x18f \x01(\x04R\x05index\"\xe1\x03\n" +
+	"\x05index\x18f \x01(\x04R\x05index\"\x86\x04\n" +
 	"\bVMRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -11700,7 +11717,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06policy\x18\r \x01(\v2\x18.lifeboat.log.ProtectionR\x06policy\x12\x14\n" +
 	"\x05error\x18\x0e \x01(\tR\x05error\x12.\n" +
 	"\x05order\x18Z \x01(\v2\x18.lifeboat.log.StartOrderR\x05order\x12\x12\n" +
-	"\x04home\x18d \x01(\tR\x04home\"\x87\x05\n" +
+	"\x04home\x18d \x01(\tR\x04home\x12#\n" +
+	"\rguest_answers\x18l \x01(\bR\fguestAnswers\"\x87\x05\n" +
 	"\n" +
 	"WorkRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +

@@ -75,12 +75,13 @@ type Host struct {
 	domains     map[hypervisor.UUID]*vm
 	gone        map[hypervisor.UUID]gone
 	startFaults map[hypervisor.UUID]*startFault
-	down        bool          // no daemon to talk to, or no power
-	closed      bool          // by Close
-	boot        int           // counts power losses; a call does not survive one
-	thaw        chan struct{} // not nil: the daemon is frozen until it is closed
-	queued      []func()      // calls that were given up but will still happen
-	broken      error         // what Domains answers instead
+	agents      map[hypervisor.UUID]bool // guests whose agent answers
+	down        bool                     // no daemon to talk to, or no power
+	closed      bool                     // by Close
+	boot        int                      // counts power losses; a call does not survive one
+	thaw        chan struct{}            // not nil: the daemon is frozen until it is closed
+	queued      []func()                 // calls that were given up but will still happen
+	broken      error                    // what Domains answers instead
 	timers      []*time.Timer
 }
 
@@ -113,7 +114,7 @@ func NewHost(o Options) *Host {
 	h := &Host{
 		name: o.Name, opts: o, networks: o.Networks, machines: o.Machines, cpuModels: o.CPUModels,
 		readLimit: o.CallTimeout, orderLimit: o.CallTimeout, absentFor: o.AbsentFor, shutdownIn: o.ShutdownIn,
-		domains: make(map[hypervisor.UUID]*vm), gone: make(map[hypervisor.UUID]gone), startFaults: make(map[hypervisor.UUID]*startFault),
+		domains: make(map[hypervisor.UUID]*vm), gone: make(map[hypervisor.UUID]gone), startFaults: make(map[hypervisor.UUID]*startFault), agents: make(map[hypervisor.UUID]bool),
 	}
 	for _, s := range o.Storages {
 		h.mounts = append(h.mounts, &mount{Storage: s})

@@ -16,6 +16,7 @@ var (
 	_ hypervisor.Hypervisor = (*Host)(nil)
 	_ hypervisor.Adjuster   = (*Host)(nil)
 	_ hypervisor.Migrator   = (*Host)(nil)
+	_ hypervisor.Asker      = (*Host)(nil)
 )
 
 // Inventory implements hypervisor.Hypervisor.

@@ -77,6 +77,7 @@ type VM struct {
 	DependsOn   []string
 	Gate        string        // order, running or a time; "" = the default
 	GateTimeout time.Duration // 0 = the default
+	GuestAgent  time.Duration // its guest's agent answers so long after a start; 0 = it has none
 	Stays       bool          // failback: false
 	NoLive      bool          // live_migration: false
 	Faults      Faults

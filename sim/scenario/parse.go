@@ -308,6 +308,7 @@ func (p *parsing) vmFields(v *VM) []field {
 		{"depends_on", func(n *node) { v.DependsOn = p.dependsOn(n) }},
 		{"gate", func(n *node) { v.Gate = p.gate(n) }},
 		{"gate_timeout", func(n *node) { v.GateTimeout = p.duration(n, "gate_timeout") }},
+		{"guest_agent", func(n *node) { v.GuestAgent = p.duration(n, "guest_agent") }},
 		{"faults", func(n *node) { p.faults(n, &v.Faults) }},
 	}
 }

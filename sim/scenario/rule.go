@@ -152,8 +152,8 @@ func (p *parsing) dependencies() {
 
 func (p *parsing) gate(n *node) string {
 	text := p.word(n, "gate")
-	if _, err := time.ParseDuration(text); text != "" && text != "running" && text != "order" && err != nil {
-		p.fail(n.line, "gate: %q is none; it is order, running, or a time that the VM has run, such as 30s", text)
+	if _, err := time.ParseDuration(text); text != "" && text != "running" && text != "order" && text != "agent" && err != nil {
+		p.fail(n.line, "gate: %q is none; it is order, running, agent, or a time that the VM has run, such as 30s", text)
 	}
 	return text
 }

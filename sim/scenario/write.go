@@ -130,6 +130,7 @@ func (v VM) fields() string {
 	add(len(v.DependsOn) > 0, "depends_on: [%s]", strings.Join(v.DependsOn, ", "))
 	add(v.Gate != "", "gate: %s", v.Gate)
 	add(v.GateTimeout != 0, "gate_timeout: %s", v.GateTimeout)
+	add(v.GuestAgent != 0, "guest_agent: %s", v.GuestAgent)
 	add(v.Stays, "failback: false")
 	add(v.NoLive, "live_migration: false")
 	var fs []string

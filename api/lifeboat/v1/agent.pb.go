@@ -386,6 +386,7 @@ type VMReport struct {
 	Autostart     bool                   `protobuf:"varint,10,opt,name=autostart,proto3" json:"autostart,omitempty"`
 	Order         uint64                 `protobuf:"varint,100,opt,name=order,proto3" json:"order,omitempty"` // an order to migrate that came to nothing: none is under way, and the VM runs here
 	OrderFailure  string                 `protobuf:"bytes,101,opt,name=order_failure,json=orderFailure,proto3" json:"order_failure,omitempty"`
+	GuestAnswers  bool                   `protobuf:"varint,108,opt,name=guest_answers,json=guestAnswers,proto3" json:"guest_answers,omitempty"` // its guest's agent has answered since it runs; asked only when AssignedVM says so
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -502,6 +503,13 @@ func (x *VMReport) GetOrderFailure() string {
 		return x.OrderFailure
 	}
 	return ""
+}
+
+func (x *VMReport) GetGuestAnswers() bool {
+	if x != nil {
+		return x.GuestAnswers
+	}
+	return false
 }
 
 type Storage struct {
@@ -1684,7 +1692,8 @@ type AssignedVM struct {
 	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	Protected     bool                   `protobuf:"varint,3,opt,name=protected,proto3" json:"protected,omitempty"`
-	Wanted        bool                   `protobuf:"varint,4,opt,name=wanted,proto3" json:"wanted,omitempty"` // wanted on
+	Wanted        bool                   `protobuf:"varint,4,opt,name=wanted,proto3" json:"wanted,omitempty"`                       // wanted on
+	AskGuest      bool                   `protobuf:"varint,108,opt,name=ask_guest,json=askGuest,proto3" json:"ask_guest,omitempty"` // report whether the guest's agent answers
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1743,6 +1752,13 @@ func (x *AssignedVM) GetProtected() bool {
 func (x *AssignedVM) GetWanted() bool {
 	if x != nil {
 		return x.Wanted
+	}
+	return false
+}
+
+func (x *AssignedVM) GetAskGuest() bool {
+	if x != nil {
+		return x.AskGuest
 	}
 	return false
 }
@@ -2855,7 +2871,7 @@ var File_lifeboat_v1_agent_proto protoreflect.FileDescriptor
 
 const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x17lifeboat/v1/agent.proto\x12\vlifeboat.v1\"\xf3\x02\n" +
+	"\x17lifeboat/v1/agent.proto\x12\vlifeboat.v1\"\x98\x03\n" +
 	"\bVMReport\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12-\n" +
@@ -2869,7 +2885,8 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\tautostart\x18\n" +
 	" \x01(\bR\tautostart\x12\x14\n" +
 	"\x05order\x18d \x01(\x04R\x05order\x12#\n" +
-	"\rorder_failure\x18e \x01(\tR\forderFailure\"=\n" +
+	"\rorder_failure\x18e \x01(\tR\forderFailure\x12#\n" +
+	"\rguest_answers\x18l \x01(\bR\fguestAnswers\"=\n" +
 	"\aStorage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x0e\n" +
@@ -2983,13 +3000,14 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"target_uri\x18e \x01(\tR\ttargetUri\x12\x1b\n" +
 	"\twithin_ms\x18f \x01(\x03R\bwithinMs\x12\x14\n" +
-	"\x05abort\x18g \x01(\bR\x05abort\"t\n" +
+	"\x05abort\x18g \x01(\bR\x05abort\"\x91\x01\n" +
 	"\n" +
 	"AssignedVM\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x1c\n" +
 	"\tprotected\x18\x03 \x01(\bR\tprotected\x12\x16\n" +
-	"\x06wanted\x18\x04 \x01(\bR\x06wanted\"\x8b\x02\n" +
+	"\x06wanted\x18\x04 \x01(\bR\x06wanted\x12\x1b\n" +
+	"\task_guest\x18l \x01(\bR\baskGuest\"\x8b\x02\n" +
 	"\n" +
 	"Assignment\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
