@@ -82,6 +82,7 @@ func suite() []test {
 		{"S4FrozenDaemon", testFrozen},
 		{"ConcurrentStarts", testConcurrentStarts},
 		{"S7Migrate", testMigrate},
+		{"AskGuest", testAsk},
 		{"S7MigrateFails", testMigrateFails},
 		{"S7MigrationAborted", testMigrationAborted},
 		{"S7MigrationTakesTooLong", testMigrationTooLong},
