@@ -86,8 +86,4 @@ A rule whose absence no test notices would be a wish. `+"`make mutation`"+` does
 	for _, o := range done {
 		fmt.Fprintf(w, "| %s | %s | `%s` | `%s` |\n", o.rule, o.what, o.file, strings.TrimPrefix(o.caught, "./"))
 	}
-	fmt.Fprint(w, "\nRules without a mutation, and why:\n\n")
-	for _, u := range untouched() {
-		fmt.Fprintf(w, "* **%s**: %s\n", u.rule, u.why)
-	}
 }

@@ -32,23 +32,17 @@ func TestMutationsApply(t *testing.T) {
 	}
 }
 
-func TestEveryRuleIsSwitchedOffOrExcused(t *testing.T) {
+func TestEveryRuleIsSwitchedOff(t *testing.T) {
 	has := map[string]bool{}
 	for _, m := range mutations() {
 		has[m.rule] = true
-	}
-	for _, u := range untouched() {
-		if has[u.rule] {
-			t.Errorf("%s has mutations and an excuse", u.rule)
-		}
-		has[u.rule] = true
 	}
 	rules := 0
 	for letter, last := range map[string]int{"S": 25, "M": 6} {
 		rules += last
 		for n := range last {
 			if rule := fmt.Sprintf("%s%d", letter, n+1); !has[rule] {
-				t.Errorf("%s has neither a mutation nor a reason for having none", rule)
+				t.Errorf("%s has no mutation", rule)
 			}
 		}
 	}

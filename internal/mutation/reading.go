@@ -5,6 +5,8 @@ func reading() []mutation {
 	return []mutation{
 		{"S18", "what was lost from sight is not gone with its host", "fsm/apply_host.go",
 			"(w.Step == Investigating || w.Step == Fencing && old.LostSight())", "false", inFSM},
+		{"S18", "what has left by migration was not stopped", "agent/session/observe.go",
+			"	case v.dom.Reason == hypervisor.ReasonMigrated:\n		// Also", "	case false:\n		// Also", inSession},
 		{"S18", "a missing VM waits until every host has reported", "ha/work.go",
 			"if r.hosts == 0 || r.by <= w.Updated+int64(settle) {", "if false {", inHA},
 		{"S18", "a search in vain has the dead hosts proven dead", "ha/work.go",

@@ -15,15 +15,6 @@ const (
 	inHeartbeat = "./agent/heartbeat"
 )
 
-// excuse is why a rule has no mutation.
-type excuse struct{ rule, why string }
-
-func untouched() []excuse {
-	return []excuse{
-		{"S7", "there is no migration of ours yet that could be switched off; one behind our back is adopted (S6)"},
-	}
-}
-
 // mutations are in the order of the rules.
 func mutations() []mutation {
 	return slices.Concat(ownership(), proof(), reading(), membership())
