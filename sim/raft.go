@@ -17,10 +17,12 @@ type raftLog struct {
 	digests map[uint64]uint64 // of the state at an index, by the first who was there
 }
 
-// entry of the log; a nil command is the first of a term.
+// entry of the log; a nil command is the first of a term, or a state that replaces the
+// one before it.
 type entry struct {
-	term uint64
-	data []byte
+	term  uint64
+	data  []byte
+	state []byte
 }
 
 // raftNode is a manager's share of Raft: an ideal one, in which a message
@@ -233,6 +235,10 @@ func (m *manager) apply() {
 		r.applied++
 		index := uint64(r.applied)
 		first := w.commit(index, e)
+		if e.state != nil {
+			m.install(e.state, first)
+			continue
+		}
 		if e.data == nil {
 			if m.raft.leads && r.applied == r.begun {
 				m.serveTerm()
@@ -290,7 +296,7 @@ func (t *term) propose(actor string, cmd *logpb.Command, done func(fsm.Result, e
 		done(fsm.Result{}, fmt.Errorf("encode command: %w", err))
 		return
 	}
-	m.raft.log = append(m.raft.log, entry{m.raft.term, data})
+	m.raft.log = append(m.raft.log, entry{term: m.raft.term, data: data})
 	t.waiting[uint64(len(m.raft.log))] = done
 	m.soonReplicate()
 }

@@ -235,9 +235,11 @@ func operatorActions() map[string]action {
 			x.operate(x.text, &logpb.Command{Body: &logpb.Command_PolicySet{PolicySet: &logpb.PolicySet{
 				Settings: []*logpb.Setting{{Key: x.words[0], Value: x.words[1]}}}}}, nil)
 		},
-		"work cancel": (*step).workCancel,
-		"rule add":    (*step).ruleAdd,
-		"rule remove": (*step).ruleRemove,
+		"snapshot save":    (*step).snapshotSave,
+		"snapshot restore": (*step).snapshotRestore,
+		"work cancel":      (*step).workCancel,
+		"rule add":         (*step).ruleAdd,
+		"rule remove":      (*step).ruleRemove,
 	}
 }
 

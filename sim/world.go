@@ -46,6 +46,7 @@ type World struct {
 
 	raft    raftLog
 	truth   *fsm.Machine // of whoever has applied the most
+	saved   *fsm.State   // by `snapshot save`; nil: none
 	book    book
 	story   story
 	broken  []Violation

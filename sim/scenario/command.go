@@ -10,45 +10,40 @@ import (
 // form is one row of the table of commands. In a pattern, words in capitals
 // stand for: N the number of a rule, H a host, NEWH a new one, V a VM, NEWV perhaps a new one, M a
 // manager, A a host or manager, D a duration, +D a signed one, KEY, VALUE; "..."
-// is anything. no: why this version refuses it.
+// is anything.
 type form struct {
 	pattern string
-	no      string
 }
 
 func forms() []form {
 	return []form{
-		{"power H on|off", ""}, {"network H on|off", ""},
-		{"partition A A", ""}, {"partition A A one-way", ""}, {"heal A A", ""},
-		{"bmc H on|off|lies|errors", ""}, {"bmc H slow D", ""},
-		{"storage H on|off", ""}, {"freeze H", ""}, {"thaw H", ""},
-		{"agent H stop|kill|start", ""}, {"libvirt H stop|start", ""},
-		{"shutdown H", ""}, {"reboot H", ""},
-		{"maintenance H on|off|force", ""}, {"host NEWH add", ""}, {"host H remove|enable|disable", ""}, {"confirm-dead H", ""},
-		{"vm V start|stop|kill|hang|guest-shutdown", ""}, {"vm V crash-loop on|off", ""},
-		{"vm V migrate H", ""}, {"vm V relocate H", ""},
-		{"vm V move H", ""}, {"vm V copy H", ""},
-		{"vm NEWV add H", ""}, {"vm V remove|manage|unmanage|clear|define", ""}, {"vm V set KEY VALUE", ""},
-		{"rule add ...", ""}, {"rule remove N", ""},
-		{"set KEY VALUE", ""}, {"work V cancel", ""},
-		{"manager M kill|start|leave|isolate|heal|freeze|thaw", ""}, {"manager M disk stall|full|ok", ""},
-		{"clock M +D", ""}, {"leader kill", ""},
-		{"snapshot save", noSnapshot}, {"snapshot restore", noSnapshot},
-		{"ha disarm", ""}, {"ha disarm freeze", ""},
-		{"ha disarm ignore", ""},
-		{"ha arm", ""},
+		{"power H on|off"}, {"network H on|off"},
+		{"partition A A"}, {"partition A A one-way"}, {"heal A A"},
+		{"bmc H on|off|lies|errors"}, {"bmc H slow D"},
+		{"storage H on|off"}, {"freeze H"}, {"thaw H"},
+		{"agent H stop|kill|start"}, {"libvirt H stop|start"},
+		{"shutdown H"}, {"reboot H"},
+		{"maintenance H on|off|force"}, {"host NEWH add"}, {"host H remove|enable|disable"}, {"confirm-dead H"},
+		{"vm V start|stop|kill|hang|guest-shutdown"}, {"vm V crash-loop on|off"},
+		{"vm V migrate H"}, {"vm V relocate H"},
+		{"vm V move H"}, {"vm V copy H"},
+		{"vm NEWV add H"}, {"vm V remove|manage|unmanage|clear|define"}, {"vm V set KEY VALUE"},
+		{"rule add ..."}, {"rule remove N"},
+		{"set KEY VALUE"}, {"work V cancel"},
+		{"manager M kill|start|leave|isolate|heal|freeze|thaw"}, {"manager M disk stall|full|ok"},
+		{"clock M +D"}, {"leader kill"},
+		{"snapshot save"}, {"snapshot restore"},
+		{"ha disarm"}, {"ha disarm freeze"},
+		{"ha disarm ignore"},
+		{"ha arm"},
 	}
 }
-
-const noSnapshot = "this version of lifeboat does not restore snapshots in the simulator"
 
 // Patterns are all forms of commands that are carried out, for people.
 func Patterns() []string {
 	var out []string
 	for _, f := range forms() {
-		if f.no == "" {
-			out = append(out, f.pattern)
-		}
+		out = append(out, f.pattern)
 	}
 	return out
 }
@@ -82,15 +77,9 @@ func (p *parsing) command(line int, text string) (Command, bool) {
 	}
 	var how []string
 	for _, f := range near {
-		if f.no == "" {
-			how = append(how, "`"+f.pattern+"`")
-		}
+		how = append(how, "`"+f.pattern+"`")
 	}
-	if len(how) == 0 {
-		p.fail(line, "%q: %s", c.Text, near[0].no)
-	} else {
-		p.fail(line, "%q is not a command; it is written %s", c.Text, strings.Join(how, " or "))
-	}
+	p.fail(line, "%q is not a command; it is written %s", c.Text, strings.Join(how, " or "))
 	return c, false
 }
 
@@ -116,10 +105,6 @@ func shape(pattern, words []string) bool {
 
 // fill checks what the words name, and takes the command apart.
 func (p *parsing) fill(c Command, f form, pattern, words []string) (Command, bool) {
-	if f.no != "" {
-		p.fail(c.Line, "%q: %s", c.Text, f.no)
-		return c, false
-	}
 	var name []string
 	ok := true
 	for i, w := range pattern {
