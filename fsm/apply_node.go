@@ -195,7 +195,7 @@ func (t *tx) arm(c *logpb.Arm) string {
 		return ""
 	}
 	if wait := t.s.awaitedText(); wait != "" && !c.Force {
-		return fmt.Sprintf("the state was restored, and not all hosts have registered since: %s. Their VMs may run where the state does not know it. Start their agents, remove them, or vouch for their death with `lifeboat host confirm-dead HOST`; `lifeboat ha arm --force` goes on without them", wait)
+		return fmt.Sprintf("the state was restored, and these hosts have not registered since, or are silent again: %s. Their VMs may run where the state does not know it. Start their agents, remove them, or vouch for their death with `lifeboat host confirm-dead HOST`; `lifeboat ha arm --force` goes on without them", wait)
 	}
 	t.s.Armed, t.s.ArmedIndex = c.Armed, t.index
 	if t.s.Level >= LevelPolicy {

@@ -62,8 +62,8 @@ func onlyLosesPower(f *scenario.File) (hosts []fsm.HostID) {
 		hosts = append(hosts, fsm.HostID(text[1]))
 	}
 	for _, v := range f.VMs {
-		if v.Faults != (scenario.Faults{}) {
-			return nil // a plan takes starts to work
+		if v.Faults != (scenario.Faults{}) || v.Gate == "agent" {
+			return nil // a plan takes starts to work, and agents to answer at once
 		}
 	}
 	for m, h := range f.ManagersOn {
@@ -162,4 +162,29 @@ func bounds(p *foresee.Plan, name string) time.Duration {
 		}
 	}
 	return 0
+}
+
+// A plan does not know how long the agent of a guest takes, and says so.
+func TestAPlanTakesAgentsToAnswer(t *testing.T) {
+	const path = "../testdata/scenarios/order/gate-agent.yaml"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := scenario.Parse(path, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(f, 1)
+	if !w.settle() {
+		t.Fatal("the world does not settle")
+	}
+	w.run(w.now + f.Steps[0].After)
+	plan := foresee.Fail(w.truth.State(), []fsm.HostID{"n1"}, foresee.Assumed{Start: f.World.Start})
+	if len(plan.Steps) != 2 || plan.Steps[0].Name != "db" || plan.Steps[1].Name != "app" || plan.Steps[1].At < plan.Steps[0].Done {
+		t.Errorf("%+v", plan.Steps)
+	}
+	if len(plan.Notes) != 1 || !strings.Contains(plan.Notes[0], "agent") {
+		t.Errorf("notes %v", plan.Notes)
+	}
 }

@@ -69,7 +69,7 @@ func (r *rehearsal) ends(said []*logpb.HostReport, x happening) []*logpb.HostRep
 	e := entry{vm: o.VM, inc: o.Incarnation}
 	switch o.Kind {
 	case fsm.OrderStart:
-		e.power, e.reason = fsm.PowerOn, fsm.ReasonBooted
+		e.power, e.reason, e.answers = fsm.PowerOn, fsm.ReasonBooted, r.answers(h.VM(o.VM))
 	case fsm.OrderStop:
 		e.power, e.reason = fsm.PowerOff, fsm.ReasonOrdered
 	case fsm.OrderDestroy:
@@ -81,7 +81,7 @@ func (r *rehearsal) ends(said []*logpb.HostReport, x happening) []*logpb.HostRep
 		}
 		e.power, e.reason = fsm.PowerOff, fsm.ReasonMigrated
 		said = append(said, report(h, e))
-		e.power, e.reason = fsm.PowerOn, fsm.ReasonBooted
+		e.power, e.reason, e.answers = fsm.PowerOn, fsm.ReasonBooted, r.answers(h.VM(o.VM))
 		return append(said, report(t, e))
 	default:
 		return said
@@ -91,6 +91,21 @@ func (r *rehearsal) ends(said []*logpb.HostReport, x happening) []*logpb.HostRep
 		return said
 	}
 	return append(said, report(h, e))
+}
+
+// promptAgents is what a plan takes guests to do that others wait for.
+const promptAgents = "guests whose agent others wait for are taken to answer as soon as they run"
+
+// answers reports whether somebody waits for the agent of a VM's guest, and notes that
+// it is taken to answer.
+func (r *rehearsal) answers(v *fsm.VM) bool {
+	if v == nil || v.Order().Gate != fsm.GateAgent {
+		return false
+	}
+	if !slices.Contains(r.plan.Notes, promptAgents) {
+		r.plan.Notes = append(r.plan.Notes, promptAgents)
+	}
+	return true
 }
 
 // say commits reports, and notes who runs by them.
@@ -125,6 +140,7 @@ type entry struct {
 	reason  fsm.Reason
 	inc     fsm.Incarnation
 	refused fsm.Incarnation
+	answers bool // the agent of its guest does
 }
 
 func report(h *fsm.Host, e entry) *logpb.HostReport {
@@ -134,8 +150,8 @@ func report(h *fsm.Host, e entry) *logpb.HostReport {
 }
 
 func (e entry) add(to *logpb.VMEntries) {
-	if e.refused != 0 {
-		to.Details = append(to.Details, &logpb.VMDetail{Pos: uint32(len(to.Power)), Refused: uint64(e.refused)})
+	if e.refused != 0 || e.answers {
+		to.Details = append(to.Details, &logpb.VMDetail{Pos: uint32(len(to.Power)), Refused: uint64(e.refused), GuestAnswers: e.answers})
 	}
 	to.Ids = append(to.Ids, e.vm[:]...)
 	to.Power, to.Reason = append(to.Power, byte(e.power)), append(to.Reason, byte(e.reason))
