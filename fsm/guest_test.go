@@ -44,3 +44,23 @@ func TestGuestAnswersOfOlderLevels(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 }
+
+// Of a VM that is not ours only the bare entry is committed: it unsays the answer, too.
+func TestGuestAnswersOfAnUnprotectedVM(t *testing.T) {
+	l := movers(t, 2, 0)
+	x := said{vm: 1, power: PowerOn, reason: ReasonBooted, answers: true}
+	l.report("h1", x)
+	if v := l.vm(1); !v.Answers || v.Protected() || v.Incarnation != 0 {
+		t.Fatalf("%+v", v)
+	}
+	x.answers = false
+	r := l.reportOf("h1", x)
+	r.Reports[0].Vms.Details = nil
+	if !l.state().GuestChanges(l.vm(1), x.power, x.inc, x.answers) {
+		t.Fatal("it is no news that the agent is silent")
+	}
+	l.ok(r)
+	if v := l.vm(1); v.Answers || l.state().GuestChanges(v, x.power, x.inc, x.answers) {
+		t.Errorf("it is news for ever: %+v", v)
+	}
+}
