@@ -49,6 +49,7 @@ func TestGuestAnswersOfOlderLevels(t *testing.T) {
 func TestGuestAnswersOfAnUnprotectedVM(t *testing.T) {
 	l := movers(t, 2, 0)
 	x := said{vm: 1, power: PowerOn, reason: ReasonBooted, answers: true}
+	l.report("h1", x) // it is new
 	l.report("h1", x)
 	if v := l.vm(1); !v.Answers || v.Protected() || v.Incarnation != 0 {
 		t.Fatalf("%+v", v)
