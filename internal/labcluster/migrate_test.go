@@ -22,10 +22,10 @@ func TestLiveMigration(t *testing.T) {
 	others := s.look(s.without([]string{guest}))
 	to := s.another(from)
 	for _, way := range [][2]int{{from, to}, {to, from}} {
-		before, gap := s.look([]string{guest}), s.pulse(way[0], guest)
+		before, unbroken := s.look([]string{guest}), s.pulse(way[0], guest)
 		s.lifeboat("vm", "migrate", guest, host(way[1]))
-		took := s.migrated(before, way[1], "operator")
-		t.Logf("%s has migrated from h%d to h%d within %s; between two heartbeats it took %s at most", guest, way[0], way[1], took, gap(way[1]))
+		took := s.migrated(before, func(_, to int) bool { return to == way[1] }, "operator")
+		t.Logf("%s has migrated from h%d to h%d within %s; its %d heartbeats meanwhile are all there", guest, way[0], way[1], took, unbroken(way[1]))
 	}
 	s.never("VM.START.ORDER", "VM.START", "VM.DUPLICATE", "VM.CONTRADICTION", "VM.STOP", "HOST.SUSPECT")
 	s.unalarmed(guest)
@@ -52,12 +52,12 @@ func TestLiveMigrationFails(t *testing.T) {
 	s.lifeboat("vm", "migrate", guest, host(to))
 	a := s.notMoved(guest, "Is a directory")
 	t.Logf("the target cannot start it: %s", a.Text)
-	s.settles(guest)
-	s.untouched(before)
 	s.must(os.Remove(console))
 	if _, err := os.Lstat(aside); err == nil {
 		s.must(os.Rename(aside, console))
 	}
+	s.settles(guest)
+	s.untouched(before)
 
 	// It takes long, and an operator calls it off.
 	s.speed(from, guest, slow)
@@ -84,7 +84,7 @@ func TestLiveMigrationFails(t *testing.T) {
 	// The reason is gone, and so is the alert when it has moved.
 	s.begin = s.lastEvent()
 	s.lifeboat("vm", "migrate", guest, host(to))
-	s.migrated(pick(before, guest), to, "operator")
+	s.migrated(s.look([]string{guest}), func(_, at int) bool { return at == to }, "operator")
 	s.within(5*time.Second, "the alert is resolved", func() bool {
 		alerts, err := s.Alerts(s.ctx, "")
 		return err == nil && !slices.ContainsFunc(alerts, func(a *lifeboatv1.AlertView) bool {
@@ -92,6 +92,72 @@ func TestLiveMigrationFails(t *testing.T) {
 		})
 	})
 	s.never("VM.START.ORDER", "VM.DUPLICATE", "VM.CONTRADICTION")
+	s.end()
+}
+
+// A host is emptied live for its maintenance, and its guests go home afterwards.
+func TestMaintenanceMigratesLive(t *testing.T) {
+	s := begin(t, "ipmi")
+	n := s.busy(false)
+	guests := s.Lab.Guests(n)
+	before, others := s.look(guests), s.look(s.without(guests))
+	s.lifeboat("host", "maintenance", "on", host(n), "--wait")
+	if on := s.Lab.Guests(n); len(on) > 0 {
+		t.Errorf("h%d is in maintenance, and %v run there", n, on)
+	}
+	s.migrated(before, elsewhere, "maintenance")
+	if h := s.hostView(n); h.Resource != "Maintenance" {
+		t.Errorf("h%d is %s", n, h.Resource)
+	}
+	away := s.look(guests)
+	s.during(2*time.Second, func() {
+		if on := s.Lab.Guests(n); len(on) > 0 {
+			t.Fatalf("%v came to h%d, which is in maintenance", on, n)
+		}
+	})
+	s.lifeboat("host", "maintenance", "off", host(n))
+	s.migrated(away, func(_, to int) bool { return to == n }, "failback")
+	s.never("VM.START.ORDER", "VM.START", "VM.DUPLICATE", "VM.CONTRADICTION", "WORK.ERROR", "HOST.SUSPECT")
+	s.untouched(others)
+	s.end()
+}
+
+// The host that a guest is leaving loses its power: the guest is started elsewhere,
+// once (S7).
+func TestSourceDiesDuringMigration(t *testing.T) {
+	s := begin(t, "ipmi")
+	n := s.alone()
+	guests := s.Lab.Guests(n)
+	before, others := s.look(guests), s.look(s.without(guests))
+	to := s.another(n)
+	s.speed(n, guests[0], slow)
+	s.lifeboat("vm", "migrate", guests[0], host(to))
+	s.underWay(n, to, guests[0])
+	s.must(s.Lab.PowerCut(s.ctx, n))
+	took := s.restarted(before, 100*time.Second, elsewhere)
+	t.Logf("%s was on its way from h%d to h%d: all guests beat again after %s", guests[0], n, to, took)
+	s.untouched(others)
+	s.never("VM.DUPLICATE", "VM.CONTRADICTION")
+	s.end()
+}
+
+// The host to which a guest is going loses its power: the guest runs on where it was.
+func TestTargetDiesDuringMigration(t *testing.T) {
+	s := begin(t, "ipmi")
+	to := s.alone()
+	from := s.busiest(func(n, _ int) bool { return n != to })
+	guest, lost := s.Lab.Guests(from)[0], s.Lab.Guests(to)
+	before, others := s.look(lost), s.look(s.without(lost))
+	s.speed(from, guest, slow)
+	s.lifeboat("vm", "migrate", guest, host(to))
+	s.underWay(from, to, guest)
+	s.must(s.Lab.PowerCut(s.ctx, to))
+	a := s.notMoved(guest, "")
+	t.Logf("%s was on its way from h%d to h%d: %s", guest, from, to, a.Text)
+	s.restarted(before, 100*time.Second, elsewhere)
+	s.untouched(others)
+	s.speed(from, guest, fast)
+	s.never("VM.DUPLICATE", "VM.CONTRADICTION")
 	s.end()
 }
 
@@ -113,44 +179,55 @@ func (s *story) another(not int) int {
 	return best
 }
 
-// migrated waits until guests beat on a host without having booted, and checks
-// that they were granted one incarnation for it and left nothing behind.
-func (s *story) migrated(before snapshot, to int, cause string) time.Duration {
+// migrated waits until guests beat on hosts that are allowed without having booted,
+// and checks that they were granted one incarnation for it and left nothing behind.
+func (s *story) migrated(before snapshot, allowed func(from, to int) bool, cause string) time.Duration {
 	s.Helper()
 	began := time.Now()
 	for g, was := range before {
-		s.happened(90*time.Second, "VM.MOVE", g, fmt.Sprintf("was migrated live from host h%d to host h%d (%s)", was.host, to, cause))
-		s.within(15*time.Second, g+" has one process, and it beats", func() bool {
-			b, ok, err := s.Lab.LastBeat(to, g)
-			return slices.Equal(s.Lab.Copies(g), []int{to}) && err == nil && ok && b.Boot == was.boot
+		var to int
+		s.within(90*time.Second-time.Since(began), fmt.Sprintf("%s has been migrated live from h%d (%s)", g, was.host, cause), func() bool {
+			for _, e := range s.since("VM.MOVE") {
+				if strings.Contains(e.Text, fmt.Sprintf("VM %s was migrated live from host h%d to host h", g, was.host)) && strings.Contains(e.Text, "("+cause+")") {
+					on := s.Lab.Copies(g)
+					to = on[0]
+					return len(on) == 1
+				}
+			}
+			return false
 		})
+		if !allowed(was.host, to) {
+			s.Errorf("%s has been migrated from h%d to h%d", g, was.host, to)
+		}
+		if b, err := s.Lab.WaitBeat(s.ctx, to, g); err != nil || b.Boot != was.boot {
+			s.Errorf("%s beats on h%d in boot %s (%v); it was %s", g, to, b.Boot, err, was.boot)
+		}
 	}
 	took := time.Since(began)
 	s.must(s.settled(s.ctx))
 	for g, now := range s.look(keys(before)) {
 		was := before[g]
-		if now.host != to || now.boot != was.boot || now.incarnation != raised(was.incarnation) {
-			s.Errorf("%s is on h%d in boot %s, incarnation %s; it was on h%d in %s, %s: want the same boot on h%d, one incarnation more",
-				g, now.host, now.boot, now.incarnation, was.host, was.boot, was.incarnation, to)
+		if now.boot != was.boot || now.incarnation != raised(was.incarnation) {
+			s.Errorf("%s is in boot %s, incarnation %s; it was in %s, %s: want the same boot, one incarnation more", g, now.boot, now.incarnation, was.boot, was.incarnation)
 		}
-		if v := s.vm(g); v.Host != host(to) || v.Power != "PowerOn" || !v.Wanted {
-			s.Errorf("%s runs on h%d, the state says %v", g, to, v)
+		if v := s.vm(g); v.Host != host(now.host) || v.Power != "PowerOn" || !v.Wanted {
+			s.Errorf("%s runs on h%d, the state says %v", g, now.host, v)
 		}
 		s.within(15*time.Second, "its definition on the source is gone", func() bool { return !s.exists(was.host, "etc/qemu", g+".xml") })
-		if out, err := s.Lab.Exec(s.ctx, to, "virsh", "domstate", "--reason", g); err != nil || !strings.HasPrefix(out, "running (migrated)") {
-			s.Errorf("virsh domstate --reason %s on h%d: %v: %s; want running (migrated)", g, to, err, out)
+		if out, err := s.Lab.Exec(s.ctx, now.host, "virsh", "domstate", "--reason", g); err != nil || !strings.HasPrefix(out, "running (migrated)") {
+			s.Errorf("virsh domstate --reason %s on h%d: %v: %s; want running (migrated)", g, now.host, err, out)
 		}
 	}
 	return took
 }
 
-// pulse follows a guest's heartbeats on two hosts. What it returns says how long it
-// was between two, and checks that none is missing.
-func (s *story) pulse(from int, guest string) func(to int) time.Duration {
+// pulse follows a guest's heartbeats on two hosts. What it returns checks that none
+// is missing until now.
+func (s *story) pulse(from int, guest string) (unbroken func(to int) int) {
 	s.Helper()
 	first, _, err := s.Lab.LastBeat(from, guest)
 	s.must(err)
-	return func(to int) (most time.Duration) {
+	return func(to int) int {
 		s.Helper()
 		last, _, err := s.Lab.LastBeat(to, guest)
 		s.must(err)
@@ -170,8 +247,10 @@ func (s *story) pulse(from int, guest string) func(to int) time.Duration {
 				s.Errorf("heartbeat %d of %s is missing between %d and %d", i, guest, first.Count, last.Count)
 			}
 		}
-		beats := max(1, last.Count-first.Count)
-		return (last.At.Sub(first.At) / time.Duration(beats)).Round(time.Millisecond)
+		if last.Count <= first.Count {
+			s.Errorf("%s has beaten %d times on h%d, and %d on h%d before", guest, last.Count, to, first.Count, from)
+		}
+		return last.Count - first.Count
 	}
 }
 
@@ -222,8 +301,6 @@ func (s *story) underWay(from, to int, guest string) {
 		return len(s.Lab.Copies(guest)) == 2 && err == nil && strings.Contains(out, "Unbounded") && !strings.Contains(out, "Data processed:   0")
 	})
 }
-
-func pick(all snapshot, guest string) snapshot { return snapshot{guest: all[guest]} }
 
 func keys(all snapshot) (guests []string) {
 	for g := range all {
