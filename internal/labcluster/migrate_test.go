@@ -133,9 +133,13 @@ func TestSourceDiesDuringMigration(t *testing.T) {
 	s.speed(n, guests[0], slow)
 	s.lifeboat("vm", "migrate", guests[0], host(to))
 	s.underWay(n, to, guests[0])
+	cut := time.Now()
 	s.must(s.Lab.PowerCut(s.ctx, n))
 	took := s.restarted(before, 100*time.Second, elsewhere)
 	t.Logf("%s was on its way from h%d to h%d: all guests beat again after %s", guests[0], n, to, took)
+	for _, e := range s.since("HOST.DOWN", "HOST.FENCED", "WORK.WAIT", "VM.MOVE.LOST", "VM.START.ORDER", "VM.START") {
+		t.Logf("%5.1f s %s", time.Unix(0, e.TimeUnixNs).Sub(cut).Seconds(), e.Text)
+	}
 	s.untouched(others)
 	s.never("VM.DUPLICATE", "VM.CONTRADICTION")
 	s.end()
