@@ -43,7 +43,7 @@ func (d *domain) live() bool {
 
 // newborn: its process exists, its guest has not run.
 func (d *domain) newborn() bool {
-	return d.state == hypervisor.StatePaused && (d.reason == hypervisor.ReasonUser || d.reason == hypervisor.ReasonMigrating)
+	return d.state == hypervisor.StatePaused && (d.reason == hypervisor.ReasonUser || d.reason == hypervisor.ReasonMigrating || d.reason == hypervisor.ReasonStarting)
 }
 
 // runs: its guest does its work.

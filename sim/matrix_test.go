@@ -75,6 +75,8 @@ func matrix() []row {
 		{fault: "the agent is stopped, then the host loses its power", steps: "10s: [agent n1 stop]\n  - 10s: [power n1 off]", bmc: cell{elsewhere, leaseBar, "the machine is looked at although its agent said goodbye"}, lease: cell{waiting, 0, "the goodbye withdrew the lease: nothing is proof; an alert"}, none: operator},
 		{fault: "libvirtd dies for a minute", steps: "10s: [libvirt n1 stop]\n  - 60s: [libvirt n1 start]", lab: "TestLibvirtdStops, TestLibvirtdHangs"},
 		{fault: "libvirtd is dead and the host loses its power", steps: "10s: [libvirt n1 stop]\n  - 30s: [power n1 off]", bmc: cut, lease: lease, none: operator},
+		{fault: "a host loses its power while a VM leaves it by live migration", steps: "10s: [vm v1 migrate n2]\n  - 2s: [power n1 off]", bmc: cell{elsewhere, bmcBar, "the BMC reads off, and libvirt on the target has given the VM up, for which it may take half a minute more"}, lease: cell{elsewhere, leaseBar, "the lease runs out, and libvirt on the target has given the VM up"}, none: operator, lab: "TestSourceDiesDuringMigration"},
+		{fault: "a host loses its power while a VM comes to it by live migration", steps: "10s: [vm v1 migrate n2]\n  - 2s: [power n2 off]", lab: "TestTargetDiesDuringMigration"},
 		{fault: "a guest's qemu dies", steps: "10s: [vm v1 kill]", lab: "TestGuestCrash, TestGuestDiesAgainAndAgain"},
 		{fault: "a guest shuts itself down", steps: "10s: [vm v1 guest-shutdown]", lab: "TestStoppedByHandStaysOff"},
 		{fault: "a host loses its storage for good", steps: "10s: [storage n1 off]"},
@@ -99,6 +101,8 @@ func matrix() []row {
 			all(cell{untouched, 0, "it is back after 2 s; a host with a lease whose agent stays away is reset"})
 		case "libvirtd dies for a minute":
 			all(cell{untouched, 0, "the host stays Up, its VMs are PowerUnknown"})
+		case "a host loses its power while a VM comes to it by live migration":
+			all(cell{untouched, 0, "it runs on where it was; an alert says why it was not moved"})
 		case "a guest's qemu dies":
 			all(cell{inPlace, 5 * time.Second, ""})
 		case "a guest shuts itself down":

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"strings"
+	"time"
 
 	"lifeboat/agent/session"
 	"lifeboat/hypervisor"
@@ -18,6 +19,10 @@ type move struct {
 	ended   bool
 	over    func()
 }
+
+// incomingTime is how long libvirt shows the process of an incoming migration as one
+// that is starting up.
+const incomingTime = 600 * time.Millisecond
 
 var (
 	errPeer    = errors.New("operation failed: lost connection to destination host")
@@ -42,11 +47,18 @@ func (w *World) migrate(from *domain, to *host, done func(error)) {
 	}
 	in := to.define(g, from.definition())
 	in.life++
-	in.state, in.reason, in.inc, in.since = hypervisor.StatePaused, hypervisor.ReasonMigrating, 0, from.since
+	// As libvirt says it: at first there is a process, and not for what.
+	in.state, in.reason, in.inc, in.since = hypervisor.StatePaused, hypervisor.ReasonStarting, 0, from.since
 	to.look(g.id)
 	m := &move{}
 	from.out = m
 	life, was := in.life, from.life
+	to.here(min(incomingTime, w.file.World.Migration/2), func() {
+		if in.life == life && in.newborn() {
+			in.reason = hypervisor.ReasonMigrating
+			to.look(g.id)
+		}
+	})
 	m.over = func() {
 		if m.ended {
 			return

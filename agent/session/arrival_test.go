@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/hypervisor"
 )
 
@@ -74,6 +75,49 @@ func TestS12WhatHasComeUnheardStopsWithTheLease(t *testing.T) {
 		b.pass(15 * time.Second)
 		if stops(b, vm2) {
 			t.Error("a VM that may have been here for a year is stopped")
+		}
+	})
+}
+
+// S6: a VM that comes back by migration to a host that has given it up is at first
+// no more than a process that has not run, as what is left of a start of ours would
+// be. It is not removed before it can be told.
+func TestS6AMigrationBeginsAsAProcessThatHasNotRun(t *testing.T) {
+	given := Ledger{Boot: "boot", Synced: true, VMs: map[hypervisor.UUID]Entry{vm1: {Incarnation: 8, Phase: PhaseEnded, Refusing: 8, Refused: 8}}}
+	for name, orders := range map[string]uint64{"given up": 0, "told to remove the old copy": 9} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, given).boot()
+			b.pass(100 * time.Millisecond)
+			b.assign(func(a *lifeboatv1.Assignment) {
+				if orders != 0 {
+					a.Orders = []*lifeboatv1.Order{b.order(orderDestroy, vm1, orders)}
+				}
+			})
+			if orders != 0 {
+				b.acts = nil // it is removed once, before anything comes
+				b.done(vm1, nil)
+			}
+			b.set(vm1, hypervisor.StatePaused, hypervisor.ReasonStarting)
+			b.pass(5 * time.Second)
+			b.nothing("it may be an incoming migration")
+			if v := b.report(vm1, stateOn); v.Reason != lifeboatv1.PowerReason_POWER_REASON_MIGRATING_IN {
+				t.Errorf("reported %v", v)
+			}
+			b.set(vm1, hypervisor.StatePaused, hypervisor.ReasonMigrating)
+			b.pass(2 * time.Minute)
+			b.nothing("it is an incoming migration")
+		})
+	}
+	t.Run("it never gets further", func(t *testing.T) {
+		b := newBench(t, given).boot()
+		b.pass(100 * time.Millisecond)
+		b.assign(func(*lifeboatv1.Assignment) {})
+		b.set(vm1, hypervisor.StatePaused, hypervisor.ReasonStarting)
+		for begin := b.now; b.now < begin.Add(arrivalBegins+2*time.Second); b.answer() {
+			b.pass(time.Second)
+		}
+		if a := act[RemoveVM](b); a.ID != vm1 {
+			t.Errorf("removed %v", a.ID)
 		}
 	})
 }

@@ -113,8 +113,11 @@ func (s *Session) observe(v *vm, d hypervisor.Domain, listed bool) {
 	if listed && (!v.listed || v.name != d.Name || v.dom.Active() != d.Active()) {
 		v.hashDue = s.now
 	}
-	was := v.ran()
+	was, unborn := v.ran(), v.unborn()
 	v.dom, v.listed, v.seen = d, listed, true
+	if !unborn {
+		v.bornAt = s.poll.at
+	}
 	s.arrives(v, was)
 	v.obsTick, v.obsAt, v.obsSeq, v.held = s.poll.tick, s.poll.at, s.poll.answered, v.stamp
 	v.started = false
@@ -175,6 +178,16 @@ func (v *vm) incoming() bool {
 // unborn: the process exists, its guest has not run a single instruction.
 func (v *vm) unborn() bool {
 	return v.seen && v.dom.State == hypervisor.StatePaused && v.dom.Reason == hypervisor.ReasonStarting
+}
+
+// arrivalBegins is how long a process may exist before it is known whether it is an
+// incoming migration.
+const arrivalBegins = time.Minute
+
+// mayArrive: it may be an incoming migration (S6). libvirt says of one that it is
+// starting up, before it says that it migrates in.
+func (v *vm) mayArrive() bool {
+	return v.incoming() || v.unborn() && v.obsAt.Sub(v.bornAt) < arrivalBegins
 }
 
 // whyOff explains the end of a VM that was running when last seen (S18).
@@ -272,7 +285,7 @@ func (s *Session) activePower(v *vm) (lifeboatv1.PowerState, lifeboatv1.PowerRea
 		case hypervisor.ReasonCrashed, hypervisor.ReasonPanicked:
 			return on, lifeboatv1.PowerReason_POWER_REASON_CRASHED
 		}
-		if v.incoming() {
+		if v.incoming() || v.owned == nil && v.mayArrive() {
 			return on, lifeboatv1.PowerReason_POWER_REASON_MIGRATING_IN
 		}
 		return on, none

@@ -63,7 +63,7 @@ func (s *Session) destroyed(v *vm) bool {
 	if e.Refused >= n && v.seen && v.dom.State == hypervisor.StateAbsent {
 		return false
 	}
-	if v.incoming() {
+	if v.mayArrive() {
 		return true // S6
 	}
 	if !s.mayDestroy() {

@@ -46,7 +46,7 @@ func (s *Session) confirm(id hypervisor.UUID, incarnation uint64) error {
 func (s *Session) resolve(v *vm) bool {
 	e := v.entry
 	if e.Phase != PhaseStarting {
-		if s.newborn(v) && v.obsTick >= v.opEnd && s.mayDestroy() {
+		if s.newborn(v) && !v.mayArrive() && v.obsTick >= v.opEnd && s.mayDestroy() {
 			v.removing = 0
 			s.operate(v, opRemove, RemoveVM{ID: v.id}) // a call that was given up, late
 			return true

@@ -126,6 +126,7 @@ type vm struct {
 	obsTick uint64  // input in which it was begun
 	obsAt   Instant // when it was begun
 	obsSeq  uint64  // newest report that had been answered when it was begun
+	bornAt  Instant // when the first poll in a row was begun that has seen it unborn
 	held    uint64  // incarnation held on disk when it was begun (S5)
 	stamp   uint64  // the same, of the poll that is under way
 

@@ -93,6 +93,7 @@ type vm struct {
 	autostart   bool
 	managedSave bool
 	leaving     context.CancelCauseFunc // of the migration that takes it away; nil: none
+	coming      bool                    // it is what a migration to this host goes into
 	deaf        bool                    // ignores the power button
 	ran         bool                    // its CPUs have run since it was created
 	state       hypervisor.State
@@ -239,7 +240,7 @@ func (h *Host) set(v *vm, s hypervisor.State, r hypervisor.Reason) {
 func (h *Host) end(v *vm, r hypervisor.Reason) {
 	h.closeDisks(v)
 	h.journal(v, Stopped, r, r.String())
-	v.ran = false
+	v.ran, v.coming = false, false
 	if v.next != nil {
 		if n, err := domxml.Parse(v.next); err == nil {
 			defer func() { v.needs, v.xml, v.next = n, v.next, nil }()

@@ -15,7 +15,7 @@ var (
 )
 
 // Migrate implements hypervisor.Migrator. The target lists the domain paused while
-// it comes in.
+// it comes in, and says first, as libvirt does, that it is starting.
 func (h *Host) Migrate(ctx context.Context, req hypervisor.MigrateRequest) error {
 	return opError("migrate", req.UUID.String(), h.migrate(ctx, req))
 }
@@ -53,7 +53,9 @@ func (h *Host) migrate(ctx context.Context, req hypervisor.MigrateRequest) error
 	if within <= 0 {
 		within = time.Minute
 	}
+	listed := time.AfterFunc(h.opts.MigrateTime/4, func() { to.comesIn(req.UUID) })
 	over, done := time.NewTimer(h.opts.MigrateTime), time.NewTimer(within)
+	defer listed.Stop()
 	defer over.Stop()
 	defer done.Stop()
 	select {
@@ -63,7 +65,9 @@ func (h *Host) migrate(ctx context.Context, req hypervisor.MigrateRequest) error
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
-	to.dismiss(req.UUID)
+	if there := to.dismiss(req.UUID); !there && err == nil {
+		err = errors.New("operation failed: the target has ended the domain that was coming in")
+	}
 	if err != nil {
 		return err
 	}
@@ -101,21 +105,34 @@ func (h *Host) await(from *Host, id hypervisor.UUID) error {
 	if x := h.domains[id]; x != nil && x.state.Active() {
 		return fmt.Errorf("domain '%s' is already active", needs.Name)
 	}
-	x := &vm{needs: needs, xml: xml, persistent: persistent, state: hypervisor.StatePaused, reason: hypervisor.ReasonMigrating}
+	x := &vm{needs: needs, xml: xml, persistent: persistent, state: hypervisor.StatePaused, reason: hypervisor.ReasonStarting, coming: true}
 	h.domains[id] = x
 	delete(h.gone, id)
 	h.changed(x)
 	return nil
 }
 
-// dismiss forgets a domain that was coming in: it arrives now, or does not.
-func (h *Host) dismiss(id hypervisor.UUID) {
+// comesIn: the domain's process is up, and waits for its memory.
+func (h *Host) comesIn(id hypervisor.UUID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if x := h.domains[id]; x != nil && x.state == hypervisor.StatePaused && x.reason == hypervisor.ReasonMigrating {
-		delete(h.domains, id)
+	if x := h.domains[id]; x != nil && x.coming && !h.down && !h.closed {
+		x.reason = hypervisor.ReasonMigrating
 		h.changed(x)
 	}
+}
+
+// dismiss forgets a domain that was coming in: it arrives now, or does not. False:
+// somebody has ended it.
+func (h *Host) dismiss(id hypervisor.UUID) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if x := h.domains[id]; x != nil && x.coming {
+		delete(h.domains, id)
+		h.changed(x)
+		return true
+	}
+	return false
 }
 
 // AbortMigration implements hypervisor.Migrator.

@@ -30,8 +30,9 @@ while :; do
 	n=$((n + 1))
 	if [ -n "$disk" ]; then
 		set -- $(get 0)
-		if [ "$1" != "$boot" ]; then
-			finding="SPLIT-BRAIN vm=$name boot=$boot other=$1 at=$n"
+		# A copy that a live migration has left behind has this boot id too, and its own count.
+		if [ "$1" != "$boot" ] || [ "$2" -ge $n ]; then
+			finding="SPLIT-BRAIN vm=$name boot=$boot other=$1 at=$n count=$2"
 			echo "$finding"
 			put $((2048 + n % 1024)) "$finding"
 		fi

@@ -1,6 +1,9 @@
 package lab
 
 import (
+	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +42,36 @@ func TestDoubleStartShowsSplitBrain(t *testing.T) {
 	t.Logf("%d findings on consoles, %d on the disk", onConsole, onDisk)
 	stopGuest(t, l, 1, "twice")
 	stopGuest(t, l, 2, "twice")
+}
+
+// Two halves of a live migration share their boot id: one tells the other by its
+// count.
+func TestAnotherCountOfTheSameBootIsASplitBrain(t *testing.T) {
+	l := theLab(t)
+	dev, err := l.AddLUN("lun-half")
+	must(t, err)
+	must(t, startGuest(t, l, 1, GuestSpec{Name: "half", Disk: dev}))
+	heartbeats(t, l, 1, "half", 3)
+	told := func() bool {
+		found, err := l.SplitBrains()
+		must(t, err)
+		return slices.ContainsFunc(found, func(f string) bool { return strings.Contains(f, "vm=half") })
+	}
+	if told() {
+		t.Fatal("one copy alone reports a split brain")
+	}
+	b, _, err := l.LastBeat(1, "half")
+	must(t, err)
+	eventually(t, 60*time.Second, "it tells of the other half", func() bool {
+		disk, err := os.OpenFile(l.disks[dev], os.O_WRONLY, 0)
+		must(t, err)
+		defer disk.Close()
+		_, err = fmt.Fprintf(disk, "%-511s\n", fmt.Sprintf("%s %d half", b.Boot, b.Count+1000))
+		must(t, err)
+		time.Sleep(100 * time.Millisecond)
+		return told()
+	})
+	stopGuest(t, l, 1, "half")
 }
 
 // A guest that moves by power loss and restart is no split brain, and a shared

@@ -276,13 +276,15 @@ key: %[2]s/host-%[1]s.key
 ca: %[2]s/ca.crt
 hypervisor: qemu:///system
 shared_dirs: [%[3]s]
+migrate_uri: qemu+tcp://%[7]s/system
+migrate_unsafe: true # the shared directory stands for a file system that libvirt knows to be shared
 state_dir: /var/lib/lifeboat/agent
 boot_id_file: %[4]s
 probe_addrs: ["%[5]s:22"]
 labels: {rack: r1}
 watchdog: %[6]s
 managers:
-`, host(n), c.pki, c.Lab.SharedDir(), lab.BootIDFile, c.Lab.HostAddr(n), watchdog)
+`, host(n), c.pki, c.Lab.SharedDir(), lab.BootIDFile, c.Lab.HostAddr(n), watchdog, c.Lab.LibvirtTCP(n))
 	for m := 1; m <= c.opts.Lab.Managers; m++ {
 		text += "  - " + c.ServerAddr(m) + "\n"
 	}
