@@ -65,3 +65,10 @@ func (n *Node) nPlusOne(ctx context.Context, s *fsm.State) string {
 	began := n.clock()
 	return n.foresight.look(s, func() bool { return n.clock().Sub(began) > statusThinks || ctx.Err() != nil }).Sentence()
 }
+
+// explain says what the failure of a host would leave down; "" = nothing to say.
+func (f *foresight) explain(s *fsm.State, id fsm.HostID) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.prover.Explain(s, id)
+}

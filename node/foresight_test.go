@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,8 +59,20 @@ func TestForesightIsContinuous(t *testing.T) {
 			}
 			return err
 		}))
+		explains := func(host, want string) {
+			w.Helper()
+			w.must(w.operator(w.others(w.leader())[0], func(ctx context.Context, c lifeboatv1connect.AdminServiceClient) error {
+				r, err := c.Explain(ctx, connect.NewRequest(&lifeboatv1.ExplainRequest{Kind: "host", Name: host}))
+				if err == nil && !slices.Contains(r.Msg.Lines, want) {
+					t.Errorf("it says %q", r.Msg.Lines)
+				}
+				return err
+			}))
+		}
+		explains("h1", "If it failed now, 3 of the 3 protected VMs that it runs would stay down: vm01, vm02, vm03 [it is Disabled (h2, h3)].")
 		control("h3", "enable")
 		w.within(3*time.Second, "all hosts may fail again", is(0, 0, 0))
+		explains("h1", "If it failed now, the protected VMs that it runs (3) would be started on other hosts.")
 		w.must(w.ha(&lifeboatv1.ControlHARequest{Action: "disarm"}))
 		w.within(3*time.Second, "nothing is started again", is(1, 0, 3))
 	})

@@ -235,3 +235,25 @@ func downText(down []Stay) string {
 func (c *class) short(left, enough int64) string {
 	return fmt.Sprintf("with %d MiB each they could fill the hosts that take them: there is room for %d MiB before none takes another one, and %d MiB may come", c.memory>>20, max(left, 0)>>10, max(enough, 0)>>10)
 }
+
+// Explain says in a sentence what the failure of a host would leave down; "" = the host
+// is gone, or runs nothing that would be started again. It plays the failure through if
+// it must.
+func (p *Prover) Explain(s *fsm.State, id fsm.HostID) string {
+	o := p.Outlook(s, false)
+	i := slices.IndexFunc(o.All, func(v Verdict) bool { return v.Hosts[0] == id })
+	if i < 0 || o.All[i].Lost == 0 {
+		return ""
+	}
+	one := &Outlook{o.Index, o.Stopped, []Verdict{o.All[i]}}
+	p.Rehearse(s, one, func() bool { return false })
+	v := &one.All[0]
+	switch n := len(v.Down); {
+	case o.Stopped != "":
+		return "If it failed now, nothing would be started again: HA is disarmed."
+	case n == 0:
+		return fmt.Sprintf("If it failed now, the protected VMs that it runs (%d) would be started on other hosts.", v.Lost)
+	default:
+		return fmt.Sprintf("If it failed now, %d of the %d protected VMs that it runs would stay down: %s.", n, v.Lost, downText(v.Down))
+	}
+}

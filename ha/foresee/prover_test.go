@@ -54,7 +54,20 @@ func TestProofNamesHostVMAndResource(t *testing.T) {
 	if unsafe, unproven, vms := o.Count(); unsafe != 1 || unproven != 0 || vms != 3 {
 		t.Errorf("counted %d, %d, %d", unsafe, unproven, vms)
 	}
+	var p foresee.Prover
+	for host, want := range map[fsm.HostID]string{
+		"h1": "If it failed now, 3 of the 3 protected VMs that it runs would stay down: vm1, vm2, vm3 [less than 4096 MiB of memory free (h2, h3)].",
+		"h2": "If it failed now, the protected VMs that it runs (1) would be started on other hosts.",
+		"h9": "",
+	} {
+		if text := p.Explain(w.state(), host); text != want {
+			t.Errorf("%s is explained by %q", host, text)
+		}
+	}
 	w.do(&logpb.Command{Body: &logpb.Command_Arm{Arm: &logpb.Arm{}}})
+	if text := p.Explain(w.state(), "h1"); !strings.Contains(text, "HA is disarmed") {
+		t.Error(text)
+	}
 	if o = prove(w.state()); !strings.Contains(o.Sentence(), "HA is disarmed") {
 		t.Error(o.Sentence())
 	}
