@@ -77,6 +77,8 @@ type Policy struct {
 	NotifyTimeout      time.Duration
 	NotifyRetryMax     time.Duration
 	NotifyGiveUp       time.Duration
+
+	N1Domains bool
 }
 
 // leaseDrift is the clock drift allowed between agent and leader (S13).
@@ -350,6 +352,7 @@ func PolicySettings() []PolicySetting {
 		from(LevelPolicy, dur("notify_timeout", func(p *Policy) *time.Duration { return &p.NotifyTimeout }, 100*ms, 10*time.Minute, "how long one attempt to deliver may take")),
 		from(LevelPolicy, dur("notify_retry_max", func(p *Policy) *time.Duration { return &p.NotifyRetryMax }, time.Second, day, "longest pause between two attempts; the first is 2s, and it doubles")),
 		from(LevelPolicy, dur("notify_give_up", func(p *Policy) *time.Duration { return &p.NotifyGiveUp }, 0, 365*day, "how long a delivery is tried before it is given up; 0 = for ever")),
+		from(LevelPolicy, flag("n1_domains", func(p *Policy) *bool { return &p.N1Domains }, "the N+1 proof is also about the failure of all hosts with the same label rack at once")),
 	}
 }
 

@@ -93,6 +93,12 @@ func (c stateCollector) Collect(out chan<- prometheus.Metric) {
 	_, trouble := s.CountUsage()
 	gauge(desc("usage_trouble", "Resources of which something was told that does not fit."), float64(trouble))
 	gauge(desc("usage_closed_until_seconds", "End of the newest closed window, in Unix time; 0 when there is none."), float64(lastClosed(s)/int64(time.Second)))
+	if o := c.n.foresight.kept.Load(); o != nil {
+		unsafe, open, lost := o.Count()
+		gauge(desc("n1_unsafe_hosts", "Hosts whose failure would leave protected VMs down; on the leader."), float64(unsafe))
+		gauge(desc("n1_unproven_hosts", "Hosts of which nobody knows yet what their failure would leave down; on the leader."), float64(open))
+		gauge(desc("n1_vms_at_risk", "Protected VMs that the failure of their host would leave down; on the leader."), float64(lost))
+	}
 	gauge(desc("applied_index", "Last log index applied here."), float64(s.Index))
 	gauge(desc("ha_armed", "1 when HA acts."), flag(s.Armed))
 	gauge(desc("leader", "1 where this node leads and serves."), flag(c.n.term.Load() != nil))

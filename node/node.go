@@ -67,25 +67,27 @@ type stopFunc = func(ctx context.Context, why error) error
 
 // Node is a running management node.
 type Node struct {
-	cfg      Config
-	deps     Deps
-	log      hclog.Logger
-	runID    string
-	started  int64 // unix ns, when this run began
-	fsm      *raftfsm.FSM
-	raft     *raft.Raft
-	sealer   *sealer
-	client   *http.Client // to other nodes
-	metrics  *metrics
-	gate     gate
-	calls    *calls
-	readings readings
-	crowd    crowd
-	tickets  tickets
-	joined   atomic.Bool          // raft is set: the listener and Raft itself ask before
-	term     atomic.Pointer[term] // while this node leads and serves
-	leaving  atomic.Bool          // the stop has begun: nobody should come here any more
-	hushed   atomic.Bool          // no hello is said any more
+	cfg     Config
+	deps    Deps
+	log     hclog.Logger
+	runID   string
+	started int64 // unix ns, when this run began
+	fsm     *raftfsm.FSM
+	raft    *raft.Raft
+	sealer  *sealer
+	client  *http.Client // to other nodes
+	metrics *metrics
+
+	foresight foresight
+	gate      gate
+	calls     *calls
+	readings  readings
+	crowd     crowd
+	tickets   tickets
+	joined    atomic.Bool          // raft is set: the listener and Raft itself ask before
+	term      atomic.Pointer[term] // while this node leads and serves
+	leaving   atomic.Bool          // the stop has begun: nobody should come here any more
+	hushed    atomic.Bool          // no hello is said any more
 	// Archives on their way out and in, and one that a term ends for.
 	outgoing, incoming parcels
 	packing            chan struct{} // capacity maxPacking, holds who writes or reads an archive

@@ -14,10 +14,8 @@ import (
 )
 
 const (
-	// statusHosts is in how large a cluster a status says what the failure of one
-	// host would leave down.
-	statusHosts = 200
-	// statusThinks is how long it may think about that.
+	// statusThinks is how long a status may play failures through that the proof leaves
+	// open.
 	statusThinks = time.Second
 	// maxStart bounds how long a start is said to last.
 	maxStart = time.Hour
@@ -89,26 +87,6 @@ func (n *Node) planEach(ctx context.Context, s *fsm.State, a foresee.Assumed) (*
 	slices.SortStableFunc(r.Each, func(x, y *lifeboatv1.HostLoss) int { return ha.Natural(x.Host, y.Host) })
 	r.NPlusOne = foresee.Sentence(all)
 	return r, nil
-}
-
-// nPlusOne says in a sentence what the failure of one host would leave down, as far as
-// that is found out in the time that a status may take.
-func (n *Node) nPlusOne(ctx context.Context, s *fsm.State) string {
-	if !s.Armed {
-		return "HA is disarmed: whichever host fails, nothing is started again"
-	}
-	if all := s.CountHosts(); all > statusHosts {
-		return fmt.Sprintf("not looked at, since there are more than %d hosts; `lifeboat plan --n1` looks at all of them", statusHosts)
-	}
-	began := n.clock()
-	var all []foresee.Loss
-	for x := range foresee.Singles(s, foresee.Assumed{}) {
-		all = append(all, x)
-		if len(all) < s.CountHosts() && (n.clock().Sub(began) > statusThinks || ctx.Err() != nil) {
-			return fmt.Sprintf("%d of %d hosts were looked at within %s, and of those: %s; `lifeboat plan --n1` looks at all of them", len(all), s.CountHosts(), statusThinks, foresee.Sentence(all))
-		}
-	}
-	return foresee.Sentence(all)
 }
 
 // hostsCalled finds hosts by their names and by labels, each once and in natural order.

@@ -301,6 +301,9 @@ func (n *Node) explain(_ *term, _ context.Context, q *lifeboatv1.ExplainRequest)
 		if lines = ha.ExplainHost(s, fsm.HostID(q.Name)); lines == nil {
 			return nil, notFound("there is no host %s; `lifeboat host list` shows them", q.Name)
 		}
+		if text := n.foresight.explain(s, fsm.HostID(q.Name)); text != "" {
+			lines = slices.Insert(lines, 1, ha.Line{Text: text}) // the present comes first, then what was
+		}
 	case "work":
 		var id uint64
 		if _, err := fmt.Sscan(q.Name, &id); err != nil {

@@ -141,7 +141,7 @@ func (f *fakeAdmin) Status(_ context.Context, r *connect.Request[pb.StatusReques
 	s := proto.Clone(f.state.status).(*pb.StatusResponse)
 	s.Armed = f.state.armed
 	if r.Msg.NPlusOne && len(f.state.hosts) > 0 {
-		s.NPlusOne = "host h2's failure would leave 1 VM down: db-1"
+		s.NPlusOne = "host h2's failure would leave 1 VM down: db-1 [less than 4096 MiB of memory free (h1, h3)]"
 	}
 	return connect.NewResponse(s), nil
 }

@@ -16,7 +16,7 @@ func (f *fakeAdmin) Plan(_ context.Context, r *connect.Request[pb.PlanRequest]) 
 	switch {
 	case r.Msg.Each:
 		res.Each = []*pb.HostLoss{{Host: "h1"}, {Host: "h2", Starts: 1, TookMs: 14_000, Down: []*pb.PlannedVM{down}}}
-		res.NPlusOne = "host h2's failure would leave 1 VM down: db-1"
+		res.NPlusOne = "host h2's failure would leave 1 VM down: db-1 [less than 4096 MiB of memory free (h1, h3)]"
 	case len(r.Msg.Maintenance) > 0:
 		res.Hosts, res.TookMs = r.Msg.Maintenance, 30_000
 		res.Steps = []*pb.PlannedVM{{Order: 1, Name: "web-2", Priority: "medium", From: "h2", To: "h1", How: "migrate", DoneMs: 30_000, Why: "fewest VMs (1) of 1 hosts that can take it"}}

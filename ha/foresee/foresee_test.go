@@ -153,7 +153,7 @@ func TestSingles(t *testing.T) {
 	if len(all) != 3 || all[0].Starts != 1 || len(all[0].Down) != 2 || all[1].Starts != 1 || len(all[1].Down) != 0 || all[2].Starts != 0 {
 		t.Fatalf("%+v", all)
 	}
-	if s, want := foresee.Sentence(all), "host h1's failure would leave 2 VMs down: vm2, vm3"; s != want {
+	if s, want := foresee.Sentence(all), "host h1's failure would leave 2 VMs down: vm2, vm3 [it is Down (h1); less than 4096 MiB of memory free (h2); nothing could prove it dead (give it a fence level, or set the policy place_unfenced) (h3)]"; s != want {
 		t.Errorf("%q, want %q", s, want)
 	}
 	if s := foresee.Sentence(all[1:]); !strings.HasPrefix(s, "any one host may fail") {

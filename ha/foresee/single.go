@@ -1,9 +1,7 @@
 package foresee
 
 import (
-	"fmt"
 	"iter"
-	"strings"
 	"time"
 
 	"lifeboat/fsm"
@@ -46,44 +44,16 @@ func Singles(s *fsm.State, a Assumed) iter.Seq[Loss] {
 	}
 }
 
-const (
-	maxHosts = 3 // that a sentence names
-	maxVMs   = 5 // that it names of one host
-)
-
 // Sentence says in one line which host must not fail.
 func Sentence(all []Loss) string {
-	var bad []Loss
+	var bad []*Verdict
 	for _, x := range all {
 		if len(x.Down) > 0 {
-			bad = append(bad, x)
+			bad = append(bad, &Verdict{Hosts: []fsm.HostID{x.Host}, Down: x.Down})
 		}
 	}
-	if len(bad) == 0 {
-		return "any one host may fail: its protected VMs would be started again"
+	if text := badSentence(bad); text != "" {
+		return text
 	}
-	var b strings.Builder
-	for i, x := range bad {
-		if i == maxHosts {
-			fmt.Fprintf(&b, "; and %d more hosts (`lifeboat plan --n1`)", len(bad)-i)
-			break
-		}
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		var names []string
-		for k, v := range x.Down {
-			if k == maxVMs {
-				names = append(names, fmt.Sprintf("%d more", len(x.Down)-k))
-				break
-			}
-			names = append(names, v.Name)
-		}
-		vms := "VMs"
-		if len(x.Down) == 1 {
-			vms = "VM"
-		}
-		fmt.Fprintf(&b, "host %s's failure would leave %d %s down: %s", x.Host, len(x.Down), vms, strings.Join(names, ", "))
-	}
-	return b.String()
+	return "any one host may fail: its protected VMs would be started again"
 }

@@ -19,6 +19,8 @@ type world struct {
 	m   *fsm.Machine
 	now int64
 	vms int
+	// shape is the size of the n-th VM; nil: 4 GiB and 2 CPUs.
+	shape func(n int) (memory uint64, cpus uint32)
 }
 
 func newWorld(t testing.TB) *world {
@@ -29,15 +31,21 @@ func newWorld(t testing.TB) *world {
 
 func (w *world) do(c *logpb.Command) {
 	w.Helper()
+	if no := w.try(c); no != "" {
+		w.Fatalf("%v: %s", c, no)
+	}
+}
+
+// try says why the state machine refuses a command; "" = it does not.
+func (w *world) try(c *logpb.Command) string {
+	w.Helper()
 	w.now += int64(time.Millisecond)
 	c.TimeUnixNs = w.now
 	data, err := proto.Marshal(c)
 	if err != nil {
 		w.Fatal(err)
 	}
-	if no := w.m.Apply([]fsm.Entry{{Index: w.state().Index + 1, Term: 1, Data: data}})[0].Rejected; no != "" {
-		w.Fatalf("%v: %s", c, no)
-	}
+	return w.m.Apply([]fsm.Entry{{Index: w.state().Index + 1, Term: 1, Data: data}})[0].Rejected
 }
 
 func (w *world) state() *fsm.State { return w.m.State() }
@@ -53,7 +61,11 @@ func (w *world) host(id string, memory uint64, n int, fence ...string) {
 		e.Power, e.Reason = append(e.Power, byte(fsm.PowerOn)), append(e.Reason, byte(fsm.ReasonBooted))
 		e.Incarnations = append(e.Incarnations, 0)
 		e.Details = append(e.Details, &logpb.VMDetail{Pos: uint32(i), Name: vmName(w.vms)})
-		specs = append(specs, &logpb.Spec{Id: vm[:], Name: vmName(w.vms), Cpus: 2, MemoryBytes: 4 << 30, Hash: vm[:], Definition: []byte("<domain/>"),
+		memory, cpus := uint64(4<<30), uint32(2)
+		if w.shape != nil {
+			memory, cpus = w.shape(w.vms)
+		}
+		specs = append(specs, &logpb.Spec{Id: vm[:], Name: vmName(w.vms), Cpus: cpus, MemoryBytes: memory, Hash: vm[:], Definition: []byte("<domain/>"),
 			Disks: []*logpb.Disk{{Path: "/nfs/" + vmName(w.vms), Storage: "nfs"}}, Networks: []string{"bridge:br0"}, Protect: &logpb.Protection{On: true}})
 	}
 	w.do(&logpb.Command{Body: &logpb.Command_HostRegister{HostRegister: &logpb.HostRegister{Id: id, MachineId: id, BootId: "1", Session: "1", FeatureLevel: fsm.FeatureLevel, Version: "1",

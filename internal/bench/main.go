@@ -109,6 +109,7 @@ func (b *bench) parts() []part {
 		{"a state of 10,000 hosts with 100 protected VMs each", b.fleet},
 		{"usage: events, and a day of 1,000,000 resources", b.usage},
 		{"a virtual hour of 10,000 hosts with 100 VMs each", b.simulator},
+		{"the N+1 proof of 1,000 hosts with 100 VMs each", b.foresight},
 		{"failover", b.failover},
 		{"1,000 agents", b.thousand},
 	}

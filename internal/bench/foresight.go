@@ -1,0 +1,14 @@
+package main
+
+import "context"
+
+func (b *bench) foresight(ctx context.Context) error {
+	f, err := b.goBench(ctx, "./ha/foresee", "^BenchmarkProof", "100x")
+	if err != nil {
+		return err
+	}
+	b.add(atMost("N+1 proof, 1,000 hosts × 100 VMs, from scratch", f["ProofFromScratch"]["ns/op"]/1e9, "s", 1),
+		atMost("  after one change of a VM, a host or a rule", f["ProofAfterChange"]["ms/change"], "ms", 20),
+		info("  the longest of them", f["ProofAfterChange"]["ms-longest"], "ms"))
+	return nil
+}

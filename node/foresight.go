@@ -1,0 +1,74 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lifeboat/fsm"
+	"lifeboat/ha/foresee"
+)
+
+// foresight keeps the proof that hosts may fail. It follows from the state alone, so that
+// every node may answer from its own.
+type foresight struct {
+	mu     sync.Mutex
+	prover foresee.Prover
+	kept   atomic.Pointer[foresee.Outlook] // of the leader's last look; nil where nobody leads
+}
+
+// look brings the proof up to date with a state, and plays through what it leaves open
+// until enough says so.
+func (f *foresight) look(s *fsm.State, enough func() bool) *foresee.Outlook {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o := f.prover.Outlook(s, s.Policy.N1Domains)
+	f.prover.Rehearse(s, o, enough)
+	return o
+}
+
+const (
+	// foreseeEvery is how often the leader brings the proof up to date, at the most.
+	foreseeEvery = time.Second
+	// foreseeThinks is how long it may play failures through at a time.
+	foreseeThinks = 200 * time.Millisecond
+	// foreseeShare: of that time it takes one part in so many of a core.
+	foreseeShare = 10
+)
+
+// foresee keeps the proof up to date while this node leads.
+func (t *term) foresee(ctx context.Context) error {
+	f := &t.node.foresight
+	defer f.kept.Store(nil)
+	for ctx.Err() == nil {
+		changed, s, began := t.node.fsm.Changed(), t.node.fsm.State(), t.mono()
+		o := f.look(s, func() bool { return t.mono()-began > foreseeThinks || ctx.Err() != nil })
+		f.kept.Store(o)
+		if !pause(ctx, max(foreseeEvery, foreseeShare*(t.mono()-began))) {
+			return nil
+		}
+		if _, open, _ := o.Count(); open > 0 && o.Stopped == "" {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		}
+	}
+	return nil
+}
+
+// nPlusOne says in a sentence what the failure of one host would leave down, as far as
+// that is found out in the time that a status may take.
+func (n *Node) nPlusOne(ctx context.Context, s *fsm.State) string {
+	began := n.clock()
+	return n.foresight.look(s, func() bool { return n.clock().Sub(began) > statusThinks || ctx.Err() != nil }).Sentence()
+}
+
+// explain says what the failure of a host would leave down; "" = nothing to say.
+func (f *foresight) explain(s *fsm.State, id fsm.HostID) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.prover.Explain(s, id)
+}
