@@ -8,10 +8,11 @@ import (
 type CLI struct {
 	cli.Globals
 
-	Status  StatusCmd  `cmd:"" group:"Look:" help:"Show the state of the cluster in a few lines."`
-	Explain ExplainCmd `cmd:"" group:"Look:" help:"Say in sentences what happened to a VM, a host or a work item, and why."`
-	Plan    PlanCmd    `cmd:"" group:"Look:" help:"What would happen if hosts failed or were put into maintenance. Nothing is done."`
-	Event   EventCmd   `cmd:"" group:"Look:" help:"What happened: decisions, failures and what operators did."`
+	Status   StatusCmd   `cmd:"" group:"Look:" help:"Show the state of the cluster in a few lines."`
+	Explain  ExplainCmd  `cmd:"" group:"Look:" help:"Say in sentences what happened to a VM, a host or a work item, and why."`
+	Plan     PlanCmd     `cmd:"" group:"Look:" help:"What would happen if hosts failed or were put into maintenance. Nothing is done."`
+	Incident IncidentCmd `cmd:"" group:"Look:" help:"Failures that were: timeline, evidence, downtime of each VM, slowest step."`
+	Event    EventCmd    `cmd:"" group:"Look:" help:"What happened: decisions, failures and what operators did."`
 
 	Host     HostCmd     `cmd:"" group:"Manage:" help:"Hypervisor hosts: see, drain, fence, declare dead."`
 	Fence    FenceCmd    `cmd:"" group:"Manage:" help:"Try how a host would be proven dead."`
