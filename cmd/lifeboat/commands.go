@@ -27,7 +27,8 @@ type CLI struct {
 	Snapshot SnapshotCmd `cmd:"" group:"Manage:" help:"Back up the cluster's state, and restore it."`
 	HA       HACmd       `cmd:"" name:"ha" group:"Manage:" help:"Arm or disarm failover of the whole cluster."`
 
-	Sim SimCmd `cmd:"" group:"Try out:" help:"Run scenarios in virtual time, with the real decisions and nothing real at stake."`
+	Replay ReplayCmd `cmd:"" group:"Look:" help:"Rebuild the state from a stopped server's log, check what was decided, and what another policy would have changed. Works offline."`
+	Sim    SimCmd    `cmd:"" group:"Try out:" help:"Run scenarios in virtual time, with the real decisions and nothing real at stake."`
 
 	Token    TokenCmd    `cmd:"" group:"Set up:" help:"Let servers, agents and operators join."`
 	Operator OperatorCmd `cmd:"" group:"Set up:" help:"Who may do what."`
