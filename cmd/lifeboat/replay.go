@@ -40,6 +40,7 @@ type replayed struct {
 	Snapshots  int             `json:"snapshots_equal"`
 	Reproduced int             `json:"placements_reproduced"`
 	Differ     int             `json:"placements_different"`
+	Refused    int             `json:"placements_refused"` // nothing came of them
 	Changed    int             `json:"changed"`
 	Unequal    []uint64        `json:"snapshots_unequal"`
 	Entries    []replayedEntry `json:"entries"`
@@ -92,6 +93,8 @@ func (c *ReplayCmd) Run(env *cli.Env, g *cli.Globals) error {
 				out.Reproduced++
 			case replay.Differs:
 				out.Differ++
+			case replay.Refused:
+				out.Refused++
 			default:
 				out.Changed++
 			}
@@ -195,7 +198,7 @@ func (out *replayed) text(asked bool) string {
 			fmt.Fprintf(&b, "    %s\n", printable(x))
 		}
 		for _, f := range e.Findings {
-			mark := map[replay.Kind]string{replay.Reproduced: "=", replay.Differs: "!"}[f.Kind]
+			mark := map[replay.Kind]string{replay.Reproduced: "=", replay.Differs: "!", replay.Refused: "-"}[f.Kind]
 			if mark == "" {
 				mark = "?"
 			}

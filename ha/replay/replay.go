@@ -19,6 +19,7 @@ type Kind string
 const (
 	Reproduced Kind = "reproduced" // the log's target is decided again
 	Differs    Kind = "differs"    // another one is, or none
+	Refused    Kind = "refused"    // it is not, and Apply did not grant the log's either: nothing came of it
 	Changed    Kind = "changed"    // the settings that are asked about make another one
 	Shifted    Kind = "shifted"    // they move something in time
 )
@@ -63,12 +64,12 @@ func (r *Replay) Step(c *logpb.Command, after *fsm.State, counted bool) (out []F
 		switch b := c.Body.(type) {
 		case *logpb.Command_Place:
 			for _, p := range b.Place.Placements {
-				out = append(out, r.placed(c, p.Vm, p.Target))
+				out = append(out, r.placed(c, p.Vm, p.Target, after))
 			}
 			out = append(out, r.otherwise(c, out)...)
 		case *logpb.Command_HostFenced:
 			for _, p := range b.HostFenced.Placements {
-				out = append(out, r.placed(c, p.Vm, p.Target))
+				out = append(out, r.placed(c, p.Vm, p.Target, after))
 			}
 			out = append(out, r.otherwise(c, out)...)
 			out = append(out, r.fencedAt(b.HostFenced, after)...)
@@ -91,7 +92,7 @@ func (r *Replay) before() *fsm.State { return r.recent[len(r.recent)-1] }
 
 // placed decides a placement again, on the states before it: the leader decided on one
 // of them.
-func (r *Replay) placed(c *logpb.Command, vm []byte, target string) Finding {
+func (r *Replay) placed(c *logpb.Command, vm []byte, target string, after *fsm.State) Finding {
 	var id fsm.VMID
 	copy(id[:], vm)
 	name := id.String()
@@ -112,6 +113,11 @@ func (r *Replay) placed(c *logpb.Command, vm []byte, target string) Finding {
 			}
 			return f
 		}
+	}
+	if _, owner := after.VM(id); owner == nil || owner.ID != fsm.HostID(target) {
+		f.Kind = Refused
+		f.Text = fmt.Sprintf("%s was to be placed on host %s, which was not granted: the state before says %s", name, target, newest.of(id))
+		return f
 	}
 	f.Kind = Differs
 	f.Text = fmt.Sprintf("%s was placed on host %s, and the state before says %s: the leader knew what is not in the log (a host that was silent, a second copy), or decided by other rules, or the log was changed", name, target, newest.of(id))
