@@ -83,6 +83,10 @@ func (a *adminAPI) ProtectVM(ctx context.Context, req *connect.Request[lifeboatv
 	return forWrite(ctx, a, req, (*term).protectVM, client.ProtectVM)
 }
 
+func (a *adminAPI) ListIncidents(ctx context.Context, req *connect.Request[lifeboatv1.ListIncidentsRequest]) (*connect.Response[lifeboatv1.ListIncidentsResponse], error) {
+	return forRead(ctx, a, req, a.n.readIncidents, client.ListIncidents)
+}
+
 func (a *adminAPI) ListRules(ctx context.Context, req *connect.Request[lifeboatv1.ListRulesRequest]) (*connect.Response[lifeboatv1.ListRulesResponse], error) {
 	return forRead(ctx, a, req, a.n.readRules, client.ListRules)
 }

@@ -18,7 +18,7 @@ func leastRole(procedure string) fsm.Role {
 		lifeboatv1connect.AdminServiceListVMsProcedure, lifeboatv1connect.AdminServiceListWorkProcedure, lifeboatv1connect.AdminServiceListAlertsProcedure,
 		lifeboatv1connect.AdminServiceListEventsProcedure, lifeboatv1connect.AdminServiceExplainProcedure, lifeboatv1connect.AdminServiceGetPolicyProcedure,
 		lifeboatv1connect.AdminServiceListOperatorsProcedure, lifeboatv1connect.AdminServiceListRulesProcedure,
-		lifeboatv1connect.AdminServicePlanProcedure,
+		lifeboatv1connect.AdminServicePlanProcedure, lifeboatv1connect.AdminServiceListIncidentsProcedure,
 		lifeboatv1connect.AdminServiceListUsageProcedure, lifeboatv1connect.AdminServiceListUsageResourcesProcedure,
 		lifeboatv1connect.AdminServiceDescribeUsageProcedure, lifeboatv1connect.AdminServiceVerifyUsageProcedure,
 		lifeboatv1connect.AdminServiceListReceiversProcedure, lifeboatv1connect.AdminServiceListSilencesProcedure:

@@ -8,10 +8,11 @@ import (
 type CLI struct {
 	cli.Globals
 
-	Status  StatusCmd  `cmd:"" group:"Look:" help:"Show the state of the cluster in a few lines."`
-	Explain ExplainCmd `cmd:"" group:"Look:" help:"Say in sentences what happened to a VM, a host or a work item, and why."`
-	Plan    PlanCmd    `cmd:"" group:"Look:" help:"What would happen if hosts failed or were put into maintenance. Nothing is done."`
-	Event   EventCmd   `cmd:"" group:"Look:" help:"What happened: decisions, failures and what operators did."`
+	Status   StatusCmd   `cmd:"" group:"Look:" help:"Show the state of the cluster in a few lines."`
+	Explain  ExplainCmd  `cmd:"" group:"Look:" help:"Say in sentences what happened to a VM, a host or a work item, and why."`
+	Plan     PlanCmd     `cmd:"" group:"Look:" help:"What would happen if hosts failed or were put into maintenance. Nothing is done."`
+	Incident IncidentCmd `cmd:"" group:"Look:" help:"Failures that were: timeline, evidence, downtime of each VM, slowest step."`
+	Event    EventCmd    `cmd:"" group:"Look:" help:"What happened: decisions, failures and what operators did."`
 
 	Host     HostCmd     `cmd:"" group:"Manage:" help:"Hypervisor hosts: see, drain, fence, declare dead."`
 	Fence    FenceCmd    `cmd:"" group:"Manage:" help:"Try how a host would be proven dead."`
@@ -26,7 +27,8 @@ type CLI struct {
 	Snapshot SnapshotCmd `cmd:"" group:"Manage:" help:"Back up the cluster's state, and restore it."`
 	HA       HACmd       `cmd:"" name:"ha" group:"Manage:" help:"Arm or disarm failover of the whole cluster."`
 
-	Sim SimCmd `cmd:"" group:"Try out:" help:"Run scenarios in virtual time, with the real decisions and nothing real at stake."`
+	Replay ReplayCmd `cmd:"" group:"Look:" help:"Rebuild the state from a stopped server's log, check what was decided, and what another policy would have changed. Works offline."`
+	Sim    SimCmd    `cmd:"" group:"Try out:" help:"Run scenarios in virtual time, with the real decisions and nothing real at stake."`
 
 	Token    TokenCmd    `cmd:"" group:"Set up:" help:"Let servers, agents and operators join."`
 	Operator OperatorCmd `cmd:"" group:"Set up:" help:"Who may do what."`

@@ -33,8 +33,9 @@ func TestTranscripts(t *testing.T) {
 		"explain": {"explain vm web-1", "explain vm web-1 -o json", "explain vm nope", "explain work nope", "explain pod web-1"},
 		"plan": {"plan --fail h2", "plan --fail h2,rack=a -o wide --start-time 8s", "plan --fail h1", "plan --maintenance h2", "plan --n1", "plan --n1 -o json", "plan --fail h9",
 			"plan", "plan --fail h1 --n1"},
-		"version": {"version", "version -o json"},
-		"usage":   {"host", "hots", "host lits", "host list --foo", "status -o xml", "host show", "vm protect a --ha sometimes", "work show abc", "work show -- -1", "host list --timeout soon"},
+		"incident": {"incident list", "incident list -o wide", "incident show 41", "incident show 60", "incident show 60 -o json", "incident show 7", "incident show x"},
+		"version":  {"version", "version -o json"},
+		"usage":    {"host", "hots", "host lits", "host list --foo", "status -o xml", "host show", "vm protect a --ha sometimes", "work show abc", "work show -- -1", "host list --timeout soon"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, busyState())
@@ -46,5 +47,5 @@ func TestTranscripts(t *testing.T) {
 func TestEmptyCluster(t *testing.T) {
 	w := newWorld(t, emptyState())
 	golden(t, "empty", w.transcript("status", "rule list", "host list", "vm list", "vm list --protected", "work list", "work list -a",
-		"alert list", "event list", "node list", "policy list", "host list -o json"))
+		"alert list", "event list", "incident list", "node list", "policy list", "host list -o json"))
 }

@@ -7472,6 +7472,608 @@ func (x *HostLoss) GetDown() []*PlannedVM {
 	return nil
 }
 
+type ListIncidentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Id            uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`       // only this one, with its timeline, alerts and spans
+	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // the newest; 0 = 1000
+	Consistency   Consistency            `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListIncidentsRequest) Reset() {
+	*x = ListIncidentsRequest{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListIncidentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListIncidentsRequest) ProtoMessage() {}
+
+func (x *ListIncidentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListIncidentsRequest.ProtoReflect.Descriptor instead.
+func (*ListIncidentsRequest) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *ListIncidentsRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *ListIncidentsRequest) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ListIncidentsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListIncidentsRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_LEADER
+}
+
+type ListIncidentsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Incidents     []*IncidentView        `protobuf:"bytes,1,rep,name=incidents,proto3" json:"incidents,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListIncidentsResponse) Reset() {
+	*x = ListIncidentsResponse{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListIncidentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListIncidentsResponse) ProtoMessage() {}
+
+func (x *ListIncidentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListIncidentsResponse.ProtoReflect.Descriptor instead.
+func (*ListIncidentsResponse) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *ListIncidentsResponse) GetIncidents() []*IncidentView {
+	if x != nil {
+		return x.Incidents
+	}
+	return nil
+}
+
+func (x *ListIncidentsResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ListIncidentsResponse) GetAnswered() *Answered {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
+type IncidentView struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Id                uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`                                        // of the event that began it
+	Index             uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`                                  // of the log, of that event
+	Subject           string                 `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`                               // "host h1", "vm web", "3 VMs of host h1"
+	What              string                 `protobuf:"bytes,4,opt,name=what,proto3" json:"what,omitempty"`                                     // what became of it, in a few words
+	BegunUnixNs       int64                  `protobuf:"varint,5,opt,name=begun_unix_ns,json=begunUnixNs,proto3" json:"begun_unix_ns,omitempty"` // the last sign of life, as far as it is known
+	NoticedUnixNs     int64                  `protobuf:"varint,6,opt,name=noticed_unix_ns,json=noticedUnixNs,proto3" json:"noticed_unix_ns,omitempty"`
+	EndedUnixNs       int64                  `protobuf:"varint,7,opt,name=ended_unix_ns,json=endedUnixNs,proto3" json:"ended_unix_ns,omitempty"` // 0 = it goes on
+	Proof             string                 `protobuf:"bytes,8,opt,name=proof,proto3" json:"proof,omitempty"`                                   // what proved the host dead
+	Slowest           *IncidentStep          `protobuf:"bytes,9,opt,name=slowest,proto3" json:"slowest,omitempty"`
+	Steps             []*IncidentStep        `protobuf:"bytes,10,rep,name=steps,proto3" json:"steps,omitempty"` // the longest of each kind
+	Vms               []*IncidentVM          `protobuf:"bytes,11,rep,name=vms,proto3" json:"vms,omitempty"`
+	Timeline          []*EventView           `protobuf:"bytes,12,rep,name=timeline,proto3" json:"timeline,omitempty"`
+	Evidence          []*EventView           `protobuf:"bytes,13,rep,name=evidence,proto3" json:"evidence,omitempty"` // of the timeline
+	Alerts            []*AlertView           `protobuf:"bytes,14,rep,name=alerts,proto3" json:"alerts,omitempty"`
+	LongestDowntimeMs int64                  `protobuf:"varint,15,opt,name=longest_downtime_ms,json=longestDowntimeMs,proto3" json:"longest_downtime_ms,omitempty"`
+	Down              uint32                 `protobuf:"varint,16,opt,name=down,proto3" json:"down,omitempty"` // VMs that are down still
+	Host              string                 `protobuf:"bytes,17,opt,name=host,proto3" json:"host,omitempty"`  // that failed; empty = its VMs were lost and it lives
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *IncidentView) Reset() {
+	*x = IncidentView{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IncidentView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IncidentView) ProtoMessage() {}
+
+func (x *IncidentView) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IncidentView.ProtoReflect.Descriptor instead.
+func (*IncidentView) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *IncidentView) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *IncidentView) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *IncidentView) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *IncidentView) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *IncidentView) GetBegunUnixNs() int64 {
+	if x != nil {
+		return x.BegunUnixNs
+	}
+	return 0
+}
+
+func (x *IncidentView) GetNoticedUnixNs() int64 {
+	if x != nil {
+		return x.NoticedUnixNs
+	}
+	return 0
+}
+
+func (x *IncidentView) GetEndedUnixNs() int64 {
+	if x != nil {
+		return x.EndedUnixNs
+	}
+	return 0
+}
+
+func (x *IncidentView) GetProof() string {
+	if x != nil {
+		return x.Proof
+	}
+	return ""
+}
+
+func (x *IncidentView) GetSlowest() *IncidentStep {
+	if x != nil {
+		return x.Slowest
+	}
+	return nil
+}
+
+func (x *IncidentView) GetSteps() []*IncidentStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *IncidentView) GetVms() []*IncidentVM {
+	if x != nil {
+		return x.Vms
+	}
+	return nil
+}
+
+func (x *IncidentView) GetTimeline() []*EventView {
+	if x != nil {
+		return x.Timeline
+	}
+	return nil
+}
+
+func (x *IncidentView) GetEvidence() []*EventView {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
+func (x *IncidentView) GetAlerts() []*AlertView {
+	if x != nil {
+		return x.Alerts
+	}
+	return nil
+}
+
+func (x *IncidentView) GetLongestDowntimeMs() int64 {
+	if x != nil {
+		return x.LongestDowntimeMs
+	}
+	return 0
+}
+
+func (x *IncidentView) GetDown() uint32 {
+	if x != nil {
+		return x.Down
+	}
+	return 0
+}
+
+func (x *IncidentView) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+// IncidentStep is how long one step took: detection, evidence, proof of death, search,
+// placement, giving up, start.
+type IncidentStep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Step          string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	TookMs        int64                  `protobuf:"varint,2,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`
+	Vm            string                 `protobuf:"bytes,3,opt,name=vm,proto3" json:"vm,omitempty"`      // whose it was; empty = the host's
+	Open          bool                   `protobuf:"varint,4,opt,name=open,proto3" json:"open,omitempty"` // it goes on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IncidentStep) Reset() {
+	*x = IncidentStep{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IncidentStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IncidentStep) ProtoMessage() {}
+
+func (x *IncidentStep) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IncidentStep.ProtoReflect.Descriptor instead.
+func (*IncidentStep) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *IncidentStep) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *IncidentStep) GetTookMs() int64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+func (x *IncidentStep) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *IncidentStep) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
+type IncidentVM struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	WorkId        uint64                 `protobuf:"varint,3,opt,name=work_id,json=workId,proto3" json:"work_id,omitempty"`
+	Cause         string                 `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	Step          string                 `protobuf:"bytes,5,opt,name=step,proto3" json:"step,omitempty"` // of the work
+	From          string                 `protobuf:"bytes,6,opt,name=from,proto3" json:"from,omitempty"`
+	Target        string                 `protobuf:"bytes,7,opt,name=target,proto3" json:"target,omitempty"`
+	Starts        uint32                 `protobuf:"varint,8,opt,name=starts,proto3" json:"starts,omitempty"` // that were ordered
+	LostUnixNs    int64                  `protobuf:"varint,9,opt,name=lost_unix_ns,json=lostUnixNs,proto3" json:"lost_unix_ns,omitempty"`
+	BackUnixNs    int64                  `protobuf:"varint,10,opt,name=back_unix_ns,json=backUnixNs,proto3" json:"back_unix_ns,omitempty"` // runs again; 0 = not yet, or it was never started again
+	DowntimeMs    int64                  `protobuf:"varint,11,opt,name=downtime_ms,json=downtimeMs,proto3" json:"downtime_ms,omitempty"`
+	Down          bool                   `protobuf:"varint,12,opt,name=down,proto3" json:"down,omitempty"` // still
+	Slowest       *IncidentStep          `protobuf:"bytes,13,opt,name=slowest,proto3" json:"slowest,omitempty"`
+	Spans         []*IncidentSpan        `protobuf:"bytes,14,rep,name=spans,proto3" json:"spans,omitempty"`
+	Waits         []string               `protobuf:"bytes,15,rep,name=waits,proto3" json:"waits,omitempty"` // what it waited for, as it was said at the time
+	Outcome       string                 `protobuf:"bytes,16,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IncidentVM) Reset() {
+	*x = IncidentVM{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IncidentVM) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IncidentVM) ProtoMessage() {}
+
+func (x *IncidentVM) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IncidentVM.ProtoReflect.Descriptor instead.
+func (*IncidentVM) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *IncidentVM) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *IncidentVM) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *IncidentVM) GetWorkId() uint64 {
+	if x != nil {
+		return x.WorkId
+	}
+	return 0
+}
+
+func (x *IncidentVM) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *IncidentVM) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *IncidentVM) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *IncidentVM) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *IncidentVM) GetStarts() uint32 {
+	if x != nil {
+		return x.Starts
+	}
+	return 0
+}
+
+func (x *IncidentVM) GetLostUnixNs() int64 {
+	if x != nil {
+		return x.LostUnixNs
+	}
+	return 0
+}
+
+func (x *IncidentVM) GetBackUnixNs() int64 {
+	if x != nil {
+		return x.BackUnixNs
+	}
+	return 0
+}
+
+func (x *IncidentVM) GetDowntimeMs() int64 {
+	if x != nil {
+		return x.DowntimeMs
+	}
+	return 0
+}
+
+func (x *IncidentVM) GetDown() bool {
+	if x != nil {
+		return x.Down
+	}
+	return false
+}
+
+func (x *IncidentVM) GetSlowest() *IncidentStep {
+	if x != nil {
+		return x.Slowest
+	}
+	return nil
+}
+
+func (x *IncidentVM) GetSpans() []*IncidentSpan {
+	if x != nil {
+		return x.Spans
+	}
+	return nil
+}
+
+func (x *IncidentVM) GetWaits() []string {
+	if x != nil {
+		return x.Waits
+	}
+	return nil
+}
+
+func (x *IncidentVM) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+type IncidentSpan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Step          string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	FromUnixNs    int64                  `protobuf:"varint,2,opt,name=from_unix_ns,json=fromUnixNs,proto3" json:"from_unix_ns,omitempty"`
+	ToUnixNs      int64                  `protobuf:"varint,3,opt,name=to_unix_ns,json=toUnixNs,proto3" json:"to_unix_ns,omitempty"`
+	Open          bool                   `protobuf:"varint,4,opt,name=open,proto3" json:"open,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IncidentSpan) Reset() {
+	*x = IncidentSpan{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IncidentSpan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IncidentSpan) ProtoMessage() {}
+
+func (x *IncidentSpan) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IncidentSpan.ProtoReflect.Descriptor instead.
+func (*IncidentSpan) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *IncidentSpan) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *IncidentSpan) GetFromUnixNs() int64 {
+	if x != nil {
+		return x.FromUnixNs
+	}
+	return 0
+}
+
+func (x *IncidentSpan) GetToUnixNs() int64 {
+	if x != nil {
+		return x.ToUnixNs
+	}
+	return 0
+}
+
+func (x *IncidentSpan) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
 type UsageEvent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`     // of the teller's choice, of one resource
@@ -7491,7 +8093,7 @@ type UsageEvent struct {
 
 func (x *UsageEvent) Reset() {
 	*x = UsageEvent{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7503,7 +8105,7 @@ func (x *UsageEvent) String() string {
 func (*UsageEvent) ProtoMessage() {}
 
 func (x *UsageEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7516,7 +8118,7 @@ func (x *UsageEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageEvent.ProtoReflect.Descriptor instead.
 func (*UsageEvent) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{92}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *UsageEvent) GetId() string {
@@ -7605,7 +8207,7 @@ type RecordUsageRequest struct {
 
 func (x *RecordUsageRequest) Reset() {
 	*x = RecordUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7617,7 +8219,7 @@ func (x *RecordUsageRequest) String() string {
 func (*RecordUsageRequest) ProtoMessage() {}
 
 func (x *RecordUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7630,7 +8232,7 @@ func (x *RecordUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordUsageRequest.ProtoReflect.Descriptor instead.
 func (*RecordUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{93}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *RecordUsageRequest) GetEvents() []*UsageEvent {
@@ -7652,7 +8254,7 @@ type RecordUsageResponse struct {
 
 func (x *RecordUsageResponse) Reset() {
 	*x = RecordUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7664,7 +8266,7 @@ func (x *RecordUsageResponse) String() string {
 func (*RecordUsageResponse) ProtoMessage() {}
 
 func (x *RecordUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7677,7 +8279,7 @@ func (x *RecordUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordUsageResponse.ProtoReflect.Descriptor instead.
 func (*RecordUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{94}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *RecordUsageResponse) GetIndex() uint64 {
@@ -7719,7 +8321,7 @@ type UsageRefusal struct {
 
 func (x *UsageRefusal) Reset() {
 	*x = UsageRefusal{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7731,7 +8333,7 @@ func (x *UsageRefusal) String() string {
 func (*UsageRefusal) ProtoMessage() {}
 
 func (x *UsageRefusal) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7744,7 +8346,7 @@ func (x *UsageRefusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRefusal.ProtoReflect.Descriptor instead.
 func (*UsageRefusal) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{95}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *UsageRefusal) GetAt() uint32 {
@@ -7788,7 +8390,7 @@ type ListUsageRequest struct {
 
 func (x *ListUsageRequest) Reset() {
 	*x = ListUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7800,7 +8402,7 @@ func (x *ListUsageRequest) String() string {
 func (*ListUsageRequest) ProtoMessage() {}
 
 func (x *ListUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7813,7 +8415,7 @@ func (x *ListUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageRequest.ProtoReflect.Descriptor instead.
 func (*ListUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{96}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *ListUsageRequest) GetStale() bool {
@@ -7912,7 +8514,7 @@ type ListUsageResponse struct {
 
 func (x *ListUsageResponse) Reset() {
 	*x = ListUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7924,7 +8526,7 @@ func (x *ListUsageResponse) String() string {
 func (*ListUsageResponse) ProtoMessage() {}
 
 func (x *ListUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7937,7 +8539,7 @@ func (x *ListUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResponse.ProtoReflect.Descriptor instead.
 func (*ListUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{97}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *ListUsageResponse) GetRecords() []*UsageRecordView {
@@ -7993,7 +8595,7 @@ type UsageRecordView struct {
 
 func (x *UsageRecordView) Reset() {
 	*x = UsageRecordView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8005,7 +8607,7 @@ func (x *UsageRecordView) String() string {
 func (*UsageRecordView) ProtoMessage() {}
 
 func (x *UsageRecordView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8018,7 +8620,7 @@ func (x *UsageRecordView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRecordView.ProtoReflect.Descriptor instead.
 func (*UsageRecordView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{98}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *UsageRecordView) GetWindowStartUnixNs() int64 {
@@ -8159,7 +8761,7 @@ type ListUsageResourcesRequest struct {
 
 func (x *ListUsageResourcesRequest) Reset() {
 	*x = ListUsageResourcesRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8171,7 +8773,7 @@ func (x *ListUsageResourcesRequest) String() string {
 func (*ListUsageResourcesRequest) ProtoMessage() {}
 
 func (x *ListUsageResourcesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8184,7 +8786,7 @@ func (x *ListUsageResourcesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResourcesRequest.ProtoReflect.Descriptor instead.
 func (*ListUsageResourcesRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{99}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ListUsageResourcesRequest) GetStale() bool {
@@ -8276,7 +8878,7 @@ type ListUsageResourcesResponse struct {
 
 func (x *ListUsageResourcesResponse) Reset() {
 	*x = ListUsageResourcesResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8288,7 +8890,7 @@ func (x *ListUsageResourcesResponse) String() string {
 func (*ListUsageResourcesResponse) ProtoMessage() {}
 
 func (x *ListUsageResourcesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8301,7 +8903,7 @@ func (x *ListUsageResourcesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResourcesResponse.ProtoReflect.Descriptor instead.
 func (*ListUsageResourcesResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{100}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *ListUsageResourcesResponse) GetResources() []*UsageResourceView {
@@ -8346,7 +8948,7 @@ type UsageResourceView struct {
 
 func (x *UsageResourceView) Reset() {
 	*x = UsageResourceView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8358,7 +8960,7 @@ func (x *UsageResourceView) String() string {
 func (*UsageResourceView) ProtoMessage() {}
 
 func (x *UsageResourceView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8371,7 +8973,7 @@ func (x *UsageResourceView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResourceView.ProtoReflect.Descriptor instead.
 func (*UsageResourceView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{101}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *UsageResourceView) GetTypeId() uint32 {
@@ -8433,7 +9035,7 @@ type UsageIntervalView struct {
 
 func (x *UsageIntervalView) Reset() {
 	*x = UsageIntervalView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8445,7 +9047,7 @@ func (x *UsageIntervalView) String() string {
 func (*UsageIntervalView) ProtoMessage() {}
 
 func (x *UsageIntervalView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8458,7 +9060,7 @@ func (x *UsageIntervalView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageIntervalView.ProtoReflect.Descriptor instead.
 func (*UsageIntervalView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{102}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *UsageIntervalView) GetStartUnixNs() int64 {
@@ -8534,7 +9136,7 @@ type DescribeUsageRequest struct {
 
 func (x *DescribeUsageRequest) Reset() {
 	*x = DescribeUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8546,7 +9148,7 @@ func (x *DescribeUsageRequest) String() string {
 func (*DescribeUsageRequest) ProtoMessage() {}
 
 func (x *DescribeUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8559,7 +9161,7 @@ func (x *DescribeUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeUsageRequest.ProtoReflect.Descriptor instead.
 func (*DescribeUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{103}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *DescribeUsageRequest) GetStale() bool {
@@ -8593,7 +9195,7 @@ type DescribeUsageResponse struct {
 
 func (x *DescribeUsageResponse) Reset() {
 	*x = DescribeUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8605,7 +9207,7 @@ func (x *DescribeUsageResponse) String() string {
 func (*DescribeUsageResponse) ProtoMessage() {}
 
 func (x *DescribeUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8618,7 +9220,7 @@ func (x *DescribeUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeUsageResponse.ProtoReflect.Descriptor instead.
 func (*DescribeUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{104}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *DescribeUsageResponse) GetTypes() []*UsageTypeView {
@@ -8701,7 +9303,7 @@ type UsageTypeView struct {
 
 func (x *UsageTypeView) Reset() {
 	*x = UsageTypeView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8713,7 +9315,7 @@ func (x *UsageTypeView) String() string {
 func (*UsageTypeView) ProtoMessage() {}
 
 func (x *UsageTypeView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8726,7 +9328,7 @@ func (x *UsageTypeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageTypeView.ProtoReflect.Descriptor instead.
 func (*UsageTypeView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{105}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *UsageTypeView) GetId() uint32 {
@@ -8806,7 +9408,7 @@ type UsageAccountView struct {
 
 func (x *UsageAccountView) Reset() {
 	*x = UsageAccountView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8818,7 +9420,7 @@ func (x *UsageAccountView) String() string {
 func (*UsageAccountView) ProtoMessage() {}
 
 func (x *UsageAccountView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8831,7 +9433,7 @@ func (x *UsageAccountView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageAccountView.ProtoReflect.Descriptor instead.
 func (*UsageAccountView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{106}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *UsageAccountView) GetDomain() string {
@@ -8891,7 +9493,7 @@ type VerifyUsageRequest struct {
 
 func (x *VerifyUsageRequest) Reset() {
 	*x = VerifyUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[107]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8903,7 +9505,7 @@ func (x *VerifyUsageRequest) String() string {
 func (*VerifyUsageRequest) ProtoMessage() {}
 
 func (x *VerifyUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[107]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8916,7 +9518,7 @@ func (x *VerifyUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyUsageRequest.ProtoReflect.Descriptor instead.
 func (*VerifyUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{107}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *VerifyUsageRequest) GetType() string {
@@ -8973,7 +9575,7 @@ type VerifyUsageResponse struct {
 
 func (x *VerifyUsageResponse) Reset() {
 	*x = VerifyUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[108]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8985,7 +9587,7 @@ func (x *VerifyUsageResponse) String() string {
 func (*VerifyUsageResponse) ProtoMessage() {}
 
 func (x *VerifyUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[108]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8998,7 +9600,7 @@ func (x *VerifyUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyUsageResponse.ProtoReflect.Descriptor instead.
 func (*VerifyUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{108}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *VerifyUsageResponse) GetFindings() []*UsageFinding {
@@ -9043,7 +9645,7 @@ type UsageFinding struct {
 
 func (x *UsageFinding) Reset() {
 	*x = UsageFinding{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[109]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9055,7 +9657,7 @@ func (x *UsageFinding) String() string {
 func (*UsageFinding) ProtoMessage() {}
 
 func (x *UsageFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[109]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9068,7 +9670,7 @@ func (x *UsageFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageFinding.ProtoReflect.Descriptor instead.
 func (*UsageFinding) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{109}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *UsageFinding) GetType() string {
@@ -9128,7 +9730,7 @@ type SetUsageRequest struct {
 
 func (x *SetUsageRequest) Reset() {
 	*x = SetUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[110]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9140,7 +9742,7 @@ func (x *SetUsageRequest) String() string {
 func (*SetUsageRequest) ProtoMessage() {}
 
 func (x *SetUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[110]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9153,7 +9755,7 @@ func (x *SetUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUsageRequest.ProtoReflect.Descriptor instead.
 func (*SetUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{110}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *SetUsageRequest) GetAction() string {
@@ -9867,7 +10469,69 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x16\n" +
 	"\x06starts\x18\x02 \x01(\rR\x06starts\x12\x17\n" +
 	"\atook_ms\x18\x03 \x01(\x03R\x06tookMs\x12*\n" +
-	"\x04down\x18\x04 \x03(\v2\x16.lifeboat.v1.PlannedVMR\x04down\"\x92\x02\n" +
+	"\x04down\x18\x04 \x03(\v2\x16.lifeboat.v1.PlannedVMR\x04down\"\x8e\x01\n" +
+	"\x14ListIncidentsRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x99\x01\n" +
+	"\x15ListIncidentsResponse\x127\n" +
+	"\tincidents\x18\x01 \x03(\v2\x19.lifeboat.v1.IncidentViewR\tincidents\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xe9\x04\n" +
+	"\fIncidentView\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x18\n" +
+	"\asubject\x18\x03 \x01(\tR\asubject\x12\x12\n" +
+	"\x04what\x18\x04 \x01(\tR\x04what\x12\"\n" +
+	"\rbegun_unix_ns\x18\x05 \x01(\x03R\vbegunUnixNs\x12&\n" +
+	"\x0fnoticed_unix_ns\x18\x06 \x01(\x03R\rnoticedUnixNs\x12\"\n" +
+	"\rended_unix_ns\x18\a \x01(\x03R\vendedUnixNs\x12\x14\n" +
+	"\x05proof\x18\b \x01(\tR\x05proof\x123\n" +
+	"\aslowest\x18\t \x01(\v2\x19.lifeboat.v1.IncidentStepR\aslowest\x12/\n" +
+	"\x05steps\x18\n" +
+	" \x03(\v2\x19.lifeboat.v1.IncidentStepR\x05steps\x12)\n" +
+	"\x03vms\x18\v \x03(\v2\x17.lifeboat.v1.IncidentVMR\x03vms\x122\n" +
+	"\btimeline\x18\f \x03(\v2\x16.lifeboat.v1.EventViewR\btimeline\x122\n" +
+	"\bevidence\x18\r \x03(\v2\x16.lifeboat.v1.EventViewR\bevidence\x12.\n" +
+	"\x06alerts\x18\x0e \x03(\v2\x16.lifeboat.v1.AlertViewR\x06alerts\x12.\n" +
+	"\x13longest_downtime_ms\x18\x0f \x01(\x03R\x11longestDowntimeMs\x12\x12\n" +
+	"\x04down\x18\x10 \x01(\rR\x04down\x12\x12\n" +
+	"\x04host\x18\x11 \x01(\tR\x04host\"_\n" +
+	"\fIncidentStep\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\tR\x04step\x12\x17\n" +
+	"\atook_ms\x18\x02 \x01(\x03R\x06tookMs\x12\x0e\n" +
+	"\x02vm\x18\x03 \x01(\tR\x02vm\x12\x12\n" +
+	"\x04open\x18\x04 \x01(\bR\x04open\"\xc6\x03\n" +
+	"\n" +
+	"IncidentVM\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
+	"\awork_id\x18\x03 \x01(\x04R\x06workId\x12\x14\n" +
+	"\x05cause\x18\x04 \x01(\tR\x05cause\x12\x12\n" +
+	"\x04step\x18\x05 \x01(\tR\x04step\x12\x12\n" +
+	"\x04from\x18\x06 \x01(\tR\x04from\x12\x16\n" +
+	"\x06target\x18\a \x01(\tR\x06target\x12\x16\n" +
+	"\x06starts\x18\b \x01(\rR\x06starts\x12 \n" +
+	"\flost_unix_ns\x18\t \x01(\x03R\n" +
+	"lostUnixNs\x12 \n" +
+	"\fback_unix_ns\x18\n" +
+	" \x01(\x03R\n" +
+	"backUnixNs\x12\x1f\n" +
+	"\vdowntime_ms\x18\v \x01(\x03R\n" +
+	"downtimeMs\x12\x12\n" +
+	"\x04down\x18\f \x01(\bR\x04down\x123\n" +
+	"\aslowest\x18\r \x01(\v2\x19.lifeboat.v1.IncidentStepR\aslowest\x12/\n" +
+	"\x05spans\x18\x0e \x03(\v2\x19.lifeboat.v1.IncidentSpanR\x05spans\x12\x14\n" +
+	"\x05waits\x18\x0f \x03(\tR\x05waits\x12\x18\n" +
+	"\aoutcome\x18\x10 \x01(\tR\aoutcome\"v\n" +
+	"\fIncidentSpan\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\tR\x04step\x12 \n" +
+	"\ffrom_unix_ns\x18\x02 \x01(\x03R\n" +
+	"fromUnixNs\x12\x1c\n" +
+	"\n" +
+	"to_unix_ns\x18\x03 \x01(\x03R\btoUnixNs\x12\x12\n" +
+	"\x04open\x18\x04 \x01(\bR\x04open\"\x92\x02\n" +
 	"\n" +
 	"UsageEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -10034,7 +10698,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\vConsistency\x12\x16\n" +
 	"\x12CONSISTENCY_LEADER\x10\x00\x12\x15\n" +
 	"\x11CONSISTENCY_STALE\x10\x01\x12\x1c\n" +
-	"\x18CONSISTENCY_LINEARIZABLE\x10\x022\xbe\x1c\n" +
+	"\x18CONSISTENCY_LINEARIZABLE\x10\x022\x96\x1d\n" +
 	"\fAdminService\x12A\n" +
 	"\x06Status\x12\x1a.lifeboat.v1.StatusRequest\x1a\x1b.lifeboat.v1.StatusResponse\x12J\n" +
 	"\tListNodes\x12\x1d.lifeboat.v1.ListNodesRequest\x1a\x1e.lifeboat.v1.ListNodesResponse\x12J\n" +
@@ -10071,7 +10735,8 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"RemoveRule\x12\x1e.lifeboat.v1.RemoveRuleRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12>\n" +
 	"\x05SetVM\x12\x19.lifeboat.v1.SetVMRequest\x1a\x1a.lifeboat.v1.WriteResponse\x12;\n" +
-	"\x04Plan\x12\x18.lifeboat.v1.PlanRequest\x1a\x19.lifeboat.v1.PlanResponse\x12P\n" +
+	"\x04Plan\x12\x18.lifeboat.v1.PlanRequest\x1a\x19.lifeboat.v1.PlanResponse\x12V\n" +
+	"\rListIncidents\x12!.lifeboat.v1.ListIncidentsRequest\x1a\".lifeboat.v1.ListIncidentsResponse\x12P\n" +
 	"\vRecordUsage\x12\x1f.lifeboat.v1.RecordUsageRequest\x1a .lifeboat.v1.RecordUsageResponse\x12J\n" +
 	"\tListUsage\x12\x1d.lifeboat.v1.ListUsageRequest\x1a\x1e.lifeboat.v1.ListUsageResponse\x12e\n" +
 	"\x12ListUsageResources\x12&.lifeboat.v1.ListUsageResourcesRequest\x1a'.lifeboat.v1.ListUsageResourcesResponse\x12V\n" +
@@ -10107,7 +10772,7 @@ func file_lifeboat_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_lifeboat_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 115)
+var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 121)
 var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(Consistency)(0),                   // 0: lifeboat.v1.Consistency
 	(*RecognizeRequest)(nil),           // 1: lifeboat.v1.RecognizeRequest
@@ -10202,38 +10867,44 @@ var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(*PlanResponse)(nil),               // 90: lifeboat.v1.PlanResponse
 	(*PlannedVM)(nil),                  // 91: lifeboat.v1.PlannedVM
 	(*HostLoss)(nil),                   // 92: lifeboat.v1.HostLoss
-	(*UsageEvent)(nil),                 // 93: lifeboat.v1.UsageEvent
-	(*RecordUsageRequest)(nil),         // 94: lifeboat.v1.RecordUsageRequest
-	(*RecordUsageResponse)(nil),        // 95: lifeboat.v1.RecordUsageResponse
-	(*UsageRefusal)(nil),               // 96: lifeboat.v1.UsageRefusal
-	(*ListUsageRequest)(nil),           // 97: lifeboat.v1.ListUsageRequest
-	(*ListUsageResponse)(nil),          // 98: lifeboat.v1.ListUsageResponse
-	(*UsageRecordView)(nil),            // 99: lifeboat.v1.UsageRecordView
-	(*ListUsageResourcesRequest)(nil),  // 100: lifeboat.v1.ListUsageResourcesRequest
-	(*ListUsageResourcesResponse)(nil), // 101: lifeboat.v1.ListUsageResourcesResponse
-	(*UsageResourceView)(nil),          // 102: lifeboat.v1.UsageResourceView
-	(*UsageIntervalView)(nil),          // 103: lifeboat.v1.UsageIntervalView
-	(*DescribeUsageRequest)(nil),       // 104: lifeboat.v1.DescribeUsageRequest
-	(*DescribeUsageResponse)(nil),      // 105: lifeboat.v1.DescribeUsageResponse
-	(*UsageTypeView)(nil),              // 106: lifeboat.v1.UsageTypeView
-	(*UsageAccountView)(nil),           // 107: lifeboat.v1.UsageAccountView
-	(*VerifyUsageRequest)(nil),         // 108: lifeboat.v1.VerifyUsageRequest
-	(*VerifyUsageResponse)(nil),        // 109: lifeboat.v1.VerifyUsageResponse
-	(*UsageFinding)(nil),               // 110: lifeboat.v1.UsageFinding
-	(*SetUsageRequest)(nil),            // 111: lifeboat.v1.SetUsageRequest
-	nil,                                // 112: lifeboat.v1.FenceSpec.OptionsEntry
-	nil,                                // 113: lifeboat.v1.AlertFilter.LabelsEntry
-	nil,                                // 114: lifeboat.v1.ReceiverView.OptionsEntry
-	nil,                                // 115: lifeboat.v1.SetReceiverRequest.OptionsEntry
-	(*FenceJob)(nil),                   // 116: lifeboat.v1.FenceJob
-	(*Label)(nil),                      // 117: lifeboat.v1.Label
-	(*Lease)(nil),                      // 118: lifeboat.v1.Lease
-	(*Problem)(nil),                    // 119: lifeboat.v1.Problem
-	(*Storage)(nil),                    // 120: lifeboat.v1.Storage
-	(*FenceOutcome)(nil),               // 121: lifeboat.v1.FenceOutcome
+	(*ListIncidentsRequest)(nil),       // 93: lifeboat.v1.ListIncidentsRequest
+	(*ListIncidentsResponse)(nil),      // 94: lifeboat.v1.ListIncidentsResponse
+	(*IncidentView)(nil),               // 95: lifeboat.v1.IncidentView
+	(*IncidentStep)(nil),               // 96: lifeboat.v1.IncidentStep
+	(*IncidentVM)(nil),                 // 97: lifeboat.v1.IncidentVM
+	(*IncidentSpan)(nil),               // 98: lifeboat.v1.IncidentSpan
+	(*UsageEvent)(nil),                 // 99: lifeboat.v1.UsageEvent
+	(*RecordUsageRequest)(nil),         // 100: lifeboat.v1.RecordUsageRequest
+	(*RecordUsageResponse)(nil),        // 101: lifeboat.v1.RecordUsageResponse
+	(*UsageRefusal)(nil),               // 102: lifeboat.v1.UsageRefusal
+	(*ListUsageRequest)(nil),           // 103: lifeboat.v1.ListUsageRequest
+	(*ListUsageResponse)(nil),          // 104: lifeboat.v1.ListUsageResponse
+	(*UsageRecordView)(nil),            // 105: lifeboat.v1.UsageRecordView
+	(*ListUsageResourcesRequest)(nil),  // 106: lifeboat.v1.ListUsageResourcesRequest
+	(*ListUsageResourcesResponse)(nil), // 107: lifeboat.v1.ListUsageResourcesResponse
+	(*UsageResourceView)(nil),          // 108: lifeboat.v1.UsageResourceView
+	(*UsageIntervalView)(nil),          // 109: lifeboat.v1.UsageIntervalView
+	(*DescribeUsageRequest)(nil),       // 110: lifeboat.v1.DescribeUsageRequest
+	(*DescribeUsageResponse)(nil),      // 111: lifeboat.v1.DescribeUsageResponse
+	(*UsageTypeView)(nil),              // 112: lifeboat.v1.UsageTypeView
+	(*UsageAccountView)(nil),           // 113: lifeboat.v1.UsageAccountView
+	(*VerifyUsageRequest)(nil),         // 114: lifeboat.v1.VerifyUsageRequest
+	(*VerifyUsageResponse)(nil),        // 115: lifeboat.v1.VerifyUsageResponse
+	(*UsageFinding)(nil),               // 116: lifeboat.v1.UsageFinding
+	(*SetUsageRequest)(nil),            // 117: lifeboat.v1.SetUsageRequest
+	nil,                                // 118: lifeboat.v1.FenceSpec.OptionsEntry
+	nil,                                // 119: lifeboat.v1.AlertFilter.LabelsEntry
+	nil,                                // 120: lifeboat.v1.ReceiverView.OptionsEntry
+	nil,                                // 121: lifeboat.v1.SetReceiverRequest.OptionsEntry
+	(*FenceJob)(nil),                   // 122: lifeboat.v1.FenceJob
+	(*Label)(nil),                      // 123: lifeboat.v1.Label
+	(*Lease)(nil),                      // 124: lifeboat.v1.Lease
+	(*Problem)(nil),                    // 125: lifeboat.v1.Problem
+	(*Storage)(nil),                    // 126: lifeboat.v1.Storage
+	(*FenceOutcome)(nil),               // 127: lifeboat.v1.FenceOutcome
 }
 var file_lifeboat_v1_admin_proto_depIdxs = []int32{
-	116, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
+	122, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
 	8,   // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
 	0,   // 2: lifeboat.v1.Answered.consistency:type_name -> lifeboat.v1.Consistency
 	0,   // 3: lifeboat.v1.StatusRequest.consistency:type_name -> lifeboat.v1.Consistency
@@ -10242,12 +10913,12 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	0,   // 6: lifeboat.v1.ListNodesRequest.consistency:type_name -> lifeboat.v1.Consistency
 	15,  // 7: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
 	11,  // 8: lifeboat.v1.ListNodesResponse.answered:type_name -> lifeboat.v1.Answered
-	117, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
+	123, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
 	18,  // 10: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
-	118, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
+	124, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
 	19,  // 12: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
-	119, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
-	120, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
+	125, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
+	126, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
 	0,   // 15: lifeboat.v1.ListHostsRequest.consistency:type_name -> lifeboat.v1.Consistency
 	20,  // 16: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
 	11,  // 17: lifeboat.v1.ListHostsResponse.answered:type_name -> lifeboat.v1.Answered
@@ -10270,16 +10941,16 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	11,  // 34: lifeboat.v1.GetPolicyResponse.answered:type_name -> lifeboat.v1.Answered
 	37,  // 35: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
 	46,  // 36: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
-	112, // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
+	118, // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
 	49,  // 38: lifeboat.v1.ControlAlertRequest.filter:type_name -> lifeboat.v1.AlertFilter
-	113, // 39: lifeboat.v1.AlertFilter.labels:type_name -> lifeboat.v1.AlertFilter.LabelsEntry
+	119, // 39: lifeboat.v1.AlertFilter.labels:type_name -> lifeboat.v1.AlertFilter.LabelsEntry
 	51,  // 40: lifeboat.v1.RaiseAlertsRequest.alerts:type_name -> lifeboat.v1.RaiseAlert
-	114, // 41: lifeboat.v1.ReceiverView.options:type_name -> lifeboat.v1.ReceiverView.OptionsEntry
+	120, // 41: lifeboat.v1.ReceiverView.options:type_name -> lifeboat.v1.ReceiverView.OptionsEntry
 	49,  // 42: lifeboat.v1.ReceiverView.match:type_name -> lifeboat.v1.AlertFilter
 	0,   // 43: lifeboat.v1.ListReceiversRequest.consistency:type_name -> lifeboat.v1.Consistency
 	53,  // 44: lifeboat.v1.ListReceiversResponse.receivers:type_name -> lifeboat.v1.ReceiverView
 	11,  // 45: lifeboat.v1.ListReceiversResponse.answered:type_name -> lifeboat.v1.Answered
-	115, // 46: lifeboat.v1.SetReceiverRequest.options:type_name -> lifeboat.v1.SetReceiverRequest.OptionsEntry
+	121, // 46: lifeboat.v1.SetReceiverRequest.options:type_name -> lifeboat.v1.SetReceiverRequest.OptionsEntry
 	49,  // 47: lifeboat.v1.SetReceiverRequest.match:type_name -> lifeboat.v1.AlertFilter
 	49,  // 48: lifeboat.v1.SilenceView.match:type_name -> lifeboat.v1.AlertFilter
 	0,   // 49: lifeboat.v1.ListSilencesRequest.consistency:type_name -> lifeboat.v1.Consistency
@@ -10305,130 +10976,143 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	92,  // 69: lifeboat.v1.PlanResponse.each:type_name -> lifeboat.v1.HostLoss
 	11,  // 70: lifeboat.v1.PlanResponse.answered:type_name -> lifeboat.v1.Answered
 	91,  // 71: lifeboat.v1.HostLoss.down:type_name -> lifeboat.v1.PlannedVM
-	93,  // 72: lifeboat.v1.RecordUsageRequest.events:type_name -> lifeboat.v1.UsageEvent
-	96,  // 73: lifeboat.v1.RecordUsageResponse.refused:type_name -> lifeboat.v1.UsageRefusal
-	0,   // 74: lifeboat.v1.ListUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
-	99,  // 75: lifeboat.v1.ListUsageResponse.records:type_name -> lifeboat.v1.UsageRecordView
-	11,  // 76: lifeboat.v1.ListUsageResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 77: lifeboat.v1.ListUsageResourcesRequest.consistency:type_name -> lifeboat.v1.Consistency
-	102, // 78: lifeboat.v1.ListUsageResourcesResponse.resources:type_name -> lifeboat.v1.UsageResourceView
-	11,  // 79: lifeboat.v1.ListUsageResourcesResponse.answered:type_name -> lifeboat.v1.Answered
-	103, // 80: lifeboat.v1.UsageResourceView.intervals:type_name -> lifeboat.v1.UsageIntervalView
-	0,   // 81: lifeboat.v1.DescribeUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
-	106, // 82: lifeboat.v1.DescribeUsageResponse.types:type_name -> lifeboat.v1.UsageTypeView
-	107, // 83: lifeboat.v1.DescribeUsageResponse.accounts:type_name -> lifeboat.v1.UsageAccountView
-	11,  // 84: lifeboat.v1.DescribeUsageResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 85: lifeboat.v1.VerifyUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
-	110, // 86: lifeboat.v1.VerifyUsageResponse.findings:type_name -> lifeboat.v1.UsageFinding
-	11,  // 87: lifeboat.v1.VerifyUsageResponse.answered:type_name -> lifeboat.v1.Answered
-	106, // 88: lifeboat.v1.SetUsageRequest.type:type_name -> lifeboat.v1.UsageTypeView
-	12,  // 89: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
-	16,  // 90: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
-	21,  // 91: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
-	24,  // 92: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
-	27,  // 93: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
-	30,  // 94: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
-	33,  // 95: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
-	35,  // 96: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
-	38,  // 97: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
-	40,  // 98: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
-	42,  // 99: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
-	43,  // 100: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
-	44,  // 101: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
-	45,  // 102: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
-	47,  // 103: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
-	48,  // 104: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
-	64,  // 105: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
-	65,  // 106: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
-	6,   // 107: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
-	66,  // 108: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
-	68,  // 109: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
-	70,  // 110: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
-	71,  // 111: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
-	73,  // 112: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
-	76,  // 113: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
-	77,  // 114: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
-	80,  // 115: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
-	81,  // 116: lifeboat.v1.AdminService.ListRules:input_type -> lifeboat.v1.ListRulesRequest
-	86,  // 117: lifeboat.v1.AdminService.AddRule:input_type -> lifeboat.v1.AddRuleRequest
-	87,  // 118: lifeboat.v1.AdminService.RemoveRule:input_type -> lifeboat.v1.RemoveRuleRequest
-	88,  // 119: lifeboat.v1.AdminService.SetVM:input_type -> lifeboat.v1.SetVMRequest
-	89,  // 120: lifeboat.v1.AdminService.Plan:input_type -> lifeboat.v1.PlanRequest
-	94,  // 121: lifeboat.v1.AdminService.RecordUsage:input_type -> lifeboat.v1.RecordUsageRequest
-	97,  // 122: lifeboat.v1.AdminService.ListUsage:input_type -> lifeboat.v1.ListUsageRequest
-	100, // 123: lifeboat.v1.AdminService.ListUsageResources:input_type -> lifeboat.v1.ListUsageResourcesRequest
-	104, // 124: lifeboat.v1.AdminService.DescribeUsage:input_type -> lifeboat.v1.DescribeUsageRequest
-	108, // 125: lifeboat.v1.AdminService.VerifyUsage:input_type -> lifeboat.v1.VerifyUsageRequest
-	108, // 126: lifeboat.v1.AdminService.RepairUsage:input_type -> lifeboat.v1.VerifyUsageRequest
-	111, // 127: lifeboat.v1.AdminService.SetUsage:input_type -> lifeboat.v1.SetUsageRequest
-	50,  // 128: lifeboat.v1.AdminService.RaiseAlerts:input_type -> lifeboat.v1.RaiseAlertsRequest
-	52,  // 129: lifeboat.v1.AdminService.PurgeEvents:input_type -> lifeboat.v1.PurgeEventsRequest
-	54,  // 130: lifeboat.v1.AdminService.ListReceivers:input_type -> lifeboat.v1.ListReceiversRequest
-	56,  // 131: lifeboat.v1.AdminService.SetReceiver:input_type -> lifeboat.v1.SetReceiverRequest
-	57,  // 132: lifeboat.v1.AdminService.RemoveReceiver:input_type -> lifeboat.v1.RemoveReceiverRequest
-	58,  // 133: lifeboat.v1.AdminService.TestReceiver:input_type -> lifeboat.v1.TestReceiverRequest
-	61,  // 134: lifeboat.v1.AdminService.ListSilences:input_type -> lifeboat.v1.ListSilencesRequest
-	63,  // 135: lifeboat.v1.AdminService.SetSilence:input_type -> lifeboat.v1.SetSilenceRequest
-	9,   // 136: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
-	1,   // 137: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
-	3,   // 138: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
-	5,   // 139: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
-	13,  // 140: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
-	17,  // 141: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
-	22,  // 142: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
-	25,  // 143: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
-	28,  // 144: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
-	31,  // 145: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
-	34,  // 146: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
-	36,  // 147: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
-	39,  // 148: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
-	41,  // 149: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
-	41,  // 150: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
-	41,  // 151: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
-	41,  // 152: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
-	41,  // 153: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
-	41,  // 154: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
-	41,  // 155: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
-	41,  // 156: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
-	41,  // 157: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
-	7,   // 158: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
-	67,  // 159: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
-	69,  // 160: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
-	41,  // 161: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
-	72,  // 162: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
-	74,  // 163: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
-	41,  // 164: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
-	78,  // 165: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
-	41,  // 166: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
-	82,  // 167: lifeboat.v1.AdminService.ListRules:output_type -> lifeboat.v1.ListRulesResponse
-	41,  // 168: lifeboat.v1.AdminService.AddRule:output_type -> lifeboat.v1.WriteResponse
-	41,  // 169: lifeboat.v1.AdminService.RemoveRule:output_type -> lifeboat.v1.WriteResponse
-	41,  // 170: lifeboat.v1.AdminService.SetVM:output_type -> lifeboat.v1.WriteResponse
-	90,  // 171: lifeboat.v1.AdminService.Plan:output_type -> lifeboat.v1.PlanResponse
-	95,  // 172: lifeboat.v1.AdminService.RecordUsage:output_type -> lifeboat.v1.RecordUsageResponse
-	98,  // 173: lifeboat.v1.AdminService.ListUsage:output_type -> lifeboat.v1.ListUsageResponse
-	101, // 174: lifeboat.v1.AdminService.ListUsageResources:output_type -> lifeboat.v1.ListUsageResourcesResponse
-	105, // 175: lifeboat.v1.AdminService.DescribeUsage:output_type -> lifeboat.v1.DescribeUsageResponse
-	109, // 176: lifeboat.v1.AdminService.VerifyUsage:output_type -> lifeboat.v1.VerifyUsageResponse
-	109, // 177: lifeboat.v1.AdminService.RepairUsage:output_type -> lifeboat.v1.VerifyUsageResponse
-	41,  // 178: lifeboat.v1.AdminService.SetUsage:output_type -> lifeboat.v1.WriteResponse
-	41,  // 179: lifeboat.v1.AdminService.RaiseAlerts:output_type -> lifeboat.v1.WriteResponse
-	41,  // 180: lifeboat.v1.AdminService.PurgeEvents:output_type -> lifeboat.v1.WriteResponse
-	55,  // 181: lifeboat.v1.AdminService.ListReceivers:output_type -> lifeboat.v1.ListReceiversResponse
-	41,  // 182: lifeboat.v1.AdminService.SetReceiver:output_type -> lifeboat.v1.WriteResponse
-	41,  // 183: lifeboat.v1.AdminService.RemoveReceiver:output_type -> lifeboat.v1.WriteResponse
-	59,  // 184: lifeboat.v1.AdminService.TestReceiver:output_type -> lifeboat.v1.TestReceiverResponse
-	62,  // 185: lifeboat.v1.AdminService.ListSilences:output_type -> lifeboat.v1.ListSilencesResponse
-	41,  // 186: lifeboat.v1.AdminService.SetSilence:output_type -> lifeboat.v1.WriteResponse
-	10,  // 187: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
-	2,   // 188: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
-	4,   // 189: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
-	121, // 190: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
-	140, // [140:191] is the sub-list for method output_type
-	89,  // [89:140] is the sub-list for method input_type
-	89,  // [89:89] is the sub-list for extension type_name
-	89,  // [89:89] is the sub-list for extension extendee
-	0,   // [0:89] is the sub-list for field type_name
+	0,   // 72: lifeboat.v1.ListIncidentsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	95,  // 73: lifeboat.v1.ListIncidentsResponse.incidents:type_name -> lifeboat.v1.IncidentView
+	11,  // 74: lifeboat.v1.ListIncidentsResponse.answered:type_name -> lifeboat.v1.Answered
+	96,  // 75: lifeboat.v1.IncidentView.slowest:type_name -> lifeboat.v1.IncidentStep
+	96,  // 76: lifeboat.v1.IncidentView.steps:type_name -> lifeboat.v1.IncidentStep
+	97,  // 77: lifeboat.v1.IncidentView.vms:type_name -> lifeboat.v1.IncidentVM
+	32,  // 78: lifeboat.v1.IncidentView.timeline:type_name -> lifeboat.v1.EventView
+	32,  // 79: lifeboat.v1.IncidentView.evidence:type_name -> lifeboat.v1.EventView
+	29,  // 80: lifeboat.v1.IncidentView.alerts:type_name -> lifeboat.v1.AlertView
+	96,  // 81: lifeboat.v1.IncidentVM.slowest:type_name -> lifeboat.v1.IncidentStep
+	98,  // 82: lifeboat.v1.IncidentVM.spans:type_name -> lifeboat.v1.IncidentSpan
+	99,  // 83: lifeboat.v1.RecordUsageRequest.events:type_name -> lifeboat.v1.UsageEvent
+	102, // 84: lifeboat.v1.RecordUsageResponse.refused:type_name -> lifeboat.v1.UsageRefusal
+	0,   // 85: lifeboat.v1.ListUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	105, // 86: lifeboat.v1.ListUsageResponse.records:type_name -> lifeboat.v1.UsageRecordView
+	11,  // 87: lifeboat.v1.ListUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 88: lifeboat.v1.ListUsageResourcesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	108, // 89: lifeboat.v1.ListUsageResourcesResponse.resources:type_name -> lifeboat.v1.UsageResourceView
+	11,  // 90: lifeboat.v1.ListUsageResourcesResponse.answered:type_name -> lifeboat.v1.Answered
+	109, // 91: lifeboat.v1.UsageResourceView.intervals:type_name -> lifeboat.v1.UsageIntervalView
+	0,   // 92: lifeboat.v1.DescribeUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	112, // 93: lifeboat.v1.DescribeUsageResponse.types:type_name -> lifeboat.v1.UsageTypeView
+	113, // 94: lifeboat.v1.DescribeUsageResponse.accounts:type_name -> lifeboat.v1.UsageAccountView
+	11,  // 95: lifeboat.v1.DescribeUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 96: lifeboat.v1.VerifyUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	116, // 97: lifeboat.v1.VerifyUsageResponse.findings:type_name -> lifeboat.v1.UsageFinding
+	11,  // 98: lifeboat.v1.VerifyUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	112, // 99: lifeboat.v1.SetUsageRequest.type:type_name -> lifeboat.v1.UsageTypeView
+	12,  // 100: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
+	16,  // 101: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
+	21,  // 102: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
+	24,  // 103: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
+	27,  // 104: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
+	30,  // 105: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
+	33,  // 106: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
+	35,  // 107: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
+	38,  // 108: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
+	40,  // 109: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
+	42,  // 110: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
+	43,  // 111: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
+	44,  // 112: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
+	45,  // 113: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
+	47,  // 114: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
+	48,  // 115: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
+	64,  // 116: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
+	65,  // 117: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
+	6,   // 118: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
+	66,  // 119: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
+	68,  // 120: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
+	70,  // 121: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
+	71,  // 122: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
+	73,  // 123: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
+	76,  // 124: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
+	77,  // 125: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
+	80,  // 126: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
+	81,  // 127: lifeboat.v1.AdminService.ListRules:input_type -> lifeboat.v1.ListRulesRequest
+	86,  // 128: lifeboat.v1.AdminService.AddRule:input_type -> lifeboat.v1.AddRuleRequest
+	87,  // 129: lifeboat.v1.AdminService.RemoveRule:input_type -> lifeboat.v1.RemoveRuleRequest
+	88,  // 130: lifeboat.v1.AdminService.SetVM:input_type -> lifeboat.v1.SetVMRequest
+	89,  // 131: lifeboat.v1.AdminService.Plan:input_type -> lifeboat.v1.PlanRequest
+	93,  // 132: lifeboat.v1.AdminService.ListIncidents:input_type -> lifeboat.v1.ListIncidentsRequest
+	100, // 133: lifeboat.v1.AdminService.RecordUsage:input_type -> lifeboat.v1.RecordUsageRequest
+	103, // 134: lifeboat.v1.AdminService.ListUsage:input_type -> lifeboat.v1.ListUsageRequest
+	106, // 135: lifeboat.v1.AdminService.ListUsageResources:input_type -> lifeboat.v1.ListUsageResourcesRequest
+	110, // 136: lifeboat.v1.AdminService.DescribeUsage:input_type -> lifeboat.v1.DescribeUsageRequest
+	114, // 137: lifeboat.v1.AdminService.VerifyUsage:input_type -> lifeboat.v1.VerifyUsageRequest
+	114, // 138: lifeboat.v1.AdminService.RepairUsage:input_type -> lifeboat.v1.VerifyUsageRequest
+	117, // 139: lifeboat.v1.AdminService.SetUsage:input_type -> lifeboat.v1.SetUsageRequest
+	50,  // 140: lifeboat.v1.AdminService.RaiseAlerts:input_type -> lifeboat.v1.RaiseAlertsRequest
+	52,  // 141: lifeboat.v1.AdminService.PurgeEvents:input_type -> lifeboat.v1.PurgeEventsRequest
+	54,  // 142: lifeboat.v1.AdminService.ListReceivers:input_type -> lifeboat.v1.ListReceiversRequest
+	56,  // 143: lifeboat.v1.AdminService.SetReceiver:input_type -> lifeboat.v1.SetReceiverRequest
+	57,  // 144: lifeboat.v1.AdminService.RemoveReceiver:input_type -> lifeboat.v1.RemoveReceiverRequest
+	58,  // 145: lifeboat.v1.AdminService.TestReceiver:input_type -> lifeboat.v1.TestReceiverRequest
+	61,  // 146: lifeboat.v1.AdminService.ListSilences:input_type -> lifeboat.v1.ListSilencesRequest
+	63,  // 147: lifeboat.v1.AdminService.SetSilence:input_type -> lifeboat.v1.SetSilenceRequest
+	9,   // 148: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
+	1,   // 149: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
+	3,   // 150: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
+	5,   // 151: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
+	13,  // 152: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
+	17,  // 153: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
+	22,  // 154: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
+	25,  // 155: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
+	28,  // 156: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
+	31,  // 157: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
+	34,  // 158: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
+	36,  // 159: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
+	39,  // 160: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
+	41,  // 161: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
+	41,  // 162: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
+	41,  // 163: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
+	41,  // 164: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
+	41,  // 165: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
+	41,  // 166: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
+	41,  // 167: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
+	41,  // 168: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
+	41,  // 169: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
+	7,   // 170: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
+	67,  // 171: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
+	69,  // 172: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
+	41,  // 173: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
+	72,  // 174: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
+	74,  // 175: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
+	41,  // 176: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
+	78,  // 177: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
+	41,  // 178: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
+	82,  // 179: lifeboat.v1.AdminService.ListRules:output_type -> lifeboat.v1.ListRulesResponse
+	41,  // 180: lifeboat.v1.AdminService.AddRule:output_type -> lifeboat.v1.WriteResponse
+	41,  // 181: lifeboat.v1.AdminService.RemoveRule:output_type -> lifeboat.v1.WriteResponse
+	41,  // 182: lifeboat.v1.AdminService.SetVM:output_type -> lifeboat.v1.WriteResponse
+	90,  // 183: lifeboat.v1.AdminService.Plan:output_type -> lifeboat.v1.PlanResponse
+	94,  // 184: lifeboat.v1.AdminService.ListIncidents:output_type -> lifeboat.v1.ListIncidentsResponse
+	101, // 185: lifeboat.v1.AdminService.RecordUsage:output_type -> lifeboat.v1.RecordUsageResponse
+	104, // 186: lifeboat.v1.AdminService.ListUsage:output_type -> lifeboat.v1.ListUsageResponse
+	107, // 187: lifeboat.v1.AdminService.ListUsageResources:output_type -> lifeboat.v1.ListUsageResourcesResponse
+	111, // 188: lifeboat.v1.AdminService.DescribeUsage:output_type -> lifeboat.v1.DescribeUsageResponse
+	115, // 189: lifeboat.v1.AdminService.VerifyUsage:output_type -> lifeboat.v1.VerifyUsageResponse
+	115, // 190: lifeboat.v1.AdminService.RepairUsage:output_type -> lifeboat.v1.VerifyUsageResponse
+	41,  // 191: lifeboat.v1.AdminService.SetUsage:output_type -> lifeboat.v1.WriteResponse
+	41,  // 192: lifeboat.v1.AdminService.RaiseAlerts:output_type -> lifeboat.v1.WriteResponse
+	41,  // 193: lifeboat.v1.AdminService.PurgeEvents:output_type -> lifeboat.v1.WriteResponse
+	55,  // 194: lifeboat.v1.AdminService.ListReceivers:output_type -> lifeboat.v1.ListReceiversResponse
+	41,  // 195: lifeboat.v1.AdminService.SetReceiver:output_type -> lifeboat.v1.WriteResponse
+	41,  // 196: lifeboat.v1.AdminService.RemoveReceiver:output_type -> lifeboat.v1.WriteResponse
+	59,  // 197: lifeboat.v1.AdminService.TestReceiver:output_type -> lifeboat.v1.TestReceiverResponse
+	62,  // 198: lifeboat.v1.AdminService.ListSilences:output_type -> lifeboat.v1.ListSilencesResponse
+	41,  // 199: lifeboat.v1.AdminService.SetSilence:output_type -> lifeboat.v1.WriteResponse
+	10,  // 200: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
+	2,   // 201: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
+	4,   // 202: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
+	127, // 203: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
+	152, // [152:204] is the sub-list for method output_type
+	100, // [100:152] is the sub-list for method input_type
+	100, // [100:100] is the sub-list for extension type_name
+	100, // [100:100] is the sub-list for extension extendee
+	0,   // [0:100] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_admin_proto_init() }
@@ -10444,7 +11128,7 @@ func file_lifeboat_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_admin_proto_rawDesc), len(file_lifeboat_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   115,
+			NumMessages:   121,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -110,6 +110,9 @@ const (
 	AdminServiceSetVMProcedure = "/lifeboat.v1.AdminService/SetVM"
 	// AdminServicePlanProcedure is the fully-qualified name of the AdminService's Plan RPC.
 	AdminServicePlanProcedure = "/lifeboat.v1.AdminService/Plan"
+	// AdminServiceListIncidentsProcedure is the fully-qualified name of the AdminService's
+	// ListIncidents RPC.
+	AdminServiceListIncidentsProcedure = "/lifeboat.v1.AdminService/ListIncidents"
 	// AdminServiceRecordUsageProcedure is the fully-qualified name of the AdminService's RecordUsage
 	// RPC.
 	AdminServiceRecordUsageProcedure = "/lifeboat.v1.AdminService/RecordUsage"
@@ -205,6 +208,8 @@ type AdminServiceClient interface {
 	SetVM(context.Context, *connect.Request[v1.SetVMRequest]) (*connect.Response[v1.WriteResponse], error)
 	// Plan says what would happen if hosts failed or were to be empty. Nothing is done.
 	Plan(context.Context, *connect.Request[v1.PlanRequest]) (*connect.Response[v1.PlanResponse], error)
+	// ListIncidents tells failures: what happened, on what evidence, how long VMs were down.
+	ListIncidents(context.Context, *connect.Request[v1.ListIncidentsRequest]) (*connect.Response[v1.ListIncidentsResponse], error)
 	// RecordUsage takes what happened to resources that live elsewhere. Each event counts
 	// once, by its id, so that a request whose outcome is not known is simply sent again,
 	// with or without a request id. What is refused does not hold up the others.
@@ -430,6 +435,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("Plan")),
 			connect.WithClientOptions(opts...),
 		),
+		listIncidents: connect.NewClient[v1.ListIncidentsRequest, v1.ListIncidentsResponse](
+			httpClient,
+			baseURL+AdminServiceListIncidentsProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListIncidents")),
+			connect.WithClientOptions(opts...),
+		),
 		recordUsage: connect.NewClient[v1.RecordUsageRequest, v1.RecordUsageResponse](
 			httpClient,
 			baseURL+AdminServiceRecordUsageProcedure,
@@ -557,6 +568,7 @@ type adminServiceClient struct {
 	removeRule         *connect.Client[v1.RemoveRuleRequest, v1.WriteResponse]
 	setVM              *connect.Client[v1.SetVMRequest, v1.WriteResponse]
 	plan               *connect.Client[v1.PlanRequest, v1.PlanResponse]
+	listIncidents      *connect.Client[v1.ListIncidentsRequest, v1.ListIncidentsResponse]
 	recordUsage        *connect.Client[v1.RecordUsageRequest, v1.RecordUsageResponse]
 	listUsage          *connect.Client[v1.ListUsageRequest, v1.ListUsageResponse]
 	listUsageResources *connect.Client[v1.ListUsageResourcesRequest, v1.ListUsageResourcesResponse]
@@ -734,6 +746,11 @@ func (c *adminServiceClient) Plan(ctx context.Context, req *connect.Request[v1.P
 	return c.plan.CallUnary(ctx, req)
 }
 
+// ListIncidents calls lifeboat.v1.AdminService.ListIncidents.
+func (c *adminServiceClient) ListIncidents(ctx context.Context, req *connect.Request[v1.ListIncidentsRequest]) (*connect.Response[v1.ListIncidentsResponse], error) {
+	return c.listIncidents.CallUnary(ctx, req)
+}
+
 // RecordUsage calls lifeboat.v1.AdminService.RecordUsage.
 func (c *adminServiceClient) RecordUsage(ctx context.Context, req *connect.Request[v1.RecordUsageRequest]) (*connect.Response[v1.RecordUsageResponse], error) {
 	return c.recordUsage.CallUnary(ctx, req)
@@ -852,6 +869,8 @@ type AdminServiceHandler interface {
 	SetVM(context.Context, *connect.Request[v1.SetVMRequest]) (*connect.Response[v1.WriteResponse], error)
 	// Plan says what would happen if hosts failed or were to be empty. Nothing is done.
 	Plan(context.Context, *connect.Request[v1.PlanRequest]) (*connect.Response[v1.PlanResponse], error)
+	// ListIncidents tells failures: what happened, on what evidence, how long VMs were down.
+	ListIncidents(context.Context, *connect.Request[v1.ListIncidentsRequest]) (*connect.Response[v1.ListIncidentsResponse], error)
 	// RecordUsage takes what happened to resources that live elsewhere. Each event counts
 	// once, by its id, so that a request whose outcome is not known is simply sent again,
 	// with or without a request id. What is refused does not hold up the others.
@@ -1073,6 +1092,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("Plan")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceListIncidentsHandler := connect.NewUnaryHandler(
+		AdminServiceListIncidentsProcedure,
+		svc.ListIncidents,
+		connect.WithSchema(adminServiceMethods.ByName("ListIncidents")),
+		connect.WithHandlerOptions(opts...),
+	)
 	adminServiceRecordUsageHandler := connect.NewUnaryHandler(
 		AdminServiceRecordUsageProcedure,
 		svc.RecordUsage,
@@ -1229,6 +1254,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceSetVMHandler.ServeHTTP(w, r)
 		case AdminServicePlanProcedure:
 			adminServicePlanHandler.ServeHTTP(w, r)
+		case AdminServiceListIncidentsProcedure:
+			adminServiceListIncidentsHandler.ServeHTTP(w, r)
 		case AdminServiceRecordUsageProcedure:
 			adminServiceRecordUsageHandler.ServeHTTP(w, r)
 		case AdminServiceListUsageProcedure:
@@ -1394,6 +1421,10 @@ func (UnimplementedAdminServiceHandler) SetVM(context.Context, *connect.Request[
 
 func (UnimplementedAdminServiceHandler) Plan(context.Context, *connect.Request[v1.PlanRequest]) (*connect.Response[v1.PlanResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.Plan is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListIncidents(context.Context, *connect.Request[v1.ListIncidentsRequest]) (*connect.Response[v1.ListIncidentsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("lifeboat.v1.AdminService.ListIncidents is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) RecordUsage(context.Context, *connect.Request[v1.RecordUsageRequest]) (*connect.Response[v1.RecordUsageResponse], error) {

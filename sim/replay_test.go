@@ -1,0 +1,124 @@
+package sim
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
+	"lifeboat/ha/replay"
+	"lifeboat/sim/scenario"
+)
+
+// What leaders have placed in the scenarios is decided again from their logs alone; and
+// a placement that is altered by hand afterwards is noticed.
+func TestReplayDecidesAgain(t *testing.T) {
+	const dir = "../testdata/scenarios"
+	same, other, noticed := 0, 0, 0
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".yaml" {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		f, err := scenario.Parse(path, data)
+		if err != nil {
+			return err
+		}
+		if len(f.VMs) > 40 || len(f.Hosts) > 20 {
+			return nil
+		}
+		name, _ := filepath.Rel(dir, path)
+		w := newWorld(f, 1)
+		w.live()
+		log := longest(w)
+		for _, x := range replayed(t, log, nil) {
+			switch x.Kind {
+			case replay.Reproduced:
+				same++
+			case replay.Refused:
+			default:
+				other++
+				t.Logf("%s: %s", name, x.Text)
+			}
+		}
+		if noticed > 0 || len(f.Hosts) < 4 {
+			return nil
+		}
+		was, elsewhere := "", ""
+		all := replayed(t, log, func(c *logpb.Command) { // the first placement goes elsewhere
+			for _, p := range c.GetHostFenced().GetPlacements() {
+				for _, other := range []string{"n1", "n2", "n3", "n4"} {
+					if was == "" && other != p.Target && other != c.GetHostFenced().Host {
+						was, elsewhere, p.Target = p.Target, other, other
+					}
+				}
+			}
+		})
+		if was == "" {
+			return nil
+		}
+		for _, x := range all {
+			if x.Kind == replay.Differs && x.Host == elsewhere && strings.Contains(x.Text, "on host "+was) {
+				noticed++
+			}
+		}
+		if noticed == 0 {
+			t.Logf("%s: a VM was altered to be placed on host %s, which cannot take it", name, elsewhere)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d placements are decided again, %d are not", same, other)
+	if same < 200 || other > 3 || noticed == 0 {
+		t.Errorf("%d placements are decided again, %d are not, %d altered ones were noticed", same, other, noticed)
+	}
+}
+
+// longest is the log of who has applied most.
+func longest(w *World) []entry {
+	var log []entry
+	for _, m := range w.managers {
+		if m.raft.applied > len(log) {
+			log = m.raft.log[:m.raft.applied]
+		}
+	}
+	return log
+}
+
+func replayed(t *testing.T, log []entry, alter func(*logpb.Command)) (out []replay.Finding) {
+	t.Helper()
+	m := fsm.NewMachine()
+	r, err := replay.New(m.State(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range log {
+		if e.data == nil {
+			continue
+		}
+		c := &logpb.Command{}
+		if err := proto.Unmarshal(e.data, c); err != nil {
+			t.Fatal(err)
+		}
+		data := e.data
+		if alter != nil {
+			alter(c)
+			if data, err = proto.Marshal(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		x := m.Apply([]fsm.Entry{{Index: uint64(i + 1), Term: e.term, Data: data}})[0]
+		out = append(out, r.Step(c, m.State(), x.Rejected == "" && !x.Void)...)
+	}
+	return out
+}
