@@ -49,9 +49,7 @@ func hostRecord(h *Host) *logpb.Record {
 	if d := h.Drain; d != nil {
 		p.Drain = &logpb.DrainRecord{SinceUnixNs: d.Since, Total: d.Total, Force: d.Force, By: d.By}
 	}
-	for _, l := range h.Labels {
-		p.Labels = append(p.Labels, &logpb.Label{Key: l.Key, Value: l.Value})
-	}
+	p.Labels = labelsToLog(h.Labels)
 	if l := h.Lease; l != nil {
 		p.Lease = &logpb.HostLease{Armed: l.Armed, BootId: l.BootID, DurationNs: l.DurationNS, Watchdog: uint32(l.Watchdog), BoundNs: l.BoundNS}
 	}
@@ -179,14 +177,14 @@ func alertToLog(a *AlertRecord) *logpb.AlertRecord {
 	return &logpb.AlertRecord{Id: uint64(a.ID), Type: a.Key.Type, Subject: a.Key.Subject,
 		Cause: a.Key.Cause, State: uint32(a.State), Severity: uint32(a.Severity), Text: a.Text, Count: a.Count, FirstUnixNs: a.First,
 		LastUnixNs: a.Last, ResolvedUnixNs: a.Resolved, Resolution: a.Resolution, Name: a.Name, Index: a.Index, Reopened: a.Reopened,
-		SinceUnixNs: a.Since, AckedBy: a.AckedBy, ArchivedUnixNs: a.Archived, Begun: uint64(a.Begun), Muted: a.Muted}
+		SinceUnixNs: a.Since, AckedBy: a.AckedBy, ArchivedUnixNs: a.Archived, Begun: uint64(a.Begun), Muted: a.Muted, Labels: labelsToLog(a.Labels)}
 }
 
 func alertFromLog(p *logpb.AlertRecord) *AlertRecord {
 	return &AlertRecord{ID: AlertID(p.GetId()), Key: AlertKey{p.GetType(), p.GetSubject(), p.GetCause()}, State: AlertState(p.GetState()),
 		Severity: Severity(p.GetSeverity()), Text: p.GetText(), Count: p.GetCount(), First: p.GetFirstUnixNs(), Last: p.GetLastUnixNs(),
 		Resolved: p.GetResolvedUnixNs(), Resolution: p.GetResolution(), Name: p.GetName(), Index: p.GetIndex(), Reopened: p.GetReopened(),
-		Since: p.GetSinceUnixNs(), AckedBy: p.GetAckedBy(), Archived: p.GetArchivedUnixNs(), Begun: EventID(p.GetBegun()), Muted: p.GetMuted()}
+		Since: p.GetSinceUnixNs(), AckedBy: p.GetAckedBy(), Archived: p.GetArchivedUnixNs(), Begun: EventID(p.GetBegun()), Muted: p.GetMuted(), Labels: labelsFromLog(p.GetLabels())}
 }
 
 func eventRecord(e *Event) *logpb.Record {

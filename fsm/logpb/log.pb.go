@@ -9644,8 +9644,9 @@ type AlertRecord struct {
 	SinceUnixNs    int64                  `protobuf:"varint,122,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"` // since when it is open, or was the last time
 	AckedBy        string                 `protobuf:"bytes,123,opt,name=acked_by,json=ackedBy,proto3" json:"acked_by,omitempty"`
 	ArchivedUnixNs int64                  `protobuf:"varint,124,opt,name=archived_unix_ns,json=archivedUnixNs,proto3" json:"archived_unix_ns,omitempty"`
-	Begun          uint64                 `protobuf:"varint,125,opt,name=begun,proto3" json:"begun,omitempty"` // the event that opened it
-	Muted          bool                   `protobuf:"varint,126,opt,name=muted,proto3" json:"muted,omitempty"` // a silence kept it from those who would have been told
+	Begun          uint64                 `protobuf:"varint,125,opt,name=begun,proto3" json:"begun,omitempty"`  // the event that opened it
+	Muted          bool                   `protobuf:"varint,126,opt,name=muted,proto3" json:"muted,omitempty"`  // a silence kept it from those who would have been told
+	Labels         []*Label               `protobuf:"bytes,140,rep,name=labels,proto3" json:"labels,omitempty"` // of its host, as it opened
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -9818,6 +9819,13 @@ func (x *AlertRecord) GetMuted() bool {
 		return x.Muted
 	}
 	return false
+}
+
+func (x *AlertRecord) GetLabels() []*Label {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
 }
 
 type ReceiverRecord struct {
@@ -11730,7 +11738,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"begunEvent\"1\n" +
 	"\x05Tried\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"\xa8\x04\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\xd6\x04\n" +
 	"\vAlertRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
@@ -11755,7 +11763,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\backed_by\x18{ \x01(\tR\aackedBy\x12(\n" +
 	"\x10archived_unix_ns\x18| \x01(\x03R\x0earchivedUnixNs\x12\x14\n" +
 	"\x05begun\x18} \x01(\x04R\x05begun\x12\x14\n" +
-	"\x05muted\x18~ \x01(\bR\x05muted\"\xf2\x03\n" +
+	"\x05muted\x18~ \x01(\bR\x05muted\x12,\n" +
+	"\x06labels\x18\x8c\x01 \x03(\v2\x13.lifeboat.log.LabelR\x06labels\"\xf2\x03\n" +
 	"\x0eReceiverRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -12129,23 +12138,24 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	56,  // 137: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
 	6,   // 138: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
 	105, // 139: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	21,  // 140: lifeboat.log.ReceiverRecord.options:type_name -> lifeboat.log.Setting
-	83,  // 141: lifeboat.log.ReceiverRecord.match:type_name -> lifeboat.log.AlertMatch
-	108, // 142: lifeboat.log.ReceiverRecord.batch:type_name -> lifeboat.log.BatchRecord
-	83,  // 143: lifeboat.log.SilenceRecord.match:type_name -> lifeboat.log.AlertMatch
-	106, // 144: lifeboat.log.NoticeRecord.alert:type_name -> lifeboat.log.AlertRecord
-	115, // 145: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
-	116, // 146: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
-	73,  // 147: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
-	74,  // 148: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
-	73,  // 149: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
-	74,  // 150: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
-	73,  // 151: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
-	152, // [152:152] is the sub-list for method output_type
-	152, // [152:152] is the sub-list for method input_type
-	152, // [152:152] is the sub-list for extension type_name
-	152, // [152:152] is the sub-list for extension extendee
-	0,   // [0:152] is the sub-list for field type_name
+	27,  // 140: lifeboat.log.AlertRecord.labels:type_name -> lifeboat.log.Label
+	21,  // 141: lifeboat.log.ReceiverRecord.options:type_name -> lifeboat.log.Setting
+	83,  // 142: lifeboat.log.ReceiverRecord.match:type_name -> lifeboat.log.AlertMatch
+	108, // 143: lifeboat.log.ReceiverRecord.batch:type_name -> lifeboat.log.BatchRecord
+	83,  // 144: lifeboat.log.SilenceRecord.match:type_name -> lifeboat.log.AlertMatch
+	106, // 145: lifeboat.log.NoticeRecord.alert:type_name -> lifeboat.log.AlertRecord
+	115, // 146: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
+	116, // 147: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
+	73,  // 148: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
+	74,  // 149: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
+	73,  // 150: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
+	74,  // 151: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
+	73,  // 152: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
+	153, // [153:153] is the sub-list for method output_type
+	153, // [153:153] is the sub-list for method input_type
+	153, // [153:153] is the sub-list for extension type_name
+	153, // [153:153] is the sub-list for extension extendee
+	0,   // [0:153] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
