@@ -8263,6 +8263,7 @@ type NodeRecord struct {
 	ForNs           int64                  `protobuf:"varint,41,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"`                     // how long the maintenance is to last that it prepares for; 0 = until it is ended
 	Invited         bool                   `protobuf:"varint,80,opt,name=invited,proto3" json:"invited,omitempty"`                              // it may come and be a member
 	Instance        string                 `protobuf:"bytes,81,opt,name=instance,proto3" json:"instance,omitempty"`                             // of its data directory
+	BegunEvent      uint64                 `protobuf:"varint,140,opt,name=begun_event,json=begunEvent,proto3" json:"begun_event,omitempty"`     // the event that began its maintenance or shutdown
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -8428,6 +8429,13 @@ func (x *NodeRecord) GetInstance() string {
 		return x.Instance
 	}
 	return ""
+}
+
+func (x *NodeRecord) GetBegunEvent() uint64 {
+	if x != nil {
+		return x.BegunEvent
+	}
+	return 0
 }
 
 type HostRecord struct {
@@ -8825,6 +8833,7 @@ type DrainRecord struct {
 	Total         uint32                 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"` // VMs that were to be moved
 	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
 	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	BegunEvent    uint64                 `protobuf:"varint,140,opt,name=begun_event,json=begunEvent,proto3" json:"begun_event,omitempty"` // the event that began it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -8885,6 +8894,13 @@ func (x *DrainRecord) GetBy() string {
 		return x.By
 	}
 	return ""
+}
+
+func (x *DrainRecord) GetBegunEvent() uint64 {
+	if x != nil {
+		return x.BegunEvent
+	}
+	return 0
 }
 
 // CopyRecord is a running copy of a VM on a host that does not own it.
@@ -11581,7 +11597,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\rR\x04role\x12\"\n" +
 	"\rsince_unix_ns\x18\x03 \x01(\x03R\vsinceUnixNs\x12\x0e\n" +
-	"\x02by\x18\x04 \x01(\tR\x02by\"\x93\x04\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\"\xb5\x04\n" +
 	"\n" +
 	"NodeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -11603,7 +11619,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\runtil_unix_ns\x18( \x01(\x03R\vuntilUnixNs\x12\x15\n" +
 	"\x06for_ns\x18) \x01(\x03R\x05forNs\x12\x18\n" +
 	"\ainvited\x18P \x01(\bR\ainvited\x12\x1a\n" +
-	"\binstance\x18Q \x01(\tR\binstance\"\xbc\v\n" +
+	"\binstance\x18Q \x01(\tR\binstance\x12 \n" +
+	"\vbegun_event\x18\x8c\x01 \x01(\x04R\n" +
+	"begunEvent\"\xbc\v\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -11655,12 +11673,14 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\bstopping\x18e \x01(\rR\bstopping\x12\x12\n" +
 	"\x04held\x18f \x01(\rR\x04held\x12\x14\n" +
 	"\x05heeds\x18g \x01(\x04R\x05heeds\x12\x18\n" +
-	"\aexpects\x18h \x01(\x04R\aexpects\"m\n" +
+	"\aexpects\x18h \x01(\x04R\aexpects\"\x8f\x01\n" +
 	"\vDrainRecord\x12\"\n" +
 	"\rsince_unix_ns\x18\x01 \x01(\x03R\vsinceUnixNs\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\rR\x05total\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\x12\x0e\n" +
-	"\x02by\x18\x04 \x01(\tR\x02by\"\xc2\x01\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\x12 \n" +
+	"\vbegun_event\x18\x8c\x01 \x01(\x04R\n" +
+	"begunEvent\"\xc2\x01\n" +
 	"\n" +
 	"CopyRecord\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x12\"\n" +
