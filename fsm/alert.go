@@ -75,6 +75,7 @@ type AlertRecord struct {
 	Archived int64   // when it was put out of sight
 	Begun    EventID // the event that opened it
 	Muted    bool    // a silence kept it from those who would have been told
+	Labels   []Label // of its host as it opened; see State.LabelsOf
 }
 
 // Opened is since when it is open, or was the last time: unix ns.

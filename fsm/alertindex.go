@@ -100,7 +100,7 @@ type AlertMatch struct {
 	Types    []string // their names in this program
 	Severity Severity // at least this one
 	Subjects []string // ids or names
-	Labels   []Label  // all of them, of the host; an empty value = any
+	Labels   []Label  // all of them, of the host as it opened; an empty value = any
 	Causes   []string
 }
 
@@ -112,7 +112,7 @@ func (m *AlertMatch) Matches(s *State, a *AlertRecord) bool {
 	if len(m.Labels) == 0 {
 		return true
 	}
-	has := s.labelsOf(a.Key)
+	has := s.LabelsOf(a)
 	for _, want := range m.Labels {
 		found := false
 		for _, l := range has {
@@ -145,7 +145,7 @@ func anyOf(words []string, texts ...string) bool {
 	return false
 }
 
-// labelsOf are the labels of the host that an alert is about, or that has its VM.
+// labelsOf are the labels of the host that a key is about, or that has its VM now.
 func (s *State) labelsOf(k AlertKey) []Label {
 	switch k.Type {
 	case AlertHost, AlertFence:
@@ -162,5 +162,12 @@ func (s *State) labelsOf(k AlertKey) []Label {
 	return nil
 }
 
-// LabelsOf are the labels of the host that an alert is about, or that has its VM.
-func (s *State) LabelsOf(a *AlertRecord) []Label { return s.labelsOf(a.Key) }
+// LabelsOf are the labels of the host that an alert is about, or that has its VM, as
+// they were when it opened: the VM goes elsewhere and the host goes away, and who was
+// told of the begin is to be told of the end of the same alert.
+func (s *State) LabelsOf(a *AlertRecord) []Label {
+	if a.Since == 0 { // it opened before level 4, which kept no labels
+		return s.labelsOf(a.Key)
+	}
+	return a.Labels
+}

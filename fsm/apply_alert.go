@@ -50,6 +50,7 @@ func (t *tx) open(key AlertKey, name string, sev Severity, text string) {
 	n.Name, n.State, n.Severity, n.Text = name, AlertOpen, sev, text
 	n.Count++
 	n.Last, n.Since, n.Index = t.now, t.now, t.index
+	n.Labels = t.s.labelsOf(key)
 	n.Resolved, n.Resolution, n.AckedBy, n.Muted = 0, "", "", false
 	verb := "ALERT.GENERATE"
 	if kind == NoticeReopened {
@@ -266,8 +267,6 @@ func matchFromLog(p *logpb.AlertMatch) (AlertMatch, string) {
 
 func matchToLog(m *AlertMatch) *logpb.AlertMatch {
 	p := &logpb.AlertMatch{Types: m.Types, Severity: uint32(m.Severity), Subjects: m.Subjects, Causes: m.Causes}
-	for _, l := range m.Labels {
-		p.Labels = append(p.Labels, &logpb.Label{Key: l.Key, Value: l.Value})
-	}
+	p.Labels = labelsToLog(m.Labels)
 	return p
 }

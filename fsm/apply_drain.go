@@ -1,6 +1,10 @@
 package fsm
 
-import "lifeboat/fsm/logpb"
+import (
+	"fmt"
+
+	"lifeboat/fsm/logpb"
+)
 
 // drain begins to empty a host; h is being edited.
 func (t *tx) drain(h *Host, force bool) {
@@ -11,6 +15,25 @@ func (t *tx) drain(h *Host, force bool) {
 		return
 	}
 	h.Drain = &Drain{Since: t.now, Total: h.ToMove(), Force: force, By: t.actor}
+}
+
+// resourced tells that a host has another resource state. What carries a maintenance on
+// or ends it is linked to its begin. h is being edited.
+func (t *tx) resourced(old, h *Host) {
+	begun := EventID(0)
+	if old.Drain != nil {
+		begun = old.Drain.Begun
+	}
+	id := t.linked(begun, "", "HOST.RESOURCE", Info, hostSubject(h.ID), fmt.Sprintf("host %s: %s → %s", h.ID, old.Resource, h.Resource))
+	h.drainBegun(id)
+}
+
+// drainBegun notes the event that began the emptying of a host. h is being edited.
+func (h *Host) drainBegun(id EventID) {
+	if h.Drain != nil && h.Drain.Begun == 0 {
+		d := *h.Drain
+		d.Begun, h.Drain = id, &d
+	}
 }
 
 // maintenance puts a host into maintenance: its VMs are moved away first. h is being
@@ -69,7 +92,7 @@ func (t *tx) hostDrained(c *logpb.HostDrained) string {
 		return "a maintenance is done, stuck, or goes on"
 	}
 	if h.Resource != old.Resource {
-		t.event("HOST.RESOURCE", Info, hostSubject(h.ID), "host %s: %s → %s", h.ID, old.Resource, h.Resource)
+		t.resourced(old, h)
 	}
 	t.setHost(h)
 	return ""
@@ -98,8 +121,8 @@ func (t *tx) hostStopping(c *logpb.HostStopping) string {
 	if h.Held == HeldMigrate {
 		t.drain(h, false)
 	}
+	h.drainBegun(t.linked(0, "", "HOST.STOPPING", Warning, hostSubject(h.ID), fmt.Sprintf("the operating system of host %s is %s: %s (shutdown_policy %s)", h.ID, h.Stopping, what, t.s.Policy.ShutdownPolicy)))
 	t.setHost(h)
-	t.event("HOST.STOPPING", Warning, hostSubject(h.ID), "the operating system of host %s is %s: %s (shutdown_policy %s)", h.ID, h.Stopping, what, t.s.Policy.ShutdownPolicy)
 	return ""
 }
 

@@ -42,11 +42,11 @@ func (t *tx) hostControl(c *logpb.HostControl) string {
 	default:
 		return "a host can be enabled, disabled, put into maintenance or removed"
 	}
+	if h.Resource != old.Resource {
+		t.resourced(old, h)
+	}
 	if h.Resource != old.Resource || h.Drain != old.Drain {
 		t.setHost(h)
-	}
-	if h.Resource != old.Resource {
-		t.event("HOST.RESOURCE", Info, hostSubject(h.ID), "host %s: %s → %s", h.ID, old.Resource, h.Resource)
 	}
 	return ""
 }

@@ -79,7 +79,7 @@ func (t *tx) vmMove(c *logpb.VMMove) string {
 	if live {
 		how = "migrate live to host " + string(to.ID)
 	}
-	t.event("VM.MOVE.ORDER", Info, vmSubject(&v), "%s on host %s is to %s (%s): %s", v.Name, h.ID, how, cause, c.Why)
+	t.linked(w.Begun, workCause(w.ID), "VM.MOVE.ORDER", Info, vmSubject(&v), fmt.Sprintf("%s on host %s is to %s (%s): %s", v.Name, h.ID, how, cause, c.Why))
 	return ""
 }
 
@@ -176,7 +176,7 @@ func (t *tx) callOff(h *Host, v *VM, w *Work) string {
 	c := *w
 	c.Reason = "called off by " + t.actor
 	t.putWork(&c)
-	t.event("WORK.CALLOFF", Info, vmSubject(v), "work %d for %s is called off by %s; host %s is told to abort the migration", w.ID, v.Name, t.actor, h.ID)
+	t.linked(w.Begun, workCause(w.ID), "WORK.CALLOFF", Info, vmSubject(v), fmt.Sprintf("work %d for %s is called off by %s; host %s is told to abort the migration", w.ID, v.Name, t.actor, h.ID))
 	return ""
 }
 
@@ -288,7 +288,7 @@ func (t *tx) foundNowhere(v *VM, h *Host, w *Work, why string) *Work {
 	}
 	n.Target, n.Why = "", ""
 	t.putWork(&n)
-	t.event("VM.MOVE.LOST", Warning, vmSubject(v), "%s was lost on its way from host %s to host %s: %s", v.Name, h.ID, w.Target, why)
+	t.linked(w.Begun, workCause(w.ID), "VM.MOVE.LOST", Warning, vmSubject(v), fmt.Sprintf("%s was lost on its way from host %s to host %s: %s", v.Name, h.ID, w.Target, why))
 	t.lost(v, h.ID, n.Cause)
 	return &n
 }
@@ -332,7 +332,7 @@ func (t *tx) moved(v *VM, w *Work, at HostID) {
 	if w.Type == WorkRelocation {
 		how = "was stopped, and started"
 	}
-	t.event("VM.MOVE", Info, vmSubject(v), "VM %s %s from host %s to host %s (%s) and runs there at incarnation %s", v.Name, how, w.From, at, w.Cause, v.Incarnation)
+	t.linked(w.Begun, workCause(w.ID), "VM.MOVE", Info, vmSubject(v), fmt.Sprintf("VM %s %s from host %s to host %s (%s) and runs there at incarnation %s", v.Name, how, w.From, at, w.Cause, v.Incarnation))
 }
 
 // inventory reads what a host has, as the feature level of the cluster knows it.

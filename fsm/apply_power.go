@@ -75,7 +75,7 @@ func (p *reporting) poweredOn(v *VM) {
 			if w.Type == WorkRelocation {
 				p.moved(v, w, p.host.ID)
 			}
-			p.event("VM.START", Info, vmSubject(v), "VM %s runs on host %s at incarnation %s", v.Name, p.host.ID, v.Incarnation)
+			p.linked(w.Begun, workCause(w.ID), "VM.START", Info, vmSubject(v), fmt.Sprintf("VM %s runs on host %s at incarnation %s", v.Name, p.host.ID, v.Incarnation))
 		default:
 			p.endWork(v, w, Done, fmt.Sprintf("not needed: it runs on host %s", p.host.ID))
 		}

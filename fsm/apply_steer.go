@@ -77,5 +77,12 @@ func (t *tx) steered(old, n *Node, step NodeStep) {
 	if n.Reason != "" {
 		text += ": " + n.Reason
 	}
-	t.event("NODE.STATE", level, "node "+string(n.ID), "%s", text)
+	begun := EventID(0)
+	if old.State != NodeUp {
+		begun = old.Begun
+	}
+	id := t.linked(begun, "", "NODE.STATE", level, "node "+string(n.ID), text)
+	if old.State == NodeUp && t.s.Level >= LevelPolicy {
+		n.Begun = id
+	}
 }

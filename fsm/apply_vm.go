@@ -263,6 +263,7 @@ func (t *tx) stop(v *VM, h *Host, force bool) (refused string) {
 	t.unwanted(v, h)
 	v.setError("")
 	t.resolveVM(v, "error", "stopped by %s", t.actor)
+	begun, cause := EventID(0), ""
 	if tell {
 		typ, why := WorkStop, "stop asked for by "+t.actor
 		switch {
@@ -276,7 +277,8 @@ func (t *tx) stop(v *VM, h *Host, force bool) (refused string) {
 		n.Orders = slices.DeleteFunc(slices.Clone(n.Orders), func(o *Order) bool { return o.Kind == OrderStop && o.VM == v.ID })
 		t.order(n, OrderStop, v, v.Incarnation, w.ID)
 		t.setHost(n)
+		begun, cause = w.Begun, workCause(w.ID)
 	}
-	t.event("VM.STOP", Info, vmSubject(v), "VM %s is wanted off by %s", v.Name, t.actor)
+	t.linked(begun, cause, "VM.STOP", Info, vmSubject(v), fmt.Sprintf("VM %s is wanted off by %s", v.Name, t.actor))
 	return ""
 }

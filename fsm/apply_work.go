@@ -177,7 +177,7 @@ func (t *tx) failedStart(v *VM, w *Work, host HostID, why string) {
 	n.Reason = fmt.Sprintf("start on host %s failed: %s", host, why)
 	n.NotBefore = t.now + int64(t.s.Policy.Backoff(n.Attempt))
 	t.putWork(&n)
-	t.event("VM.START.FAIL", Warning, vmSubject(v), "start of %s on host %s at incarnation %s failed: %s", v.Name, host, v.Incarnation, why)
+	t.linked(n.Begun, workCause(n.ID), "VM.START.FAIL", Warning, vmSubject(v), fmt.Sprintf("start of %s on host %s at incarnation %s failed: %s", v.Name, host, v.Incarnation, why))
 	if t.spent(v, &n) {
 		t.endWork(v, &n, Error, fmt.Sprintf("%d starts failed on %d hosts; the last one on host %s: %s", n.Attempt, len(n.Tried), host, why))
 	}
@@ -346,7 +346,7 @@ func (t *tx) withdraw(w *Work, v *VM, h *Host, reason string) string {
 	}
 	x.Step, x.Reason = Stopping, reason
 	t.putWork(&x)
-	t.event("VM.WITHDRAW", Warning, vmSubject(v), "host %s is told to give up %s at incarnation %s: %s", h.ID, v.Name, v.Incarnation, reason)
+	t.linked(w.Begun, workCause(w.ID), "VM.WITHDRAW", Warning, vmSubject(v), fmt.Sprintf("host %s is told to give up %s at incarnation %s: %s", h.ID, v.Name, v.Incarnation, reason))
 	return ""
 }
 
@@ -374,7 +374,7 @@ func (t *tx) vmReleased(c *logpb.VMReleased) string {
 	v.Power, v.Reason, v.Since, v.Gone = PowerOff, ReasonNone, t.now, v.Gone || h.HA == HAFenced
 	t.scheduleNow(&v, h.ID, w.Cause, c.Reason)
 	t.storeVM(h.ID, &v)
-	t.event("VM.RELEASE", Info, vmSubject(&v), "%s runs nowhere: %s", v.Name, c.Reason)
+	t.linked(w.Begun, workCause(w.ID), "VM.RELEASE", Info, vmSubject(&v), fmt.Sprintf("%s runs nowhere: %s", v.Name, c.Reason))
 	return ""
 }
 

@@ -62,6 +62,14 @@ func labelsFromLog(in []*logpb.Label) []Label {
 	return out
 }
 
+func labelsToLog(in []Label) []*logpb.Label {
+	var out []*logpb.Label
+	for _, l := range in {
+		out = append(out, &logpb.Label{Key: l.Key, Value: l.Value})
+	}
+	return out
+}
+
 func settingsFromLog(in []*logpb.Setting) []Setting {
 	var out []Setting
 	for _, s := range in {

@@ -8,6 +8,7 @@ type Drain struct {
 	// Force: what cannot be migrated live is stopped, and started elsewhere.
 	Force bool
 	By    string
+	Begun EventID // the event that began it; 0 = one of before level 4
 }
 
 // GoingDown is what a host's operating system is about.

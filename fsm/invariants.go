@@ -3,6 +3,7 @@ package fsm
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Check looks for violations of what must hold in every state, whatever the
@@ -140,6 +141,9 @@ func (c *checker) allAlerts() {
 		}
 		if a.Count == 0 || a.First > a.Last || a.Severity < Info || a.Severity > Critical || a.State < AlertOpen || a.State > AlertArchived {
 			c.fail("alerts", "alert %d makes no sense: %+v", id, *a)
+		}
+		if typ, _ := AlertTypeOf(a.Key.Type); !typ.Own && !strings.HasPrefix(a.Key.Cause, External) {
+			c.fail("alerts", "alert %d is of type %s, which lifeboat does not raise: %+v", id, a.Key.Type, *a)
 		}
 		c.pastOf(a.Last, "alert", uint64(id))
 		if a.State.Closed() {

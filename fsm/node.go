@@ -46,6 +46,9 @@ type Node struct {
 	// Instance is of its data directory: another one is another machine, or this one
 	// without what it had. "" = not known.
 	Instance string
+	// Begun is the event that began its maintenance or shutdown, the newest; from
+	// level 4 on.
+	Begun EventID
 }
 
 // Going is why a node is no member any more, or will soon not be one.

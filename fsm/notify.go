@@ -114,6 +114,19 @@ func (s *State) Pending(r *Receiver) iter.Seq[*Notice] {
 	return s.Notices(r.Name, r.Done, ^NoticeID(0)-1)
 }
 
+// NoticesWaiting counts what each receiver has not got.
+func (s *State) NoticesWaiting() map[string]int {
+	out := map[string]int{}
+	for id, n := range s.outbox.all() {
+		for _, name := range n.For {
+			if r := s.Receiver(name); r != nil && id > r.Done {
+				out[name]++
+			}
+		}
+	}
+	return out
+}
+
 // silenced is the silence that keeps an alert from receivers, nil when none does.
 func (s *State) silenced(a *AlertRecord, now int64) *Silence {
 	for _, x := range s.silences.all() {

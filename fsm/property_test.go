@@ -140,6 +140,15 @@ func repeatable(body proto.Message) bool {
 	return false
 }
 
+// inParts: what is refused of it does not hold up the rest.
+func inParts(body proto.Message) bool {
+	switch body.(type) {
+	case *logpb.HostReports, *logpb.UsageEvents:
+		return true
+	}
+	return false
+}
+
 // checkedNow: a check that says it follows one made at the very same instant.
 func checkedNow(body proto.Message, now int64) bool {
 	b, ok := body.(*logpb.FenceChecked)
@@ -171,7 +180,10 @@ func story(fail func(format string, args ...any), c chooser, steps int) (*Machin
 		if err := mod.step(before, after, body, no); err != nil {
 			fail("entry %d, %s (%q): %v\nbefore:\n%s\nafter:\n%s", e.Index, cmd, no, err, essence(before), essence(after))
 		}
-		if _, batch := body.(*logpb.HostReports); no != "" && !batch && timeless(after) != sum {
+		if err := usageFollows(before, after, body); err != nil {
+			fail("entry %d, %s (%q): %v", e.Index, cmd, no, err)
+		}
+		if no != "" && !inParts(body) && timeless(after) != sum {
 			fail("entry %d, %s was rejected (%s) and changed\n%s\nto\n%s", e.Index, cmd, no, essence(before), essence(after))
 		}
 		return no

@@ -231,6 +231,9 @@ func (c chooser) command(s *State) proto.Message {
 	if s.Level >= LevelPolicy && c.odds(6) {
 		return c.moving(s, id, epoch, n)
 	}
+	if s.Level >= LevelPolicy && c.odds(12) {
+		return randomUsage(c, s)
+	}
 	switch c(40) {
 	case 0, 1, 2, 3, 4, 5, 6, 7:
 		out := &logpb.HostReports{}

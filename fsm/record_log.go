@@ -29,13 +29,14 @@ func nodeRecord(n *Node) *logpb.Record {
 	return &logpb.Record{Body: &logpb.Record_Node{Node: &logpb.NodeRecord{Id: string(n.ID), Addr: n.Addr, HttpAddr: n.HTTPAddr,
 		RunId: n.RunID, Version: n.Version, FeatureLevel: n.Level, Machine: string(n.Machine), State: uint32(n.State),
 		Reason: n.Reason, SinceUnixNs: n.Since, Index: n.Index, StartedUnixNs: n.Started, Left: n.Left, Going: uint32(n.Going),
-		UntilUnixNs: n.Until, ForNs: n.For, SnapshotFailure: n.SnapshotFailure, Invited: n.Invited, Instance: n.Instance}}}
+		UntilUnixNs: n.Until, ForNs: n.For, SnapshotFailure: n.SnapshotFailure, Invited: n.Invited, Instance: n.Instance, BegunEvent: uint64(n.Begun)}}}
 }
 
 func nodeFromLog(p *logpb.NodeRecord) *Node {
 	return &Node{ID: NodeID(p.Id), Addr: p.Addr, HTTPAddr: p.HttpAddr, RunID: p.RunId, Version: p.Version, Level: p.FeatureLevel,
 		Machine: HostID(p.Machine), State: NodeState(p.State), Reason: p.Reason, Since: p.SinceUnixNs, Index: p.Index,
-		Started: p.StartedUnixNs, Left: p.Left, Going: Going(p.Going), Until: p.UntilUnixNs, For: p.ForNs, SnapshotFailure: p.SnapshotFailure, Invited: p.Invited, Instance: p.Instance}
+		Started: p.StartedUnixNs, Left: p.Left, Going: Going(p.Going), Until: p.UntilUnixNs, For: p.ForNs, SnapshotFailure: p.SnapshotFailure, Invited: p.Invited, Instance: p.Instance,
+		Begun: EventID(p.BegunEvent)}
 }
 
 func hostRecord(h *Host) *logpb.Record {
@@ -47,11 +48,9 @@ func hostRecord(h *Host) *logpb.Record {
 		DownIndex: h.DownIndex, Assigned: h.Assigned, HardwareId: h.HardwareID, Risen: h.Risen, Evicted: h.Evicted, Settled: h.Settled, Admitted: h.Admitted, Barred: h.Barred,
 		Stopping: uint32(h.Stopping), Held: uint32(h.Held), Heeds: h.Heeds, Expects: h.Expects, AttemptEvent: uint64(h.AttemptEvent)}
 	if d := h.Drain; d != nil {
-		p.Drain = &logpb.DrainRecord{SinceUnixNs: d.Since, Total: d.Total, Force: d.Force, By: d.By}
+		p.Drain = &logpb.DrainRecord{SinceUnixNs: d.Since, Total: d.Total, Force: d.Force, By: d.By, BegunEvent: uint64(d.Begun)}
 	}
-	for _, l := range h.Labels {
-		p.Labels = append(p.Labels, &logpb.Label{Key: l.Key, Value: l.Value})
-	}
+	p.Labels = labelsToLog(h.Labels)
 	if l := h.Lease; l != nil {
 		p.Lease = &logpb.HostLease{Armed: l.Armed, BootId: l.BootID, DurationNs: l.DurationNS, Watchdog: uint32(l.Watchdog), BoundNs: l.BoundNS}
 	}
@@ -85,7 +84,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 		DownAt: p.DownUnixNs, DownIndex: p.DownIndex, Assigned: p.Assigned, HardwareID: p.HardwareId, Risen: p.Risen, Evicted: p.Evicted, Settled: p.Settled, Admitted: p.Admitted, Barred: p.Barred,
 		Stopping: GoingDown(p.Stopping), Held: Holding(p.Held), Heeds: p.Heeds, Expects: p.Expects, AttemptEvent: EventID(p.AttemptEvent)}
 	if d := p.Drain; d != nil {
-		h.Drain = &Drain{Since: d.SinceUnixNs, Total: d.Total, Force: d.Force, By: d.By}
+		h.Drain = &Drain{Since: d.SinceUnixNs, Total: d.Total, Force: d.Force, By: d.By, Begun: EventID(d.BegunEvent)}
 	}
 	if l := p.Lease; l != nil {
 		h.Lease = &Lease{Armed: l.Armed, BootID: l.BootId, DurationNS: l.DurationNs, Watchdog: Watchdog(l.Watchdog), BoundNS: l.BoundNs}
@@ -179,14 +178,14 @@ func alertToLog(a *AlertRecord) *logpb.AlertRecord {
 	return &logpb.AlertRecord{Id: uint64(a.ID), Type: a.Key.Type, Subject: a.Key.Subject,
 		Cause: a.Key.Cause, State: uint32(a.State), Severity: uint32(a.Severity), Text: a.Text, Count: a.Count, FirstUnixNs: a.First,
 		LastUnixNs: a.Last, ResolvedUnixNs: a.Resolved, Resolution: a.Resolution, Name: a.Name, Index: a.Index, Reopened: a.Reopened,
-		SinceUnixNs: a.Since, AckedBy: a.AckedBy, ArchivedUnixNs: a.Archived, Begun: uint64(a.Begun), Muted: a.Muted}
+		SinceUnixNs: a.Since, AckedBy: a.AckedBy, ArchivedUnixNs: a.Archived, Begun: uint64(a.Begun), Muted: a.Muted, Labels: labelsToLog(a.Labels)}
 }
 
 func alertFromLog(p *logpb.AlertRecord) *AlertRecord {
 	return &AlertRecord{ID: AlertID(p.GetId()), Key: AlertKey{p.GetType(), p.GetSubject(), p.GetCause()}, State: AlertState(p.GetState()),
 		Severity: Severity(p.GetSeverity()), Text: p.GetText(), Count: p.GetCount(), First: p.GetFirstUnixNs(), Last: p.GetLastUnixNs(),
 		Resolved: p.GetResolvedUnixNs(), Resolution: p.GetResolution(), Name: p.GetName(), Index: p.GetIndex(), Reopened: p.GetReopened(),
-		Since: p.GetSinceUnixNs(), AckedBy: p.GetAckedBy(), Archived: p.GetArchivedUnixNs(), Begun: EventID(p.GetBegun()), Muted: p.GetMuted()}
+		Since: p.GetSinceUnixNs(), AckedBy: p.GetAckedBy(), Archived: p.GetArchivedUnixNs(), Begun: EventID(p.GetBegun()), Muted: p.GetMuted(), Labels: labelsFromLog(p.GetLabels())}
 }
 
 func eventRecord(e *Event) *logpb.Record {

@@ -332,6 +332,10 @@ func TestUsageTypesAreOpen(t *testing.T) {
 	gpu := &logpb.UsageTypeSet{Id: 1000, Name: "GPU", Opens: []string{"GPU.ASSIGN"}, Closes: []string{"GPU.RELEASE"}}
 	l.rejected(told(ev("1", "GPU.ASSIGN", "g", l.now, "alice")))
 	l.ok(gpu)
+	events := l.state().events.len()
+	if l.ok(gpu); l.state().events.len() != events {
+		t.Error("a type that is set again is an event again")
+	}
 	l.ok(told(ev("1", "GPU.ASSIGN", "g", l.now, "alice")))
 	if l.usage(1000, "g").Open() == nil {
 		t.Error("an added type does not count")

@@ -139,6 +139,8 @@ func (t *tx) usageTypeSet(c *logpb.UsageTypeSet) string {
 	switch {
 	case was != nil && was.Derived:
 		return fmt.Sprintf("usage type %s follows from the VMs of the state; no event tells of it", was.Name)
+	case was != nil && was.Added && was.Name == n.Name && slices.Equal(was.Opens, n.Opens) && slices.Equal(was.Closes, n.Closes) && slices.Equal(was.Changes, n.Changes):
+		return "" // said again
 	case len(rest) >= maxUsageTypes:
 		return fmt.Sprintf("there are %d usage types that were added, more than that is not possible", maxUsageTypes)
 	}

@@ -165,14 +165,12 @@ func (t *term) purgeEvents(ctx context.Context, q *lifeboatv1.PurgeEventsRequest
 func (n *Node) readReceivers(_ *term, _ context.Context, _ *lifeboatv1.ListReceiversRequest) (*lifeboatv1.ListReceiversResponse, error) {
 	s := n.fsm.State()
 	out := &lifeboatv1.ListReceiversResponse{Kinds: n.deps.Notifiers.Names()}
+	waiting := s.NoticesWaiting()
 	for name, r := range s.Receivers() {
 		v := &lifeboatv1.ReceiverView{Name: name, Kind: r.Kind, Address: r.Address, Options: map[string]string{}, Secret: len(r.Secret) > 0, Match: matchView(&r.Match), Off: r.Off,
-			Delivered: r.Delivered, DeliveredUnixNs: r.DeliveredAt, Lost: r.Lost, FailingUnixNs: r.Failing, Failure: r.Failure}
+			Delivered: r.Delivered, DeliveredUnixNs: r.DeliveredAt, Lost: r.Lost, FailingUnixNs: r.Failing, Failure: r.Failure, Pending: uint32(waiting[name])}
 		for _, o := range r.Options {
 			v.Options[o.Key] = o.Value
-		}
-		for range s.Pending(r) {
-			v.Pending++
 		}
 		if b := r.Batch; b != nil {
 			v.Delivery, v.Attempts, v.NextUnixNs = b.ID, b.Attempts, b.NotBefore

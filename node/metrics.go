@@ -84,6 +84,7 @@ func (c stateCollector) Collect(out chan<- prometheus.Metric) {
 	gauge(desc("vms_protected_running", "Protected VMs that run."), float64(running))
 	gauge(desc("work_open", "Open HA work items."), float64(s.CountOpenWork()))
 	gauge(desc("alerts_open", "Alerts that are not resolved."), float64(s.CountOpenAlerts()))
+	notifyMetrics(s, out)
 	tallies := s.UsageTallies()
 	for _, t := range s.UsageTypes() {
 		x := tallies[t.ID]

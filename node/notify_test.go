@@ -211,6 +211,31 @@ func mapValues[K comparable, V any](m map[K]V) func(func(V) bool) {
 	}
 }
 
+// seen: what an operator sees of a and of b, which fails, is what the state says.
+func seen(t *testing.T, w *world) {
+	t.Helper()
+	s := w.state()
+	a, b := s.Receiver("a"), s.Receiver("b")
+	var got *lifeboatv1.StatusResponse
+	w.ok(func(ctx context.Context, c lifeboatv1connect.AdminServiceClient) error {
+		r, err := c.Status(ctx, connect.NewRequest(&lifeboatv1.StatusRequest{}))
+		if err == nil {
+			got = r.Msg
+		}
+		return err
+	})
+	if got.Receivers != 2 || got.ReceiversFailing != 1 || got.NoticesWaiting != 1 || got.DeliveredUnixNs != a.DeliveredAt || a.DeliveredAt == 0 {
+		t.Errorf("the status says %d receivers, %d failing, %d waiting, last at %d", got.Receivers, got.ReceiversFailing, got.NoticesWaiting, got.DeliveredUnixNs)
+	}
+	_, text := w.leader().get("/metrics")
+	for _, line := range []string{`lifeboat_notify_waiting{receiver="a"} 0`, `lifeboat_notify_waiting{receiver="b"} 1`, `lifeboat_notify_failing{receiver="a"} 0`, `lifeboat_notify_failing{receiver="b"} 1`,
+		fmt.Sprintf(`lifeboat_notify_attempts_failed{receiver="b"} %d`, b.Batch.Attempts), `lifeboat_notify_delivered_total{receiver="a"} 2`, `lifeboat_notify_lost_total{receiver="b"} 0`, `lifeboat_notify_last_delivery_seconds{receiver="b"} 0`} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("/metrics has no line %s", line)
+		}
+	}
+}
+
 // A receiver that fails holds up no other and is told of to the others; a new leader
 // goes on with its back-off and its delivery.
 func TestAFailingReceiverHoldsUpNobody(t *testing.T) {
@@ -224,6 +249,7 @@ func TestAFailingReceiverHoldsUpNobody(t *testing.T) {
 			ids, said := in.at("a")
 			return len(ids) == 2 && said[ids[1]][0] == "1: opened b"
 		})
+		seen(t, w)
 		was := w.state().Receiver("b").Batch
 		w.leader().crash(memnet.PowerLoss)
 		w.within(20*time.Second, "another leads", func() bool { return len(w.serving()) == 1 })

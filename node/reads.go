@@ -58,6 +58,7 @@ func (n *Node) readStatus(t *term, ctx context.Context, q *lifeboatv1.StatusRequ
 		State: strings.ToLower(n.raft.State().String()), LastContactMs: n.lastContact(), FeatureLevel: s.Level, NewestLevel: n.level(),
 	}
 	r.FeatureLevel, r.NewestLevel = s.Level, FeatureLevel
+	notifyStatus(s, r)
 	if d := s.Digest; d.Index > 0 {
 		r.Digests = []*lifeboatv1.DigestAt{{Index: d.Index, Digest: fmt.Sprintf("%016x", d.Sum)}}
 		r.Digest = fmt.Sprintf("%016x", d.Sum)

@@ -123,15 +123,23 @@ func (c *AlertRaiseCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) e
 type AlertTypesCmd struct{}
 
 // Run lists the types. It asks no cluster.
-func (c *AlertTypesCmd) Run(env *cli.Env) error {
+func (c *AlertTypesCmd) Run(env *cli.Env, g *cli.Globals) error {
+	r := &pb.AlertTypes{}
 	for _, t := range fsm.AlertTypes() {
-		by := "from outside, by 'lifeboat alert raise'"
-		if t.Own {
-			by = "by lifeboat"
-		}
-		if _, err := fmt.Fprintf(env.Stdout, "%-5d %-22s %-36s %s\n", t.ID, t.Name, t.Code, by); err != nil {
-			return fmt.Errorf("print: %w", err)
-		}
+		r.Types = append(r.Types, &pb.AlertTypeView{Id: t.ID, Name: t.Name, Code: t.Code, Own: t.Own})
 	}
-	return nil
+	return cli.Print(env, g, r, func(v *cli.View, r *pb.AlertTypes) {
+		type row = *pb.AlertTypeView
+		cli.DrawTable(v, []cli.Column[row]{
+			{Title: "ID", Cell: func(_ *cli.View, t row) string { return fmt.Sprint(t.Id) }},
+			{Title: "TYPE", Cell: func(_ *cli.View, t row) string { return t.Name }},
+			{Title: "CODE", Cell: func(_ *cli.View, t row) string { return t.Code }},
+			{Title: "RAISED", Cell: func(_ *cli.View, t row) string {
+				if t.Own {
+					return "by lifeboat"
+				}
+				return "from outside, by 'lifeboat alert raise'"
+			}},
+		}, r.Types, "There are no types.")
+	})
 }

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -17,9 +14,7 @@ import (
 
 	pb "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
-	"lifeboat/internal/cli"
 	"lifeboat/transport"
-	"lifeboat/transport/pki"
 )
 
 // fakeAdmin is a small AdminService that works: what is written is read back.
@@ -361,70 +356,6 @@ func (f *fakeAdmin) ControlWork(_ context.Context, r *connect.Request[pb.Control
 	return nil, notFoundErr("no work item %d", r.Msg.Id)
 }
 
-func (f *fakeAdmin) ControlAlert(_ context.Context, r *connect.Request[pb.ControlAlertRequest]) (*connect.Response[pb.WriteResponse], error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, a := range f.state.alerts {
-		if a.Id == r.Msg.Id || r.Msg.Filter != nil && slices.Contains(r.Msg.Filter.Subjects, a.Subject) {
-			a.State = map[string]string{"ack": "acknowledged", "resolve": "resolved", "archive": "archived", "delete": "archived"}[r.Msg.Action]
-			return f.wrote("ControlAlert", "ALERT."+r.Msg.Action, a.Subject, "", r.Msg)
-		}
-	}
-	return nil, notFoundErr("no alert %d", r.Msg.Id)
-}
-
-func (f *fakeAdmin) RaiseAlerts(_ context.Context, r *connect.Request[pb.RaiseAlertsRequest]) (*connect.Response[pb.WriteResponse], error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.wrote("RaiseAlerts", "ALERT.GENERATE", r.Msg.Alerts[0].Subject, "", r.Msg)
-}
-
-func (f *fakeAdmin) PurgeEvents(_ context.Context, r *connect.Request[pb.PurgeEventsRequest]) (*connect.Response[pb.WriteResponse], error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.wrote("PurgeEvents", "EVENT.PURGE", "cluster", "", r.Msg)
-}
-
-func (f *fakeAdmin) ListReceivers(context.Context, *connect.Request[pb.ListReceiversRequest]) (*connect.Response[pb.ListReceiversResponse], error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return connect.NewResponse(&pb.ListReceiversResponse{Receivers: f.receivers}), nil
-}
-
-func (f *fakeAdmin) SetReceiver(_ context.Context, r *connect.Request[pb.SetReceiverRequest]) (*connect.Response[pb.WriteResponse], error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	q := r.Msg
-	f.receivers = append(f.receivers, &pb.ReceiverView{Name: q.Name, Kind: q.Kind, Address: q.Address, Options: q.Options, Secret: q.Secret != "", Match: q.Match, Off: q.Off, Pending: 2})
-	return f.wrote("SetReceiver", "NOTIFY.SET", q.Name, "", &pb.SetReceiverRequest{Name: q.Name})
-}
-
-func (f *fakeAdmin) RemoveReceiver(_ context.Context, r *connect.Request[pb.RemoveReceiverRequest]) (*connect.Response[pb.WriteResponse], error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return nil, notFoundErr("there is no receiver %s", r.Msg.Name)
-}
-
-func (f *fakeAdmin) TestReceiver(_ context.Context, r *connect.Request[pb.TestReceiverRequest]) (*connect.Response[pb.TestReceiverResponse], error) {
-	if r.Msg.Name == "ops" {
-		return connect.NewResponse(&pb.TestReceiverResponse{TookMs: 12, Delivery: "test-1"}), nil
-	}
-	return connect.NewResponse(&pb.TestReceiverResponse{TookMs: 10000, Failure: "post to hooks.example.org: it answers 503"}), nil
-}
-
-func (f *fakeAdmin) ListSilences(context.Context, *connect.Request[pb.ListSilencesRequest]) (*connect.Response[pb.ListSilencesResponse], error) {
-	return connect.NewResponse(&pb.ListSilencesResponse{}), nil
-}
-
-func (f *fakeAdmin) SetSilence(_ context.Context, r *connect.Request[pb.SetSilenceRequest]) (*connect.Response[pb.WriteResponse], error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if r.Msg.End != 0 {
-		return nil, notFoundErr("there is no silence %d", r.Msg.End)
-	}
-	return f.wrote("SetSilence", "SILENCE.START", "silence 1", "", r.Msg)
-}
-
 func (f *fakeAdmin) ControlNode(_ context.Context, r *connect.Request[pb.ControlNodeRequest]) (*connect.Response[pb.WriteResponse], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -448,77 +379,4 @@ func (f *fakeAdmin) ControlHA(_ context.Context, r *connect.Request[pb.ControlHA
 	defer f.mu.Unlock()
 	f.state.armed = r.Msg.Action == "arm"
 	return f.wrote("ControlHA", "HA."+r.Msg.Action, "cluster", "", r.Msg)
-}
-
-// fakeNode is a management node that runs a fakeAdmin on a real mTLS listener.
-type fakeNode struct {
-	admin  *fakeAdmin
-	addr   string
-	ln     *transport.Listener
-	server *http.Server
-	done   chan error
-}
-
-func startFakeNode(ctx context.Context, certs *testCerts, name string, admin *fakeAdmin) (*fakeNode, error) {
-	creds, err := certs.credentials("node", name)
-	if err != nil {
-		return nil, err
-	}
-	ln, err := transport.Listen(ctx, "127.0.0.1:0", creds, transport.Options{})
-	if err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	mux.Handle(lifeboatv1connect.NewAdminServiceHandler(admin, connect.WithInterceptors(connect.UnaryInterceptorFunc(admin.intercept))))
-	n := &fakeNode{admin: admin, addr: ln.Addr().String(), ln: ln, server: transport.NewHTTPServer(mux, nil), done: make(chan error, 1)}
-	go func() { n.done <- n.server.Serve(ln.HTTP()) }()
-	return n, nil
-}
-
-func (n *fakeNode) stop() error {
-	err := errors.Join(n.server.Close(), n.ln.Close())
-	if serveErr := <-n.done; !errors.Is(serveErr, http.ErrServerClosed) {
-		err = errors.Join(err, serveErr)
-	}
-	return err
-}
-
-// testCerts is a CA in a directory.
-type testCerts struct {
-	dir string
-	ca  *pki.CA
-}
-
-func newTestCerts(dir string) (*testCerts, error) {
-	ca, err := pki.CreateCA(dir, "test")
-	return &testCerts{dir, ca}, err
-}
-
-func (c *testCerts) issue(kind transport.Kind, name string) (transport.Files, error) {
-	leaf, err := c.ca.Issue(transport.Identity{Kind: kind, Name: name}, pki.IssueOptions{})
-	if err != nil {
-		return transport.Files{}, err
-	}
-	return leaf.Write(c.dir)
-}
-
-func (c *testCerts) credentials(kind transport.Kind, name string) (*transport.Credentials, error) {
-	files, err := c.issue(kind, name)
-	if err != nil {
-		return nil, err
-	}
-	return transport.LoadCredentials(files, nil)
-}
-
-// writeContext makes alice an operator of the nodes and returns her context file.
-func (c *testCerts) writeContext(addrs ...string) (string, error) {
-	files, err := c.issue(transport.KindOperator, "alice")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(c.dir, "context.yaml")
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", err
-	}
-	return path, cli.WriteContext(path, cli.Context{Addrs: addrs, Cert: files.Cert, Key: files.Key, CA: files.CA})
 }

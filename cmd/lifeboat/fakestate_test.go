@@ -39,6 +39,7 @@ func busyState() *fakeState {
 			Hosts: 3, HostsUp: 2, Vms: 4, VmsProtected: 3, VmsRunning: 2, WorkOpen: 1, AlertsOpen: 1, Version: "dev",
 			Notes: []string{"host h3 has no proven fence level: its VMs wait for an operator if it dies"},
 			State: "follower", LastContactMs: 40, Digest: "bb22", FeatureLevel: 2, NewestLevel: 3,
+			Receivers: 2, ReceiversFailing: 1, NoticesWaiting: 3, DeliveredUnixNs: ago(3 * time.Minute),
 		},
 		nodes: []*pb.NodeView{
 			{Id: "n1", Addr: "10.0.0.1:7400", HttpAddr: "10.0.0.1:7480", State: "Up", Leader: true, Voter: true, Version: "dev", FeatureLevel: 3, RunId: "r-1", SinceUnixNs: ago(26 * time.Hour), Index: 3, Role: "leader", LastContactMs: 120, SnapshotUnixNs: ago(12 * time.Minute)},

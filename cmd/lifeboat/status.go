@@ -32,6 +32,21 @@ func featureLevel(s *pb.StatusResponse) string {
 	return fmt.Sprintf("level %d", s.FeatureLevel)
 }
 
+// notifications says whether who is to be told of alerts is told; empty without receivers.
+func notifications(v *cli.View, s *pb.StatusResponse) string {
+	if s.Receivers+s.ReceiversFailing+s.NoticesWaiting == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("%s, %s waiting", cli.Count(s.Receivers, "receiver"), cli.Count(s.NoticesWaiting, "notice"))
+	if s.DeliveredUnixNs != 0 {
+		text += ", last delivery " + v.Time(s.DeliveredUnixNs)
+	}
+	if s.ReceiversFailing > 0 {
+		text += fmt.Sprintf("; %d FAILING: see 'lifeboat notify list'", s.ReceiversFailing)
+	}
+	return text
+}
+
 func drawStatus(v *cli.View, s *pb.StatusResponse) {
 	leader := "none is known: nothing can be changed until a majority of the nodes agrees on one"
 	if s.LeaderId != "" {
@@ -59,6 +74,7 @@ func drawStatus(v *cli.View, s *pb.StatusResponse) {
 		[2]string{"N+1", s.NPlusOne},
 		[2]string{"Open work", cli.Count(s.WorkOpen, "item")},
 		[2]string{"Open alerts", cli.Count(s.AlertsOpen, "alert")},
+		[2]string{"Notifications", notifications(v, s)},
 		[2]string{"Log", fmt.Sprintf("applied to index %d, committed to index %d", s.AppliedIndex, s.CommitIndex)},
 		[2]string{"State digest", digest},
 		[2]string{"Features", featureLevel(s)},

@@ -8,8 +8,8 @@ set -eu
 packages='libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 iproute2 busybox-static ipmitool openipmi'
 # What the repair of CloudStack's usage is tested against (internal/usage/cloudstack).
 databases='mariadb-server-core mariadb-client-core'
-# For the test of mails that are really sent (notify/mail); no lab needs it.
-extra='python3-aiosmtpd'
+# For the tests of notifications that are really sent (notify/mail, notify/alertmanager); no lab needs them.
+extra='python3-aiosmtpd prometheus-alertmanager'
 
 die() { echo "$0: $*" >&2; exit 1; }
 command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || die "this needs Debian: there is no apt-get here"
@@ -30,3 +30,9 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get -q update
 # shellcheck disable=SC2086 # a list
 apt-get -q -o DPkg::Lock::Timeout=120 install -y --no-install-recommends $missing
+# Debian starts this one by itself; the tests start their own. One that was there before is left alone.
+case "$missing" in *prometheus-alertmanager*)
+	if [ -d /run/systemd/system ] && [ "$(dpkg-query -W -f '${db:Status-Status}' prometheus-alertmanager 2>/dev/null)" = installed ]; then
+		systemctl disable --now prometheus-alertmanager.service
+	fi ;;
+esac

@@ -8271,6 +8271,7 @@ type NodeRecord struct {
 	ForNs           int64                  `protobuf:"varint,41,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"`                     // how long the maintenance is to last that it prepares for; 0 = until it is ended
 	Invited         bool                   `protobuf:"varint,80,opt,name=invited,proto3" json:"invited,omitempty"`                              // it may come and be a member
 	Instance        string                 `protobuf:"bytes,81,opt,name=instance,proto3" json:"instance,omitempty"`                             // of its data directory
+	BegunEvent      uint64                 `protobuf:"varint,140,opt,name=begun_event,json=begunEvent,proto3" json:"begun_event,omitempty"`     // the event that began its maintenance or shutdown
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -8436,6 +8437,13 @@ func (x *NodeRecord) GetInstance() string {
 		return x.Instance
 	}
 	return ""
+}
+
+func (x *NodeRecord) GetBegunEvent() uint64 {
+	if x != nil {
+		return x.BegunEvent
+	}
+	return 0
 }
 
 type HostRecord struct {
@@ -8833,6 +8841,7 @@ type DrainRecord struct {
 	Total         uint32                 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"` // VMs that were to be moved
 	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
 	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	BegunEvent    uint64                 `protobuf:"varint,140,opt,name=begun_event,json=begunEvent,proto3" json:"begun_event,omitempty"` // the event that began it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -8893,6 +8902,13 @@ func (x *DrainRecord) GetBy() string {
 		return x.By
 	}
 	return ""
+}
+
+func (x *DrainRecord) GetBegunEvent() uint64 {
+	if x != nil {
+		return x.BegunEvent
+	}
+	return 0
 }
 
 // CopyRecord is a running copy of a VM on a host that does not own it.
@@ -9660,8 +9676,9 @@ type AlertRecord struct {
 	SinceUnixNs    int64                  `protobuf:"varint,122,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"` // since when it is open, or was the last time
 	AckedBy        string                 `protobuf:"bytes,123,opt,name=acked_by,json=ackedBy,proto3" json:"acked_by,omitempty"`
 	ArchivedUnixNs int64                  `protobuf:"varint,124,opt,name=archived_unix_ns,json=archivedUnixNs,proto3" json:"archived_unix_ns,omitempty"`
-	Begun          uint64                 `protobuf:"varint,125,opt,name=begun,proto3" json:"begun,omitempty"` // the event that opened it
-	Muted          bool                   `protobuf:"varint,126,opt,name=muted,proto3" json:"muted,omitempty"` // a silence kept it from those who would have been told
+	Begun          uint64                 `protobuf:"varint,125,opt,name=begun,proto3" json:"begun,omitempty"`  // the event that opened it
+	Muted          bool                   `protobuf:"varint,126,opt,name=muted,proto3" json:"muted,omitempty"`  // a silence kept it from those who would have been told
+	Labels         []*Label               `protobuf:"bytes,140,rep,name=labels,proto3" json:"labels,omitempty"` // of its host, as it opened
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -9834,6 +9851,13 @@ func (x *AlertRecord) GetMuted() bool {
 		return x.Muted
 	}
 	return false
+}
+
+func (x *AlertRecord) GetLabels() []*Label {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
 }
 
 type ReceiverRecord struct {
@@ -11590,7 +11614,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\rR\x04role\x12\"\n" +
 	"\rsince_unix_ns\x18\x03 \x01(\x03R\vsinceUnixNs\x12\x0e\n" +
-	"\x02by\x18\x04 \x01(\tR\x02by\"\x93\x04\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\"\xb5\x04\n" +
 	"\n" +
 	"NodeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -11612,7 +11636,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\runtil_unix_ns\x18( \x01(\x03R\vuntilUnixNs\x12\x15\n" +
 	"\x06for_ns\x18) \x01(\x03R\x05forNs\x12\x18\n" +
 	"\ainvited\x18P \x01(\bR\ainvited\x12\x1a\n" +
-	"\binstance\x18Q \x01(\tR\binstance\"\xbc\v\n" +
+	"\binstance\x18Q \x01(\tR\binstance\x12 \n" +
+	"\vbegun_event\x18\x8c\x01 \x01(\x04R\n" +
+	"begunEvent\"\xbc\v\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -11664,12 +11690,14 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\bstopping\x18e \x01(\rR\bstopping\x12\x12\n" +
 	"\x04held\x18f \x01(\rR\x04held\x12\x14\n" +
 	"\x05heeds\x18g \x01(\x04R\x05heeds\x12\x18\n" +
-	"\aexpects\x18h \x01(\x04R\aexpects\"m\n" +
+	"\aexpects\x18h \x01(\x04R\aexpects\"\x8f\x01\n" +
 	"\vDrainRecord\x12\"\n" +
 	"\rsince_unix_ns\x18\x01 \x01(\x03R\vsinceUnixNs\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\rR\x05total\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\x12\x0e\n" +
-	"\x02by\x18\x04 \x01(\tR\x02by\"\xc2\x01\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\x12 \n" +
+	"\vbegun_event\x18\x8c\x01 \x01(\x04R\n" +
+	"begunEvent\"\xc2\x01\n" +
 	"\n" +
 	"CopyRecord\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x12\"\n" +
@@ -11748,7 +11776,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"begunEvent\"1\n" +
 	"\x05Tried\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"\xa8\x04\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\xd6\x04\n" +
 	"\vAlertRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
@@ -11773,7 +11801,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\backed_by\x18{ \x01(\tR\aackedBy\x12(\n" +
 	"\x10archived_unix_ns\x18| \x01(\x03R\x0earchivedUnixNs\x12\x14\n" +
 	"\x05begun\x18} \x01(\x04R\x05begun\x12\x14\n" +
-	"\x05muted\x18~ \x01(\bR\x05muted\"\xf2\x03\n" +
+	"\x05muted\x18~ \x01(\bR\x05muted\x12,\n" +
+	"\x06labels\x18\x8c\x01 \x03(\v2\x13.lifeboat.log.LabelR\x06labels\"\xf2\x03\n" +
 	"\x0eReceiverRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -12147,23 +12176,24 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	56,  // 137: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
 	6,   // 138: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
 	105, // 139: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	21,  // 140: lifeboat.log.ReceiverRecord.options:type_name -> lifeboat.log.Setting
-	83,  // 141: lifeboat.log.ReceiverRecord.match:type_name -> lifeboat.log.AlertMatch
-	108, // 142: lifeboat.log.ReceiverRecord.batch:type_name -> lifeboat.log.BatchRecord
-	83,  // 143: lifeboat.log.SilenceRecord.match:type_name -> lifeboat.log.AlertMatch
-	106, // 144: lifeboat.log.NoticeRecord.alert:type_name -> lifeboat.log.AlertRecord
-	115, // 145: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
-	116, // 146: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
-	73,  // 147: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
-	74,  // 148: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
-	73,  // 149: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
-	74,  // 150: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
-	73,  // 151: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
-	152, // [152:152] is the sub-list for method output_type
-	152, // [152:152] is the sub-list for method input_type
-	152, // [152:152] is the sub-list for extension type_name
-	152, // [152:152] is the sub-list for extension extendee
-	0,   // [0:152] is the sub-list for field type_name
+	27,  // 140: lifeboat.log.AlertRecord.labels:type_name -> lifeboat.log.Label
+	21,  // 141: lifeboat.log.ReceiverRecord.options:type_name -> lifeboat.log.Setting
+	83,  // 142: lifeboat.log.ReceiverRecord.match:type_name -> lifeboat.log.AlertMatch
+	108, // 143: lifeboat.log.ReceiverRecord.batch:type_name -> lifeboat.log.BatchRecord
+	83,  // 144: lifeboat.log.SilenceRecord.match:type_name -> lifeboat.log.AlertMatch
+	106, // 145: lifeboat.log.NoticeRecord.alert:type_name -> lifeboat.log.AlertRecord
+	115, // 146: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
+	116, // 147: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
+	73,  // 148: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
+	74,  // 149: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
+	73,  // 150: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
+	74,  // 151: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
+	73,  // 152: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
+	153, // [153:153] is the sub-list for method output_type
+	153, // [153:153] is the sub-list for method input_type
+	153, // [153:153] is the sub-list for extension type_name
+	153, // [153:153] is the sub-list for extension extendee
+	0,   // [0:153] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }

@@ -5,7 +5,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,8 +87,12 @@ func Alerts(m *notify.Message, lasts time.Duration) []Alert {
 			Annotations: map[string]string{"summary": n.Name + ": " + n.Cause, "description": n.Text, "lifeboat_delivery": m.ID}}
 		delete(a.Labels, "severity") // it may rise, and would be another alert then
 		a.Annotations["severity"] = n.Severity
-		for k, v := range n.Labels {
-			a.Labels["host_"+labelName(k)] = v
+		for _, k := range slices.Sorted(maps.Keys(n.Labels)) {
+			name := "host_" + labelName(k)
+			for a.Labels[name] != "" { // two of the host's names are one there
+				name += "_"
+			}
+			a.Labels[name] = n.Labels[k]
 		}
 		a.Labels["type"], a.Labels["subject"], a.Labels["cause"] = n.Code, n.Subject, n.Cause
 		if now := m.Time.Add(lasts); now.After(a.EndsAt) {

@@ -47,3 +47,18 @@ func TestTheEndIsOfTheSameAlert(t *testing.T) {
 		t.Errorf("as %s:%s at %s", u, p, w.Last.URL)
 	}
 }
+
+// By its labels an alert is the same there, so they must not be a matter of luck.
+func TestLabelsThatBecomeTheSame(t *testing.T) {
+	m := notifytest.Message("d-1")
+	m.Notices[0].Labels = map[string]string{"rack-a": "1", "rack.a": "2", "rack_a": "3"}
+	want := map[string]string{"host_rack_a": "1", "host_rack_a_": "2", "host_rack_a__": "3"}
+	for range 20 {
+		got := Alerts(m, time.Hour)[0].Labels
+		for k, v := range want {
+			if got[k] != v {
+				t.Fatalf("%s is %q: %v", k, got[k], got)
+			}
+		}
+	}
+}

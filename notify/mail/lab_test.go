@@ -3,13 +3,6 @@ package mail
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
-	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,20 +38,12 @@ func TestARealMailServer(t *testing.T) {
 		t.Skip("needs python3-aiosmtpd (deploy/lab/install.sh) and LIFEBOAT_LAB=1")
 	}
 	dir := t.TempDir()
-	cert, key, script := filepath.Join(dir, "cert"), filepath.Join(dir, "key"), filepath.Join(dir, "server.py")
-	writeCert(t, cert, key)
+	script := filepath.Join(dir, "server.py")
+	cert, key := notifytest.Cert(t)
 	if err := os.WriteFile(script, []byte(server), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ports := [2]string{}
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, ports[i], _ = net.SplitHostPort(l.Addr().String())
-		_ = l.Close()
-	}
+	ports := [2]string{notifytest.Port(t), notifytest.Port(t)}
 	ctx, cancel := context.WithCancel(t.Context())
 	cmd := exec.CommandContext(ctx, "/usr/bin/python3", script, cert, key, ports[0], ports[1])
 	cmd.Stderr = t.Output()
@@ -104,27 +89,5 @@ func TestARealMailServer(t *testing.T) {
 	}
 	if err := send("smtps://127.0.0.1:"+ports[1], "", "", ""); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("with a certificate that nobody vouches for: %v", err)
-	}
-}
-
-func writeCert(t *testing.T, cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	x := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, x, x, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, b := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(b), 0o600); err != nil {
-			t.Fatal(err)
-		}
 	}
 }

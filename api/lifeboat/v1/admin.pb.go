@@ -833,34 +833,38 @@ func (x *StatusRequest) GetNPlusOne() bool {
 }
 
 type StatusResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	LeaderId      string                 `protobuf:"bytes,2,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
-	LeaderAddr    string                 `protobuf:"bytes,3,opt,name=leader_addr,json=leaderAddr,proto3" json:"leader_addr,omitempty"`
-	Term          uint64                 `protobuf:"varint,4,opt,name=term,proto3" json:"term,omitempty"`
-	AppliedIndex  uint64                 `protobuf:"varint,5,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
-	CommitIndex   uint64                 `protobuf:"varint,6,opt,name=commit_index,json=commitIndex,proto3" json:"commit_index,omitempty"`
-	ClusterId     string                 `protobuf:"bytes,7,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Armed         bool                   `protobuf:"varint,8,opt,name=armed,proto3" json:"armed,omitempty"`
-	Digests       []*DigestAt            `protobuf:"bytes,9,rep,name=digests,proto3" json:"digests,omitempty"` // newest last
-	Hosts         uint32                 `protobuf:"varint,10,opt,name=hosts,proto3" json:"hosts,omitempty"`
-	HostsUp       uint32                 `protobuf:"varint,11,opt,name=hosts_up,json=hostsUp,proto3" json:"hosts_up,omitempty"`
-	Vms           uint32                 `protobuf:"varint,12,opt,name=vms,proto3" json:"vms,omitempty"`
-	VmsProtected  uint32                 `protobuf:"varint,13,opt,name=vms_protected,json=vmsProtected,proto3" json:"vms_protected,omitempty"`
-	VmsRunning    uint32                 `protobuf:"varint,14,opt,name=vms_running,json=vmsRunning,proto3" json:"vms_running,omitempty"` // protected and on
-	WorkOpen      uint32                 `protobuf:"varint,15,opt,name=work_open,json=workOpen,proto3" json:"work_open,omitempty"`
-	AlertsOpen    uint32                 `protobuf:"varint,16,opt,name=alerts_open,json=alertsOpen,proto3" json:"alerts_open,omitempty"`
-	Version       string                 `protobuf:"bytes,17,opt,name=version,proto3" json:"version,omitempty"`
-	Notes         []string               `protobuf:"bytes,18,rep,name=notes,proto3" json:"notes,omitempty"`                                         // sentences an operator should read
-	State         string                 `protobuf:"bytes,19,opt,name=state,proto3" json:"state,omitempty"`                                         // leader | follower | candidate | ...
-	LastContactMs int64                  `protobuf:"varint,20,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"` // since the leader was heard, -1 = never
-	Digest        string                 `protobuf:"bytes,21,opt,name=digest,proto3" json:"digest,omitempty"`                                       // of the whole state at applied_index
-	FeatureLevel  uint32                 `protobuf:"varint,65,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`      // that holds in the cluster
-	NewestLevel   uint32                 `protobuf:"varint,66,opt,name=newest_level,json=newestLevel,proto3" json:"newest_level,omitempty"`         // that the node which answers knows
-	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
-	NPlusOne      string                 `protobuf:"bytes,130,opt,name=n_plus_one,json=nPlusOne,proto3" json:"n_plus_one,omitempty"` // a sentence; empty = it was not asked for
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	NodeId           string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	LeaderId         string                 `protobuf:"bytes,2,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
+	LeaderAddr       string                 `protobuf:"bytes,3,opt,name=leader_addr,json=leaderAddr,proto3" json:"leader_addr,omitempty"`
+	Term             uint64                 `protobuf:"varint,4,opt,name=term,proto3" json:"term,omitempty"`
+	AppliedIndex     uint64                 `protobuf:"varint,5,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	CommitIndex      uint64                 `protobuf:"varint,6,opt,name=commit_index,json=commitIndex,proto3" json:"commit_index,omitempty"`
+	ClusterId        string                 `protobuf:"bytes,7,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Armed            bool                   `protobuf:"varint,8,opt,name=armed,proto3" json:"armed,omitempty"`
+	Digests          []*DigestAt            `protobuf:"bytes,9,rep,name=digests,proto3" json:"digests,omitempty"` // newest last
+	Hosts            uint32                 `protobuf:"varint,10,opt,name=hosts,proto3" json:"hosts,omitempty"`
+	HostsUp          uint32                 `protobuf:"varint,11,opt,name=hosts_up,json=hostsUp,proto3" json:"hosts_up,omitempty"`
+	Vms              uint32                 `protobuf:"varint,12,opt,name=vms,proto3" json:"vms,omitempty"`
+	VmsProtected     uint32                 `protobuf:"varint,13,opt,name=vms_protected,json=vmsProtected,proto3" json:"vms_protected,omitempty"`
+	VmsRunning       uint32                 `protobuf:"varint,14,opt,name=vms_running,json=vmsRunning,proto3" json:"vms_running,omitempty"` // protected and on
+	WorkOpen         uint32                 `protobuf:"varint,15,opt,name=work_open,json=workOpen,proto3" json:"work_open,omitempty"`
+	AlertsOpen       uint32                 `protobuf:"varint,16,opt,name=alerts_open,json=alertsOpen,proto3" json:"alerts_open,omitempty"`
+	Version          string                 `protobuf:"bytes,17,opt,name=version,proto3" json:"version,omitempty"`
+	Notes            []string               `protobuf:"bytes,18,rep,name=notes,proto3" json:"notes,omitempty"`                                         // sentences an operator should read
+	State            string                 `protobuf:"bytes,19,opt,name=state,proto3" json:"state,omitempty"`                                         // leader | follower | candidate | ...
+	LastContactMs    int64                  `protobuf:"varint,20,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"` // since the leader was heard, -1 = never
+	Digest           string                 `protobuf:"bytes,21,opt,name=digest,proto3" json:"digest,omitempty"`                                       // of the whole state at applied_index
+	FeatureLevel     uint32                 `protobuf:"varint,65,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`      // that holds in the cluster
+	NewestLevel      uint32                 `protobuf:"varint,66,opt,name=newest_level,json=newestLevel,proto3" json:"newest_level,omitempty"`         // that the node which answers knows
+	Answered         *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
+	NPlusOne         string                 `protobuf:"bytes,130,opt,name=n_plus_one,json=nPlusOne,proto3" json:"n_plus_one,omitempty"` // a sentence; empty = it was not asked for
+	Receivers        uint32                 `protobuf:"varint,140,opt,name=receivers,proto3" json:"receivers,omitempty"`                // of notifications, those that are on
+	ReceiversFailing uint32                 `protobuf:"varint,141,opt,name=receivers_failing,json=receiversFailing,proto3" json:"receivers_failing,omitempty"`
+	NoticesWaiting   uint32                 `protobuf:"varint,142,opt,name=notices_waiting,json=noticesWaiting,proto3" json:"notices_waiting,omitempty"`      // that have not arrived everywhere
+	DeliveredUnixNs  int64                  `protobuf:"varint,143,opt,name=delivered_unix_ns,json=deliveredUnixNs,proto3" json:"delivered_unix_ns,omitempty"` // the newest delivery that arrived; 0 = none did
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
@@ -1066,6 +1070,34 @@ func (x *StatusResponse) GetNPlusOne() string {
 		return x.NPlusOne
 	}
 	return ""
+}
+
+func (x *StatusResponse) GetReceivers() uint32 {
+	if x != nil {
+		return x.Receivers
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetReceiversFailing() uint32 {
+	if x != nil {
+		return x.ReceiversFailing
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetNoticesWaiting() uint32 {
+	if x != nil {
+		return x.NoticesWaiting
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetDeliveredUnixNs() int64 {
+	if x != nil {
+		return x.DeliveredUnixNs
+	}
+	return 0
 }
 
 type DigestAt struct {
@@ -3104,6 +3136,119 @@ func (x *ListAlertsRequest) GetId() uint64 {
 	return 0
 }
 
+// AlertTypeView is a type of alerts. The list is the program's own: no call asks for it.
+type AlertTypeView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // below 1000 CloudStack's
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Code          string                 `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
+	Own           bool                   `protobuf:"varint,4,opt,name=own,proto3" json:"own,omitempty"` // lifeboat raises it by itself
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertTypeView) Reset() {
+	*x = AlertTypeView{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertTypeView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertTypeView) ProtoMessage() {}
+
+func (x *AlertTypeView) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertTypeView.ProtoReflect.Descriptor instead.
+func (*AlertTypeView) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *AlertTypeView) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *AlertTypeView) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AlertTypeView) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *AlertTypeView) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
+}
+
+type AlertTypes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Types         []*AlertTypeView       `protobuf:"bytes,1,rep,name=types,proto3" json:"types,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertTypes) Reset() {
+	*x = AlertTypes{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertTypes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertTypes) ProtoMessage() {}
+
+func (x *AlertTypes) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertTypes.ProtoReflect.Descriptor instead.
+func (*AlertTypes) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *AlertTypes) GetTypes() []*AlertTypeView {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
 type ListAlertsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Alerts        []*AlertView           `protobuf:"bytes,1,rep,name=alerts,proto3" json:"alerts,omitempty"`
@@ -3115,7 +3260,7 @@ type ListAlertsResponse struct {
 
 func (x *ListAlertsResponse) Reset() {
 	*x = ListAlertsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3127,7 +3272,7 @@ func (x *ListAlertsResponse) String() string {
 func (*ListAlertsResponse) ProtoMessage() {}
 
 func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3140,7 +3285,7 @@ func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsResponse.ProtoReflect.Descriptor instead.
 func (*ListAlertsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListAlertsResponse) GetAlerts() []*AlertView {
@@ -3182,7 +3327,7 @@ type EventView struct {
 
 func (x *EventView) Reset() {
 	*x = EventView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3194,7 +3339,7 @@ func (x *EventView) String() string {
 func (*EventView) ProtoMessage() {}
 
 func (x *EventView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3207,7 +3352,7 @@ func (x *EventView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventView.ProtoReflect.Descriptor instead.
 func (*EventView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *EventView) GetId() uint64 {
@@ -3299,7 +3444,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3311,7 +3456,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3324,7 +3469,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListEventsRequest) GetStale() bool {
@@ -3419,7 +3564,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3431,7 +3576,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3444,7 +3589,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListEventsResponse) GetEvents() []*EventView {
@@ -3494,7 +3639,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3506,7 +3651,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3519,7 +3664,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ExplainRequest) GetStale() bool {
@@ -3560,7 +3705,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3572,7 +3717,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3585,7 +3730,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExplainResponse) GetLines() []string {
@@ -3614,7 +3759,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3626,7 +3771,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3639,7 +3784,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Setting) GetKey() string {
@@ -3680,7 +3825,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3692,7 +3837,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3705,7 +3850,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetPolicyRequest) GetStale() bool {
@@ -3734,7 +3879,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3746,7 +3891,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3759,7 +3904,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetPolicyResponse) GetSettings() []*Setting {
@@ -3799,7 +3944,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3811,7 +3956,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3824,7 +3969,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SetPolicyRequest) GetSettings() []*Setting {
@@ -3845,7 +3990,7 @@ type WriteResponse struct {
 
 func (x *WriteResponse) Reset() {
 	*x = WriteResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3857,7 +4002,7 @@ func (x *WriteResponse) String() string {
 func (*WriteResponse) ProtoMessage() {}
 
 func (x *WriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3870,7 +4015,7 @@ func (x *WriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
 func (*WriteResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *WriteResponse) GetIndex() uint64 {
@@ -3910,7 +4055,7 @@ type ProtectVMRequest struct {
 
 func (x *ProtectVMRequest) Reset() {
 	*x = ProtectVMRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3922,7 +4067,7 @@ func (x *ProtectVMRequest) String() string {
 func (*ProtectVMRequest) ProtoMessage() {}
 
 func (x *ProtectVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3935,7 +4080,7 @@ func (x *ProtectVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtectVMRequest.ProtoReflect.Descriptor instead.
 func (*ProtectVMRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ProtectVMRequest) GetVm() string {
@@ -4005,7 +4150,7 @@ type ControlVMRequest struct {
 
 func (x *ControlVMRequest) Reset() {
 	*x = ControlVMRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4017,7 +4162,7 @@ func (x *ControlVMRequest) String() string {
 func (*ControlVMRequest) ProtoMessage() {}
 
 func (x *ControlVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4030,7 +4175,7 @@ func (x *ControlVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlVMRequest.ProtoReflect.Descriptor instead.
 func (*ControlVMRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ControlVMRequest) GetVm() string {
@@ -4065,7 +4210,7 @@ type ControlHostRequest struct {
 
 func (x *ControlHostRequest) Reset() {
 	*x = ControlHostRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4077,7 +4222,7 @@ func (x *ControlHostRequest) String() string {
 func (*ControlHostRequest) ProtoMessage() {}
 
 func (x *ControlHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4090,7 +4235,7 @@ func (x *ControlHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlHostRequest.ProtoReflect.Descriptor instead.
 func (*ControlHostRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ControlHostRequest) GetHost() string {
@@ -4124,7 +4269,7 @@ type SetFenceRequest struct {
 
 func (x *SetFenceRequest) Reset() {
 	*x = SetFenceRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4136,7 +4281,7 @@ func (x *SetFenceRequest) String() string {
 func (*SetFenceRequest) ProtoMessage() {}
 
 func (x *SetFenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4149,7 +4294,7 @@ func (x *SetFenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFenceRequest.ProtoReflect.Descriptor instead.
 func (*SetFenceRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SetFenceRequest) GetHost() string {
@@ -4182,7 +4327,7 @@ type FenceSpec struct {
 
 func (x *FenceSpec) Reset() {
 	*x = FenceSpec{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4194,7 +4339,7 @@ func (x *FenceSpec) String() string {
 func (*FenceSpec) ProtoMessage() {}
 
 func (x *FenceSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4207,7 +4352,7 @@ func (x *FenceSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceSpec.ProtoReflect.Descriptor instead.
 func (*FenceSpec) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *FenceSpec) GetDriver() string {
@@ -4276,7 +4421,7 @@ type ControlWorkRequest struct {
 
 func (x *ControlWorkRequest) Reset() {
 	*x = ControlWorkRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4288,7 +4433,7 @@ func (x *ControlWorkRequest) String() string {
 func (*ControlWorkRequest) ProtoMessage() {}
 
 func (x *ControlWorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4301,7 +4446,7 @@ func (x *ControlWorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlWorkRequest.ProtoReflect.Descriptor instead.
 func (*ControlWorkRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ControlWorkRequest) GetId() uint64 {
@@ -4330,7 +4475,7 @@ type ControlAlertRequest struct {
 
 func (x *ControlAlertRequest) Reset() {
 	*x = ControlAlertRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4342,7 +4487,7 @@ func (x *ControlAlertRequest) String() string {
 func (*ControlAlertRequest) ProtoMessage() {}
 
 func (x *ControlAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4355,7 +4500,7 @@ func (x *ControlAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlAlertRequest.ProtoReflect.Descriptor instead.
 func (*ControlAlertRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ControlAlertRequest) GetId() uint64 {
@@ -4401,7 +4546,7 @@ type AlertFilter struct {
 
 func (x *AlertFilter) Reset() {
 	*x = AlertFilter{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4413,7 +4558,7 @@ func (x *AlertFilter) String() string {
 func (*AlertFilter) ProtoMessage() {}
 
 func (x *AlertFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4426,7 +4571,7 @@ func (x *AlertFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertFilter.ProtoReflect.Descriptor instead.
 func (*AlertFilter) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AlertFilter) GetTypes() []string {
@@ -4487,7 +4632,7 @@ type RaiseAlertsRequest struct {
 
 func (x *RaiseAlertsRequest) Reset() {
 	*x = RaiseAlertsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4499,7 +4644,7 @@ func (x *RaiseAlertsRequest) String() string {
 func (*RaiseAlertsRequest) ProtoMessage() {}
 
 func (x *RaiseAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4512,7 +4657,7 @@ func (x *RaiseAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseAlertsRequest.ProtoReflect.Descriptor instead.
 func (*RaiseAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RaiseAlertsRequest) GetAlerts() []*RaiseAlert {
@@ -4536,7 +4681,7 @@ type RaiseAlert struct {
 
 func (x *RaiseAlert) Reset() {
 	*x = RaiseAlert{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4548,7 +4693,7 @@ func (x *RaiseAlert) String() string {
 func (*RaiseAlert) ProtoMessage() {}
 
 func (x *RaiseAlert) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4561,7 +4706,7 @@ func (x *RaiseAlert) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseAlert.ProtoReflect.Descriptor instead.
 func (*RaiseAlert) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RaiseAlert) GetType() string {
@@ -4616,7 +4761,7 @@ type PurgeEventsRequest struct {
 
 func (x *PurgeEventsRequest) Reset() {
 	*x = PurgeEventsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4628,7 +4773,7 @@ func (x *PurgeEventsRequest) String() string {
 func (*PurgeEventsRequest) ProtoMessage() {}
 
 func (x *PurgeEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4641,7 +4786,7 @@ func (x *PurgeEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeEventsRequest.ProtoReflect.Descriptor instead.
 func (*PurgeEventsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *PurgeEventsRequest) GetBeforeUnixNs() int64 {
@@ -4682,7 +4827,7 @@ type ReceiverView struct {
 
 func (x *ReceiverView) Reset() {
 	*x = ReceiverView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4694,7 +4839,7 @@ func (x *ReceiverView) String() string {
 func (*ReceiverView) ProtoMessage() {}
 
 func (x *ReceiverView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4707,7 +4852,7 @@ func (x *ReceiverView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiverView.ProtoReflect.Descriptor instead.
 func (*ReceiverView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ReceiverView) GetName() string {
@@ -4832,7 +4977,7 @@ type ListReceiversRequest struct {
 
 func (x *ListReceiversRequest) Reset() {
 	*x = ListReceiversRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4844,7 +4989,7 @@ func (x *ListReceiversRequest) String() string {
 func (*ListReceiversRequest) ProtoMessage() {}
 
 func (x *ListReceiversRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4857,7 +5002,7 @@ func (x *ListReceiversRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReceiversRequest.ProtoReflect.Descriptor instead.
 func (*ListReceiversRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListReceiversRequest) GetStale() bool {
@@ -4885,7 +5030,7 @@ type ListReceiversResponse struct {
 
 func (x *ListReceiversResponse) Reset() {
 	*x = ListReceiversResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4897,7 +5042,7 @@ func (x *ListReceiversResponse) String() string {
 func (*ListReceiversResponse) ProtoMessage() {}
 
 func (x *ListReceiversResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4910,7 +5055,7 @@ func (x *ListReceiversResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReceiversResponse.ProtoReflect.Descriptor instead.
 func (*ListReceiversResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListReceiversResponse) GetReceivers() []*ReceiverView {
@@ -4950,7 +5095,7 @@ type SetReceiverRequest struct {
 
 func (x *SetReceiverRequest) Reset() {
 	*x = SetReceiverRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4962,7 +5107,7 @@ func (x *SetReceiverRequest) String() string {
 func (*SetReceiverRequest) ProtoMessage() {}
 
 func (x *SetReceiverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4975,7 +5120,7 @@ func (x *SetReceiverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetReceiverRequest.ProtoReflect.Descriptor instead.
 func (*SetReceiverRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SetReceiverRequest) GetName() string {
@@ -5043,7 +5188,7 @@ type RemoveReceiverRequest struct {
 
 func (x *RemoveReceiverRequest) Reset() {
 	*x = RemoveReceiverRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5055,7 +5200,7 @@ func (x *RemoveReceiverRequest) String() string {
 func (*RemoveReceiverRequest) ProtoMessage() {}
 
 func (x *RemoveReceiverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5068,7 +5213,7 @@ func (x *RemoveReceiverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveReceiverRequest.ProtoReflect.Descriptor instead.
 func (*RemoveReceiverRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RemoveReceiverRequest) GetName() string {
@@ -5087,7 +5232,7 @@ type TestReceiverRequest struct {
 
 func (x *TestReceiverRequest) Reset() {
 	*x = TestReceiverRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5099,7 +5244,7 @@ func (x *TestReceiverRequest) String() string {
 func (*TestReceiverRequest) ProtoMessage() {}
 
 func (x *TestReceiverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5112,7 +5257,7 @@ func (x *TestReceiverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestReceiverRequest.ProtoReflect.Descriptor instead.
 func (*TestReceiverRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *TestReceiverRequest) GetName() string {
@@ -5133,7 +5278,7 @@ type TestReceiverResponse struct {
 
 func (x *TestReceiverResponse) Reset() {
 	*x = TestReceiverResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5145,7 +5290,7 @@ func (x *TestReceiverResponse) String() string {
 func (*TestReceiverResponse) ProtoMessage() {}
 
 func (x *TestReceiverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5158,7 +5303,7 @@ func (x *TestReceiverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestReceiverResponse.ProtoReflect.Descriptor instead.
 func (*TestReceiverResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TestReceiverResponse) GetFailure() string {
@@ -5197,7 +5342,7 @@ type SilenceView struct {
 
 func (x *SilenceView) Reset() {
 	*x = SilenceView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5209,7 +5354,7 @@ func (x *SilenceView) String() string {
 func (*SilenceView) ProtoMessage() {}
 
 func (x *SilenceView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5222,7 +5367,7 @@ func (x *SilenceView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SilenceView.ProtoReflect.Descriptor instead.
 func (*SilenceView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *SilenceView) GetId() uint64 {
@@ -5284,7 +5429,7 @@ type ListSilencesRequest struct {
 
 func (x *ListSilencesRequest) Reset() {
 	*x = ListSilencesRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5296,7 +5441,7 @@ func (x *ListSilencesRequest) String() string {
 func (*ListSilencesRequest) ProtoMessage() {}
 
 func (x *ListSilencesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5309,7 +5454,7 @@ func (x *ListSilencesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSilencesRequest.ProtoReflect.Descriptor instead.
 func (*ListSilencesRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListSilencesRequest) GetStale() bool {
@@ -5336,7 +5481,7 @@ type ListSilencesResponse struct {
 
 func (x *ListSilencesResponse) Reset() {
 	*x = ListSilencesResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5348,7 +5493,7 @@ func (x *ListSilencesResponse) String() string {
 func (*ListSilencesResponse) ProtoMessage() {}
 
 func (x *ListSilencesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5361,7 +5506,7 @@ func (x *ListSilencesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSilencesResponse.ProtoReflect.Descriptor instead.
 func (*ListSilencesResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListSilencesResponse) GetSilences() []*SilenceView {
@@ -5390,7 +5535,7 @@ type SetSilenceRequest struct {
 
 func (x *SetSilenceRequest) Reset() {
 	*x = SetSilenceRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5402,7 +5547,7 @@ func (x *SetSilenceRequest) String() string {
 func (*SetSilenceRequest) ProtoMessage() {}
 
 func (x *SetSilenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5415,7 +5560,7 @@ func (x *SetSilenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSilenceRequest.ProtoReflect.Descriptor instead.
 func (*SetSilenceRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *SetSilenceRequest) GetEnd() uint64 {
@@ -5459,7 +5604,7 @@ type ControlNodeRequest struct {
 
 func (x *ControlNodeRequest) Reset() {
 	*x = ControlNodeRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[63]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5471,7 +5616,7 @@ func (x *ControlNodeRequest) String() string {
 func (*ControlNodeRequest) ProtoMessage() {}
 
 func (x *ControlNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[63]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5484,7 +5629,7 @@ func (x *ControlNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlNodeRequest.ProtoReflect.Descriptor instead.
 func (*ControlNodeRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ControlNodeRequest) GetId() string {
@@ -5533,7 +5678,7 @@ type ControlHARequest struct {
 
 func (x *ControlHARequest) Reset() {
 	*x = ControlHARequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[64]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5545,7 +5690,7 @@ func (x *ControlHARequest) String() string {
 func (*ControlHARequest) ProtoMessage() {}
 
 func (x *ControlHARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[64]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5558,7 +5703,7 @@ func (x *ControlHARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlHARequest.ProtoReflect.Descriptor instead.
 func (*ControlHARequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ControlHARequest) GetAction() string {
@@ -5595,7 +5740,7 @@ type ReadSnapshotRequest struct {
 
 func (x *ReadSnapshotRequest) Reset() {
 	*x = ReadSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[65]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5607,7 +5752,7 @@ func (x *ReadSnapshotRequest) String() string {
 func (*ReadSnapshotRequest) ProtoMessage() {}
 
 func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[65]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5620,7 +5765,7 @@ func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*ReadSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ReadSnapshotRequest) GetStale() bool {
@@ -5656,7 +5801,7 @@ type ReadSnapshotResponse struct {
 
 func (x *ReadSnapshotResponse) Reset() {
 	*x = ReadSnapshotResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[66]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5668,7 +5813,7 @@ func (x *ReadSnapshotResponse) String() string {
 func (*ReadSnapshotResponse) ProtoMessage() {}
 
 func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[66]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5681,7 +5826,7 @@ func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*ReadSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ReadSnapshotResponse) GetId() string {
@@ -5725,7 +5870,7 @@ type WriteSnapshotRequest struct {
 
 func (x *WriteSnapshotRequest) Reset() {
 	*x = WriteSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[67]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5737,7 +5882,7 @@ func (x *WriteSnapshotRequest) String() string {
 func (*WriteSnapshotRequest) ProtoMessage() {}
 
 func (x *WriteSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[67]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5750,7 +5895,7 @@ func (x *WriteSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*WriteSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *WriteSnapshotRequest) GetId() string {
@@ -5784,7 +5929,7 @@ type WriteSnapshotResponse struct {
 
 func (x *WriteSnapshotResponse) Reset() {
 	*x = WriteSnapshotResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[68]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5796,7 +5941,7 @@ func (x *WriteSnapshotResponse) String() string {
 func (*WriteSnapshotResponse) ProtoMessage() {}
 
 func (x *WriteSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[68]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5809,7 +5954,7 @@ func (x *WriteSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*WriteSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *WriteSnapshotResponse) GetId() string {
@@ -5838,7 +5983,7 @@ type RestoreSnapshotRequest struct {
 
 func (x *RestoreSnapshotRequest) Reset() {
 	*x = RestoreSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[69]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5850,7 +5995,7 @@ func (x *RestoreSnapshotRequest) String() string {
 func (*RestoreSnapshotRequest) ProtoMessage() {}
 
 func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[69]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5863,7 +6008,7 @@ func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *RestoreSnapshotRequest) GetId() string {
@@ -5907,7 +6052,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[70]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5919,7 +6064,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[70]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5932,7 +6077,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *CreateTokenRequest) GetKind() string {
@@ -5982,7 +6127,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[71]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5994,7 +6139,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[71]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6007,7 +6152,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -6048,7 +6193,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[72]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6060,7 +6205,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[72]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6073,7 +6218,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{72}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListTokensRequest) GetStale() bool {
@@ -6100,7 +6245,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[73]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6112,7 +6257,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[73]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6125,7 +6270,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{73}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListTokensResponse) GetTokens() []*TokenView {
@@ -6160,7 +6305,7 @@ type TokenView struct {
 
 func (x *TokenView) Reset() {
 	*x = TokenView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[74]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6172,7 +6317,7 @@ func (x *TokenView) String() string {
 func (*TokenView) ProtoMessage() {}
 
 func (x *TokenView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[74]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6185,7 +6330,7 @@ func (x *TokenView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenView.ProtoReflect.Descriptor instead.
 func (*TokenView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{74}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *TokenView) GetId() string {
@@ -6267,7 +6412,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[75]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6279,7 +6424,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[75]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6292,7 +6437,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{75}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -6312,7 +6457,7 @@ type ListOperatorsRequest struct {
 
 func (x *ListOperatorsRequest) Reset() {
 	*x = ListOperatorsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[76]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6324,7 +6469,7 @@ func (x *ListOperatorsRequest) String() string {
 func (*ListOperatorsRequest) ProtoMessage() {}
 
 func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[76]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6337,7 +6482,7 @@ func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsRequest.ProtoReflect.Descriptor instead.
 func (*ListOperatorsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{76}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ListOperatorsRequest) GetStale() bool {
@@ -6367,7 +6512,7 @@ type ListOperatorsResponse struct {
 
 func (x *ListOperatorsResponse) Reset() {
 	*x = ListOperatorsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[77]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6379,7 +6524,7 @@ func (x *ListOperatorsResponse) String() string {
 func (*ListOperatorsResponse) ProtoMessage() {}
 
 func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[77]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6392,7 +6537,7 @@ func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsResponse.ProtoReflect.Descriptor instead.
 func (*ListOperatorsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{77}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ListOperatorsResponse) GetOperators() []*OperatorView {
@@ -6442,7 +6587,7 @@ type OperatorView struct {
 
 func (x *OperatorView) Reset() {
 	*x = OperatorView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[78]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6454,7 +6599,7 @@ func (x *OperatorView) String() string {
 func (*OperatorView) ProtoMessage() {}
 
 func (x *OperatorView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[78]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6467,7 +6612,7 @@ func (x *OperatorView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorView.ProtoReflect.Descriptor instead.
 func (*OperatorView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{78}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *OperatorView) GetName() string {
@@ -6508,7 +6653,7 @@ type SetOperatorRequest struct {
 
 func (x *SetOperatorRequest) Reset() {
 	*x = SetOperatorRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[79]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6520,7 +6665,7 @@ func (x *SetOperatorRequest) String() string {
 func (*SetOperatorRequest) ProtoMessage() {}
 
 func (x *SetOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[79]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6533,7 +6678,7 @@ func (x *SetOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetOperatorRequest.ProtoReflect.Descriptor instead.
 func (*SetOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{79}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *SetOperatorRequest) GetName() string {
@@ -6560,7 +6705,7 @@ type ListRulesRequest struct {
 
 func (x *ListRulesRequest) Reset() {
 	*x = ListRulesRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[80]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6572,7 +6717,7 @@ func (x *ListRulesRequest) String() string {
 func (*ListRulesRequest) ProtoMessage() {}
 
 func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[80]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6585,7 +6730,7 @@ func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
 func (*ListRulesRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{80}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ListRulesRequest) GetStale() bool {
@@ -6613,7 +6758,7 @@ type ListRulesResponse struct {
 
 func (x *ListRulesResponse) Reset() {
 	*x = ListRulesResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[81]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6625,7 +6770,7 @@ func (x *ListRulesResponse) String() string {
 func (*ListRulesResponse) ProtoMessage() {}
 
 func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[81]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6638,7 +6783,7 @@ func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesResponse.ProtoReflect.Descriptor instead.
 func (*ListRulesResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{81}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ListRulesResponse) GetRules() []*RuleView {
@@ -6679,7 +6824,7 @@ type RuleView struct {
 
 func (x *RuleView) Reset() {
 	*x = RuleView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[82]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6691,7 +6836,7 @@ func (x *RuleView) String() string {
 func (*RuleView) ProtoMessage() {}
 
 func (x *RuleView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[82]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6704,7 +6849,7 @@ func (x *RuleView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleView.ProtoReflect.Descriptor instead.
 func (*RuleView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{82}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *RuleView) GetId() uint64 {
@@ -6782,7 +6927,7 @@ type RuleVM struct {
 
 func (x *RuleVM) Reset() {
 	*x = RuleVM{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[83]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6794,7 +6939,7 @@ func (x *RuleVM) String() string {
 func (*RuleVM) ProtoMessage() {}
 
 func (x *RuleVM) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[83]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6807,7 +6952,7 @@ func (x *RuleVM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleVM.ProtoReflect.Descriptor instead.
 func (*RuleVM) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{83}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *RuleVM) GetId() string {
@@ -6848,7 +6993,7 @@ type RuleHost struct {
 
 func (x *RuleHost) Reset() {
 	*x = RuleHost{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[84]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6860,7 +7005,7 @@ func (x *RuleHost) String() string {
 func (*RuleHost) ProtoMessage() {}
 
 func (x *RuleHost) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[84]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6873,7 +7018,7 @@ func (x *RuleHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleHost.ProtoReflect.Descriptor instead.
 func (*RuleHost) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{84}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *RuleHost) GetHost() string {
@@ -6902,7 +7047,7 @@ type AddRuleRequest struct {
 
 func (x *AddRuleRequest) Reset() {
 	*x = AddRuleRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[85]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6914,7 +7059,7 @@ func (x *AddRuleRequest) String() string {
 func (*AddRuleRequest) ProtoMessage() {}
 
 func (x *AddRuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[85]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6927,7 +7072,7 @@ func (x *AddRuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddRuleRequest.ProtoReflect.Descriptor instead.
 func (*AddRuleRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{85}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *AddRuleRequest) GetKind() string {
@@ -6967,7 +7112,7 @@ type RemoveRuleRequest struct {
 
 func (x *RemoveRuleRequest) Reset() {
 	*x = RemoveRuleRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[86]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6979,7 +7124,7 @@ func (x *RemoveRuleRequest) String() string {
 func (*RemoveRuleRequest) ProtoMessage() {}
 
 func (x *RemoveRuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[86]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6992,7 +7137,7 @@ func (x *RemoveRuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRuleRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRuleRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{86}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *RemoveRuleRequest) GetId() uint64 {
@@ -7012,7 +7157,7 @@ type SetVMRequest struct {
 
 func (x *SetVMRequest) Reset() {
 	*x = SetVMRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[87]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7024,7 +7169,7 @@ func (x *SetVMRequest) String() string {
 func (*SetVMRequest) ProtoMessage() {}
 
 func (x *SetVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[87]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7037,7 +7182,7 @@ func (x *SetVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetVMRequest.ProtoReflect.Descriptor instead.
 func (*SetVMRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{87}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *SetVMRequest) GetVm() string {
@@ -7071,7 +7216,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7083,7 +7228,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7096,7 +7241,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{88}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *PlanRequest) GetStale() bool {
@@ -7169,7 +7314,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7181,7 +7326,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7194,7 +7339,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{89}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *PlanResponse) GetHosts() []string {
@@ -7306,7 +7451,7 @@ type PlannedVM struct {
 
 func (x *PlannedVM) Reset() {
 	*x = PlannedVM{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7318,7 +7463,7 @@ func (x *PlannedVM) String() string {
 func (*PlannedVM) ProtoMessage() {}
 
 func (x *PlannedVM) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7331,7 +7476,7 @@ func (x *PlannedVM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedVM.ProtoReflect.Descriptor instead.
 func (*PlannedVM) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{90}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *PlannedVM) GetId() string {
@@ -7416,7 +7561,7 @@ type HostLoss struct {
 
 func (x *HostLoss) Reset() {
 	*x = HostLoss{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7428,7 +7573,7 @@ func (x *HostLoss) String() string {
 func (*HostLoss) ProtoMessage() {}
 
 func (x *HostLoss) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7441,7 +7586,7 @@ func (x *HostLoss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLoss.ProtoReflect.Descriptor instead.
 func (*HostLoss) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{91}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *HostLoss) GetHost() string {
@@ -7484,7 +7629,7 @@ type ListIncidentsRequest struct {
 
 func (x *ListIncidentsRequest) Reset() {
 	*x = ListIncidentsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7496,7 +7641,7 @@ func (x *ListIncidentsRequest) String() string {
 func (*ListIncidentsRequest) ProtoMessage() {}
 
 func (x *ListIncidentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7509,7 +7654,7 @@ func (x *ListIncidentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListIncidentsRequest.ProtoReflect.Descriptor instead.
 func (*ListIncidentsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{92}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ListIncidentsRequest) GetStale() bool {
@@ -7551,7 +7696,7 @@ type ListIncidentsResponse struct {
 
 func (x *ListIncidentsResponse) Reset() {
 	*x = ListIncidentsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7563,7 +7708,7 @@ func (x *ListIncidentsResponse) String() string {
 func (*ListIncidentsResponse) ProtoMessage() {}
 
 func (x *ListIncidentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7576,7 +7721,7 @@ func (x *ListIncidentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListIncidentsResponse.ProtoReflect.Descriptor instead.
 func (*ListIncidentsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{93}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ListIncidentsResponse) GetIncidents() []*IncidentView {
@@ -7625,7 +7770,7 @@ type IncidentView struct {
 
 func (x *IncidentView) Reset() {
 	*x = IncidentView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7637,7 +7782,7 @@ func (x *IncidentView) String() string {
 func (*IncidentView) ProtoMessage() {}
 
 func (x *IncidentView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7650,7 +7795,7 @@ func (x *IncidentView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentView.ProtoReflect.Descriptor instead.
 func (*IncidentView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{94}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *IncidentView) GetId() uint64 {
@@ -7786,7 +7931,7 @@ type IncidentStep struct {
 
 func (x *IncidentStep) Reset() {
 	*x = IncidentStep{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7798,7 +7943,7 @@ func (x *IncidentStep) String() string {
 func (*IncidentStep) ProtoMessage() {}
 
 func (x *IncidentStep) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7811,7 +7956,7 @@ func (x *IncidentStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentStep.ProtoReflect.Descriptor instead.
 func (*IncidentStep) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{95}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *IncidentStep) GetStep() string {
@@ -7866,7 +8011,7 @@ type IncidentVM struct {
 
 func (x *IncidentVM) Reset() {
 	*x = IncidentVM{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7878,7 +8023,7 @@ func (x *IncidentVM) String() string {
 func (*IncidentVM) ProtoMessage() {}
 
 func (x *IncidentVM) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7891,7 +8036,7 @@ func (x *IncidentVM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentVM.ProtoReflect.Descriptor instead.
 func (*IncidentVM) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{96}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *IncidentVM) GetId() string {
@@ -8018,7 +8163,7 @@ type IncidentSpan struct {
 
 func (x *IncidentSpan) Reset() {
 	*x = IncidentSpan{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8030,7 +8175,7 @@ func (x *IncidentSpan) String() string {
 func (*IncidentSpan) ProtoMessage() {}
 
 func (x *IncidentSpan) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8043,7 +8188,7 @@ func (x *IncidentSpan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentSpan.ProtoReflect.Descriptor instead.
 func (*IncidentSpan) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{97}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *IncidentSpan) GetStep() string {
@@ -8093,7 +8238,7 @@ type UsageEvent struct {
 
 func (x *UsageEvent) Reset() {
 	*x = UsageEvent{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8105,7 +8250,7 @@ func (x *UsageEvent) String() string {
 func (*UsageEvent) ProtoMessage() {}
 
 func (x *UsageEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8118,7 +8263,7 @@ func (x *UsageEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageEvent.ProtoReflect.Descriptor instead.
 func (*UsageEvent) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{98}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *UsageEvent) GetId() string {
@@ -8207,7 +8352,7 @@ type RecordUsageRequest struct {
 
 func (x *RecordUsageRequest) Reset() {
 	*x = RecordUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8219,7 +8364,7 @@ func (x *RecordUsageRequest) String() string {
 func (*RecordUsageRequest) ProtoMessage() {}
 
 func (x *RecordUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8232,7 +8377,7 @@ func (x *RecordUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordUsageRequest.ProtoReflect.Descriptor instead.
 func (*RecordUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{99}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *RecordUsageRequest) GetEvents() []*UsageEvent {
@@ -8254,7 +8399,7 @@ type RecordUsageResponse struct {
 
 func (x *RecordUsageResponse) Reset() {
 	*x = RecordUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8266,7 +8411,7 @@ func (x *RecordUsageResponse) String() string {
 func (*RecordUsageResponse) ProtoMessage() {}
 
 func (x *RecordUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8279,7 +8424,7 @@ func (x *RecordUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordUsageResponse.ProtoReflect.Descriptor instead.
 func (*RecordUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{100}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *RecordUsageResponse) GetIndex() uint64 {
@@ -8321,7 +8466,7 @@ type UsageRefusal struct {
 
 func (x *UsageRefusal) Reset() {
 	*x = UsageRefusal{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8333,7 +8478,7 @@ func (x *UsageRefusal) String() string {
 func (*UsageRefusal) ProtoMessage() {}
 
 func (x *UsageRefusal) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8346,7 +8491,7 @@ func (x *UsageRefusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRefusal.ProtoReflect.Descriptor instead.
 func (*UsageRefusal) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{101}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *UsageRefusal) GetAt() uint32 {
@@ -8390,7 +8535,7 @@ type ListUsageRequest struct {
 
 func (x *ListUsageRequest) Reset() {
 	*x = ListUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8402,7 +8547,7 @@ func (x *ListUsageRequest) String() string {
 func (*ListUsageRequest) ProtoMessage() {}
 
 func (x *ListUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8415,7 +8560,7 @@ func (x *ListUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageRequest.ProtoReflect.Descriptor instead.
 func (*ListUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{102}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *ListUsageRequest) GetStale() bool {
@@ -8514,7 +8659,7 @@ type ListUsageResponse struct {
 
 func (x *ListUsageResponse) Reset() {
 	*x = ListUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8526,7 +8671,7 @@ func (x *ListUsageResponse) String() string {
 func (*ListUsageResponse) ProtoMessage() {}
 
 func (x *ListUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8539,7 +8684,7 @@ func (x *ListUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResponse.ProtoReflect.Descriptor instead.
 func (*ListUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{103}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ListUsageResponse) GetRecords() []*UsageRecordView {
@@ -8595,7 +8740,7 @@ type UsageRecordView struct {
 
 func (x *UsageRecordView) Reset() {
 	*x = UsageRecordView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8607,7 +8752,7 @@ func (x *UsageRecordView) String() string {
 func (*UsageRecordView) ProtoMessage() {}
 
 func (x *UsageRecordView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8620,7 +8765,7 @@ func (x *UsageRecordView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRecordView.ProtoReflect.Descriptor instead.
 func (*UsageRecordView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{104}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *UsageRecordView) GetWindowStartUnixNs() int64 {
@@ -8761,7 +8906,7 @@ type ListUsageResourcesRequest struct {
 
 func (x *ListUsageResourcesRequest) Reset() {
 	*x = ListUsageResourcesRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8773,7 +8918,7 @@ func (x *ListUsageResourcesRequest) String() string {
 func (*ListUsageResourcesRequest) ProtoMessage() {}
 
 func (x *ListUsageResourcesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8786,7 +8931,7 @@ func (x *ListUsageResourcesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResourcesRequest.ProtoReflect.Descriptor instead.
 func (*ListUsageResourcesRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{105}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *ListUsageResourcesRequest) GetStale() bool {
@@ -8878,7 +9023,7 @@ type ListUsageResourcesResponse struct {
 
 func (x *ListUsageResourcesResponse) Reset() {
 	*x = ListUsageResourcesResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8890,7 +9035,7 @@ func (x *ListUsageResourcesResponse) String() string {
 func (*ListUsageResourcesResponse) ProtoMessage() {}
 
 func (x *ListUsageResourcesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8903,7 +9048,7 @@ func (x *ListUsageResourcesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResourcesResponse.ProtoReflect.Descriptor instead.
 func (*ListUsageResourcesResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{106}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *ListUsageResourcesResponse) GetResources() []*UsageResourceView {
@@ -8948,7 +9093,7 @@ type UsageResourceView struct {
 
 func (x *UsageResourceView) Reset() {
 	*x = UsageResourceView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[107]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8960,7 +9105,7 @@ func (x *UsageResourceView) String() string {
 func (*UsageResourceView) ProtoMessage() {}
 
 func (x *UsageResourceView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[107]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8973,7 +9118,7 @@ func (x *UsageResourceView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResourceView.ProtoReflect.Descriptor instead.
 func (*UsageResourceView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{107}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *UsageResourceView) GetTypeId() uint32 {
@@ -9035,7 +9180,7 @@ type UsageIntervalView struct {
 
 func (x *UsageIntervalView) Reset() {
 	*x = UsageIntervalView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[108]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9047,7 +9192,7 @@ func (x *UsageIntervalView) String() string {
 func (*UsageIntervalView) ProtoMessage() {}
 
 func (x *UsageIntervalView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[108]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9060,7 +9205,7 @@ func (x *UsageIntervalView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageIntervalView.ProtoReflect.Descriptor instead.
 func (*UsageIntervalView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{108}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *UsageIntervalView) GetStartUnixNs() int64 {
@@ -9136,7 +9281,7 @@ type DescribeUsageRequest struct {
 
 func (x *DescribeUsageRequest) Reset() {
 	*x = DescribeUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[109]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9148,7 +9293,7 @@ func (x *DescribeUsageRequest) String() string {
 func (*DescribeUsageRequest) ProtoMessage() {}
 
 func (x *DescribeUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[109]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9161,7 +9306,7 @@ func (x *DescribeUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeUsageRequest.ProtoReflect.Descriptor instead.
 func (*DescribeUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{109}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *DescribeUsageRequest) GetStale() bool {
@@ -9195,7 +9340,7 @@ type DescribeUsageResponse struct {
 
 func (x *DescribeUsageResponse) Reset() {
 	*x = DescribeUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[110]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9207,7 +9352,7 @@ func (x *DescribeUsageResponse) String() string {
 func (*DescribeUsageResponse) ProtoMessage() {}
 
 func (x *DescribeUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[110]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9220,7 +9365,7 @@ func (x *DescribeUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeUsageResponse.ProtoReflect.Descriptor instead.
 func (*DescribeUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{110}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *DescribeUsageResponse) GetTypes() []*UsageTypeView {
@@ -9303,7 +9448,7 @@ type UsageTypeView struct {
 
 func (x *UsageTypeView) Reset() {
 	*x = UsageTypeView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[111]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9315,7 +9460,7 @@ func (x *UsageTypeView) String() string {
 func (*UsageTypeView) ProtoMessage() {}
 
 func (x *UsageTypeView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[111]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9328,7 +9473,7 @@ func (x *UsageTypeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageTypeView.ProtoReflect.Descriptor instead.
 func (*UsageTypeView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{111}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *UsageTypeView) GetId() uint32 {
@@ -9408,7 +9553,7 @@ type UsageAccountView struct {
 
 func (x *UsageAccountView) Reset() {
 	*x = UsageAccountView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[112]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9420,7 +9565,7 @@ func (x *UsageAccountView) String() string {
 func (*UsageAccountView) ProtoMessage() {}
 
 func (x *UsageAccountView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[112]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9433,7 +9578,7 @@ func (x *UsageAccountView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageAccountView.ProtoReflect.Descriptor instead.
 func (*UsageAccountView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{112}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *UsageAccountView) GetDomain() string {
@@ -9493,7 +9638,7 @@ type VerifyUsageRequest struct {
 
 func (x *VerifyUsageRequest) Reset() {
 	*x = VerifyUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[113]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9505,7 +9650,7 @@ func (x *VerifyUsageRequest) String() string {
 func (*VerifyUsageRequest) ProtoMessage() {}
 
 func (x *VerifyUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[113]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9518,7 +9663,7 @@ func (x *VerifyUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyUsageRequest.ProtoReflect.Descriptor instead.
 func (*VerifyUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{113}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *VerifyUsageRequest) GetType() string {
@@ -9575,7 +9720,7 @@ type VerifyUsageResponse struct {
 
 func (x *VerifyUsageResponse) Reset() {
 	*x = VerifyUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[114]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9587,7 +9732,7 @@ func (x *VerifyUsageResponse) String() string {
 func (*VerifyUsageResponse) ProtoMessage() {}
 
 func (x *VerifyUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[114]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9600,7 +9745,7 @@ func (x *VerifyUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyUsageResponse.ProtoReflect.Descriptor instead.
 func (*VerifyUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{114}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *VerifyUsageResponse) GetFindings() []*UsageFinding {
@@ -9645,7 +9790,7 @@ type UsageFinding struct {
 
 func (x *UsageFinding) Reset() {
 	*x = UsageFinding{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[115]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9657,7 +9802,7 @@ func (x *UsageFinding) String() string {
 func (*UsageFinding) ProtoMessage() {}
 
 func (x *UsageFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[115]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9670,7 +9815,7 @@ func (x *UsageFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageFinding.ProtoReflect.Descriptor instead.
 func (*UsageFinding) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{115}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *UsageFinding) GetType() string {
@@ -9730,7 +9875,7 @@ type SetUsageRequest struct {
 
 func (x *SetUsageRequest) Reset() {
 	*x = SetUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[116]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9742,7 +9887,7 @@ func (x *SetUsageRequest) String() string {
 func (*SetUsageRequest) ProtoMessage() {}
 
 func (x *SetUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[116]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9755,7 +9900,7 @@ func (x *SetUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUsageRequest.ProtoReflect.Descriptor instead.
 func (*SetUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{116}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *SetUsageRequest) GetAction() string {
@@ -9868,7 +10013,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
 	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\x12\x1d\n" +
 	"\n" +
-	"n_plus_one\x18\x82\x01 \x01(\bR\bnPlusOne\"\x90\x06\n" +
+	"n_plus_one\x18\x82\x01 \x01(\bR\bnPlusOne\"\xb4\a\n" +
 	"\x0eStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1b\n" +
 	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12\x1f\n" +
@@ -9900,7 +10045,11 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\fnewest_level\x18B \x01(\rR\vnewestLevel\x121\n" +
 	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\x12\x1d\n" +
 	"\n" +
-	"n_plus_one\x18\x82\x01 \x01(\tR\bnPlusOne\"8\n" +
+	"n_plus_one\x18\x82\x01 \x01(\tR\bnPlusOne\x12\x1d\n" +
+	"\treceivers\x18\x8c\x01 \x01(\rR\treceivers\x12,\n" +
+	"\x11receivers_failing\x18\x8d\x01 \x01(\rR\x10receiversFailing\x12(\n" +
+	"\x0fnotices_waiting\x18\x8e\x01 \x01(\rR\x0enoticesWaiting\x12+\n" +
+	"\x11delivered_unix_ns\x18\x8f\x01 \x01(\x03R\x0fdeliveredUnixNs\"8\n" +
 	"\bDigestAt\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\"\xad\x04\n" +
@@ -10111,7 +10260,15 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x05state\x18y \x01(\tR\x05state\x12\x19\n" +
 	"\bolder_ms\x18z \x01(\x03R\aolderMs\x12\x19\n" +
 	"\bnewer_ms\x18{ \x01(\x03R\anewerMs\x12\x0e\n" +
-	"\x02id\x18| \x01(\x04R\x02id\"\x8d\x01\n" +
+	"\x02id\x18| \x01(\x04R\x02id\"Y\n" +
+	"\rAlertTypeView\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04code\x18\x03 \x01(\tR\x04code\x12\x10\n" +
+	"\x03own\x18\x04 \x01(\bR\x03own\">\n" +
+	"\n" +
+	"AlertTypes\x120\n" +
+	"\x05types\x18\x01 \x03(\v2\x1a.lifeboat.v1.AlertTypeViewR\x05types\"\x8d\x01\n" +
 	"\x12ListAlertsResponse\x12.\n" +
 	"\x06alerts\x18\x01 \x03(\v2\x16.lifeboat.v1.AlertViewR\x06alerts\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
@@ -10772,7 +10929,7 @@ func file_lifeboat_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_lifeboat_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 121)
+var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 123)
 var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(Consistency)(0),                   // 0: lifeboat.v1.Consistency
 	(*RecognizeRequest)(nil),           // 1: lifeboat.v1.RecognizeRequest
@@ -10805,106 +10962,108 @@ var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(*ListWorkResponse)(nil),           // 28: lifeboat.v1.ListWorkResponse
 	(*AlertView)(nil),                  // 29: lifeboat.v1.AlertView
 	(*ListAlertsRequest)(nil),          // 30: lifeboat.v1.ListAlertsRequest
-	(*ListAlertsResponse)(nil),         // 31: lifeboat.v1.ListAlertsResponse
-	(*EventView)(nil),                  // 32: lifeboat.v1.EventView
-	(*ListEventsRequest)(nil),          // 33: lifeboat.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),         // 34: lifeboat.v1.ListEventsResponse
-	(*ExplainRequest)(nil),             // 35: lifeboat.v1.ExplainRequest
-	(*ExplainResponse)(nil),            // 36: lifeboat.v1.ExplainResponse
-	(*Setting)(nil),                    // 37: lifeboat.v1.Setting
-	(*GetPolicyRequest)(nil),           // 38: lifeboat.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),          // 39: lifeboat.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),           // 40: lifeboat.v1.SetPolicyRequest
-	(*WriteResponse)(nil),              // 41: lifeboat.v1.WriteResponse
-	(*ProtectVMRequest)(nil),           // 42: lifeboat.v1.ProtectVMRequest
-	(*ControlVMRequest)(nil),           // 43: lifeboat.v1.ControlVMRequest
-	(*ControlHostRequest)(nil),         // 44: lifeboat.v1.ControlHostRequest
-	(*SetFenceRequest)(nil),            // 45: lifeboat.v1.SetFenceRequest
-	(*FenceSpec)(nil),                  // 46: lifeboat.v1.FenceSpec
-	(*ControlWorkRequest)(nil),         // 47: lifeboat.v1.ControlWorkRequest
-	(*ControlAlertRequest)(nil),        // 48: lifeboat.v1.ControlAlertRequest
-	(*AlertFilter)(nil),                // 49: lifeboat.v1.AlertFilter
-	(*RaiseAlertsRequest)(nil),         // 50: lifeboat.v1.RaiseAlertsRequest
-	(*RaiseAlert)(nil),                 // 51: lifeboat.v1.RaiseAlert
-	(*PurgeEventsRequest)(nil),         // 52: lifeboat.v1.PurgeEventsRequest
-	(*ReceiverView)(nil),               // 53: lifeboat.v1.ReceiverView
-	(*ListReceiversRequest)(nil),       // 54: lifeboat.v1.ListReceiversRequest
-	(*ListReceiversResponse)(nil),      // 55: lifeboat.v1.ListReceiversResponse
-	(*SetReceiverRequest)(nil),         // 56: lifeboat.v1.SetReceiverRequest
-	(*RemoveReceiverRequest)(nil),      // 57: lifeboat.v1.RemoveReceiverRequest
-	(*TestReceiverRequest)(nil),        // 58: lifeboat.v1.TestReceiverRequest
-	(*TestReceiverResponse)(nil),       // 59: lifeboat.v1.TestReceiverResponse
-	(*SilenceView)(nil),                // 60: lifeboat.v1.SilenceView
-	(*ListSilencesRequest)(nil),        // 61: lifeboat.v1.ListSilencesRequest
-	(*ListSilencesResponse)(nil),       // 62: lifeboat.v1.ListSilencesResponse
-	(*SetSilenceRequest)(nil),          // 63: lifeboat.v1.SetSilenceRequest
-	(*ControlNodeRequest)(nil),         // 64: lifeboat.v1.ControlNodeRequest
-	(*ControlHARequest)(nil),           // 65: lifeboat.v1.ControlHARequest
-	(*ReadSnapshotRequest)(nil),        // 66: lifeboat.v1.ReadSnapshotRequest
-	(*ReadSnapshotResponse)(nil),       // 67: lifeboat.v1.ReadSnapshotResponse
-	(*WriteSnapshotRequest)(nil),       // 68: lifeboat.v1.WriteSnapshotRequest
-	(*WriteSnapshotResponse)(nil),      // 69: lifeboat.v1.WriteSnapshotResponse
-	(*RestoreSnapshotRequest)(nil),     // 70: lifeboat.v1.RestoreSnapshotRequest
-	(*CreateTokenRequest)(nil),         // 71: lifeboat.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 72: lifeboat.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),          // 73: lifeboat.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),         // 74: lifeboat.v1.ListTokensResponse
-	(*TokenView)(nil),                  // 75: lifeboat.v1.TokenView
-	(*RevokeTokenRequest)(nil),         // 76: lifeboat.v1.RevokeTokenRequest
-	(*ListOperatorsRequest)(nil),       // 77: lifeboat.v1.ListOperatorsRequest
-	(*ListOperatorsResponse)(nil),      // 78: lifeboat.v1.ListOperatorsResponse
-	(*OperatorView)(nil),               // 79: lifeboat.v1.OperatorView
-	(*SetOperatorRequest)(nil),         // 80: lifeboat.v1.SetOperatorRequest
-	(*ListRulesRequest)(nil),           // 81: lifeboat.v1.ListRulesRequest
-	(*ListRulesResponse)(nil),          // 82: lifeboat.v1.ListRulesResponse
-	(*RuleView)(nil),                   // 83: lifeboat.v1.RuleView
-	(*RuleVM)(nil),                     // 84: lifeboat.v1.RuleVM
-	(*RuleHost)(nil),                   // 85: lifeboat.v1.RuleHost
-	(*AddRuleRequest)(nil),             // 86: lifeboat.v1.AddRuleRequest
-	(*RemoveRuleRequest)(nil),          // 87: lifeboat.v1.RemoveRuleRequest
-	(*SetVMRequest)(nil),               // 88: lifeboat.v1.SetVMRequest
-	(*PlanRequest)(nil),                // 89: lifeboat.v1.PlanRequest
-	(*PlanResponse)(nil),               // 90: lifeboat.v1.PlanResponse
-	(*PlannedVM)(nil),                  // 91: lifeboat.v1.PlannedVM
-	(*HostLoss)(nil),                   // 92: lifeboat.v1.HostLoss
-	(*ListIncidentsRequest)(nil),       // 93: lifeboat.v1.ListIncidentsRequest
-	(*ListIncidentsResponse)(nil),      // 94: lifeboat.v1.ListIncidentsResponse
-	(*IncidentView)(nil),               // 95: lifeboat.v1.IncidentView
-	(*IncidentStep)(nil),               // 96: lifeboat.v1.IncidentStep
-	(*IncidentVM)(nil),                 // 97: lifeboat.v1.IncidentVM
-	(*IncidentSpan)(nil),               // 98: lifeboat.v1.IncidentSpan
-	(*UsageEvent)(nil),                 // 99: lifeboat.v1.UsageEvent
-	(*RecordUsageRequest)(nil),         // 100: lifeboat.v1.RecordUsageRequest
-	(*RecordUsageResponse)(nil),        // 101: lifeboat.v1.RecordUsageResponse
-	(*UsageRefusal)(nil),               // 102: lifeboat.v1.UsageRefusal
-	(*ListUsageRequest)(nil),           // 103: lifeboat.v1.ListUsageRequest
-	(*ListUsageResponse)(nil),          // 104: lifeboat.v1.ListUsageResponse
-	(*UsageRecordView)(nil),            // 105: lifeboat.v1.UsageRecordView
-	(*ListUsageResourcesRequest)(nil),  // 106: lifeboat.v1.ListUsageResourcesRequest
-	(*ListUsageResourcesResponse)(nil), // 107: lifeboat.v1.ListUsageResourcesResponse
-	(*UsageResourceView)(nil),          // 108: lifeboat.v1.UsageResourceView
-	(*UsageIntervalView)(nil),          // 109: lifeboat.v1.UsageIntervalView
-	(*DescribeUsageRequest)(nil),       // 110: lifeboat.v1.DescribeUsageRequest
-	(*DescribeUsageResponse)(nil),      // 111: lifeboat.v1.DescribeUsageResponse
-	(*UsageTypeView)(nil),              // 112: lifeboat.v1.UsageTypeView
-	(*UsageAccountView)(nil),           // 113: lifeboat.v1.UsageAccountView
-	(*VerifyUsageRequest)(nil),         // 114: lifeboat.v1.VerifyUsageRequest
-	(*VerifyUsageResponse)(nil),        // 115: lifeboat.v1.VerifyUsageResponse
-	(*UsageFinding)(nil),               // 116: lifeboat.v1.UsageFinding
-	(*SetUsageRequest)(nil),            // 117: lifeboat.v1.SetUsageRequest
-	nil,                                // 118: lifeboat.v1.FenceSpec.OptionsEntry
-	nil,                                // 119: lifeboat.v1.AlertFilter.LabelsEntry
-	nil,                                // 120: lifeboat.v1.ReceiverView.OptionsEntry
-	nil,                                // 121: lifeboat.v1.SetReceiverRequest.OptionsEntry
-	(*FenceJob)(nil),                   // 122: lifeboat.v1.FenceJob
-	(*Label)(nil),                      // 123: lifeboat.v1.Label
-	(*Lease)(nil),                      // 124: lifeboat.v1.Lease
-	(*Problem)(nil),                    // 125: lifeboat.v1.Problem
-	(*Storage)(nil),                    // 126: lifeboat.v1.Storage
-	(*FenceOutcome)(nil),               // 127: lifeboat.v1.FenceOutcome
+	(*AlertTypeView)(nil),              // 31: lifeboat.v1.AlertTypeView
+	(*AlertTypes)(nil),                 // 32: lifeboat.v1.AlertTypes
+	(*ListAlertsResponse)(nil),         // 33: lifeboat.v1.ListAlertsResponse
+	(*EventView)(nil),                  // 34: lifeboat.v1.EventView
+	(*ListEventsRequest)(nil),          // 35: lifeboat.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),         // 36: lifeboat.v1.ListEventsResponse
+	(*ExplainRequest)(nil),             // 37: lifeboat.v1.ExplainRequest
+	(*ExplainResponse)(nil),            // 38: lifeboat.v1.ExplainResponse
+	(*Setting)(nil),                    // 39: lifeboat.v1.Setting
+	(*GetPolicyRequest)(nil),           // 40: lifeboat.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),          // 41: lifeboat.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),           // 42: lifeboat.v1.SetPolicyRequest
+	(*WriteResponse)(nil),              // 43: lifeboat.v1.WriteResponse
+	(*ProtectVMRequest)(nil),           // 44: lifeboat.v1.ProtectVMRequest
+	(*ControlVMRequest)(nil),           // 45: lifeboat.v1.ControlVMRequest
+	(*ControlHostRequest)(nil),         // 46: lifeboat.v1.ControlHostRequest
+	(*SetFenceRequest)(nil),            // 47: lifeboat.v1.SetFenceRequest
+	(*FenceSpec)(nil),                  // 48: lifeboat.v1.FenceSpec
+	(*ControlWorkRequest)(nil),         // 49: lifeboat.v1.ControlWorkRequest
+	(*ControlAlertRequest)(nil),        // 50: lifeboat.v1.ControlAlertRequest
+	(*AlertFilter)(nil),                // 51: lifeboat.v1.AlertFilter
+	(*RaiseAlertsRequest)(nil),         // 52: lifeboat.v1.RaiseAlertsRequest
+	(*RaiseAlert)(nil),                 // 53: lifeboat.v1.RaiseAlert
+	(*PurgeEventsRequest)(nil),         // 54: lifeboat.v1.PurgeEventsRequest
+	(*ReceiverView)(nil),               // 55: lifeboat.v1.ReceiverView
+	(*ListReceiversRequest)(nil),       // 56: lifeboat.v1.ListReceiversRequest
+	(*ListReceiversResponse)(nil),      // 57: lifeboat.v1.ListReceiversResponse
+	(*SetReceiverRequest)(nil),         // 58: lifeboat.v1.SetReceiverRequest
+	(*RemoveReceiverRequest)(nil),      // 59: lifeboat.v1.RemoveReceiverRequest
+	(*TestReceiverRequest)(nil),        // 60: lifeboat.v1.TestReceiverRequest
+	(*TestReceiverResponse)(nil),       // 61: lifeboat.v1.TestReceiverResponse
+	(*SilenceView)(nil),                // 62: lifeboat.v1.SilenceView
+	(*ListSilencesRequest)(nil),        // 63: lifeboat.v1.ListSilencesRequest
+	(*ListSilencesResponse)(nil),       // 64: lifeboat.v1.ListSilencesResponse
+	(*SetSilenceRequest)(nil),          // 65: lifeboat.v1.SetSilenceRequest
+	(*ControlNodeRequest)(nil),         // 66: lifeboat.v1.ControlNodeRequest
+	(*ControlHARequest)(nil),           // 67: lifeboat.v1.ControlHARequest
+	(*ReadSnapshotRequest)(nil),        // 68: lifeboat.v1.ReadSnapshotRequest
+	(*ReadSnapshotResponse)(nil),       // 69: lifeboat.v1.ReadSnapshotResponse
+	(*WriteSnapshotRequest)(nil),       // 70: lifeboat.v1.WriteSnapshotRequest
+	(*WriteSnapshotResponse)(nil),      // 71: lifeboat.v1.WriteSnapshotResponse
+	(*RestoreSnapshotRequest)(nil),     // 72: lifeboat.v1.RestoreSnapshotRequest
+	(*CreateTokenRequest)(nil),         // 73: lifeboat.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 74: lifeboat.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),          // 75: lifeboat.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),         // 76: lifeboat.v1.ListTokensResponse
+	(*TokenView)(nil),                  // 77: lifeboat.v1.TokenView
+	(*RevokeTokenRequest)(nil),         // 78: lifeboat.v1.RevokeTokenRequest
+	(*ListOperatorsRequest)(nil),       // 79: lifeboat.v1.ListOperatorsRequest
+	(*ListOperatorsResponse)(nil),      // 80: lifeboat.v1.ListOperatorsResponse
+	(*OperatorView)(nil),               // 81: lifeboat.v1.OperatorView
+	(*SetOperatorRequest)(nil),         // 82: lifeboat.v1.SetOperatorRequest
+	(*ListRulesRequest)(nil),           // 83: lifeboat.v1.ListRulesRequest
+	(*ListRulesResponse)(nil),          // 84: lifeboat.v1.ListRulesResponse
+	(*RuleView)(nil),                   // 85: lifeboat.v1.RuleView
+	(*RuleVM)(nil),                     // 86: lifeboat.v1.RuleVM
+	(*RuleHost)(nil),                   // 87: lifeboat.v1.RuleHost
+	(*AddRuleRequest)(nil),             // 88: lifeboat.v1.AddRuleRequest
+	(*RemoveRuleRequest)(nil),          // 89: lifeboat.v1.RemoveRuleRequest
+	(*SetVMRequest)(nil),               // 90: lifeboat.v1.SetVMRequest
+	(*PlanRequest)(nil),                // 91: lifeboat.v1.PlanRequest
+	(*PlanResponse)(nil),               // 92: lifeboat.v1.PlanResponse
+	(*PlannedVM)(nil),                  // 93: lifeboat.v1.PlannedVM
+	(*HostLoss)(nil),                   // 94: lifeboat.v1.HostLoss
+	(*ListIncidentsRequest)(nil),       // 95: lifeboat.v1.ListIncidentsRequest
+	(*ListIncidentsResponse)(nil),      // 96: lifeboat.v1.ListIncidentsResponse
+	(*IncidentView)(nil),               // 97: lifeboat.v1.IncidentView
+	(*IncidentStep)(nil),               // 98: lifeboat.v1.IncidentStep
+	(*IncidentVM)(nil),                 // 99: lifeboat.v1.IncidentVM
+	(*IncidentSpan)(nil),               // 100: lifeboat.v1.IncidentSpan
+	(*UsageEvent)(nil),                 // 101: lifeboat.v1.UsageEvent
+	(*RecordUsageRequest)(nil),         // 102: lifeboat.v1.RecordUsageRequest
+	(*RecordUsageResponse)(nil),        // 103: lifeboat.v1.RecordUsageResponse
+	(*UsageRefusal)(nil),               // 104: lifeboat.v1.UsageRefusal
+	(*ListUsageRequest)(nil),           // 105: lifeboat.v1.ListUsageRequest
+	(*ListUsageResponse)(nil),          // 106: lifeboat.v1.ListUsageResponse
+	(*UsageRecordView)(nil),            // 107: lifeboat.v1.UsageRecordView
+	(*ListUsageResourcesRequest)(nil),  // 108: lifeboat.v1.ListUsageResourcesRequest
+	(*ListUsageResourcesResponse)(nil), // 109: lifeboat.v1.ListUsageResourcesResponse
+	(*UsageResourceView)(nil),          // 110: lifeboat.v1.UsageResourceView
+	(*UsageIntervalView)(nil),          // 111: lifeboat.v1.UsageIntervalView
+	(*DescribeUsageRequest)(nil),       // 112: lifeboat.v1.DescribeUsageRequest
+	(*DescribeUsageResponse)(nil),      // 113: lifeboat.v1.DescribeUsageResponse
+	(*UsageTypeView)(nil),              // 114: lifeboat.v1.UsageTypeView
+	(*UsageAccountView)(nil),           // 115: lifeboat.v1.UsageAccountView
+	(*VerifyUsageRequest)(nil),         // 116: lifeboat.v1.VerifyUsageRequest
+	(*VerifyUsageResponse)(nil),        // 117: lifeboat.v1.VerifyUsageResponse
+	(*UsageFinding)(nil),               // 118: lifeboat.v1.UsageFinding
+	(*SetUsageRequest)(nil),            // 119: lifeboat.v1.SetUsageRequest
+	nil,                                // 120: lifeboat.v1.FenceSpec.OptionsEntry
+	nil,                                // 121: lifeboat.v1.AlertFilter.LabelsEntry
+	nil,                                // 122: lifeboat.v1.ReceiverView.OptionsEntry
+	nil,                                // 123: lifeboat.v1.SetReceiverRequest.OptionsEntry
+	(*FenceJob)(nil),                   // 124: lifeboat.v1.FenceJob
+	(*Label)(nil),                      // 125: lifeboat.v1.Label
+	(*Lease)(nil),                      // 126: lifeboat.v1.Lease
+	(*Problem)(nil),                    // 127: lifeboat.v1.Problem
+	(*Storage)(nil),                    // 128: lifeboat.v1.Storage
+	(*FenceOutcome)(nil),               // 129: lifeboat.v1.FenceOutcome
 }
 var file_lifeboat_v1_admin_proto_depIdxs = []int32{
-	122, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
+	124, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
 	8,   // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
 	0,   // 2: lifeboat.v1.Answered.consistency:type_name -> lifeboat.v1.Consistency
 	0,   // 3: lifeboat.v1.StatusRequest.consistency:type_name -> lifeboat.v1.Consistency
@@ -10913,12 +11072,12 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	0,   // 6: lifeboat.v1.ListNodesRequest.consistency:type_name -> lifeboat.v1.Consistency
 	15,  // 7: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
 	11,  // 8: lifeboat.v1.ListNodesResponse.answered:type_name -> lifeboat.v1.Answered
-	123, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
+	125, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
 	18,  // 10: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
-	124, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
+	126, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
 	19,  // 12: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
-	125, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
-	126, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
+	127, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
+	128, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
 	0,   // 15: lifeboat.v1.ListHostsRequest.consistency:type_name -> lifeboat.v1.Consistency
 	20,  // 16: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
 	11,  // 17: lifeboat.v1.ListHostsResponse.answered:type_name -> lifeboat.v1.Answered
@@ -10929,190 +11088,191 @@ var file_lifeboat_v1_admin_proto_depIdxs = []int32{
 	26,  // 22: lifeboat.v1.ListWorkResponse.work:type_name -> lifeboat.v1.WorkView
 	11,  // 23: lifeboat.v1.ListWorkResponse.answered:type_name -> lifeboat.v1.Answered
 	0,   // 24: lifeboat.v1.ListAlertsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	29,  // 25: lifeboat.v1.ListAlertsResponse.alerts:type_name -> lifeboat.v1.AlertView
-	11,  // 26: lifeboat.v1.ListAlertsResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 27: lifeboat.v1.ListEventsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	32,  // 28: lifeboat.v1.ListEventsResponse.events:type_name -> lifeboat.v1.EventView
-	11,  // 29: lifeboat.v1.ListEventsResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 30: lifeboat.v1.ExplainRequest.consistency:type_name -> lifeboat.v1.Consistency
-	11,  // 31: lifeboat.v1.ExplainResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 32: lifeboat.v1.GetPolicyRequest.consistency:type_name -> lifeboat.v1.Consistency
-	37,  // 33: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
-	11,  // 34: lifeboat.v1.GetPolicyResponse.answered:type_name -> lifeboat.v1.Answered
-	37,  // 35: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
-	46,  // 36: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
-	118, // 37: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
-	49,  // 38: lifeboat.v1.ControlAlertRequest.filter:type_name -> lifeboat.v1.AlertFilter
-	119, // 39: lifeboat.v1.AlertFilter.labels:type_name -> lifeboat.v1.AlertFilter.LabelsEntry
-	51,  // 40: lifeboat.v1.RaiseAlertsRequest.alerts:type_name -> lifeboat.v1.RaiseAlert
-	120, // 41: lifeboat.v1.ReceiverView.options:type_name -> lifeboat.v1.ReceiverView.OptionsEntry
-	49,  // 42: lifeboat.v1.ReceiverView.match:type_name -> lifeboat.v1.AlertFilter
-	0,   // 43: lifeboat.v1.ListReceiversRequest.consistency:type_name -> lifeboat.v1.Consistency
-	53,  // 44: lifeboat.v1.ListReceiversResponse.receivers:type_name -> lifeboat.v1.ReceiverView
-	11,  // 45: lifeboat.v1.ListReceiversResponse.answered:type_name -> lifeboat.v1.Answered
-	121, // 46: lifeboat.v1.SetReceiverRequest.options:type_name -> lifeboat.v1.SetReceiverRequest.OptionsEntry
-	49,  // 47: lifeboat.v1.SetReceiverRequest.match:type_name -> lifeboat.v1.AlertFilter
-	49,  // 48: lifeboat.v1.SilenceView.match:type_name -> lifeboat.v1.AlertFilter
-	0,   // 49: lifeboat.v1.ListSilencesRequest.consistency:type_name -> lifeboat.v1.Consistency
-	60,  // 50: lifeboat.v1.ListSilencesResponse.silences:type_name -> lifeboat.v1.SilenceView
-	11,  // 51: lifeboat.v1.ListSilencesResponse.answered:type_name -> lifeboat.v1.Answered
-	49,  // 52: lifeboat.v1.SetSilenceRequest.match:type_name -> lifeboat.v1.AlertFilter
-	0,   // 53: lifeboat.v1.ListTokensRequest.consistency:type_name -> lifeboat.v1.Consistency
-	75,  // 54: lifeboat.v1.ListTokensResponse.tokens:type_name -> lifeboat.v1.TokenView
-	11,  // 55: lifeboat.v1.ListTokensResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 56: lifeboat.v1.ListOperatorsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	79,  // 57: lifeboat.v1.ListOperatorsResponse.operators:type_name -> lifeboat.v1.OperatorView
-	11,  // 58: lifeboat.v1.ListOperatorsResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 59: lifeboat.v1.ListRulesRequest.consistency:type_name -> lifeboat.v1.Consistency
-	83,  // 60: lifeboat.v1.ListRulesResponse.rules:type_name -> lifeboat.v1.RuleView
-	11,  // 61: lifeboat.v1.ListRulesResponse.answered:type_name -> lifeboat.v1.Answered
-	84,  // 62: lifeboat.v1.RuleView.vms:type_name -> lifeboat.v1.RuleVM
-	85,  // 63: lifeboat.v1.RuleView.hosts:type_name -> lifeboat.v1.RuleHost
-	85,  // 64: lifeboat.v1.AddRuleRequest.hosts:type_name -> lifeboat.v1.RuleHost
-	37,  // 65: lifeboat.v1.SetVMRequest.settings:type_name -> lifeboat.v1.Setting
-	0,   // 66: lifeboat.v1.PlanRequest.consistency:type_name -> lifeboat.v1.Consistency
-	91,  // 67: lifeboat.v1.PlanResponse.steps:type_name -> lifeboat.v1.PlannedVM
-	91,  // 68: lifeboat.v1.PlanResponse.stays:type_name -> lifeboat.v1.PlannedVM
-	92,  // 69: lifeboat.v1.PlanResponse.each:type_name -> lifeboat.v1.HostLoss
-	11,  // 70: lifeboat.v1.PlanResponse.answered:type_name -> lifeboat.v1.Answered
-	91,  // 71: lifeboat.v1.HostLoss.down:type_name -> lifeboat.v1.PlannedVM
-	0,   // 72: lifeboat.v1.ListIncidentsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	95,  // 73: lifeboat.v1.ListIncidentsResponse.incidents:type_name -> lifeboat.v1.IncidentView
-	11,  // 74: lifeboat.v1.ListIncidentsResponse.answered:type_name -> lifeboat.v1.Answered
-	96,  // 75: lifeboat.v1.IncidentView.slowest:type_name -> lifeboat.v1.IncidentStep
-	96,  // 76: lifeboat.v1.IncidentView.steps:type_name -> lifeboat.v1.IncidentStep
-	97,  // 77: lifeboat.v1.IncidentView.vms:type_name -> lifeboat.v1.IncidentVM
-	32,  // 78: lifeboat.v1.IncidentView.timeline:type_name -> lifeboat.v1.EventView
-	32,  // 79: lifeboat.v1.IncidentView.evidence:type_name -> lifeboat.v1.EventView
-	29,  // 80: lifeboat.v1.IncidentView.alerts:type_name -> lifeboat.v1.AlertView
-	96,  // 81: lifeboat.v1.IncidentVM.slowest:type_name -> lifeboat.v1.IncidentStep
-	98,  // 82: lifeboat.v1.IncidentVM.spans:type_name -> lifeboat.v1.IncidentSpan
-	99,  // 83: lifeboat.v1.RecordUsageRequest.events:type_name -> lifeboat.v1.UsageEvent
-	102, // 84: lifeboat.v1.RecordUsageResponse.refused:type_name -> lifeboat.v1.UsageRefusal
-	0,   // 85: lifeboat.v1.ListUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
-	105, // 86: lifeboat.v1.ListUsageResponse.records:type_name -> lifeboat.v1.UsageRecordView
-	11,  // 87: lifeboat.v1.ListUsageResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 88: lifeboat.v1.ListUsageResourcesRequest.consistency:type_name -> lifeboat.v1.Consistency
-	108, // 89: lifeboat.v1.ListUsageResourcesResponse.resources:type_name -> lifeboat.v1.UsageResourceView
-	11,  // 90: lifeboat.v1.ListUsageResourcesResponse.answered:type_name -> lifeboat.v1.Answered
-	109, // 91: lifeboat.v1.UsageResourceView.intervals:type_name -> lifeboat.v1.UsageIntervalView
-	0,   // 92: lifeboat.v1.DescribeUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
-	112, // 93: lifeboat.v1.DescribeUsageResponse.types:type_name -> lifeboat.v1.UsageTypeView
-	113, // 94: lifeboat.v1.DescribeUsageResponse.accounts:type_name -> lifeboat.v1.UsageAccountView
-	11,  // 95: lifeboat.v1.DescribeUsageResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 96: lifeboat.v1.VerifyUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
-	116, // 97: lifeboat.v1.VerifyUsageResponse.findings:type_name -> lifeboat.v1.UsageFinding
-	11,  // 98: lifeboat.v1.VerifyUsageResponse.answered:type_name -> lifeboat.v1.Answered
-	112, // 99: lifeboat.v1.SetUsageRequest.type:type_name -> lifeboat.v1.UsageTypeView
-	12,  // 100: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
-	16,  // 101: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
-	21,  // 102: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
-	24,  // 103: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
-	27,  // 104: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
-	30,  // 105: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
-	33,  // 106: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
-	35,  // 107: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
-	38,  // 108: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
-	40,  // 109: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
-	42,  // 110: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
-	43,  // 111: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
-	44,  // 112: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
-	45,  // 113: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
-	47,  // 114: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
-	48,  // 115: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
-	64,  // 116: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
-	65,  // 117: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
-	6,   // 118: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
-	66,  // 119: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
-	68,  // 120: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
-	70,  // 121: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
-	71,  // 122: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
-	73,  // 123: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
-	76,  // 124: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
-	77,  // 125: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
-	80,  // 126: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
-	81,  // 127: lifeboat.v1.AdminService.ListRules:input_type -> lifeboat.v1.ListRulesRequest
-	86,  // 128: lifeboat.v1.AdminService.AddRule:input_type -> lifeboat.v1.AddRuleRequest
-	87,  // 129: lifeboat.v1.AdminService.RemoveRule:input_type -> lifeboat.v1.RemoveRuleRequest
-	88,  // 130: lifeboat.v1.AdminService.SetVM:input_type -> lifeboat.v1.SetVMRequest
-	89,  // 131: lifeboat.v1.AdminService.Plan:input_type -> lifeboat.v1.PlanRequest
-	93,  // 132: lifeboat.v1.AdminService.ListIncidents:input_type -> lifeboat.v1.ListIncidentsRequest
-	100, // 133: lifeboat.v1.AdminService.RecordUsage:input_type -> lifeboat.v1.RecordUsageRequest
-	103, // 134: lifeboat.v1.AdminService.ListUsage:input_type -> lifeboat.v1.ListUsageRequest
-	106, // 135: lifeboat.v1.AdminService.ListUsageResources:input_type -> lifeboat.v1.ListUsageResourcesRequest
-	110, // 136: lifeboat.v1.AdminService.DescribeUsage:input_type -> lifeboat.v1.DescribeUsageRequest
-	114, // 137: lifeboat.v1.AdminService.VerifyUsage:input_type -> lifeboat.v1.VerifyUsageRequest
-	114, // 138: lifeboat.v1.AdminService.RepairUsage:input_type -> lifeboat.v1.VerifyUsageRequest
-	117, // 139: lifeboat.v1.AdminService.SetUsage:input_type -> lifeboat.v1.SetUsageRequest
-	50,  // 140: lifeboat.v1.AdminService.RaiseAlerts:input_type -> lifeboat.v1.RaiseAlertsRequest
-	52,  // 141: lifeboat.v1.AdminService.PurgeEvents:input_type -> lifeboat.v1.PurgeEventsRequest
-	54,  // 142: lifeboat.v1.AdminService.ListReceivers:input_type -> lifeboat.v1.ListReceiversRequest
-	56,  // 143: lifeboat.v1.AdminService.SetReceiver:input_type -> lifeboat.v1.SetReceiverRequest
-	57,  // 144: lifeboat.v1.AdminService.RemoveReceiver:input_type -> lifeboat.v1.RemoveReceiverRequest
-	58,  // 145: lifeboat.v1.AdminService.TestReceiver:input_type -> lifeboat.v1.TestReceiverRequest
-	61,  // 146: lifeboat.v1.AdminService.ListSilences:input_type -> lifeboat.v1.ListSilencesRequest
-	63,  // 147: lifeboat.v1.AdminService.SetSilence:input_type -> lifeboat.v1.SetSilenceRequest
-	9,   // 148: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
-	1,   // 149: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
-	3,   // 150: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
-	5,   // 151: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
-	13,  // 152: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
-	17,  // 153: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
-	22,  // 154: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
-	25,  // 155: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
-	28,  // 156: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
-	31,  // 157: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
-	34,  // 158: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
-	36,  // 159: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
-	39,  // 160: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
-	41,  // 161: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
-	41,  // 162: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
-	41,  // 163: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
-	41,  // 164: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
-	41,  // 165: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
-	41,  // 166: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
-	41,  // 167: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
-	41,  // 168: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
-	41,  // 169: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
-	7,   // 170: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
-	67,  // 171: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
-	69,  // 172: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
-	41,  // 173: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
-	72,  // 174: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
-	74,  // 175: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
-	41,  // 176: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
-	78,  // 177: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
-	41,  // 178: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
-	82,  // 179: lifeboat.v1.AdminService.ListRules:output_type -> lifeboat.v1.ListRulesResponse
-	41,  // 180: lifeboat.v1.AdminService.AddRule:output_type -> lifeboat.v1.WriteResponse
-	41,  // 181: lifeboat.v1.AdminService.RemoveRule:output_type -> lifeboat.v1.WriteResponse
-	41,  // 182: lifeboat.v1.AdminService.SetVM:output_type -> lifeboat.v1.WriteResponse
-	90,  // 183: lifeboat.v1.AdminService.Plan:output_type -> lifeboat.v1.PlanResponse
-	94,  // 184: lifeboat.v1.AdminService.ListIncidents:output_type -> lifeboat.v1.ListIncidentsResponse
-	101, // 185: lifeboat.v1.AdminService.RecordUsage:output_type -> lifeboat.v1.RecordUsageResponse
-	104, // 186: lifeboat.v1.AdminService.ListUsage:output_type -> lifeboat.v1.ListUsageResponse
-	107, // 187: lifeboat.v1.AdminService.ListUsageResources:output_type -> lifeboat.v1.ListUsageResourcesResponse
-	111, // 188: lifeboat.v1.AdminService.DescribeUsage:output_type -> lifeboat.v1.DescribeUsageResponse
-	115, // 189: lifeboat.v1.AdminService.VerifyUsage:output_type -> lifeboat.v1.VerifyUsageResponse
-	115, // 190: lifeboat.v1.AdminService.RepairUsage:output_type -> lifeboat.v1.VerifyUsageResponse
-	41,  // 191: lifeboat.v1.AdminService.SetUsage:output_type -> lifeboat.v1.WriteResponse
-	41,  // 192: lifeboat.v1.AdminService.RaiseAlerts:output_type -> lifeboat.v1.WriteResponse
-	41,  // 193: lifeboat.v1.AdminService.PurgeEvents:output_type -> lifeboat.v1.WriteResponse
-	55,  // 194: lifeboat.v1.AdminService.ListReceivers:output_type -> lifeboat.v1.ListReceiversResponse
-	41,  // 195: lifeboat.v1.AdminService.SetReceiver:output_type -> lifeboat.v1.WriteResponse
-	41,  // 196: lifeboat.v1.AdminService.RemoveReceiver:output_type -> lifeboat.v1.WriteResponse
-	59,  // 197: lifeboat.v1.AdminService.TestReceiver:output_type -> lifeboat.v1.TestReceiverResponse
-	62,  // 198: lifeboat.v1.AdminService.ListSilences:output_type -> lifeboat.v1.ListSilencesResponse
-	41,  // 199: lifeboat.v1.AdminService.SetSilence:output_type -> lifeboat.v1.WriteResponse
-	10,  // 200: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
-	2,   // 201: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
-	4,   // 202: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
-	127, // 203: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
-	152, // [152:204] is the sub-list for method output_type
-	100, // [100:152] is the sub-list for method input_type
-	100, // [100:100] is the sub-list for extension type_name
-	100, // [100:100] is the sub-list for extension extendee
-	0,   // [0:100] is the sub-list for field type_name
+	31,  // 25: lifeboat.v1.AlertTypes.types:type_name -> lifeboat.v1.AlertTypeView
+	29,  // 26: lifeboat.v1.ListAlertsResponse.alerts:type_name -> lifeboat.v1.AlertView
+	11,  // 27: lifeboat.v1.ListAlertsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 28: lifeboat.v1.ListEventsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	34,  // 29: lifeboat.v1.ListEventsResponse.events:type_name -> lifeboat.v1.EventView
+	11,  // 30: lifeboat.v1.ListEventsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 31: lifeboat.v1.ExplainRequest.consistency:type_name -> lifeboat.v1.Consistency
+	11,  // 32: lifeboat.v1.ExplainResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 33: lifeboat.v1.GetPolicyRequest.consistency:type_name -> lifeboat.v1.Consistency
+	39,  // 34: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
+	11,  // 35: lifeboat.v1.GetPolicyResponse.answered:type_name -> lifeboat.v1.Answered
+	39,  // 36: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
+	48,  // 37: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
+	120, // 38: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
+	51,  // 39: lifeboat.v1.ControlAlertRequest.filter:type_name -> lifeboat.v1.AlertFilter
+	121, // 40: lifeboat.v1.AlertFilter.labels:type_name -> lifeboat.v1.AlertFilter.LabelsEntry
+	53,  // 41: lifeboat.v1.RaiseAlertsRequest.alerts:type_name -> lifeboat.v1.RaiseAlert
+	122, // 42: lifeboat.v1.ReceiverView.options:type_name -> lifeboat.v1.ReceiverView.OptionsEntry
+	51,  // 43: lifeboat.v1.ReceiverView.match:type_name -> lifeboat.v1.AlertFilter
+	0,   // 44: lifeboat.v1.ListReceiversRequest.consistency:type_name -> lifeboat.v1.Consistency
+	55,  // 45: lifeboat.v1.ListReceiversResponse.receivers:type_name -> lifeboat.v1.ReceiverView
+	11,  // 46: lifeboat.v1.ListReceiversResponse.answered:type_name -> lifeboat.v1.Answered
+	123, // 47: lifeboat.v1.SetReceiverRequest.options:type_name -> lifeboat.v1.SetReceiverRequest.OptionsEntry
+	51,  // 48: lifeboat.v1.SetReceiverRequest.match:type_name -> lifeboat.v1.AlertFilter
+	51,  // 49: lifeboat.v1.SilenceView.match:type_name -> lifeboat.v1.AlertFilter
+	0,   // 50: lifeboat.v1.ListSilencesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	62,  // 51: lifeboat.v1.ListSilencesResponse.silences:type_name -> lifeboat.v1.SilenceView
+	11,  // 52: lifeboat.v1.ListSilencesResponse.answered:type_name -> lifeboat.v1.Answered
+	51,  // 53: lifeboat.v1.SetSilenceRequest.match:type_name -> lifeboat.v1.AlertFilter
+	0,   // 54: lifeboat.v1.ListTokensRequest.consistency:type_name -> lifeboat.v1.Consistency
+	77,  // 55: lifeboat.v1.ListTokensResponse.tokens:type_name -> lifeboat.v1.TokenView
+	11,  // 56: lifeboat.v1.ListTokensResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 57: lifeboat.v1.ListOperatorsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	81,  // 58: lifeboat.v1.ListOperatorsResponse.operators:type_name -> lifeboat.v1.OperatorView
+	11,  // 59: lifeboat.v1.ListOperatorsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 60: lifeboat.v1.ListRulesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	85,  // 61: lifeboat.v1.ListRulesResponse.rules:type_name -> lifeboat.v1.RuleView
+	11,  // 62: lifeboat.v1.ListRulesResponse.answered:type_name -> lifeboat.v1.Answered
+	86,  // 63: lifeboat.v1.RuleView.vms:type_name -> lifeboat.v1.RuleVM
+	87,  // 64: lifeboat.v1.RuleView.hosts:type_name -> lifeboat.v1.RuleHost
+	87,  // 65: lifeboat.v1.AddRuleRequest.hosts:type_name -> lifeboat.v1.RuleHost
+	39,  // 66: lifeboat.v1.SetVMRequest.settings:type_name -> lifeboat.v1.Setting
+	0,   // 67: lifeboat.v1.PlanRequest.consistency:type_name -> lifeboat.v1.Consistency
+	93,  // 68: lifeboat.v1.PlanResponse.steps:type_name -> lifeboat.v1.PlannedVM
+	93,  // 69: lifeboat.v1.PlanResponse.stays:type_name -> lifeboat.v1.PlannedVM
+	94,  // 70: lifeboat.v1.PlanResponse.each:type_name -> lifeboat.v1.HostLoss
+	11,  // 71: lifeboat.v1.PlanResponse.answered:type_name -> lifeboat.v1.Answered
+	93,  // 72: lifeboat.v1.HostLoss.down:type_name -> lifeboat.v1.PlannedVM
+	0,   // 73: lifeboat.v1.ListIncidentsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	97,  // 74: lifeboat.v1.ListIncidentsResponse.incidents:type_name -> lifeboat.v1.IncidentView
+	11,  // 75: lifeboat.v1.ListIncidentsResponse.answered:type_name -> lifeboat.v1.Answered
+	98,  // 76: lifeboat.v1.IncidentView.slowest:type_name -> lifeboat.v1.IncidentStep
+	98,  // 77: lifeboat.v1.IncidentView.steps:type_name -> lifeboat.v1.IncidentStep
+	99,  // 78: lifeboat.v1.IncidentView.vms:type_name -> lifeboat.v1.IncidentVM
+	34,  // 79: lifeboat.v1.IncidentView.timeline:type_name -> lifeboat.v1.EventView
+	34,  // 80: lifeboat.v1.IncidentView.evidence:type_name -> lifeboat.v1.EventView
+	29,  // 81: lifeboat.v1.IncidentView.alerts:type_name -> lifeboat.v1.AlertView
+	98,  // 82: lifeboat.v1.IncidentVM.slowest:type_name -> lifeboat.v1.IncidentStep
+	100, // 83: lifeboat.v1.IncidentVM.spans:type_name -> lifeboat.v1.IncidentSpan
+	101, // 84: lifeboat.v1.RecordUsageRequest.events:type_name -> lifeboat.v1.UsageEvent
+	104, // 85: lifeboat.v1.RecordUsageResponse.refused:type_name -> lifeboat.v1.UsageRefusal
+	0,   // 86: lifeboat.v1.ListUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	107, // 87: lifeboat.v1.ListUsageResponse.records:type_name -> lifeboat.v1.UsageRecordView
+	11,  // 88: lifeboat.v1.ListUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 89: lifeboat.v1.ListUsageResourcesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	110, // 90: lifeboat.v1.ListUsageResourcesResponse.resources:type_name -> lifeboat.v1.UsageResourceView
+	11,  // 91: lifeboat.v1.ListUsageResourcesResponse.answered:type_name -> lifeboat.v1.Answered
+	111, // 92: lifeboat.v1.UsageResourceView.intervals:type_name -> lifeboat.v1.UsageIntervalView
+	0,   // 93: lifeboat.v1.DescribeUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	114, // 94: lifeboat.v1.DescribeUsageResponse.types:type_name -> lifeboat.v1.UsageTypeView
+	115, // 95: lifeboat.v1.DescribeUsageResponse.accounts:type_name -> lifeboat.v1.UsageAccountView
+	11,  // 96: lifeboat.v1.DescribeUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 97: lifeboat.v1.VerifyUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	118, // 98: lifeboat.v1.VerifyUsageResponse.findings:type_name -> lifeboat.v1.UsageFinding
+	11,  // 99: lifeboat.v1.VerifyUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	114, // 100: lifeboat.v1.SetUsageRequest.type:type_name -> lifeboat.v1.UsageTypeView
+	12,  // 101: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
+	16,  // 102: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
+	21,  // 103: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
+	24,  // 104: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
+	27,  // 105: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
+	30,  // 106: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
+	35,  // 107: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
+	37,  // 108: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
+	40,  // 109: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
+	42,  // 110: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
+	44,  // 111: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
+	45,  // 112: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
+	46,  // 113: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
+	47,  // 114: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
+	49,  // 115: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
+	50,  // 116: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
+	66,  // 117: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
+	67,  // 118: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
+	6,   // 119: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
+	68,  // 120: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
+	70,  // 121: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
+	72,  // 122: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
+	73,  // 123: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
+	75,  // 124: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
+	78,  // 125: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
+	79,  // 126: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
+	82,  // 127: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
+	83,  // 128: lifeboat.v1.AdminService.ListRules:input_type -> lifeboat.v1.ListRulesRequest
+	88,  // 129: lifeboat.v1.AdminService.AddRule:input_type -> lifeboat.v1.AddRuleRequest
+	89,  // 130: lifeboat.v1.AdminService.RemoveRule:input_type -> lifeboat.v1.RemoveRuleRequest
+	90,  // 131: lifeboat.v1.AdminService.SetVM:input_type -> lifeboat.v1.SetVMRequest
+	91,  // 132: lifeboat.v1.AdminService.Plan:input_type -> lifeboat.v1.PlanRequest
+	95,  // 133: lifeboat.v1.AdminService.ListIncidents:input_type -> lifeboat.v1.ListIncidentsRequest
+	102, // 134: lifeboat.v1.AdminService.RecordUsage:input_type -> lifeboat.v1.RecordUsageRequest
+	105, // 135: lifeboat.v1.AdminService.ListUsage:input_type -> lifeboat.v1.ListUsageRequest
+	108, // 136: lifeboat.v1.AdminService.ListUsageResources:input_type -> lifeboat.v1.ListUsageResourcesRequest
+	112, // 137: lifeboat.v1.AdminService.DescribeUsage:input_type -> lifeboat.v1.DescribeUsageRequest
+	116, // 138: lifeboat.v1.AdminService.VerifyUsage:input_type -> lifeboat.v1.VerifyUsageRequest
+	116, // 139: lifeboat.v1.AdminService.RepairUsage:input_type -> lifeboat.v1.VerifyUsageRequest
+	119, // 140: lifeboat.v1.AdminService.SetUsage:input_type -> lifeboat.v1.SetUsageRequest
+	52,  // 141: lifeboat.v1.AdminService.RaiseAlerts:input_type -> lifeboat.v1.RaiseAlertsRequest
+	54,  // 142: lifeboat.v1.AdminService.PurgeEvents:input_type -> lifeboat.v1.PurgeEventsRequest
+	56,  // 143: lifeboat.v1.AdminService.ListReceivers:input_type -> lifeboat.v1.ListReceiversRequest
+	58,  // 144: lifeboat.v1.AdminService.SetReceiver:input_type -> lifeboat.v1.SetReceiverRequest
+	59,  // 145: lifeboat.v1.AdminService.RemoveReceiver:input_type -> lifeboat.v1.RemoveReceiverRequest
+	60,  // 146: lifeboat.v1.AdminService.TestReceiver:input_type -> lifeboat.v1.TestReceiverRequest
+	63,  // 147: lifeboat.v1.AdminService.ListSilences:input_type -> lifeboat.v1.ListSilencesRequest
+	65,  // 148: lifeboat.v1.AdminService.SetSilence:input_type -> lifeboat.v1.SetSilenceRequest
+	9,   // 149: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
+	1,   // 150: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
+	3,   // 151: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
+	5,   // 152: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
+	13,  // 153: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
+	17,  // 154: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
+	22,  // 155: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
+	25,  // 156: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
+	28,  // 157: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
+	33,  // 158: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
+	36,  // 159: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
+	38,  // 160: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
+	41,  // 161: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
+	43,  // 162: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
+	43,  // 163: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
+	43,  // 164: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
+	43,  // 165: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
+	43,  // 166: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
+	43,  // 167: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
+	43,  // 168: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
+	43,  // 169: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
+	43,  // 170: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
+	7,   // 171: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
+	69,  // 172: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
+	71,  // 173: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
+	43,  // 174: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
+	74,  // 175: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
+	76,  // 176: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
+	43,  // 177: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
+	80,  // 178: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
+	43,  // 179: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
+	84,  // 180: lifeboat.v1.AdminService.ListRules:output_type -> lifeboat.v1.ListRulesResponse
+	43,  // 181: lifeboat.v1.AdminService.AddRule:output_type -> lifeboat.v1.WriteResponse
+	43,  // 182: lifeboat.v1.AdminService.RemoveRule:output_type -> lifeboat.v1.WriteResponse
+	43,  // 183: lifeboat.v1.AdminService.SetVM:output_type -> lifeboat.v1.WriteResponse
+	92,  // 184: lifeboat.v1.AdminService.Plan:output_type -> lifeboat.v1.PlanResponse
+	96,  // 185: lifeboat.v1.AdminService.ListIncidents:output_type -> lifeboat.v1.ListIncidentsResponse
+	103, // 186: lifeboat.v1.AdminService.RecordUsage:output_type -> lifeboat.v1.RecordUsageResponse
+	106, // 187: lifeboat.v1.AdminService.ListUsage:output_type -> lifeboat.v1.ListUsageResponse
+	109, // 188: lifeboat.v1.AdminService.ListUsageResources:output_type -> lifeboat.v1.ListUsageResourcesResponse
+	113, // 189: lifeboat.v1.AdminService.DescribeUsage:output_type -> lifeboat.v1.DescribeUsageResponse
+	117, // 190: lifeboat.v1.AdminService.VerifyUsage:output_type -> lifeboat.v1.VerifyUsageResponse
+	117, // 191: lifeboat.v1.AdminService.RepairUsage:output_type -> lifeboat.v1.VerifyUsageResponse
+	43,  // 192: lifeboat.v1.AdminService.SetUsage:output_type -> lifeboat.v1.WriteResponse
+	43,  // 193: lifeboat.v1.AdminService.RaiseAlerts:output_type -> lifeboat.v1.WriteResponse
+	43,  // 194: lifeboat.v1.AdminService.PurgeEvents:output_type -> lifeboat.v1.WriteResponse
+	57,  // 195: lifeboat.v1.AdminService.ListReceivers:output_type -> lifeboat.v1.ListReceiversResponse
+	43,  // 196: lifeboat.v1.AdminService.SetReceiver:output_type -> lifeboat.v1.WriteResponse
+	43,  // 197: lifeboat.v1.AdminService.RemoveReceiver:output_type -> lifeboat.v1.WriteResponse
+	61,  // 198: lifeboat.v1.AdminService.TestReceiver:output_type -> lifeboat.v1.TestReceiverResponse
+	64,  // 199: lifeboat.v1.AdminService.ListSilences:output_type -> lifeboat.v1.ListSilencesResponse
+	43,  // 200: lifeboat.v1.AdminService.SetSilence:output_type -> lifeboat.v1.WriteResponse
+	10,  // 201: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
+	2,   // 202: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
+	4,   // 203: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
+	129, // 204: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
+	153, // [153:205] is the sub-list for method output_type
+	101, // [101:153] is the sub-list for method input_type
+	101, // [101:101] is the sub-list for extension type_name
+	101, // [101:101] is the sub-list for extension extendee
+	0,   // [0:101] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_admin_proto_init() }
@@ -11121,14 +11281,14 @@ func file_lifeboat_v1_admin_proto_init() {
 		return
 	}
 	file_lifeboat_v1_agent_proto_init()
-	file_lifeboat_v1_admin_proto_msgTypes[41].OneofWrappers = []any{}
+	file_lifeboat_v1_admin_proto_msgTypes[43].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_admin_proto_rawDesc), len(file_lifeboat_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   121,
+			NumMessages:   123,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
