@@ -68,16 +68,16 @@ func TestVMSetRefuses(t *testing.T) {
 	l.ok(setVM(2, "depends_on", uuids(3)))
 	for want, c := range map[string]*logpb.VMSet{
 		"vm3 cannot wait for vm1, which waits for it: vm1 → vm2 → vm3": setVM(3, "depends_on", uuids(1)),
-		"cannot wait for itself":    setVM(3, "depends_on", uuids(3)),
-		"there is no VM":            setVM(3, "depends_on", uuids(99)),
-		"is not a UUID":             setVM(3, "depends_on", "vm1"),
-		"must be order, running":    setVM(3, "gate", "soon"),
-		"must be a time between":    setVM(3, "gate_timeout", "0s"),
-		"must be restart":           setVM(3, "ha", "sometimes"),
-		"must be lowest":            setVM(3, "priority", "urgent"),
-		"must be a whole number":    setVM(3, "max_relocate", "-1"),
-		`no setting "colour"`:       setVM(3, "colour", "red"),
-		"nothing is to be set":      setVM(3),
+		"cannot wait for itself": setVM(3, "depends_on", uuids(3)),
+		"there is no VM":         setVM(3, "depends_on", uuids(99)),
+		"is not a UUID":          setVM(3, "depends_on", "vm1"),
+		"must be order, running": setVM(3, "gate", "soon"),
+		"must be a time between": setVM(3, "gate_timeout", "0s"),
+		"must be restart":        setVM(3, "ha", "sometimes"),
+		"must be lowest":         setVM(3, "priority", "urgent"),
+		"must be a whole number": setVM(3, "max_relocate", "-1"),
+		`no setting "colour"`:    setVM(3, "colour", "red"),
+		"nothing is to be set":   setVM(3),
 	} {
 		if no := l.rejected(c); !strings.Contains(no, want) {
 			t.Errorf("refused with %q, want %q", no, want)

@@ -71,14 +71,6 @@ func follow(t *testing.T, all []entry, set []fsm.Setting, alter func(*logpb.Comm
 	return m.State(), found
 }
 
-func count(found []replay.Finding) map[replay.Kind]int {
-	n := map[replay.Kind]int{}
-	for _, f := range found {
-		n[f.Kind]++
-	}
-	return n
-}
-
 // Golden logs are replayed to the digest that lies beside them, whatever is asked.
 func TestGoldenLogsMakeTheirDigest(t *testing.T) {
 	paths, _ := filepath.Glob("../../fsm/testdata/logs/*.log")
