@@ -154,7 +154,7 @@ func (w *World) runs(s *fsm.State, g *guest) {
 		switch {
 		case d.state == hypervisor.StateRunning, d.reason == hypervisor.ReasonIOError && !w.anyFor(s, g, d.h):
 			return
-		case d.h.frozen, d.reason == hypervisor.ReasonIOError && (!d.h.agent.runs || !d.h.wire() || owner.Status == fsm.Alert):
+		case d.h.frozen, d.reason == hypervisor.ReasonIOError && (!d.h.libvirt || !d.h.agent.runs || !d.h.wire() || owner.Status == fsm.Alert):
 			return // it lives as far as anybody can prove
 		}
 		w.violate("7 (what can run does)", []string{g.name, d.h.name}, "VM %s is wanted on and %s (%s) on %s at the end", g.name, d.state, d.reason, d.h.name)
