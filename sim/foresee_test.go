@@ -1,9 +1,6 @@
 package sim
 
 import (
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,31 +14,14 @@ import (
 // A plan says where VMs go and in which order: what the simulator then does, in every
 // scenario in which hosts lose their power and nothing else happens, is just that.
 func TestAPlanIsWhatHappens(t *testing.T) {
-	const dir = "../testdata/scenarios"
 	var ran int
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || filepath.Ext(path) != ".yaml" {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		f, err := scenario.Parse(path, data)
-		if err != nil {
-			return err
-		}
+	for name, f := range scenarioFiles(t, 300) {
 		hosts := onlyLosesPower(f)
-		if len(hosts) == 0 || len(f.VMs) > 300 {
-			return nil
+		if len(hosts) == 0 {
+			continue
 		}
 		ran++
-		name, _ := filepath.Rel(dir, path)
-		t.Run(strings.TrimSuffix(name, ".yaml"), func(t *testing.T) { comparePlan(t, f, hosts) })
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
+		t.Run(name, func(t *testing.T) { comparePlan(t, f, hosts) })
 	}
 	if ran < 20 {
 		t.Fatalf("only %d scenarios were compared", ran)
@@ -166,15 +146,7 @@ func bounds(p *foresee.Plan, name string) time.Duration {
 
 // A plan does not know how long the agent of a guest takes, and says so.
 func TestAPlanTakesAgentsToAnswer(t *testing.T) {
-	const path = "../testdata/scenarios/order/gate-agent.yaml"
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := scenario.Parse(path, data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := readScenario(t, "../testdata/scenarios/order/gate-agent.yaml")
 	w := newWorld(f, 1)
 	if !w.settle() {
 		t.Fatal("the world does not settle")

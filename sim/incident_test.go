@@ -1,49 +1,27 @@
 package sim
 
 import (
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"lifeboat/fsm"
 	"lifeboat/ha/incident"
-	"lifeboat/sim/scenario"
 )
 
 // What incidents tell is what happened, in every scenario file: no loss is in none of
 // them, the time that a VM was down is divided without a gap, and a host that was
 // proven dead has one of its own with its proof.
 func TestIncidentsAreWhatHappened(t *testing.T) {
-	const dir = "../testdata/scenarios"
 	told := 0
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || filepath.Ext(path) != ".yaml" {
-			return err
+	for name, f := range scenarioFiles(t, 40) {
+		if len(f.Hosts) > 20 {
+			continue
 		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		f, err := scenario.Parse(path, data)
-		if err != nil {
-			return err
-		}
-		if len(f.VMs) > 40 || len(f.Hosts) > 20 {
-			return nil
-		}
-		name, _ := filepath.Rel(dir, path)
-		t.Run(strings.TrimSuffix(name, ".yaml"), func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			w := newWorld(f, 1)
 			w.live()
 			told += incidentsHold(t, w.truth.State())
 		})
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	if told < 50 {
 		t.Errorf("only %d incidents were looked at", told)

@@ -178,9 +178,9 @@ func (o *Outlook) Sentence() string {
 	}
 	text := badSentence(o.Unsafe())
 	if text == "" {
-		text = "any one host may fail: its protected VMs would be started again"
+		text = mayFail("host")
 		if domains {
-			text = "any one host or " + Domain + " may fail: its protected VMs would be started again"
+			text = mayFail("host or " + Domain)
 		}
 		if open > 0 {
 			text = "no VM is known that the failure of one host would leave down"
@@ -196,6 +196,11 @@ const (
 	maxHosts = 3 // that a sentence names
 	maxVMs   = 5 // that it names of one host
 )
+
+// mayFail says that no failure of that kind leaves a VM down.
+func mayFail(what string) string {
+	return "any one " + what + " may fail: its protected VMs would be started again"
+}
 
 // badSentence names those whose failure leaves VMs down; "" = there are none.
 func badSentence(bad []*Verdict) string {

@@ -55,5 +55,5 @@ func Sentence(all []Loss) string {
 	if text := badSentence(bad); text != "" {
 		return text
 	}
-	return "any one host may fail: its protected VMs would be started again"
+	return mayFail("host")
 }
