@@ -43,6 +43,11 @@ func mustRegister(err error) bool {
 	return false
 }
 
+// noLeader: the manager itself answered, and that nothing was done.
+func noLeader(err error) bool {
+	return connect.IsWireError(err) && connect.CodeOf(err) == connect.CodeUnavailable
+}
+
 func (a *agent) register(x session.Register) {
 	client := a.client(x.To)
 	a.start(x.Timeout, func(ctx context.Context) input {
@@ -50,7 +55,7 @@ func (a *agent) register(x session.Register) {
 		return func(s *session.Session, now session.Instant) session.Out {
 			if err != nil {
 				a.refused(x.To, err)
-				return s.SendFailed(now, x.Seq, false, err)
+				return s.SendFailed(now, x.Seq, session.Failure{Err: err, NoLeader: noLeader(err)})
 			}
 			return s.Registered(now, x.Seq, resp.Msg)
 		}
@@ -77,7 +82,7 @@ func (a *agent) report(x session.Report) {
 			case err == nil:
 				return s.Answered(now, x.Req.Seq, resp.Msg)
 			case n == a.reports:
-				return s.SendFailed(now, x.Req.Seq, mustRegister(err), err)
+				return s.SendFailed(now, x.Req.Seq, session.Failure{Err: err, Register: mustRegister(err), NoLeader: noLeader(err)})
 			}
 			return s.Tick(now)
 		}

@@ -323,7 +323,7 @@ func (h *host) back(proc int, in func(*session.Session, session.Instant, respons
 func (a *agent) register(h *host, x session.Register) {
 	h.w.ask(h, x.To.Addr, x.Timeout, x.Req, h.back(a.proc, func(s *session.Session, now session.Instant, r response) session.Out {
 		if r.err != nil {
-			return s.SendFailed(now, x.Seq, false, r.err)
+			return s.SendFailed(now, x.Seq, r.failure())
 		}
 		return s.Registered(now, x.Seq, r.msg.(*lifeboatv1.RegisterResponse))
 	}))
@@ -338,7 +338,7 @@ func (a *agent) sendReport(h *host, x session.Report) {
 		case r.err == nil && n == a.report:
 			return s.Answered(now, x.Req.Seq, r.msg.(*lifeboatv1.ReportResponse))
 		case n == a.report:
-			return s.SendFailed(now, x.Req.Seq, r.register, r.err)
+			return s.SendFailed(now, x.Req.Seq, r.failure())
 		}
 		return s.Tick(now)
 	}))

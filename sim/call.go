@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"lifeboat/agent/session"
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 )
 
@@ -15,6 +16,11 @@ type response struct {
 	msg      any
 	err      error
 	register bool // it does not know this epoch of the host
+}
+
+// failure is what a session is told of a response that is none.
+func (r response) failure() session.Failure {
+	return session.Failure{Err: r.err, Register: r.register, NoLeader: errors.Is(r.err, errNoLeader)}
 }
 
 // call is one request to a manager.

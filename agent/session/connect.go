@@ -13,8 +13,9 @@ const (
 	leaveTimeout    = 5 * time.Second
 	// answerSlack is the time for an answer beyond the beat for which a report
 	// is parked: short enough that the silence of one dead manager stays below
-	// the three beats after which this host is suspect. When every manager has
-	// failed, slowness is more likely than death, and all get patientSlack.
+	// the three beats after which this host is suspect, and never less than a quarter
+	// of a beat. When every manager has failed, slowness is more likely than death, and
+	// all get patientSlack, or half a beat.
 	answerSlack  = 500 * time.Millisecond
 	patientSlack = 2 * time.Second
 	moveOnAgain  = time.Minute // nor tried again for this long because the one that answers sends us on
@@ -23,6 +24,7 @@ const (
 	// leader can do without.
 	backoffMin   = 100 * time.Millisecond
 	backoffMax   = time.Second
+	aimlessMax   = 3                // times that a manager may say that nobody leads before another one is asked
 	forgiveAfter = 10 * time.Second // a manager that was silent is not preferred for this long
 	sentKept     = 256
 	maxManagers  = 32
@@ -49,6 +51,7 @@ type connState struct {
 	changed  bool    // there is something to say at once
 	retryAt  Instant
 	fails    int
+	aimless  int // of them, the newest: answers of the same manager that nobody leads
 	beat     time.Duration
 
 	probes  []*probing
@@ -135,15 +138,16 @@ func (s *Session) learned(list []*lifeboatv1.Manager) {
 	s.learn(ms)
 }
 
-// follow prefers the leader, unless it was silent a moment ago: any node
-// forwards, so the way around it is as good. A refusal is forgiven at once: it
-// was starting, or did not lead yet.
+// follow prefers the leader that is told for the second time: by then the crowd that
+// came when it began to lead has been served, and any node forwards. Nor is one
+// preferred that was silent a moment ago. A refusal is forgiven at once: it was
+// starting, or did not lead yet.
 func (s *Session) follow(addr string) {
 	c := &s.conn
-	if addr == "" {
+	if addr == "" || addr != c.leader {
+		c.leader = addr
 		return
 	}
-	c.leader = addr
 	for _, m := range c.managers {
 		if m != c.target && m.Addr == addr && (!m.failed || !m.silent || s.now.Sub(m.failedAt) >= forgiveAfter) {
 			c.refuge, c.target = c.target, m
@@ -169,14 +173,31 @@ func (s *Session) moveOn() {
 	}
 }
 
-// lost tries the next manager: the one that answered last, if this was only an
-// attempt at a better one; the leader if it has not failed lately; else the one
-// whose failure is longest ago. The pause grows only when all failed.
-func (s *Session) lost() {
+// wait asks the same manager again: it lives and knows of no leader, as the others most
+// likely do, and this host has a connection to it.
+func (s *Session) wait() {
 	c := &s.conn
+	c.unanswered()
+	c.aimless++
+	c.retryAt = s.now.Add(s.around(c.backoff(0)))
+}
+
+// unanswered notes that the request which is out has failed.
+func (c *connState) unanswered() {
 	c.waiting, c.registering, c.ticket = false, false, 0
 	c.changed = true
 	c.fails++
+}
+
+// lost tries the next manager: the one that answered last, if this was only an
+// attempt at a better one; the leader if it has not failed lately; else the one
+// whose failure is longest ago. The pause grows only when all failed. A connection
+// that broke or was refused has been lost by all agents of that manager at the same
+// moment: they come to the next one over half a beat.
+func (s *Session) lost() {
+	c := &s.conn
+	c.unanswered()
+	c.aimless = 0
 	if c.target != nil {
 		c.target.failed, c.target.failedAt, c.target.silent = true, s.now, s.now >= c.until.Add(-coalesce)
 	}
@@ -196,9 +217,13 @@ func (s *Session) lost() {
 			best = m
 		}
 	}
+	broke := c.fails == 1 && c.target != nil && !c.target.silent
 	c.target = best
-	pause := c.backoff(c.fails / max(len(c.managers), 1))
-	c.retryAt = s.now.Add(pause/2 + s.jitter(pause))
+	if broke {
+		c.retryAt = s.now.Add(s.jitter(max(backoffMin, c.beat/2)))
+		return
+	}
+	c.retryAt = s.now.Add(s.around(c.backoff(c.fails / max(len(c.managers), 1))))
 }
 
 // backoff is the pause after all managers have failed a number of times.
@@ -206,6 +231,9 @@ func (c *connState) backoff(rounds int) time.Duration {
 	low, high := max(backoffMin, c.beat/10), max(backoffMax, c.beat/2)
 	return min(low<<min(rounds, 10), high)
 }
+
+// around is a pause about as long as given.
+func (s *Session) around(d time.Duration) time.Duration { return d/2 + s.jitter(d) }
 
 // jitter spreads agents that were all told the same thing at the same time.
 func (s *Session) jitter(d time.Duration) time.Duration {
@@ -311,7 +339,7 @@ func (s *Session) Registered(now Instant, seq uint64, r *lifeboatv1.RegisterResp
 
 func (s *Session) contact(beatMs int64, list []*lifeboatv1.Manager, leader string) {
 	c := &s.conn
-	c.fails = 0
+	c.fails, c.aimless = 0, 0
 	if c.target != nil {
 		c.target.failed = false
 	}
@@ -369,10 +397,11 @@ func (s *Session) report() {
 // patience is how long a manager may be silent while a report is out, however
 // often there is news for it meanwhile.
 func (s *Session) patience() time.Duration {
+	beat := s.conn.beat
 	if s.conn.fails >= len(s.conn.managers) {
-		return s.conn.beat + patientSlack
+		return beat + max(patientSlack, beat/2)
 	}
-	return s.conn.beat + answerSlack
+	return beat + max(answerSlack, beat/4)
 }
 
 // Answered answers [Report].
@@ -446,21 +475,32 @@ func (s *Session) reregister() {
 	s.inv.tried = s.inv.last != nil && !s.inv.inFlight // an inventory that was read is good enough
 }
 
+// Failure is why a manager did not do what it was asked.
+type Failure struct {
+	Err      error
+	Register bool // it answered that it does not know this host
+	NoLeader bool // it answered that it can do nothing at the moment, mostly since nobody leads
+}
+
 // SendFailed answers [Register], with its Seq, and [Report], with the one of
-// its request. register: the manager answered that it does not know this host.
-func (s *Session) SendFailed(now Instant, seq uint64, register bool, err error) Out {
+// its request.
+func (s *Session) SendFailed(now Instant, seq uint64, why Failure) Out {
 	s.begin(now)
 	c := &s.conn
 	if seq != c.seq || !c.registering && !c.waiting {
 		return s.step()
 	}
-	s.note(Debug, "a manager did not answer", "manager", c.target.Addr, "error", err)
+	s.note(Debug, "a manager did not answer", "manager", c.target.Addr, "error", why.Err)
 	if c.fails == len(c.managers) {
-		s.note(Warn, "no manager answers; still trying", "managers", len(c.managers), "error", err)
+		s.note(Warn, "no manager answers; still trying", "managers", len(c.managers), "error", why.Err)
 	}
 	wasRegistering := c.registering
-	s.lost()
-	if register && !wasRegistering {
+	if why.NoLeader && c.aimless+1 < aimlessMax && c.refuge == nil {
+		s.wait()
+	} else {
+		s.lost()
+	}
+	if why.Register && !wasRegistering {
 		s.reregister()
 	}
 	return s.step()

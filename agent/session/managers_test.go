@@ -26,8 +26,8 @@ func TestProbesAreAskedOnceAndKept(t *testing.T) {
 		if len(b.last.Req.Probes) != 1 {
 			t.Fatalf("reported probes %v", b.last.Req.Probes)
 		}
-		b.take(b.s.SendFailed(b.now, b.last.Req.Seq+1000, false, errors.New("of another report")))
-		b.take(b.s.SendFailed(b.now, b.last.Req.Seq, false, errors.New("lost")))
+		b.take(b.s.SendFailed(b.now, b.last.Req.Seq+1000, Failure{Err: errors.New("of another report")}))
+		b.take(b.s.SendFailed(b.now, b.last.Req.Seq, Failure{Err: errors.New("lost")}))
 	}
 	b.pass(2 * time.Second)
 	b.answer()
@@ -64,10 +64,15 @@ func TestManagersAreLearnedAndFollowed(t *testing.T) {
 		r.LeaderId, r.LeaderAddr = "n2", "m2"
 	})
 	b.pass(time.Second)
+	if b.last.To.Addr == "m2" {
+		t.Fatal("a crowd goes to a leader that has just been elected")
+	}
+	b.answer(func(r *lifeboatv1.ReportResponse) { r.LeaderId, r.LeaderAddr = "n2", "m2" })
+	b.pass(time.Second)
 	if b.last.To.Addr != "m2" || len(b.disk.Managers) != 3 {
 		t.Fatalf("reports go to %v, on disk are %v", b.last.To, b.disk.Managers)
 	}
-	b.take(b.s.SendFailed(b.now, b.last.Req.Seq, false, errors.New("dead")))
+	b.take(b.s.SendFailed(b.now, b.last.Req.Seq, Failure{Err: errors.New("dead")}))
 	b.pass(time.Second)
 	if b.last.To.Addr == "m2" {
 		t.Error("reports still go to the dead leader")
@@ -76,6 +81,58 @@ func TestManagersAreLearnedAndFollowed(t *testing.T) {
 	b.pass(2 * time.Second)
 	if b.last.To.Addr == "m2" {
 		t.Error("a node says that the dead leader leads, and is believed at once")
+	}
+}
+
+// A manager that knows of no leader is asked again over the connection that there is;
+// when it keeps saying so, the others are asked.
+func TestAManagerWithoutALeaderIsAskedAgain(t *testing.T) {
+	b := newBench(t, Ledger{})
+	b.cfg.Managers = []Manager{{Addr: "m1"}, {Addr: "m2"}, {Addr: "m3"}}
+	b.boot()
+	b.pass(100 * time.Millisecond)
+	b.answer(func(r *lifeboatv1.ReportResponse) {})
+	b.pass(time.Second)
+	asked := []string{b.last.To.Addr}
+	for range 5 {
+		b.take(b.s.SendFailed(b.now, b.last.Req.Seq, Failure{Err: errors.New("no leader"), NoLeader: true}))
+		b.pass(300 * time.Millisecond)
+		asked = append(asked, b.last.To.Addr)
+	}
+	if asked[1] != asked[0] || asked[2] != asked[0] || asked[3] == asked[0] || asked[4] != asked[3] {
+		t.Errorf("asked %v: the first one three times, then another one", asked)
+	}
+}
+
+// All agents lose their connections to a manager that dies at the same moment, and come
+// to the next one over half a beat. Silence they notice each at its own time.
+func TestABrokenConnectionIsSpread(t *testing.T) {
+	pauses := func(silent bool) (longest time.Duration) {
+		for seed := range uint64(50) {
+			b := newBench(t, Ledger{})
+			b.cfg.Managers = []Manager{{Addr: "m1"}, {Addr: "m2"}, {Addr: "m3"}}
+			b.cfg.Seed = seed
+			b.boot()
+			b.pass(100 * time.Millisecond)
+			b.answer(func(r *lifeboatv1.ReportResponse) { r.BeatMs = 10_000 })
+			b.pass(10 * time.Second)
+			if silent {
+				b.pass(b.s.patience() - 10*time.Millisecond)
+			}
+			began, seq := b.now, b.last.Req.Seq
+			b.take(b.s.SendFailed(b.now, seq, Failure{Err: errors.New("reset")}))
+			for b.last.Req.Seq == seq {
+				b.pass(50 * time.Millisecond)
+			}
+			longest = max(longest, b.now.Sub(began))
+		}
+		return longest
+	}
+	if d := pauses(false); d < 4*time.Second || d > 5200*time.Millisecond {
+		t.Errorf("the last of 50 agents comes after %v, expected just below half a beat of 10 s", d)
+	}
+	if d := pauses(true); d > 1700*time.Millisecond {
+		t.Errorf("an agent that was not answered for a beat waits another %v", d)
 	}
 }
 

@@ -21,7 +21,9 @@ func (w *world) registered(r *lifeboatv1.RegisterRequest) *lifeboatv1.RegisterRe
 func (w *world) report(p int, a Report) {
 	seq := a.Req.Seq
 	lost := func(register bool) func() {
-		return func() { w.tell(p, func() Out { return w.sess.SendFailed(w.now, seq, register, errWorld) }) }
+		return func() {
+			w.tell(p, func() Out { return w.sess.SendFailed(w.now, seq, Failure{Err: errWorld, Register: register}) })
+		}
 	}
 	e := w.ask("report", func() {
 		if a.Req.Epoch != w.epoch {

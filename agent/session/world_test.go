@@ -239,7 +239,7 @@ func (w *world) take(out Out) {
 			w.ask("register", func() {
 				r := w.registered(a.Req)
 				w.ask("registered", func() { w.tell(p, func() Out { return w.sess.Registered(w.now, a.Seq, r) }) }, nil)
-			}, func() { w.tell(p, func() Out { return w.sess.SendFailed(w.now, a.Seq, false, errWorld) }) })
+			}, func() { w.tell(p, func() Out { return w.sess.SendFailed(w.now, a.Seq, Failure{Err: errWorld}) }) })
 		case Report:
 			w.checkReport(a.Req)
 			w.report(p, a)

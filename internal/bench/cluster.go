@@ -38,7 +38,7 @@ func agents(cfg storm.AgentsConfig) *exec.Cmd {
 	}
 	// Agents have machines of their own: here they take what the nodes leave them.
 	// Setpriority would do that for one thread of the process only.
-	cmd := exec.Command("nice", "-n", "10", self, "agents", string(text))
+	cmd := exec.Command("nice", "-n", "5", self, "agents", string(text))
 	cmd.Env = append(os.Environ(), "GOGC=400")
 	return cmd
 }
@@ -150,6 +150,9 @@ func (b *bench) crowd(ctx context.Context, name string, raftTimeout time.Duratio
 	}
 	b.add(kept,
 		atMost(name+": all back after kill -9 of the leader", r.Back.Seconds(), "s", back),
+		info(name+": nine in ten of them", r.BackMost.Seconds(), "s"),
+		info(name+": CPU time of the nodes left, until all are back", r.NodesCPU.Seconds(), "s"),
+		info(name+": CPU time of the agents meanwhile", r.AgentsCPU.Seconds(), "s"),
 		info(name+": reports answered", r.Answers, "/s"),
 		info(name+": the longest wait of one of them", float64(r.OldestMS)/1000, "s"),
 		info(name+": calls that failed meanwhile", float64(r.Failures), ""),

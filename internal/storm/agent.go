@@ -13,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	lifeboatagent "lifeboat/agent"
 	pb "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
 	"lifeboat/transport"
@@ -68,7 +69,9 @@ func newAgent(ca *pki.CA, cfg AgentsConfig, number int) (*agent, error) {
 	}
 	block := number / perSource
 	from := net.Dialer{Timeout: 2 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 77, byte(block/250), byte(block%250+1))}}
-	a := &agent{name: name, addrs: cfg.Addrs, http: transport.NewHTTPClient(creds, transport.ClientOptions{Dial: transport.DialOptions{Dial: from.DialContext}})}
+	opts := lifeboatagent.ClientOptions()
+	opts.Dial.Dial = from.DialContext
+	a := &agent{name: name, addrs: cfg.Addrs, http: transport.NewHTTPClient(creds, opts)}
 	for i := range cfg.VMs {
 		id := [16]byte{0x57, byte(number >> 8), byte(number), byte(i >> 8), byte(i), 0x5a, 0x40, 0, 0x80}
 		a.vms = append(a.vms, &pb.VMReport{Id: id[:], Name: fmt.Sprintf("vm-%s-%03d", name, i), Power: pb.PowerState_POWER_STATE_ON, Reason: pb.PowerReason_POWER_REASON_BOOTED})
@@ -82,6 +85,7 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 	to := a.addrs[rand.IntN(len(a.addrs))]
 	failed := map[string]time.Time{} // when an address failed last
 	var epoch, seq, have uint64
+	var leader string // as last told
 	beat, fails := time.Second, 0
 	for ctx.Err() == nil {
 		client := lifeboatv1connect.NewAgentServiceClient(a.http, "https://"+to)
@@ -103,9 +107,12 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 				if r.Assignment != nil {
 					have = r.Assignment.Index
 				}
-				if r.LeaderAddr != "" {
-					to = r.LeaderAddr
+				// As the agent does, see agent/session: a leader that is told for the
+				// second time is gone to.
+				if r.LeaderAddr != "" && r.LeaderAddr == leader {
+					to = leader
 				}
+				leader = r.LeaderAddr
 				continue
 			}
 		}
@@ -116,19 +123,29 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 		if code := connect.CodeOf(err); code == connect.CodeNotFound || code == connect.CodeFailedPrecondition {
 			epoch = 0
 		}
-		// As the agent does, see agent/session: it goes to the one whose failure is
-		// longest ago.
+		fails++
+		// One that lives and knows of no leader is asked again, and a connection that
+		// broke has broken for all.
+		if connect.IsWireError(err) && connect.CodeOf(err) == connect.CodeUnavailable && fails < 4 {
+			sleep(ctx, spread(max(100*time.Millisecond, beat/10)))
+			continue
+		}
 		failed[to] = time.Now()
 		for _, i := range rand.Perm(len(a.addrs)) {
 			if x := a.addrs[i]; failed[x].Before(failed[to]) {
 				to = x
 			}
 		}
-		fails++
-		pause := min(max(100*time.Millisecond, beat/10)<<min(fails/len(a.addrs), 10), max(time.Second, beat/2))
-		sleep(ctx, pause/2+rand.N(pause))
+		if fails == 1 && connect.CodeOf(err) != connect.CodeDeadlineExceeded {
+			sleep(ctx, rand.N(max(100*time.Millisecond, beat/2)))
+			continue
+		}
+		sleep(ctx, spread(min(max(100*time.Millisecond, beat/10)<<min(fails/len(a.addrs), 10), max(time.Second, beat/2))))
 	}
 }
+
+// spread is a pause about as long as given.
+func spread(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 func (a *agent) boot() string    { return "boot-" + a.name }
 func (a *agent) session() string { return "session-" + a.name }
@@ -160,7 +177,7 @@ func (a *agent) register(ctx context.Context, client lifeboatv1connect.AgentServ
 }
 
 func (a *agent) report(ctx context.Context, client lifeboatv1connect.AgentServiceClient, q *pb.ReportRequest, beat time.Duration) (*pb.ReportResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, beat+5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, beat+max(2*time.Second, beat/2))
 	defer cancel()
 	r, err := client.Report(ctx, connect.NewRequest(q))
 	if err != nil {

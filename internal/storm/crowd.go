@@ -38,6 +38,9 @@ type CrowdResult struct {
 	LeaderPeak int64         // bytes
 	Changed    bool          // another node led in between, or the same one anew
 	Back       time.Duration // from kill -9 of the leader until all had an answer of the next one
+	BackMost   time.Duration // until nine in ten had
+	NodesCPU   time.Duration // that the nodes left used until all were back
+	AgentsCPU  time.Duration // that the agents used meanwhile
 }
 
 // crowd is the processes of agents.
@@ -78,14 +81,68 @@ func (c *Cluster) Crowd(ctx context.Context, o CrowdOptions) (*CrowdResult, erro
 	if err := c.watch(ctx, crowd, o, r); err != nil {
 		return nil, err
 	}
+	return r, c.comeBack(ctx, crowd, o, r)
+}
+
+// comeBack kills the leader and fills in what is seen until all agents have an answer
+// of the next one.
+func (c *Cluster) comeBack(ctx context.Context, x *crowd, o CrowdOptions, r *CrowdResult) error {
 	leader, _ := c.whoLeads(ctx)
 	killed := time.Now()
 	c.Kill(leader)
-	if err := c.Within(ctx, 2*time.Minute, "all agents are answered by the next leader", func() bool { return crowd.heard(leader) == o.Agents }); err != nil {
-		return nil, fmt.Errorf("%w\n%+v", err, crowd.sum())
+	nodes, err := c.cpuOfNodes(leader)
+	if err != nil {
+		return err
+	}
+	agents, err := x.cpu()
+	if err != nil {
+		return err
+	}
+	if err := c.Within(ctx, 2*time.Minute, "all agents are answered by the next leader", func() bool {
+		n := x.heard(leader)
+		if r.BackMost == 0 && n >= o.Agents*9/10 {
+			r.BackMost = time.Since(killed)
+		}
+		return n == o.Agents
+	}); err != nil {
+		return fmt.Errorf("%w\n%+v", err, x.sum())
 	}
 	r.Back = time.Since(killed)
-	return r, nil
+	if r.NodesCPU, err = c.cpuOfNodes(leader); err != nil {
+		return err
+	}
+	if r.AgentsCPU, err = x.cpu(); err != nil {
+		return err
+	}
+	r.NodesCPU, r.AgentsCPU = r.NodesCPU-nodes, r.AgentsCPU-agents
+	return nil
+}
+
+// cpuOfNodes is what all nodes but one have used so far.
+func (c *Cluster) cpuOfNodes(not string) (sum time.Duration, err error) {
+	for _, name := range c.Names {
+		if name == not {
+			continue
+		}
+		used, err := cpuTime(c.nodes[name].PID())
+		if err != nil {
+			return 0, fmt.Errorf("node %s: %w\n%s", name, err, c.nodes[name].Said(3000))
+		}
+		sum += used
+	}
+	return sum, nil
+}
+
+// cpu is what the agents have used so far.
+func (x *crowd) cpu() (sum time.Duration, err error) {
+	for _, p := range x.procs {
+		used, err := cpuTime(p.PID())
+		if err != nil {
+			return 0, err
+		}
+		sum += used
+	}
+	return sum, nil
 }
 
 func (c *Cluster) beat(ctx context.Context, beat time.Duration) error {
