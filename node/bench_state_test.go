@@ -176,7 +176,7 @@ func BenchmarkFleet(b *testing.B) {
 	b.Run("report-100", func(b *testing.B) { report(b, benchVMs, [2]fsm.Power{fsm.PowerUnknown, fsm.PowerOn}) })
 	b.Run("decide", func(b *testing.B) {
 		s := l.machine.State()
-		soft := &ha.Soft{Executor: "n1 in term 1", Proven: time.Second}
+		soft := &ha.Soft{Executor: "n1 in term 1", Proven: time.Second, Memo: &ha.Memo{}}
 		for id, h := range s.Hosts() {
 			soft.Hosts.Set(id, ha.Contact{Epoch: h.Epoch, Heard: time.Second, Absorbed: s.Time})
 		}
