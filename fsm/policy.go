@@ -78,7 +78,8 @@ type Policy struct {
 	NotifyRetryMax     time.Duration
 	NotifyGiveUp       time.Duration
 
-	N1Domains bool
+	N1Domains   bool
+	N1Admission bool
 }
 
 // leaseDrift is the clock drift allowed between agent and leader (S13).
@@ -353,6 +354,7 @@ func PolicySettings() []PolicySetting {
 		from(LevelPolicy, dur("notify_retry_max", func(p *Policy) *time.Duration { return &p.NotifyRetryMax }, time.Second, day, "longest pause between two attempts; the first is 2s, and it doubles")),
 		from(LevelPolicy, dur("notify_give_up", func(p *Policy) *time.Duration { return &p.NotifyGiveUp }, 0, 365*day, "how long a delivery is tried before it is given up; 0 = for ever")),
 		from(LevelPolicy, flag("n1_domains", func(p *Policy) *bool { return &p.N1Domains }, "the N+1 proof is also about the failure of all hosts with the same label rack at once")),
+		from(LevelPolicy, flag("n1_admission", func(p *Policy) *bool { return &p.N1Admission }, "refuse a start, a rule or a maintenance after which a failure that the cluster stands today would leave a VM down")),
 	}
 }
 

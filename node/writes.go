@@ -76,8 +76,12 @@ func (t *term) controlVM(ctx context.Context, q *lifeboatv1.ControlVMRequest) (*
 	if action == 0 {
 		return nil, refuse("%q is no action on a VM; it is start, stop, force-stop, clear, migrate or relocate", q.Action)
 	}
-	return t.write(ctx, &logpb.Command{Body: &logpb.Command_VmControl{VmControl: &logpb.VMControl{Vm: v.ID[:], Action: action}}},
-		fmt.Sprintf("%s of VM %s is under way; `lifeboat work list` shows it", q.Action, v.Name))
+	cmd := &logpb.Command{Body: &logpb.Command_VmControl{VmControl: &logpb.VMControl{Vm: v.ID[:], Action: action}}}
+	message := fmt.Sprintf("%s of VM %s is under way; `lifeboat work list` shows it", q.Action, v.Name)
+	if action == fsm.VMStart {
+		return t.admit(ctx, cmd, message, "VM "+v.Name+" is not started")
+	}
+	return t.write(ctx, cmd, message)
 }
 
 // moveVM has a VM moved by an operator: placement is asked first, so that what cannot
@@ -134,7 +138,11 @@ func (t *term) controlHost(ctx context.Context, q *lifeboatv1.ControlHostRequest
 	if action == 0 {
 		return nil, refuse("%q is no action on a host; it is enable, disable, maintenance-on, maintenance-off, remove, admit or confirm-dead", q.Action)
 	}
-	return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: q.Host, Action: action, Force: q.Force && action == 3}}}, "")
+	cmd := &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: q.Host, Action: action, Force: q.Force && action == 3}}}
+	if q.Action == "disable" || q.Action == "maintenance-on" {
+		return t.admit(ctx, cmd, "", "host "+string(h.ID)+" stays as it is")
+	}
+	return t.write(ctx, cmd, "")
 }
 
 // confirmDead is an operator's word that a host is dead: proof, if nothing is

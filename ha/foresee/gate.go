@@ -1,0 +1,88 @@
+package foresee
+
+import (
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
+)
+
+// Breach is a failure that the cluster stands today, and would not stand after a change.
+type Breach struct {
+	Name string // "host h1" or "rack a"
+	Down []Stay // VMs that it would leave down then, and does not today
+	// Unproven: it is not known of which, since there was no time to play it through.
+	Unproven bool
+}
+
+// String says it as the second half of a sentence.
+func (b Breach) String() string {
+	if len(b.Down) == 0 {
+		return fmt.Sprintf("%s's failure, which is stood today, might leave VMs down: there was no time to play it through", b.Name)
+	}
+	vms := "VMs"
+	if len(b.Down) == 1 {
+		vms = "VM"
+	}
+	return fmt.Sprintf("%s's failure would leave %d %s down that it would not today: %s", b.Name, len(b.Down), vms, downText(b.Down))
+}
+
+// Gate says which failures of one host, or with domains of one failure domain, the
+// cluster would not stand any more once it has done what a command asks and has come to
+// rest. What is not stood today is no reason to refuse anything. A command that the state
+// machine refuses changes nothing, and breaches nothing. Failures that the proof leaves
+// open are played through until enough says so.
+func Gate(s *fsm.State, c *logpb.Command, domains bool, enough func() bool) []Breach {
+	if !s.Armed {
+		return nil // no failure is stood
+	}
+	then := afterwards(s, c)
+	var now, next Prover
+	before, after := now.Outlook(s, domains), next.Outlook(then, domains)
+	was := make(map[string]*Verdict, len(before.All))
+	for i := range before.All {
+		was[before.All[i].Name()] = &before.All[i]
+	}
+	var out []Breach
+	for i := range after.All {
+		v := &after.All[i]
+		w := was[v.Name()]
+		if w == nil || v.Safe() {
+			continue
+		}
+		if now.settle(s, w, enough); w.Unproven {
+			continue
+		}
+		next.settle(then, v, enough)
+		b := Breach{Name: v.Name(), Unproven: v.Unproven && w.Safe()}
+		for _, x := range v.Down {
+			if !slices.ContainsFunc(w.Down, func(y Stay) bool { return y.VM == x.VM }) {
+				b.Down = append(b.Down, x)
+			}
+		}
+		if b.Unproven || len(b.Down) > 0 {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// settle plays one failure through, if it is open.
+func (p *Prover) settle(s *fsm.State, v *Verdict, enough func() bool) {
+	one := &Outlook{All: []Verdict{*v}}
+	p.Rehearse(s, one, enough)
+	*v = one.All[0]
+}
+
+// afterwards is the state in which a command leaves the cluster once the leader and the
+// hosts have done what follows from it.
+func afterwards(s *fsm.State, c *logpb.Command) *fsm.State {
+	base := s.Fork()
+	r := rehearse(base, Assumed{}.filled(s), nil)
+	r.apply(proto.CloneOf(c))
+	r.run()
+	return r.state()
+}
