@@ -80,6 +80,8 @@ type Policy struct {
 
 	N1Domains   bool
 	N1Admission bool
+
+	RecoveryObjective time.Duration
 }
 
 // leaseDrift is the clock drift allowed between agent and leader (S13).
@@ -355,6 +357,7 @@ func PolicySettings() []PolicySetting {
 		from(LevelPolicy, dur("notify_give_up", func(p *Policy) *time.Duration { return &p.NotifyGiveUp }, 0, 365*day, "how long a delivery is tried before it is given up; 0 = for ever")),
 		from(LevelPolicy, flag("n1_domains", func(p *Policy) *bool { return &p.N1Domains }, "the N+1 proof is also about the failure of all hosts with the same label rack at once")),
 		from(LevelPolicy, flag("n1_admission", func(p *Policy) *bool { return &p.N1Admission }, "refuse a start, a rule or a maintenance after which a failure that the cluster stands today would leave a VM down")),
+		from(LevelPolicy, dur("recovery_objective", func(p *Policy) *time.Duration { return &p.RecoveryObjective }, 0, day, "how long after a host died its protected VMs may be ordered to start at the latest; what cannot keep it is refused; 0 = none")),
 	}
 }
 

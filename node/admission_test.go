@@ -78,3 +78,31 @@ func TestAdmissionKeepsTheProof(t *testing.T) {
 		w.must(control("h3", "disable"))
 	})
 }
+
+// An objective that the other settings cannot keep is refused, and so is a setting that
+// would break one which stands.
+func TestRecoveryObjectiveIsKeptOrRefused(t *testing.T) {
+	run(t, 3, func(w *world) {
+		w.fleet(2, 1, "bmc")
+		time.Sleep(3 * time.Second)
+		set := func(key, value string) error {
+			return w.operator(w.leader(), func(ctx context.Context, c lifeboatv1connect.AdminServiceClient) error {
+				_, err := c.SetPolicy(ctx, connect.NewRequest(&lifeboatv1.SetPolicyRequest{Settings: []*lifeboatv1.Setting{{Key: key, Value: value}}}))
+				return err
+			})
+		}
+		refused := func(err error, part string) {
+			w.Helper()
+			if err == nil || !strings.Contains(err.Error(), part) || !strings.Contains(err.Error(), "nothing was changed") {
+				t.Errorf("%v: without %q", err, part)
+			}
+		}
+		refused(set("recovery_objective", "5s"), "recovery_objective: 5s cannot be kept: a host is suspect 3s after its last report")
+		w.must(set("recovery_objective", "15s"))
+		refused(set("investigate", "30s"), "recovery_objective: 15s cannot be kept")
+		w.must(set("investigate", "3s"))
+		if p := w.leader().n.fsm.State().Policy; p.RecoveryObjective != 15*time.Second || p.Investigate != 3*time.Second {
+			t.Errorf("%+v", p)
+		}
+	})
+}

@@ -344,6 +344,9 @@ func (n *Node) readPolicy(*term, context.Context, *lifeboatv1.GetPolicyRequest) 
 		fmt.Sprintf("host death to start order, worst case: %s with a power controller that answers at once, %s by the self-fence lease alone", bmc, lease),
 		fmt.Sprintf("a host that reaches no manager stops its protected VMs after %s, at most %s later its watchdog has", s.Policy.Lease, s.Policy.WatchdogBound),
 	}
+	if no := ha.Missed(s, s.Policy); no != "" {
+		r.Computed = append(r.Computed, no)
+	}
 	return r, nil
 }
 

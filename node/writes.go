@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ func (t *term) write(ctx context.Context, cmd *logpb.Command, message string) (*
 
 func (t *term) setPolicy(ctx context.Context, q *lifeboatv1.SetPolicyRequest) (*lifeboatv1.WriteResponse, error) {
 	c := &logpb.PolicySet{}
+	var settings []fsm.Setting
 	for _, s := range q.Settings {
 		if s.Key == "usage_timezone" {
 			if err := checkZone(s.Value); err != nil {
@@ -40,6 +42,16 @@ func (t *term) setPolicy(ctx context.Context, q *lifeboatv1.SetPolicyRequest) (*
 			}
 		}
 		c.Settings = append(c.Settings, &logpb.Setting{Key: valid(s.Key), Value: valid(s.Value)})
+		settings = append(settings, fsm.Setting{Key: s.Key, Value: s.Value})
+	}
+	// What is no policy the state machine refuses with its reason.
+	declared := slices.ContainsFunc(settings, func(s fsm.Setting) bool { return s.Key == "recovery_objective" })
+	if s := t.node.fsm.State(); declared || ha.Missed(s, s.Policy) == "" {
+		if p, err := s.Policy.With(settings); err == nil {
+			if no := ha.Missed(s, p); no != "" {
+				return nil, refuse("%s; nothing was changed", no)
+			}
+		}
 	}
 	return t.write(ctx, &logpb.Command{Body: &logpb.Command_PolicySet{PolicySet: c}}, "")
 }
