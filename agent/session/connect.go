@@ -144,7 +144,10 @@ func (s *Session) learned(list []*lifeboatv1.Manager) {
 // starting, or did not lead yet.
 func (s *Session) follow(addr string) {
 	c := &s.conn
-	if addr == "" || addr != c.leader {
+	if addr == "" {
+		return
+	}
+	if addr != c.leader {
 		c.leader = addr
 		return
 	}
