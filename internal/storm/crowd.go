@@ -138,7 +138,7 @@ func (x *crowd) cpu() (sum time.Duration, err error) {
 	for _, p := range x.procs {
 		used, err := cpuTime(p.PID())
 		if err != nil {
-			return 0, err
+			return 0, fmt.Errorf("a process of agents: %w\n%s", err, p.Said(3000))
 		}
 		sum += used
 	}
