@@ -17,6 +17,7 @@ type metrics struct {
 	batch    prometheus.Histogram
 	reports  prometheus.Counter
 	changed  prometheus.Counter
+	recovery *prometheus.HistogramVec // see measure
 }
 
 func newMetrics(n *Node) *metrics {
@@ -29,10 +30,11 @@ func newMetrics(n *Node) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lifeboat_report_batch_hosts", Help: "Hosts whose changes share one log entry.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 12)}),
-		reports: prometheus.NewCounter(prometheus.CounterOpts{Name: "lifeboat_reports_total", Help: "Reports of agents that this node has absorbed as leader."}),
-		changed: prometheus.NewCounter(prometheus.CounterOpts{Name: "lifeboat_reports_changed_total", Help: "Reports that said something new and led to a log entry."}),
+		reports:  prometheus.NewCounter(prometheus.CounterOpts{Name: "lifeboat_reports_total", Help: "Reports of agents that this node has absorbed as leader."}),
+		changed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "lifeboat_reports_changed_total", Help: "Reports that said something new and led to a log entry."}),
+		recovery: newRecoverySeconds(),
 	}
-	r.MustRegister(m.commit, m.batch, m.reports, m.changed, stateCollector{n},
+	r.MustRegister(m.commit, m.batch, m.reports, m.changed, m.recovery, stateCollector{n},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -101,6 +101,7 @@ func (n *Node) lead(ctx context.Context) error {
 	g.Go(func() error { return t.usage(gctx) })
 	g.Go(func() error { return t.notify(gctx) })
 	g.Go(func() error { return t.foresee(gctx) })
+	g.Go(func() error { return t.measure(gctx) })
 	n.term.Store(t)
 	t.log.Info("leading", "node", n.cfg.ID)
 	err := g.Wait()
