@@ -43,9 +43,16 @@ func mustRegister(err error) bool {
 	return false
 }
 
-// noLeader: the manager itself answered, and that nothing was done.
-func noLeader(err error) bool {
-	return connect.IsWireError(err) && connect.CodeOf(err) == connect.CodeUnavailable
+// failure sorts what a session needs to know of an error.
+func failure(err error) session.Failure {
+	var answered *connect.Error
+	f := session.Failure{Err: err}
+	if errors.As(err, &answered) && connect.IsWireError(err) {
+		f.NoLeader = answered.Meta().Get(lifeboatv1.HeaderNoLeader) != ""
+		return f
+	}
+	f.Broken = connect.CodeOf(err) == connect.CodeUnavailable
+	return f
 }
 
 func (a *agent) register(x session.Register) {
@@ -55,7 +62,7 @@ func (a *agent) register(x session.Register) {
 		return func(s *session.Session, now session.Instant) session.Out {
 			if err != nil {
 				a.refused(x.To, err)
-				return s.SendFailed(now, x.Seq, session.Failure{Err: err, NoLeader: noLeader(err)})
+				return s.SendFailed(now, x.Seq, failure(err))
 			}
 			return s.Registered(now, x.Seq, resp.Msg)
 		}
@@ -82,7 +89,9 @@ func (a *agent) report(x session.Report) {
 			case err == nil:
 				return s.Answered(now, x.Req.Seq, resp.Msg)
 			case n == a.reports:
-				return s.SendFailed(now, x.Req.Seq, session.Failure{Err: err, Register: mustRegister(err), NoLeader: noLeader(err)})
+				f := failure(err)
+				f.Register = mustRegister(err)
+				return s.SendFailed(now, x.Req.Seq, f)
 			}
 			return s.Tick(now)
 		}

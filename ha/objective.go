@@ -8,6 +8,9 @@ import (
 	"lifeboat/fsm"
 )
 
+// byLease is what proves the death of a host without a power controller.
+const byLease = "its self-fence lease"
+
 // Recovery is how long the start order of the VMs of a host may take after it died, by
 // the policy's timeouts alone, and what proves the death; no: why nothing does. It is
 // without the wait for room, for VMs of higher tiers and for those that a VM depends on,
@@ -16,9 +19,9 @@ func Recovery(p *fsm.Policy, h *fsm.Host) (worst time.Duration, by, no string) {
 	power, lease := WorstCase(p)
 	switch {
 	case slices.ContainsFunc(h.Fence, fsm.FenceLevel.Active):
-		return power, "its power controller", ""
+		return power, "a power controller that answers at once", ""
 	case h.HasLevel(fsm.DriverLease) && p.ProvesDeath(h.Watchdog):
-		return lease, "its self-fence lease", ""
+		return lease, byLease, ""
 	}
 	return 0, "", "nothing could prove it dead but an operator"
 }

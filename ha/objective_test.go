@@ -15,7 +15,7 @@ func TestTheWorstCaseIsOne(t *testing.T) {
 	for _, c := range []struct {
 		levels []string
 		by     string
-	}{{[]string{"ipmi", "lease"}, "its power controller"}, {[]string{"lease"}, "its self-fence lease"}} {
+	}{{[]string{"ipmi", "lease"}, "a power controller that answers at once"}, {[]string{"lease"}, "its self-fence lease"}} {
 		for wait := time.Duration(0); wait < time.Second; wait += 170 * time.Millisecond {
 			w := newWorld(t, newBox("h1", 1).fenced(c.levels...), newBox("h2"), newBox("h3"))
 			worst, by, no := ha.Recovery(w.state().Policy, w.host("h1"))

@@ -30,7 +30,14 @@ const (
 	worthPacking = 1 << 10
 )
 
-var errNoLeader = connect.NewError(connect.CodeUnavailable, errors.New("there is no leader at the moment; try again in a second"))
+var errNoLeader = noLeader()
+
+// noLeader says in a header, too, that any other node most likely says the same.
+func noLeader() *connect.Error {
+	err := connect.NewError(connect.CodeUnavailable, errors.New("there is no leader at the moment; try again in a second"))
+	err.Meta().Set(lifeboatv1.HeaderNoLeader, "true")
+	return err
+}
 
 // errNoMember is a node that was taken out and runs on.
 var errNoMember = connect.NewError(connect.CodeUnavailable, errors.New("this node is not a member of the cluster any more; ask another one"))

@@ -51,7 +51,7 @@ type connState struct {
 	changed  bool    // there is something to say at once
 	retryAt  Instant
 	fails    int
-	aimless  int // of them, the newest: answers of the same manager that nobody leads
+	aimless  int // answers of the target in a row that nobody leads
 	beat     time.Duration
 
 	probes  []*probing
@@ -181,7 +181,7 @@ func (s *Session) moveOn() {
 func (s *Session) wait() {
 	c := &s.conn
 	c.unanswered()
-	c.aimless++
+	c.aimless++ // and no failure: it answers
 	c.retryAt = s.now.Add(s.around(c.backoff(0)))
 }
 
@@ -189,17 +189,15 @@ func (s *Session) wait() {
 func (c *connState) unanswered() {
 	c.waiting, c.registering, c.ticket = false, false, 0
 	c.changed = true
-	c.fails++
 }
 
 // lost tries the next manager: the one that answered last, if this was only an
 // attempt at a better one; the leader if it has not failed lately; else the one
-// whose failure is longest ago. The pause grows only when all failed. A connection
-// that broke or was refused has been lost by all agents of that manager at the same
-// moment: they come to the next one over half a beat.
+// whose failure is longest ago. The pause grows only when all failed.
 func (s *Session) lost() {
 	c := &s.conn
 	c.unanswered()
+	c.fails++
 	c.aimless = 0
 	if c.target != nil {
 		c.target.failed, c.target.failedAt, c.target.silent = true, s.now, s.now >= c.until.Add(-coalesce)
@@ -220,12 +218,7 @@ func (s *Session) lost() {
 			best = m
 		}
 	}
-	broke := c.fails == 1 && c.target != nil && !c.target.silent
 	c.target = best
-	if broke {
-		c.retryAt = s.now.Add(s.jitter(max(backoffMin, c.beat/2)))
-		return
-	}
 	c.retryAt = s.now.Add(s.around(c.backoff(c.fails / max(len(c.managers), 1))))
 }
 
@@ -482,7 +475,8 @@ func (s *Session) reregister() {
 type Failure struct {
 	Err      error
 	Register bool // it answered that it does not know this host
-	NoLeader bool // it answered that it can do nothing at the moment, mostly since nobody leads
+	NoLeader bool // it answered that nobody leads
+	Broken   bool // the connection to it broke, or was refused
 }
 
 // SendFailed answers [Register], with its Seq, and [Report], with the one of
@@ -498,10 +492,16 @@ func (s *Session) SendFailed(now Instant, seq uint64, why Failure) Out {
 		s.note(Warn, "no manager answers; still trying", "managers", len(c.managers), "error", why.Err)
 	}
 	wasRegistering := c.registering
+	first := c.fails == 0 && c.refuge == nil
 	if why.NoLeader && c.aimless+1 < aimlessMax && c.refuge == nil {
 		s.wait()
 	} else {
 		s.lost()
+		if first && why.Broken {
+			// All agents of that manager have lost it at the same moment: they come to
+			// the next one over half a beat.
+			c.retryAt = s.now.Add(s.jitter(max(backoffMin, c.beat/2)))
+		}
 	}
 	if why.Register && !wasRegistering {
 		s.reregister()

@@ -120,7 +120,7 @@ func TestABrokenConnectionIsSpread(t *testing.T) {
 				b.pass(b.s.patience() - 10*time.Millisecond)
 			}
 			began, seq := b.now, b.last.Req.Seq
-			b.take(b.s.SendFailed(b.now, seq, Failure{Err: errors.New("reset")}))
+			b.take(b.s.SendFailed(b.now, seq, Failure{Err: errors.New("reset"), Broken: !silent}))
 			for b.last.Req.Seq == seq {
 				b.pass(50 * time.Millisecond)
 			}

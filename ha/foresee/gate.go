@@ -39,7 +39,17 @@ func Gate(s *fsm.State, c *logpb.Command, domains bool, enough func() bool) []Br
 	if !s.Armed {
 		return nil // no failure is stood
 	}
-	then := afterwards(s, c)
+	unknown := []Breach{{Name: "some host", Unproven: true}}
+	if s.CountOpenWork() > 0 { // what is under way anyway is not the command's doing
+		var done bool
+		if s, done = afterwards(s, nil, enough); !done {
+			return unknown
+		}
+	}
+	then, done := afterwards(s, c, enough)
+	if !done {
+		return unknown
+	}
 	var now, next Prover
 	before, after := now.Outlook(s, domains), next.Outlook(then, domains)
 	was := make(map[string]*Verdict, len(before.All))
@@ -77,12 +87,15 @@ func (p *Prover) settle(s *fsm.State, v *Verdict, enough func() bool) {
 	*v = one.All[0]
 }
 
-// afterwards is the state in which a command leaves the cluster once the leader and the
-// hosts have done what follows from it.
-func afterwards(s *fsm.State, c *logpb.Command) *fsm.State {
+// afterwards is the state in which a command, nil for none, leaves the cluster once the
+// leader and the hosts have done what follows from it. done: there was time for all of it.
+func afterwards(s *fsm.State, c *logpb.Command, enough func() bool) (then *fsm.State, done bool) {
 	base := s.Fork()
 	r := rehearse(base, Assumed{}.filled(s), nil)
-	r.apply(proto.CloneOf(c))
+	r.repairs, r.enough = true, enough
+	if c != nil {
+		r.apply(proto.CloneOf(c))
+	}
 	r.run()
-	return r.state()
+	return r.state(), !r.cut
 }

@@ -30,6 +30,9 @@ type rehearsal struct {
 	now     int64
 	assumed Assumed
 	dead    map[fsm.HostID]bool // from which nothing is heard any more
+	repairs bool                // what rules ask for is part of it
+	enough  func() bool         // ends it; nil: nothing does
+	cut     bool                // it was ended
 
 	queue []happening
 	known map[fsm.OrderID]bool // orders that a host is carrying out
@@ -74,6 +77,9 @@ func (r *rehearsal) run() {
 	r.listen()
 	r.orders()
 	for range maxRounds {
+		if r.enough != nil && r.enough() {
+			break
+		}
 		p := ha.Decide(r.state(), &r.soft, ha.Now{Wall: r.now, Mono: r.mono()})
 		if r.carryOut(p.Commands) {
 			r.last = r.now
@@ -95,6 +101,7 @@ func (r *rehearsal) run() {
 		r.now = next
 		r.listen()
 	}
+	r.cut = true
 	r.plan.Notes = append(r.plan.Notes, fmt.Sprintf("the plan was cut off after %s: what comes later is not in it", r.since().Round(time.Second)))
 }
 
@@ -158,7 +165,7 @@ func (r *rehearsal) belongs(c *logpb.Command) bool {
 		return b.WorkUpdate.Action != fsm.WorkStuck
 	case *logpb.Command_VmMove:
 		cause := fsm.Cause(b.VmMove.Cause)
-		return cause == fsm.CauseMaintenance || cause == fsm.CauseHostStops
+		return cause == fsm.CauseMaintenance || cause == fsm.CauseHostStops || cause == fsm.CauseRule && r.repairs
 	}
 	return false
 }

@@ -86,6 +86,7 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 	failed := map[string]time.Time{} // when an address failed last
 	var epoch, seq, have uint64
 	var leader string // as last told
+	aimless := 0      // answers in a row that nobody leads
 	beat, fails := time.Second, 0
 	for ctx.Err() == nil {
 		client := lifeboatv1connect.NewAgentServiceClient(a.http, "https://"+to)
@@ -112,7 +113,10 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 				if r.LeaderAddr != "" && r.LeaderAddr == leader {
 					to = leader
 				}
-				leader = r.LeaderAddr
+				if r.LeaderAddr != "" {
+					leader = r.LeaderAddr
+				}
+				aimless = 0
 				continue
 			}
 		}
@@ -123,13 +127,14 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 		if code := connect.CodeOf(err); code == connect.CodeNotFound || code == connect.CodeFailedPrecondition {
 			epoch = 0
 		}
-		fails++
 		// One that lives and knows of no leader is asked again, and a connection that
 		// broke has broken for all.
-		if connect.IsWireError(err) && connect.CodeOf(err) == connect.CodeUnavailable && fails < 4 {
+		if aimless < 2 && noLeader(err) {
+			aimless++
 			sleep(ctx, spread(max(100*time.Millisecond, beat/10)))
 			continue
 		}
+		fails, aimless = fails+1, 0
 		failed[to] = time.Now()
 		for _, i := range rand.Perm(len(a.addrs)) {
 			if x := a.addrs[i]; failed[x].Before(failed[to]) {
@@ -142,6 +147,11 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 		}
 		sleep(ctx, spread(min(max(100*time.Millisecond, beat/10)<<min(fails/len(a.addrs), 10), max(time.Second, beat/2))))
 	}
+}
+
+func noLeader(err error) bool {
+	var answered *connect.Error
+	return errors.As(err, &answered) && connect.IsWireError(err) && answered.Meta().Get(pb.HeaderNoLeader) != ""
 }
 
 // spread is a pause about as long as given.

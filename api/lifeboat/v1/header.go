@@ -4,3 +4,7 @@ package lifeboatv1
 // ASCII characters. The cluster does once what comes again from the same caller
 // with the same id.
 const HeaderRequestID = "Lifeboat-Request-Id"
+
+// HeaderNoLeader is in a refusal that says that nobody leads: the node that answers
+// lives, and another one most likely says the same.
+const HeaderNoLeader = "Lifeboat-No-Leader"
