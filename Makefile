@@ -41,7 +41,7 @@ test-upgrade: ## three processes from the previous build to this one and to the 
 LAB_PKGS := ./internal/lab/... ./internal/labcluster/... ./hypervisor/... ./fence/... ./internal/usage/... ./notify/...
 test-lab: ## real libvirt hosts with real guests, in namespaces; needs root and deploy/lab/install.sh
 	@mkdir -p bin
-	LIFEBOAT_LAB=1 $(GO) test -v -tags $(TAGS) -count 1 -p 2 -timeout 25m $(LAB_PKGS) 2>&1 | tee bin/test-lab.log | \
+	LIFEBOAT_LAB=1 $(GO) test -v -tags $(TAGS) -count 1 -p 1 -timeout 25m $(LAB_PKGS) 2>&1 | tee bin/test-lab.log | \
 		grep --line-buffered -E '^(--- |ok |FAIL|panic:)' || { grep -A 30 -- '--- FAIL' bin/test-lab.log; exit 1; }
 	@# Indented ones are parts of the conformance suite that a driver cannot do at all.
 	@! grep -- '^--- SKIP' bin/test-lab.log || { echo 'a lab test was skipped here, where none may be (bin/test-lab.log)'; exit 1; }

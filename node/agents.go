@@ -128,7 +128,7 @@ func (t *term) report(ctx context.Context, req *lifeboatv1.ReportRequest) (*life
 		probes = t.contacts.takeProbes(x)
 	}
 	if t.node.term.Load() != t {
-		return nil, errNoLeader
+		return nil, noLeader()
 	}
 	r := t.answer(s, h, x, req, wanted, probes)
 	r.Fences, r.FencesOff = t.proxies.take(h.ID, arrived)

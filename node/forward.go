@@ -30,11 +30,12 @@ const (
 	worthPacking = 1 << 10
 )
 
-var errNoLeader = noLeader()
+var errNoLeader = connect.NewError(connect.CodeUnavailable, errors.New("there is no leader at the moment; try again in a second"))
 
-// noLeader says in a header, too, that any other node most likely says the same.
+// noLeader is errNoLeader for an agent: it says in a header that any other node most
+// likely says the same.
 func noLeader() *connect.Error {
-	err := connect.NewError(connect.CodeUnavailable, errors.New("there is no leader at the moment; try again in a second"))
+	err := connect.NewError(errNoLeader.Code(), errors.New(errNoLeader.Message()))
 	err.Meta().Set(lifeboatv1.HeaderNoLeader, "true")
 	return err
 }
@@ -127,7 +128,7 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 	id, _ := transport.IdentityFromContext(ctx)
 	addr, leader := n.raft.LeaderWithID()
 	if ctx.Value(behalfKey{}) != nil || addr == "" || string(leader) == n.cfg.ID {
-		return nil, errNoLeader // never pass on twice
+		return nil, noLeader() // never pass on twice
 	}
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc

@@ -51,7 +51,7 @@ func (n *Node) fromAgents(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if n.term.Load() == nil && n.isMember(n.self()) {
 			if addr, leader := n.raft.LeaderWithID(); addr == "" || string(leader) == n.cfg.ID {
-				_ = refusal.Write(w, r, errNoLeader)
+				_ = refusal.Write(w, r, noLeader())
 				return
 			}
 		}

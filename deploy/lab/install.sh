@@ -5,7 +5,7 @@
 set -eu
 
 # internal/lab has the same list; a test compares the two.
-packages='libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 iproute2 busybox-static ipmitool openipmi'
+packages='libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 iproute2 busybox-static ipmitool openipmi'
 # What the repair of CloudStack's usage is tested against (internal/usage/cloudstack).
 databases='mariadb-server-core mariadb-client-core'
 # For the tests of notifications that are really sent (notify/mail, notify/alertmanager); no lab needs them.
