@@ -24,6 +24,7 @@ var needed = []struct{ program, pkg string }{
 	{"busybox", "busybox-static"},
 	{"ipmitool", "ipmitool"},
 	{"ipmi_sim", "openipmi"},
+	{"virsh", "libvirt-clients"},
 }
 
 const driverPackage = "libvirt-daemon-driver-qemu"
