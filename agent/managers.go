@@ -43,16 +43,20 @@ func mustRegister(err error) bool {
 	return false
 }
 
+// NobodyLeads tells the answer of a node that lives and knows of no leader from every
+// other failure. Any goroutine may ask.
+func NobodyLeads(err error) bool {
+	var answered *connect.Error
+	return errors.As(err, &answered) && connect.IsWireError(err) && answered.Meta().Get(lifeboatv1.HeaderNoLeader) != ""
+}
+
 // failure sorts what a session needs to know of an error.
 func failure(err error) session.Failure {
-	var answered *connect.Error
-	f := session.Failure{Err: err}
-	if errors.As(err, &answered) && connect.IsWireError(err) {
-		f.NoLeader = answered.Meta().Get(lifeboatv1.HeaderNoLeader) != ""
-		return f
+	return session.Failure{
+		Err:      err,
+		NoLeader: NobodyLeads(err),
+		Broken:   connect.CodeOf(err) == connect.CodeUnavailable && !connect.IsWireError(err),
 	}
-	f.Broken = connect.CodeOf(err) == connect.CodeUnavailable
-	return f
 }
 
 func (a *agent) register(x session.Register) {

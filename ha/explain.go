@@ -67,9 +67,9 @@ func ExplainHost(s *fsm.State, id fsm.HostID) []Line {
 	}
 	if !h.Fenceable(s.Policy) && h.Status != fsm.Removed {
 		text += " Nothing could prove it dead: VMs there wait for an operator if it dies."
-	} else if worst, by, no := Recovery(s.Policy, h); no == "" && h.Status == fsm.Up && s.Armed && (by != byLease || h.Lease != nil && h.Lease.Armed) {
-		text += fmt.Sprintf(" If it dies, %s proves it, and its VMs are ordered to start after %s at the latest, not counting waits for room and for other VMs", by, worst)
-		if p := s.Policy.RecoveryObjective; p > 0 && worst > p {
+	} else if d := DeathOf(s.Policy, h); d.Worst > 0 && !d.Unarmed && h.Status == fsm.Up && s.Armed {
+		text += fmt.Sprintf(" If it dies, %s proves it, and its VMs are ordered to start after %s at the latest, not counting waits for room and for other VMs", d.By, d.Worst)
+		if p := s.Policy.RecoveryObjective; p > 0 && d.Worst > p {
 			text += fmt.Sprintf(", which misses the recovery_objective of %s", p)
 		}
 		text += "."

@@ -3,28 +3,41 @@ package ha
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"lifeboat/fsm"
 )
 
-// byLease is what proves the death of a host without a power controller.
-const byLease = "its self-fence lease"
+// Death is what would prove a host dead, and when its VMs would be ordered to start
+// elsewhere at the latest.
+type Death struct {
+	// Worst is the time from the death to the order, by the policy's timeouts alone: without
+	// the wait for room, for VMs of higher tiers and for those that a VM depends on, of
+	// which `lifeboat plan --fail` tells. 0 = nothing but an operator proves the death.
+	Worst   time.Duration
+	By      string // what proves it
+	Unarmed bool   // nothing would right now: the lease that could is not armed
+}
 
-// Recovery is how long the start order of the VMs of a host may take after it died, by
-// the policy's timeouts alone, and what proves the death; no: why nothing does. It is
-// without the wait for room, for VMs of higher tiers and for those that a VM depends on,
-// of which `lifeboat plan --fail` tells.
-func Recovery(p *fsm.Policy, h *fsm.Host) (worst time.Duration, by, no string) {
+// DeathOf says what would prove a host dead under a policy.
+func DeathOf(p *fsm.Policy, h *fsm.Host) Death {
 	power, lease := WorstCase(p)
+	armed, watchdog := h.Lease != nil && h.Lease.Armed, h.Watchdog
+	if armed {
+		watchdog = h.Lease.Watchdog
+	}
 	switch {
 	case slices.ContainsFunc(h.Fence, fsm.FenceLevel.Active):
-		return power, "a power controller that answers at once", ""
-	case h.HasLevel(fsm.DriverLease) && p.ProvesDeath(h.Watchdog):
-		return lease, byLease, ""
+		return Death{Worst: power, By: "a power controller that answers at once"}
+	case h.HasLevel(fsm.DriverLease) && p.ProvesDeath(watchdog):
+		return Death{Worst: lease, By: "its self-fence lease", Unarmed: !armed}
 	}
-	return 0, "", "nothing could prove it dead but an operator"
+	return Death{}
 }
+
+// maxSlow hosts are named that cannot keep an objective.
+const maxSlow = 5
 
 // Missed says why a policy cannot keep its own recovery_objective with the hosts that
 // there are; "" = it can, or has none. Hosts that nothing could prove dead are not
@@ -33,46 +46,24 @@ func Missed(s *fsm.State, p *fsm.Policy) string {
 	if p.RecoveryObjective == 0 {
 		return ""
 	}
-	power, _ := WorstCase(p)
+	power, lease := WorstCase(p)
 	if power > p.RecoveryObjective {
 		return fmt.Sprintf("recovery_objective: %s cannot be kept: a host is suspect %s after its last report (suspect_beats × beat), evidence is gathered for %s (investigate), and with the readings that prove a death its VMs are ordered to start after %s at the latest; shorten these, or declare at least that",
 			p.RecoveryObjective, p.SuspectAfter(), p.Investigate, power)
 	}
 	var slow []string
-	var worst time.Duration
 	for id, h := range s.Hosts() {
-		if d, _, no := Recovery(p, h); h.Status != fsm.Removed && no == "" && d > p.RecoveryObjective {
-			slow, worst = append(slow, string(id)), max(worst, d)
+		if h.Status != fsm.Removed && DeathOf(p, h).Worst > p.RecoveryObjective {
+			slow = append(slow, string(id))
 		}
 	}
 	if len(slow) == 0 {
 		return ""
 	}
 	slices.SortFunc(slow, Natural)
-	return fmt.Sprintf("recovery_objective: %s cannot be kept for %s: only the self-fence lease proves a death there, which takes up to %s (takeover); give %s a power controller (`lifeboat host fence set`), shorten lease and takeover, or declare at least that",
-		p.RecoveryObjective, some(slow), worst, them(len(slow)))
-}
-
-func them(n int) string {
-	if n == 1 {
-		return "it"
+	if n := len(slow); n > maxSlow {
+		slow = append(slow[:maxSlow], fmt.Sprintf("%d more", n-maxSlow))
 	}
-	return "them"
-}
-
-// some names hosts, as many as people read.
-func some(hosts []string) string {
-	const most = 5
-	text := "host " + hosts[0]
-	if len(hosts) > 1 {
-		text = fmt.Sprintf("%d hosts (%s", len(hosts), hosts[0])
-		for _, h := range hosts[1:min(len(hosts), most)] {
-			text += ", " + h
-		}
-		if len(hosts) > most {
-			text += ", …"
-		}
-		text += ")"
-	}
-	return text
+	return fmt.Sprintf("recovery_objective: %s cannot be kept where only the self-fence lease proves a death (%s), which takes up to %s (takeover); add power controllers there (`lifeboat host fence set`), shorten lease and takeover, or declare at least that",
+		p.RecoveryObjective, strings.Join(slow, ", "), lease)
 }

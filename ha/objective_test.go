@@ -18,15 +18,15 @@ func TestTheWorstCaseIsOne(t *testing.T) {
 	}{{[]string{"ipmi", "lease"}, "a power controller that answers at once"}, {[]string{"lease"}, "its self-fence lease"}} {
 		for wait := time.Duration(0); wait < time.Second; wait += 170 * time.Millisecond {
 			w := newWorld(t, newBox("h1", 1).fenced(c.levels...), newBox("h2"), newBox("h3"))
-			worst, by, no := ha.Recovery(w.state().Policy, w.host("h1"))
-			if by != c.by || no != "" {
-				t.Fatalf("%s proves the death: %s", by, no)
+			d := ha.DeathOf(w.state().Policy, w.host("h1"))
+			if d.By != c.by || d.Unarmed {
+				t.Fatalf("%+v", d)
 			}
 			w.advance(10*time.Second + wait)
 			ordered := w.ordered(1)
 			w.boxes["h1"].die()
-			if took := w.must(time.Minute, "a start order", ordered); took > worst {
-				t.Errorf("%v: ordered after %s, at the latest it were %s", c.levels, took, worst)
+			if took := w.must(time.Minute, "a start order", ordered); took > d.Worst {
+				t.Errorf("%v: ordered after %s, at the latest it were %s", c.levels, took, d.Worst)
 			}
 		}
 	}
@@ -41,7 +41,7 @@ func TestObjectiveThatCannotBeKept(t *testing.T) {
 	}{
 		{0, nil},
 		{power - time.Second, []string{"recovery_objective: ", "a host is suspect 3s after its last report", "at the latest"}},
-		{power, []string{"cannot be kept for 2 hosts (h2, h3): only the self-fence lease proves a death there", lease.String()}},
+		{power, []string{"cannot be kept where only the self-fence lease proves a death (h2, h3)", lease.String()}},
 		{lease - 1, []string{"h2, h3"}},
 		{lease, nil},
 	} {

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"lifeboat/agent"
 	"lifeboat/transport"
 )
 
@@ -45,6 +46,9 @@ func TestAgentsAreRefusedUnread(t *testing.T) {
 		w.within(10*time.Second, "the leader is lost", func() bool { addr, _ := f.n.raft.LeaderWithID(); return addr == "" })
 		if got := send(); !strings.Contains(got, "unavailable") || !strings.Contains(got, "no leader") {
 			t.Errorf("without a leader: %s", got)
+		}
+		if err := w.raw("h1", f).register(); !agent.NobodyLeads(err) {
+			t.Errorf("an agent would not know that nobody leads: %v", err)
 		}
 		w.net.HealAll()
 		w.leader()

@@ -21,7 +21,7 @@ func newRecoverySeconds() *prometheus.HistogramVec {
 }
 
 // measure counts the recoveries that end while this node leads. One that begins and ends
-// between two looks is missed: a VM whose death was not that of its host.
+// between two looks is not counted: no host died then, its proof takes longer.
 func (t *term) measure(ctx context.Context) error {
 	var open []fsm.WorkID
 	for ctx.Err() == nil {

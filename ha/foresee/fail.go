@@ -2,7 +2,6 @@ package foresee
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -90,14 +89,11 @@ func proof(p *fsm.Policy, h *fsm.Host) (after time.Duration, no string) {
 	if h.Status == fsm.Down && h.HA == fsm.HAFenced {
 		return 0, ""
 	}
-	bmc, lease := ha.WorstCase(p)
-	switch {
-	case slices.ContainsFunc(h.Fence, fsm.FenceLevel.Active):
-		return bmc, ""
-	case h.HasLevel(fsm.DriverLease) && h.Lease != nil && h.Lease.Armed && p.ProvesDeath(h.Lease.Watchdog):
-		return lease, ""
-	case h.HasLevel(fsm.DriverLease) && p.ProvesDeath(h.Watchdog):
+	switch d := ha.DeathOf(p, h); {
+	case d.Unarmed:
 		return 0, fmt.Sprintf("nothing could prove host %s dead now: its self-fence lease is not armed, and it has no power controller", h.ID)
+	case d.Worst > 0:
+		return d.Worst, ""
 	}
 	return 0, fmt.Sprintf("nothing could prove host %s dead but an operator (`lifeboat host confirm-dead %s`): it has no fence level that could", h.ID, h.ID)
 }

@@ -60,7 +60,7 @@ func TestGate(t *testing.T) {
 			w.host("h2", 16*gib, 1, "ipmi")
 			w.off("h1", 1)
 		}, start(1), nil},
-		{"a start that takes the room for another host's VMs", func(w *world) {
+		{"a start that takes room and leaves enough", func(w *world) {
 			w.host("h1", 12*gib, 2, "ipmi")
 			w.host("h2", 12*gib, 1, "ipmi")
 			w.off("h1", 1)

@@ -94,7 +94,7 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 		if epoch == 0 {
 			var r *pb.RegisterResponse
 			if r, err = a.register(ctx, client, slots); err == nil {
-				epoch, seq, have, beat, to, fails = r.Epoch, 0, 0, time.Duration(r.BeatMs)*time.Millisecond, r.LeaderAddr, 0
+				epoch, seq, have, beat, leader, fails = r.Epoch, 0, 0, time.Duration(r.BeatMs)*time.Millisecond, r.LeaderAddr, 0
 				continue
 			}
 		} else {
@@ -129,7 +129,7 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 		}
 		// One that lives and knows of no leader is asked again, and a connection that
 		// broke has broken for all.
-		if aimless < 2 && noLeader(err) {
+		if aimless < 2 && lifeboatagent.NobodyLeads(err) {
 			aimless++
 			sleep(ctx, spread(max(100*time.Millisecond, beat/10)))
 			continue
@@ -147,11 +147,6 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 		}
 		sleep(ctx, spread(min(max(100*time.Millisecond, beat/10)<<min(fails/len(a.addrs), 10), max(time.Second, beat/2))))
 	}
-}
-
-func noLeader(err error) bool {
-	var answered *connect.Error
-	return errors.As(err, &answered) && connect.IsWireError(err) && answered.Meta().Get(pb.HeaderNoLeader) != ""
 }
 
 // spread is a pause about as long as given.
