@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -31,16 +30,18 @@ type guard struct {
 	dir string
 	log hclog.Logger
 
-	mu     sync.Mutex // held while entries are stored: nothing may be added to what is dropped
-	latest position   // of the newest snapshot
-	failed error      // why nothing is stored any more
+	// turn has capacity 1 and is taken while entries are stored: nothing may be added to
+	// what is dropped. No mutex, since a disk may take its time.
+	turn   chan struct{}
+	latest position // of the newest snapshot
+	failed error    // why nothing is stored any more
 }
 
 // position is a place in the log.
 type position struct{ index, term uint64 }
 
 func newGuard(dir string, logs raft.LogStore, snaps raft.SnapshotStore, log hclog.Logger) (*guard, error) {
-	g := &guard{LogStore: logs, SnapshotStore: snaps, dir: dir, log: log}
+	g := &guard{LogStore: logs, SnapshotStore: snaps, dir: dir, log: log, turn: make(chan struct{}, 1)}
 	list, err := snaps.List()
 	if err != nil {
 		return nil, fmt.Errorf("list snapshots: %w", err)
@@ -52,8 +53,8 @@ func newGuard(dir string, logs raft.LogStore, snaps raft.SnapshotStore, log hclo
 }
 
 func (g *guard) note(index, term uint64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.turn <- struct{}{}
+	defer func() { <-g.turn }()
 	if index > g.latest.index {
 		g.latest = position{index, term}
 	}
@@ -62,8 +63,8 @@ func (g *guard) note(index, term uint64) {
 // check compares entries of another node with the newest snapshot. An error means
 // that this node must end: the snapshot was dropped.
 func (g *guard) check(entries []*raft.Log) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.turn <- struct{}{}
+	defer func() { <-g.turn }()
 	return g.compare(entries)
 }
 
@@ -124,8 +125,8 @@ func (g *guard) GetLog(index uint64, out *raft.Log) error {
 	if !errors.Is(err, raft.ErrLogNotFound) {
 		return err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.turn <- struct{}{}
+	defer func() { <-g.turn }()
 	if index == 0 || index != g.latest.index {
 		return err
 	}
@@ -145,8 +146,8 @@ func (g *guard) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Log{l})
 
 // StoreLogs implements raft.LogStore.
 func (g *guard) StoreLogs(logs []*raft.Log) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.turn <- struct{}{}
+	defer func() { <-g.turn }()
 	if err := g.compare(logs); err != nil {
 		return err
 	}

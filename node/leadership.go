@@ -72,8 +72,8 @@ func (n *Node) termEnded(ctx context.Context, err error) (again bool, fatal erro
 	} else {
 		n.log.Error("the term ended", "error", err)
 	}
-	if errors.Is(err, errStalled) {
-		return false, ErrStalled // a transfer would need the loop of Raft that hangs
+	if errors.Is(err, ErrStalled) {
+		return false, err // a transfer would need what has just failed
 	}
 	if err := n.giveAway(ctx); err != nil {
 		n.log.Warn("nobody else can lead; going on", "error", err)

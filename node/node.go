@@ -110,7 +110,7 @@ type Node struct {
 
 // ErrStalled ends Run when this node led and could not commit: the process must
 // end, so that another node can lead.
-var ErrStalled = errors.New("this node led and could not commit; it ends so that another one can lead (is its disk stalled?)")
+var ErrStalled = errors.New("this node led and could not commit; it ends so that another one can lead")
 
 func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 	listen := n.deps.Listen

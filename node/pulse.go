@@ -30,7 +30,7 @@ func (n *Node) supervision() lifecycle.Component {
 // and the state machine gets through what it is given. Nothing else counts,
 // because silence ends the process and must be something that a restart can cure:
 // not that there is no leader, nor that others cannot be reached. It is the last
-// resort; a leader that cannot commit has ended itself long before (errStalled).
+// resort; a leader that cannot commit has ended itself long before (ErrStalled).
 func (n *Node) pulse(ctx context.Context) error {
 	every := n.deps.Supervisor.Every()
 	var asked <-chan struct{} // not nil: Raft has not answered yet

@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -107,4 +108,62 @@ func TestStalledFollowerIsNoHarm(t *testing.T) {
 			t.Error("a stalled follower cost the leader its leadership")
 		}
 	})
+}
+
+// A leader whose followers' disks stall could not commit as any other node neither
+// could: it goes on, decides nothing meanwhile (S14), and does what is due afterwards.
+// For half a minute; then the trouble may be its own way to them.
+func TestStalledFollowersKeepTheirLeader(t *testing.T) {
+	for _, c := range []struct {
+		stall time.Duration
+		ends  bool
+	}{{20 * time.Second, false}, {quorumStall + 10*time.Second, true}} {
+		t.Run(c.stall.String(), func(t *testing.T) {
+			var disks sync.Map
+			runWith(t, 3, func(w *world) {
+				for id, n := range w.nodes {
+					n.faults.logs = func(l raft.LogStore) raft.LogStore {
+						d := &slowDisk{LogStore: l}
+						disks.Store(id, d)
+						return d
+					}
+				}
+			}, func(w *world) {
+				w.fleet(3, 1, "bmc")
+				l := w.leader()
+				var stalled []*slowDisk
+				for _, f := range w.others(l) {
+					d, _ := disks.Load(f.id)
+					stalled = append(stalled, d.(*slowDisk))
+					stalled[len(stalled)-1].stall()
+				}
+				w.hosts["h1"].powerOff()
+				began := time.Now()
+				for time.Since(began) < c.stall && len(l.done) == 0 {
+					time.Sleep(100 * time.Millisecond)
+				}
+				if got := w.starts(1); len(got) != 1 {
+					t.Errorf("a restart was decided while nothing could be committed: %v", got)
+				}
+				for _, d := range stalled {
+					d.goOn()
+				}
+				if ended := len(l.done) == 1; ended != c.ends {
+					t.Fatalf("after %s it has ended: %v, want %v", time.Since(began), ended, c.ends)
+				}
+				if c.ends {
+					if err := l.wait(); !errors.Is(err, ErrStalled) || !strings.Contains(err.Error(), "other nodes") {
+						t.Errorf("it ended with %v", err)
+					}
+					l.n = nil
+				} else if !l.leads() {
+					t.Error("it does not lead any more")
+				}
+				w.onceElsewhere(1, 20*time.Second)
+				if c.ends {
+					l.back()
+				}
+			})
+		})
+	}
 }

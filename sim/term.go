@@ -48,6 +48,7 @@ type term struct {
 const (
 	canaryEvery  = time.Second
 	canaryStall  = 5 * time.Second
+	quorumStall  = 30 * time.Second
 	gapAfter     = time.Second
 	calm         = 200 * time.Millisecond
 	membersEvery = 250 * time.Millisecond
@@ -182,12 +183,17 @@ func (e *rejected) Error() string { return e.reason }
 
 // canary proves every second that this term commits (S14).
 func (t *term) canary(seq uint64, last time.Duration) {
-	proposed, ended := t.mono(), false
+	proposed, ended, late := t.mono(), false, false
 	t.propose("", &logpb.Command{Body: &logpb.Command_Canary{Canary: &logpb.Canary{Node: t.m.name, Term: t.number, Seq: seq}}}, func(_ fsm.Result, err error) {
 		ended = true
 		var no *rejected
 		switch {
 		case t.over:
+			return
+		case late: // the next one is out
+			if err == nil {
+				t.proven = max(t.proven, proposed)
+			}
 			return
 		case errors.As(err, &no):
 			// The cluster's time stands still (S21): nothing is renewed meanwhile.
@@ -202,8 +208,14 @@ func (t *term) canary(seq uint64, last time.Duration) {
 	})
 	t.proof = uint64(len(t.m.raft.log))
 	t.later(max(canaryStall-(proposed-last), canaryStall-2*canaryEvery), func() {
-		if !ended {
-			t.fail("nothing could be committed for "+canaryStall.String(), true)
+		switch late = !ended; {
+		case ended:
+		case t.m.disk != diskOK:
+			t.fail("nothing could be written for "+canaryStall.String(), true)
+		case t.mono()-last >= quorumStall:
+			t.fail("the other nodes took no entry for "+quorumStall.String(), true)
+		default:
+			t.canary(seq+1, last)
 		}
 	})
 }
