@@ -32,10 +32,14 @@ const (
 
 var errNoLeader = connect.NewError(connect.CodeUnavailable, errors.New("there is no leader at the moment; try again in a second"))
 
-// noLeader is errNoLeader for an agent: it says in a header that any other node most
-// likely says the same.
+// noLeader is errNoLeader for an agent.
 func noLeader() *connect.Error {
-	err := connect.NewError(errNoLeader.Code(), errors.New(errNoLeader.Message()))
+	return leaderless(connect.NewError(errNoLeader.Code(), errors.New(errNoLeader.Message())))
+}
+
+// leaderless says to an agent, in a header, that this node lives and has nobody to pass
+// its request on to: another node most likely says the same.
+func leaderless(err *connect.Error) *connect.Error {
 	err.Meta().Set(lifeboatv1.HeaderNoLeader, "true")
 	return err
 }
@@ -145,7 +149,10 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 	r, err := remote(dial(n.client, "https://"+string(addr)), ctx, out)
 	switch {
 	case err != nil && !sent.Load():
-		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("the leader, node %s, cannot be reached from here, so nothing was done; try again in a second: %w", leader, err))
+		if ctx.Err() == nil {
+			n.absence.note(addr)
+		}
+		return nil, leaderless(connect.NewError(connect.CodeUnavailable, fmt.Errorf("the leader, node %s, cannot be reached from here, so nothing was done; try again in a second: %w", leader, err)))
 	case err != nil:
 		return nil, passOn(err)
 	}
@@ -157,9 +164,13 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 func passOn(err error) error {
 	var answered *connect.Error
 	if errors.As(err, &answered) && connect.IsWireError(err) {
-		return connect.NewError(answered.Code(), errors.New(answered.Message()))
+		kept := connect.NewError(answered.Code(), errors.New(answered.Message()))
+		if answered.Meta().Get(lifeboatv1.HeaderNoLeader) != "" {
+			return leaderless(kept) // it does not lead any more
+		}
+		return kept
 	}
-	return connect.NewError(connect.CodeUnknown, fmt.Errorf("the leader does not answer, so the outcome is not known; look at the state before trying again: %w", err))
+	return leaderless(connect.NewError(connect.CodeUnknown, fmt.Errorf("the leader does not answer, so the outcome is not known; look at the state before trying again: %w", err)))
 }
 
 // answerError gives an error the code that callers act on.
