@@ -150,7 +150,7 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 	switch {
 	case err != nil && !sent.Load():
 		if ctx.Err() == nil {
-			n.absence.note(addr)
+			n.lobby.missed(addr)
 		}
 		return nil, leaderless(connect.NewError(connect.CodeUnavailable, fmt.Errorf("the leader, node %s, cannot be reached from here, so nothing was done; try again in a second: %w", leader, err)))
 	case err != nil:

@@ -82,7 +82,7 @@ type Node struct {
 	gate      gate
 	calls     *calls
 	readings  readings
-	absence   absence // the leader that could not be reached
+	lobby     lobby
 	crowd     crowd
 	tickets   tickets
 	joined    atomic.Bool          // raft is set: the listener and Raft itself ask before

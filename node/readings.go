@@ -5,11 +5,9 @@ import (
 	"net/http"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/hashicorp/raft"
 )
 
 // readings bound how many requests of agents are being read at once. A report of a
@@ -45,17 +43,14 @@ func read(ctx context.Context) {
 	}
 }
 
-// fromAgents lets the requests of agents in, in turn. While there is no leader to pass
-// them on to they are refused before they are read: a fleet asks until there is one, and
-// what elects must not wait for it.
+// fromAgents lets the requests of agents in, in turn, and none before there is a leader:
+// until then they are not even read.
 func (n *Node) fromAgents(next http.Handler) http.Handler {
 	refusal := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if n.term.Load() == nil && n.isMember(n.self()) {
-			if addr, leader := n.raft.LeaderWithID(); addr == "" || string(leader) == n.cfg.ID || n.absence.lately(addr) {
-				_ = refusal.Write(w, r, noLeader())
-				return
-			}
+		if err := n.awaitLeader(r.Context()); err != nil {
+			_ = refusal.Write(w, r, err) // to nobody, if the caller has hung up
+			return
 		}
 		end, err := n.readings.begin(r.Context())
 		if err != nil {
@@ -64,24 +59,4 @@ func (n *Node) fromAgents(next http.Handler) http.Handler {
 		defer end()
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), readingKey{}, end)))
 	})
-}
-
-// absence is that of a leader that could not be reached when something was passed on last.
-// Raft names it until its own patience ends, and it takes more to find out again for
-// each agent than to ask them to come back.
-type absence struct{ last atomic.Pointer[absentee] }
-
-type absentee struct {
-	addr raft.ServerAddress
-	at   time.Time
-}
-
-// absentFor is how long nobody tries again.
-const absentFor = 300 * time.Millisecond
-
-func (m *absence) note(addr raft.ServerAddress) { m.last.Store(&absentee{addr, time.Now()}) }
-
-func (m *absence) lately(addr raft.ServerAddress) bool {
-	x := m.last.Load()
-	return x != nil && x.addr == addr && time.Since(x.at) < absentFor
 }

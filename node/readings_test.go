@@ -15,7 +15,7 @@ import (
 	"lifeboat/transport/memnet"
 )
 
-// A request of an agent that comes while nobody leads is refused before it is read: a
+// A request of an agent that comes while nobody leads waits and is not read: a
 // body that nobody could decode makes no difference. Once somebody leads, it does.
 func TestAgentsAreRefusedUnread(t *testing.T) {
 	run(t, 3, func(w *world) {

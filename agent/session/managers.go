@@ -138,18 +138,24 @@ func (s *Session) pick(will func(*manager) bool) *manager {
 }
 
 // wait asks the same manager again: it lives and has no leader to pass a report on to,
-// as the others most likely have not, and this host has a connection to it. Not for
-// long: others may have one. It says whether it waits.
+// as the others most likely have not, and this host has a connection to it. All agents
+// of a leader that died hear that at the same moment, so they come spread over a quarter
+// of a beat. After a whole one the others are asked: they may have a leader. It says
+// whether it waits.
 func (s *Session) wait() bool {
 	c := &s.conn
 	if c.aimless == 0 {
 		c.aimlessAt = s.now
 	}
-	if c.refuge != nil || s.now.Sub(c.aimlessAt) >= c.beat/2 {
+	if c.refuge != nil || s.now.Sub(c.aimlessAt) >= c.beat {
 		return false
 	}
 	c.unanswered()
-	c.retryAt = s.now.Add(s.around(c.backoff(c.aimless)))
+	pause := s.jitter(max(2*backoffMin, c.beat/4))
+	if c.aimless > 0 {
+		pause += c.backoff(c.aimless - 1)
+	}
+	c.retryAt = s.now.Add(pause)
 	c.aimless++ // and no failure: it answers
 	return true
 }

@@ -85,7 +85,8 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 	to := a.addrs[rand.IntN(len(a.addrs))]
 	failed := map[string]time.Time{} // when an address failed last
 	var epoch, seq, have uint64
-	aimless, leader := 0, "" // answers in a row that nobody leads; who did, as last told
+	var aimless time.Time // the first of the answers in a row that nobody leads
+	var leader string     // as last told
 	beat, fails := time.Second, 0
 	for ctx.Err() == nil {
 		client := lifeboatv1connect.NewAgentServiceClient(a.http, "https://"+to)
@@ -107,7 +108,7 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 				if r.Assignment != nil {
 					have = r.Assignment.Index
 				}
-				aimless, leader = 0, r.LeaderAddr
+				aimless, leader = time.Time{}, r.LeaderAddr
 				continue
 			}
 		}
@@ -120,12 +121,14 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 		}
 		// One that lives and knows of no leader is asked again, and a connection that
 		// broke has broken for all.
-		if aimless < 3 && lifeboatagent.NobodyLeads(err) {
-			sleep(ctx, spread(max(100*time.Millisecond, beat/10)<<aimless))
-			aimless++
+		if lifeboatagent.NobodyLeads(err) && (aimless.IsZero() || time.Since(aimless) < beat) {
+			if aimless.IsZero() {
+				aimless = time.Now()
+			}
+			sleep(ctx, rand.N(max(200*time.Millisecond, beat/4)))
 			continue
 		}
-		fails, aimless = fails+1, 0
+		fails, aimless = fails+1, time.Time{}
 		failed[to] = time.Now()
 		silent := connect.CodeOf(err) == connect.CodeDeadlineExceeded
 		for _, i := range rand.Perm(len(a.addrs)) {
