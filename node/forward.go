@@ -32,14 +32,10 @@ const (
 
 var errNoLeader = connect.NewError(connect.CodeUnavailable, errors.New("there is no leader at the moment; try again in a second"))
 
-// noLeader is errNoLeader for an agent.
+// noLeader is errNoLeader for an agent: it says in a header that any other node most
+// likely says the same.
 func noLeader() *connect.Error {
-	return leaderless(connect.NewError(errNoLeader.Code(), errors.New(errNoLeader.Message())))
-}
-
-// leaderless says to an agent, in a header, that this node lives and has nobody to pass
-// its request on to: another node most likely says the same.
-func leaderless(err *connect.Error) *connect.Error {
+	err := connect.NewError(errNoLeader.Code(), errors.New(errNoLeader.Message()))
 	err.Meta().Set(lifeboatv1.HeaderNoLeader, "true")
 	return err
 }
@@ -149,10 +145,7 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 	r, err := remote(dial(n.client, "https://"+string(addr)), ctx, out)
 	switch {
 	case err != nil && !sent.Load():
-		if ctx.Err() == nil {
-			n.lobby.missed(addr)
-		}
-		return nil, leaderless(connect.NewError(connect.CodeUnavailable, fmt.Errorf("the leader, node %s, cannot be reached from here, so nothing was done; try again in a second: %w", leader, err)))
+		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("the leader, node %s, cannot be reached from here, so nothing was done; try again in a second: %w", leader, err))
 	case err != nil:
 		return nil, passOn(err)
 	}
@@ -164,13 +157,9 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 func passOn(err error) error {
 	var answered *connect.Error
 	if errors.As(err, &answered) && connect.IsWireError(err) {
-		kept := connect.NewError(answered.Code(), errors.New(answered.Message()))
-		if answered.Meta().Get(lifeboatv1.HeaderNoLeader) != "" {
-			return leaderless(kept) // it does not lead any more
-		}
-		return kept
+		return connect.NewError(answered.Code(), errors.New(answered.Message()))
 	}
-	return leaderless(connect.NewError(connect.CodeUnknown, fmt.Errorf("the leader does not answer, so the outcome is not known; look at the state before trying again: %w", err)))
+	return connect.NewError(connect.CodeUnknown, fmt.Errorf("the leader does not answer, so the outcome is not known; look at the state before trying again: %w", err))
 }
 
 // answerError gives an error the code that callers act on.

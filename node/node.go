@@ -82,7 +82,6 @@ type Node struct {
 	gate      gate
 	calls     *calls
 	readings  readings
-	lobby     lobby
 	crowd     crowd
 	tickets   tickets
 	joined    atomic.Bool          // raft is set: the listener and Raft itself ask before

@@ -43,14 +43,17 @@ func read(ctx context.Context) {
 	}
 }
 
-// fromAgents lets the requests of agents in, in turn, and none before there is a leader:
-// until then they are not even read.
+// fromAgents lets the requests of agents in, in turn. While nobody leads they are
+// refused before they are read: a fleet asks one node after the other until somebody
+// does, and what elects must not wait for it.
 func (n *Node) fromAgents(next http.Handler) http.Handler {
 	refusal := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := n.awaitLeader(r.Context()); err != nil {
-			_ = refusal.Write(w, r, err) // to nobody, if the caller has hung up
-			return
+		if n.term.Load() == nil && n.isMember(n.self()) {
+			if addr, leader := n.raft.LeaderWithID(); addr == "" || string(leader) == n.cfg.ID {
+				_ = refusal.Write(w, r, noLeader())
+				return
+			}
 		}
 		end, err := n.readings.begin(r.Context())
 		if err != nil {

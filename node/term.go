@@ -109,7 +109,6 @@ func (n *Node) lead(ctx context.Context) error {
 	g.Go(func() error { return t.foresee(gctx) })
 	g.Go(func() error { return t.measure(gctx) })
 	n.term.Store(t)
-	n.lobby.open()
 	t.log.Info("leading", "node", n.cfg.ID)
 	err := g.Wait()
 	n.term.CompareAndSwap(t, nil)

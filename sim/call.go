@@ -20,7 +20,7 @@ type response struct {
 
 // failure is what a session is told of a response that is none.
 func (r response) failure() session.Failure {
-	return session.Failure{Err: r.err, Register: r.register, NoLeader: errors.Is(r.err, errNoLeader) || errors.Is(r.err, errForwarded), Broken: errors.Is(r.err, errRefused) || errors.Is(r.err, errReset)}
+	return session.Failure{Err: r.err, Register: r.register, NoLeader: errors.Is(r.err, errNoLeader), Broken: errors.Is(r.err, errRefused) || errors.Is(r.err, errReset)}
 }
 
 // call is one request to a manager.

@@ -23,20 +23,19 @@ type connState struct {
 	registerSeq uint64
 	ticket      uint64 // leave to register; 0: to be asked for
 
-	seq       uint64 // of the last report sent
-	firstSeq  uint64 // of this epoch
-	answered  uint64 // newest report of this epoch that was answered
-	waiting   bool   // for the answer to seq
-	since     Instant
-	until     Instant // of the request that is out: it has failed by silence then
-	lastSent  Instant
-	next      Instant // of an unchanged report
-	changed   bool    // there is something to say at once
-	retryAt   Instant
-	fails     int
-	aimless   int     // answers of the target in a row that it knows of no leader
-	aimlessAt Instant // the first of them
-	beat      time.Duration
+	seq      uint64 // of the last report sent
+	firstSeq uint64 // of this epoch
+	answered uint64 // newest report of this epoch that was answered
+	waiting  bool   // for the answer to seq
+	since    Instant
+	until    Instant // of the request that is out: it has failed by silence then
+	lastSent Instant
+	next     Instant // of an unchanged report
+	changed  bool    // there is something to say at once
+	retryAt  Instant
+	fails    int
+	aimless  int // answers of the target in a row that nobody leads
+	beat     time.Duration
 
 	probes  []*probing
 	fences  []*fencing
@@ -139,7 +138,7 @@ func (s *Session) Registered(now Instant, seq uint64, r *lifeboatv1.RegisterResp
 
 func (s *Session) contact(beatMs int64, list []*lifeboatv1.Manager, leader string) {
 	c := &s.conn
-	c.fails, c.aimless, c.leader = 0, 0, leader
+	c.fails, c.aimless = 0, 0
 	if c.target != nil {
 		c.target.failed = false
 	}
@@ -147,6 +146,7 @@ func (s *Session) contact(beatMs int64, list []*lifeboatv1.Manager, leader strin
 		c.beat = clampBeat(beatMs)
 	}
 	s.learned(list)
+	s.follow(leader)
 }
 
 func (s *Session) report() {
@@ -268,7 +268,7 @@ func (s *Session) reregister() {
 type Failure struct {
 	Err      error
 	Register bool // it answered that it does not know this host
-	NoLeader bool // it answered, and has no leader to pass anything on to
+	NoLeader bool // it answered that nobody leads
 	Broken   bool // the connection to it broke, or was refused
 }
 
@@ -286,7 +286,9 @@ func (s *Session) SendFailed(now Instant, seq uint64, why Failure) Out {
 	}
 	wasRegistering := c.registering
 	first := c.fails == 0 && c.refuge == nil
-	if !why.NoLeader || !s.wait() {
+	if why.NoLeader && c.aimless+1 < aimlessMax && c.refuge == nil {
+		s.wait()
+	} else {
 		s.lost()
 		if first && why.Broken {
 			// All agents of that manager have lost it at the same moment: they come to

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -23,6 +22,7 @@ const (
 	// leader can do without.
 	backoffMin   = 100 * time.Millisecond
 	backoffMax   = time.Second
+	aimlessMax   = 3                // times that a manager may say that nobody leads before another one is asked
 	forgiveAfter = 10 * time.Second // a manager that was silent is not preferred for this long
 	maxManagers  = 32
 )
@@ -49,6 +49,10 @@ func (c *connState) init(s *Session) {
 	c.beat = defaultBeat
 	c.retryAt = s.now
 	s.learn(s.ledger.Managers)
+	if len(c.managers) > 1 {
+		// Hosts begin with different managers, each with the same one again.
+		c.target = c.managers[s.rng.IntN(len(c.managers))]
+	}
 }
 
 // learn makes the given list the last good one; configured addresses stay.
@@ -81,8 +85,8 @@ func (s *Session) learn(list []Manager) {
 	if !slices.Contains(next, c.target) {
 		c.target = nil
 	}
-	if c.target == nil {
-		c.target = s.pick(func(*manager) bool { return true })
+	if c.target == nil && len(next) > 0 {
+		c.target = next[0]
 	}
 }
 
@@ -102,62 +106,51 @@ func (s *Session) learned(list []*lifeboatv1.Manager) {
 	s.learn(ms)
 }
 
-// moveOn tries another manager, since the one that answers is about to be worked on.
-// It is one at a time, with an answer of the old one in between, and one that was
-// silent is left alone for long: each costs beats, and three are what a host has. When
-// all have been tried it is the leader, which is there by what this answer says.
-func (s *Session) moveOn() {
+// follow prefers the leader that is told for the second time: by then the crowd that
+// came when it began to lead has been served, and any node forwards. Nor is one
+// preferred that was silent a moment ago. A refusal is forgiven at once: it was
+// starting, or did not lead yet.
+func (s *Session) follow(addr string) {
 	c := &s.conn
-	other := func(m *manager) bool {
-		return m != c.target && !(m.failed && m.silent && s.now.Sub(m.failedAt) < forgiveAfter)
-	}
-	m := s.pick(func(m *manager) bool { return other(m) && !(m.tried && s.now.Sub(m.triedAt) < moveOnAgain) })
-	if m == nil {
-		m = s.pick(func(m *manager) bool { return other(m) && m.Addr == c.leader })
-	}
-	if m == nil {
+	if addr == "" {
 		return
 	}
-	m.tried, m.triedAt = true, s.now
-	c.refuge, c.target = c.target, m
-}
-
-// pick is any of the managers that will do; nil = none does. Hosts must not come to
-// the same one all at once, and a manager that dies should have few of them.
-func (s *Session) pick(will func(*manager) bool) *manager {
-	var fit []*manager
-	for _, m := range s.conn.managers {
-		if will(m) {
-			fit = append(fit, m)
+	if addr != c.leader {
+		c.leader = addr
+		return
+	}
+	for _, m := range c.managers {
+		if m != c.target && m.Addr == addr && (!m.failed || !m.silent || s.now.Sub(m.failedAt) >= forgiveAfter) {
+			c.refuge, c.target = c.target, m
 		}
 	}
-	if len(fit) == 0 {
-		return nil
-	}
-	return fit[s.rng.IntN(len(fit))]
 }
 
-// wait asks the same manager again: it lives and has no leader to pass a report on to,
-// as the others most likely have not, and this host has a connection to it. All agents
-// of a leader that died hear that at the same moment, so they come spread over a quarter
-// of a beat. After a whole one the others are asked: they may have a leader. It says
-// whether it waits.
-func (s *Session) wait() bool {
+// moveOn tries another manager, since the one that answers is about to be worked on.
+// It is one at a time, with an answer of the old one in between, and one that was
+// silent is left alone for long: each costs beats, and three are what a host has.
+func (s *Session) moveOn() {
 	c := &s.conn
-	if c.aimless == 0 {
-		c.aimlessAt = s.now
+	if c.target == nil || c.target.Addr == c.leader {
+		return // the leader is who to ask; or it is already tried
 	}
-	if c.refuge != nil || s.now.Sub(c.aimlessAt) >= c.beat {
-		return false
+	for _, m := range c.managers {
+		if m == c.target || m.tried && s.now.Sub(m.triedAt) < moveOnAgain || m.failed && m.silent && s.now.Sub(m.failedAt) < forgiveAfter {
+			continue
+		}
+		m.tried, m.triedAt = true, s.now
+		c.refuge, c.target = c.target, m
+		return
 	}
+}
+
+// wait asks the same manager again: it lives and knows of no leader, as the others most
+// likely do, and this host has a connection to it.
+func (s *Session) wait() {
+	c := &s.conn
 	c.unanswered()
-	pause := s.jitter(max(2*backoffMin, c.beat/4))
-	if c.aimless > 0 {
-		pause += c.backoff(c.aimless - 1)
-	}
-	c.retryAt = s.now.Add(pause)
 	c.aimless++ // and no failure: it answers
-	return true
+	c.retryAt = s.now.Add(s.around(c.backoff(0)))
 }
 
 // unanswered notes that the request which is out has failed.
@@ -167,31 +160,33 @@ func (c *connState) unanswered() {
 }
 
 // lost tries the next manager: the one that answered last, if this was only an
-// attempt at a better one; else any that has not failed, but the leader after silence;
-// else the one whose failure is longest ago. The pause grows only when all failed.
+// attempt at a better one; the leader if it has not failed lately; else the one
+// whose failure is longest ago. The pause grows only when all failed.
 func (s *Session) lost() {
 	c := &s.conn
 	c.unanswered()
 	c.fails++
 	c.aimless = 0
-	c.target.failed, c.target.failedAt, c.target.silent = true, s.now, s.now >= c.until.Add(-coalesce)
+	if c.target != nil {
+		c.target.failed, c.target.failedAt, c.target.silent = true, s.now, s.now >= c.until.Add(-coalesce)
+	}
+	best := c.target
 	if c.refuge != nil && slices.Contains(c.managers, c.refuge) {
-		c.target, c.refuge = c.refuge, nil
-		c.retryAt = s.now.Add(s.jitter(c.backoff(0)))
+		best, c.refuge = c.refuge, nil
+		c.target, c.retryAt = best, s.now.Add(s.jitter(c.backoff(0)))
 		return
 	}
-	var next *manager
-	if c.target.silent { // it has cost more than a beat, and two more are all that there is: to whom it matters most
-		next = s.pick(func(m *manager) bool { return !m.failed && m.Addr == c.leader })
+	for _, m := range c.managers {
+		switch {
+		case best == nil || !m.failed && best.failed:
+			best = m
+		case m.failed == best.failed && m.failed && m.failedAt < best.failedAt:
+			best = m
+		case !m.failed && m.Addr == c.leader:
+			best = m
+		}
 	}
-	if next == nil {
-		next = s.pick(func(m *manager) bool {
-			return !m.failed || !m.silent && s.now.Sub(m.failedAt) >= moveOnAgain // a refusal is forgotten: it was starting, or stopping
-		})
-	}
-	if c.target = next; next == nil {
-		c.target = slices.MinFunc(c.managers, func(a, b *manager) int { return cmp.Compare(a.failedAt, b.failedAt) })
-	}
+	c.target = best
 	c.retryAt = s.now.Add(s.around(c.backoff(c.fails / max(len(c.managers), 1))))
 }
 

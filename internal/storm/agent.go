@@ -85,8 +85,8 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 	to := a.addrs[rand.IntN(len(a.addrs))]
 	failed := map[string]time.Time{} // when an address failed last
 	var epoch, seq, have uint64
-	var aimless time.Time // the first of the answers in a row that nobody leads
-	var leader string     // as last told
+	var leader string // as last told
+	aimless := 0      // answers in a row that nobody leads
 	beat, fails := time.Second, 0
 	for ctx.Err() == nil {
 		client := lifeboatv1connect.NewAgentServiceClient(a.http, "https://"+to)
@@ -94,7 +94,7 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 		if epoch == 0 {
 			var r *pb.RegisterResponse
 			if r, err = a.register(ctx, client, slots); err == nil {
-				epoch, seq, have, beat, fails = r.Epoch, 0, 0, time.Duration(r.BeatMs)*time.Millisecond, 0
+				epoch, seq, have, beat, leader, fails = r.Epoch, 0, 0, time.Duration(r.BeatMs)*time.Millisecond, r.LeaderAddr, 0
 				continue
 			}
 		} else {
@@ -108,7 +108,15 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 				if r.Assignment != nil {
 					have = r.Assignment.Index
 				}
-				aimless, leader = time.Time{}, r.LeaderAddr
+				// As the agent does, see agent/session: a leader that is told for the
+				// second time is gone to.
+				if r.LeaderAddr != "" && r.LeaderAddr == leader {
+					to = leader
+				}
+				if r.LeaderAddr != "" {
+					leader = r.LeaderAddr
+				}
+				aimless = 0
 				continue
 			}
 		}
@@ -121,25 +129,19 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 		}
 		// One that lives and knows of no leader is asked again, and a connection that
 		// broke has broken for all.
-		if lifeboatagent.NobodyLeads(err) && (aimless.IsZero() || time.Since(aimless) < beat) {
-			if aimless.IsZero() {
-				aimless = time.Now()
-			}
-			sleep(ctx, rand.N(max(200*time.Millisecond, beat/4)))
+		if aimless < 2 && lifeboatagent.NobodyLeads(err) {
+			aimless++
+			sleep(ctx, spread(max(100*time.Millisecond, beat/10)))
 			continue
 		}
-		fails, aimless = fails+1, time.Time{}
+		fails, aimless = fails+1, 0
 		failed[to] = time.Now()
-		silent := connect.CodeOf(err) == connect.CodeDeadlineExceeded
 		for _, i := range rand.Perm(len(a.addrs)) {
 			if x := a.addrs[i]; failed[x].Before(failed[to]) {
 				to = x
 			}
 		}
-		if silent && leader != "" && failed[leader].IsZero() {
-			to = leader
-		}
-		if fails == 1 && !silent {
+		if fails == 1 && connect.CodeOf(err) != connect.CodeDeadlineExceeded {
 			sleep(ctx, rand.N(max(100*time.Millisecond, beat/2)))
 			continue
 		}

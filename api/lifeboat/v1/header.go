@@ -5,7 +5,6 @@ package lifeboatv1
 // with the same id.
 const HeaderRequestID = "Lifeboat-Request-Id"
 
-// HeaderNoLeader is in a refusal of a node that lives and has nobody to pass a request
-// on to: nobody leads, or the leader does not answer it. Another node most likely says
-// the same.
+// HeaderNoLeader is in a refusal that says that nobody leads: the node that answers
+// lives, and another one most likely says the same.
 const HeaderNoLeader = "Lifeboat-No-Leader"
