@@ -45,16 +45,7 @@ type term struct {
 }
 
 const (
-	canaryEvery = time.Second
-	// canaryStall is how long a leader's own disk may take nothing before it steps down:
-	// it would go on heartbeating for ever.
-	canaryStall = 5 * time.Second
-	// quorumStall is how long a leader whose own disk writes goes on when the other nodes
-	// acknowledge nothing although they answer heartbeats. When their disks are stalled or
-	// they have no time, nobody could commit, and a leader that ended would cost the
-	// cluster one node more. When it is only this node's way to them, another one could.
-	quorumStall = 30 * time.Second
-	watchEvery  = 200 * time.Millisecond
+	watchEvery = 200 * time.Millisecond
 	// gapAfter is how late watch may be before the process counts as frozen.
 	gapAfter = time.Second
 	// calm is the pause after a round in which the state machine refused
@@ -63,9 +54,6 @@ const (
 )
 
 var (
-	// errStalled: this leader cannot commit, and ends.
-	errStalled = fmt.Errorf("%w: nothing could be written for %s; is its disk stalled?", ErrStalled, canaryStall)
-	errUnheard = fmt.Errorf("%w: the other nodes answer, but have taken no entry for %s; are their disks stalled, or does the network between lose what is large?", ErrStalled, quorumStall)
 	// errTransfer: another node must lead.
 	errTransfer = errors.New("leadership must go to another node")
 	// errOver: the leadership was lost before it was begun.
@@ -176,50 +164,6 @@ func (t *term) found(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// canary proves every second that this term commits (S14).
-func (t *term) canary(ctx context.Context) error {
-	last, unheard := t.mono(), false
-	for seq := uint64(1); ; seq++ {
-		proposed, written := t.mono(), t.node.raft.LastIndex()
-		// Counted from the last commit; but not when this process was frozen since.
-		limited, cancel := context.WithTimeout(ctx, max(canaryStall-(proposed-last), canaryStall-2*canaryEvery))
-		_, err := t.propose(limited, "", &logpb.Command{Body: &logpb.Command_Canary{Canary: &logpb.Canary{
-			Node: t.node.cfg.ID, Term: t.number, Seq: seq}}})
-		cancel()
-		var no *errRejected
-		switch now := t.mono(); {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, context.DeadlineExceeded) && t.node.raft.LastIndex() == written:
-			return errStalled
-		case errors.Is(err, context.DeadlineExceeded) && now-last >= quorumStall:
-			return errUnheard
-		case errors.Is(err, context.DeadlineExceeded):
-			if !unheard {
-				t.log.Warn("the other nodes answer, but take no entry; nothing is decided until they do", "for", now-last, "at_most", quorumStall)
-			}
-			unheard = true
-			continue
-		case errors.As(err, &no):
-			// The cluster's time stands still (S21). This node goes on to lead, so
-			// that an operator can accept the time; nothing is renewed meanwhile.
-			t.log.Error("nothing can be decided", "reason", no.reason, "do", "if the clocks are right, run lifeboat ha accept-time")
-		case err != nil:
-			return err
-		default:
-			if unheard {
-				t.log.Info("the other nodes take entries again", "after", now-last)
-			}
-			t.node.metrics.commit.Observe((now - proposed).Seconds())
-			t.contacts.committed(proposed)
-		}
-		last, unheard = t.mono(), false
-		if !pause(ctx, canaryEvery-(last-proposed)) {
-			return nil
-		}
-	}
 }
 
 // watch notices that the process was frozen: then the silence of the hosts is

@@ -48,7 +48,6 @@ type term struct {
 const (
 	canaryEvery  = time.Second
 	canaryStall  = 5 * time.Second
-	quorumStall  = 30 * time.Second
 	gapAfter     = time.Second
 	calm         = 200 * time.Millisecond
 	membersEvery = 250 * time.Millisecond
@@ -183,17 +182,12 @@ func (e *rejected) Error() string { return e.reason }
 
 // canary proves every second that this term commits (S14).
 func (t *term) canary(seq uint64, last time.Duration) {
-	proposed, ended, late := t.mono(), false, false
+	proposed, ended := t.mono(), false
 	t.propose("", &logpb.Command{Body: &logpb.Command_Canary{Canary: &logpb.Canary{Node: t.m.name, Term: t.number, Seq: seq}}}, func(_ fsm.Result, err error) {
 		ended = true
 		var no *rejected
 		switch {
 		case t.over:
-			return
-		case late: // the next one is out
-			if err == nil {
-				t.proven = max(t.proven, proposed)
-			}
 			return
 		case errors.As(err, &no):
 			// The cluster's time stands still (S21): nothing is renewed meanwhile.
@@ -207,15 +201,18 @@ func (t *term) canary(seq uint64, last time.Duration) {
 		t.later(canaryEvery-(now-proposed), func() { t.canary(seq+1, now) })
 	})
 	t.proof = uint64(len(t.m.raft.log))
+	most := max(canaryStall, t.state().Policy.Lease/4)
 	t.later(max(canaryStall-(proposed-last), canaryStall-2*canaryEvery), func() {
-		switch late = !ended; {
+		switch silent := t.mono() - last; {
 		case ended:
 		case t.m.disk != diskOK:
 			t.fail("nothing could be written for "+canaryStall.String(), true)
-		case t.mono()-last >= quorumStall:
-			t.fail("the other nodes took no entry for "+quorumStall.String(), true)
-		default:
-			t.canary(seq+1, last)
+		default: // the others take no entry
+			t.later(most-silent, func() {
+				if !ended {
+					t.fail("the other nodes took no entry for "+most.String(), true)
+				}
+			})
 		}
 	})
 }
