@@ -34,7 +34,7 @@ func (t *term) canary(ctx context.Context) error {
 	last := t.mono()
 	for seq := uint64(1); ; seq++ {
 		proposed := t.mono()
-		err := t.sing(ctx, seq, last)
+		err := t.commitCanary(ctx, seq, last)
 		var no *errRejected
 		switch {
 		case ctx.Err() != nil:
@@ -56,9 +56,9 @@ func (t *term) canary(ctx context.Context) error {
 	}
 }
 
-// sing proposes one canary and waits for what becomes of it; last is when something was
+// commitCanary proposes one and waits for what becomes of it; last is when something was
 // committed before. The error is ErrStalled when this node must end.
-func (t *term) sing(ctx context.Context, seq uint64, last time.Duration) error {
+func (t *term) commitCanary(ctx context.Context, seq uint64, last time.Duration) error {
 	// Counted from the last commit; but not when this process was frozen since.
 	first := max(canaryStall-(t.mono()-last), canaryStall-2*canaryEvery)
 	limited, cancel := context.WithTimeout(ctx, first)

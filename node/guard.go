@@ -31,7 +31,8 @@ type guard struct {
 	log hclog.Logger
 
 	// turn has capacity 1 and is taken while entries are stored: nothing may be added to
-	// what is dropped. No mutex, since a disk may take its time.
+	// what is dropped. No mutex: virtual time stands still while somebody waits for one,
+	// and in tests disks hang.
 	turn   chan struct{}
 	latest position // of the newest snapshot
 	failed error    // why nothing is stored any more

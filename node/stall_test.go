@@ -54,43 +54,9 @@ func (d *slowDisk) StoreLogs(l []*raft.Log) error {
 	return d.LogStore.StoreLogs(l)
 }
 
-// A leader whose disk stalls goes on heartbeating; the canary deposes it. The
-// process ends although its disk never answers, and another node leads.
-func TestStalledDiskDeposes(t *testing.T) {
-	disks := map[string]*slowDisk{}
-	story := func(w *world) {
-		w.fleet(3, 1, "bmc")
-		old := w.leader()
-		disk := disks[old.id]
-		disk.stall()
-		defer disk.goOn()
-		took := w.within(15*time.Second, "the stalled leader has ended", func() bool { return len(old.done) == 1 })
-		if err := old.wait(); !errors.Is(err, ErrStalled) {
-			t.Errorf("it ended with %v, want %v", err, ErrStalled)
-		}
-		old.n = nil
-		t.Logf("it ended after %s", took)
-		w.within(time.Second, "another leads", func() bool { return len(w.serving()) == 1 })
-		w.within(5*time.Second, "the stalled one is Down", w.nodeIs(old.id, fsm.NodeDown))
-		w.stays(5*time.Second, "h1 is Up", w.hostIs("h1", fsm.Up))
-		disk.goOn()
-		time.Sleep(time.Second)
-		old.back()
-		w.within(5*time.Second, "it is Up again", w.nodeIs(old.id, fsm.NodeUp))
-	}
-	runWith(t, 3, func(w *world) {
-		for id, n := range w.nodes {
-			n.faults.logs = func(l raft.LogStore) raft.LogStore {
-				disks[id] = &slowDisk{LogStore: l}
-				return disks[id]
-			}
-		}
-	}, story)
-}
-
-// A follower whose disk stalls costs nothing.
-func TestStalledFollowerIsNoHarm(t *testing.T) {
-	var disks sync.Map
+// onSlowDisks runs a story of three nodes whose disks it can stall.
+func onSlowDisks(t *testing.T, story func(w *world, disk func(*testNode) *slowDisk)) {
+	var disks sync.Map // id → of the newest run
 	runWith(t, 3, func(w *world) {
 		for id, n := range w.nodes {
 			n.faults.logs = func(l raft.LogStore) raft.LogStore {
@@ -100,12 +66,46 @@ func TestStalledFollowerIsNoHarm(t *testing.T) {
 			}
 		}
 	}, func(w *world) {
+		story(w, func(n *testNode) *slowDisk {
+			d, _ := disks.Load(n.id)
+			return d.(*slowDisk)
+		})
+	})
+}
+
+// A leader whose disk stalls goes on heartbeating; the canary deposes it. The
+// process ends although its disk never answers, and another node leads.
+func TestStalledDiskDeposes(t *testing.T) {
+	onSlowDisks(t, func(w *world, disk func(*testNode) *slowDisk) {
+		w.fleet(3, 1, "bmc")
+		old := w.leader()
+		stalled := disk(old)
+		stalled.stall()
+		defer stalled.goOn()
+		took := w.within(15*time.Second, "the stalled leader has ended", func() bool { return len(old.done) == 1 })
+		if err := old.wait(); !errors.Is(err, ErrStalled) {
+			t.Errorf("it ended with %v, want %v", err, ErrStalled)
+		}
+		old.n = nil
+		t.Logf("it ended after %s", took)
+		w.within(time.Second, "another leads", func() bool { return len(w.serving()) == 1 })
+		w.within(5*time.Second, "the stalled one is Down", w.nodeIs(old.id, fsm.NodeDown))
+		w.stays(5*time.Second, "h1 is Up", w.hostIs("h1", fsm.Up))
+		stalled.goOn()
+		time.Sleep(time.Second)
+		old.back()
+		w.within(5*time.Second, "it is Up again", w.nodeIs(old.id, fsm.NodeUp))
+	})
+}
+
+// A follower whose disk stalls costs nothing.
+func TestStalledFollowerIsNoHarm(t *testing.T) {
+	onSlowDisks(t, func(w *world, disk func(*testNode) *slowDisk) {
 		w.fleet(3, 1, "bmc")
 		l := w.leader()
 		slow := w.others(l)[0]
-		d, _ := disks.Load(slow.id)
-		d.(*slowDisk).stall()
-		defer d.(*slowDisk).goOn()
+		disk(slow).stall()
+		defer disk(slow).goOn()
 		w.hosts["h1"].powerOff()
 		w.onceElsewhere(1, 12*time.Second)
 		if !l.leads() {
@@ -114,9 +114,9 @@ func TestStalledFollowerIsNoHarm(t *testing.T) {
 	})
 }
 
-// A leader whose followers' disks stall could not commit as any other node neither
-// could: where leases allow it, it goes on for a while, decides nothing meanwhile (S14),
-// and does afterwards what is due. Then the trouble may be its own way to them.
+// Where the disks of a leader's followers stall no other node could commit either. If
+// leases allow it, it goes on for a while, decides nothing meanwhile (S14), and does
+// afterwards what is due. Then it ends: the trouble may be its own way to them.
 func TestStalledFollowersKeepTheirLeader(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -130,16 +130,7 @@ func TestStalledFollowersKeepTheirLeader(t *testing.T) {
 		{"long leases, for too long", true, 40 * time.Second, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var disks sync.Map
-			runWith(t, 3, func(w *world) {
-				for id, n := range w.nodes {
-					n.faults.logs = func(l raft.LogStore) raft.LogStore {
-						d := &slowDisk{LogStore: l}
-						disks.Store(id, d)
-						return d
-					}
-				}
-			}, func(w *world) {
+			onSlowDisks(t, func(w *world, disk func(*testNode) *slowDisk) {
 				w.fleet(3, 1, "bmc")
 				if c.slow {
 					w.must(w.operator(w.leader(), func(ctx context.Context, a lifeboatv1connect.AdminServiceClient) error {
@@ -148,11 +139,8 @@ func TestStalledFollowersKeepTheirLeader(t *testing.T) {
 					}))
 				}
 				l := w.leader()
-				var stalled []*slowDisk
 				for _, f := range w.others(l) {
-					d, _ := disks.Load(f.id)
-					stalled = append(stalled, d.(*slowDisk))
-					stalled[len(stalled)-1].stall()
+					disk(f).stall()
 				}
 				w.hosts["h1"].powerOff()
 				began := time.Now()
@@ -166,8 +154,8 @@ func TestStalledFollowersKeepTheirLeader(t *testing.T) {
 				if x := l.n.term.Load(); x != nil {
 					proven = x.contacts.soft().Proven
 				}
-				for _, d := range stalled {
-					d.goOn()
+				for _, f := range w.others(l) {
+					disk(f).goOn()
 				}
 				if ended := len(l.done) == 1; ended != c.ends {
 					t.Fatalf("after %s it has ended: %v, want %v", time.Since(began), ended, c.ends)

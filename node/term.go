@@ -61,7 +61,8 @@ var (
 )
 
 // lead runs one term. It returns when the term is over: ctx's end is not an
-// error, ErrStalled and errTransfer say that leadership must be given away.
+// error, ErrStalled says that this node must end, errTransfer that it must give
+// leadership away.
 func (n *Node) lead(ctx context.Context) error {
 	number := n.raft.CurrentTerm()
 	if err := n.barrier(ctx); err != nil {

@@ -6,11 +6,11 @@ import (
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 )
 
-// Deadlines of the connection.
+// Limits of the connection.
 const (
 	registerTimeout = 3 * time.Second
 	leaveTimeout    = 5 * time.Second
-	sentKept        = 256
+	sentKept        = 256 // reports whose time of sending is kept
 )
 
 type connState struct {
