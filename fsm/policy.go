@@ -78,6 +78,7 @@ type Policy struct {
 	NotifyRetryMax     time.Duration
 	NotifyGiveUp       time.Duration
 
+	N1Hosts     int // that may fail at once
 	N1Domains   bool
 	N1Admission bool
 
@@ -135,6 +136,7 @@ func DefaultPolicy() *Policy {
 		UsageGrace:    15 * time.Minute,
 		UsageKeep:     100 * 24 * time.Hour,
 
+		N1Hosts:            1,
 		AlertsOpenMax:      20000,
 		AlertsArchiveAfter: 7 * 24 * time.Hour,
 		AlertsKeepFor:      90 * 24 * time.Hour,
@@ -355,8 +357,9 @@ func PolicySettings() []PolicySetting {
 		from(LevelPolicy, dur("notify_timeout", func(p *Policy) *time.Duration { return &p.NotifyTimeout }, 100*ms, 10*time.Minute, "how long one attempt to deliver may take")),
 		from(LevelPolicy, dur("notify_retry_max", func(p *Policy) *time.Duration { return &p.NotifyRetryMax }, time.Second, day, "longest pause between two attempts; the first is 2s, and it doubles")),
 		from(LevelPolicy, dur("notify_give_up", func(p *Policy) *time.Duration { return &p.NotifyGiveUp }, 0, 365*day, "how long a delivery is tried before it is given up; 0 = for ever")),
+		from(LevelPolicy, num("n1_hosts", func(p *Policy) *int { return &p.N1Hosts }, 1, 3, "the N+1 proof is also about any so many hosts that fail at once: N+2, N+3")),
 		from(LevelPolicy, flag("n1_domains", func(p *Policy) *bool { return &p.N1Domains }, "the N+1 proof is also about the failure of all hosts with the same label rack at once")),
-		from(LevelPolicy, flag("n1_admission", func(p *Policy) *bool { return &p.N1Admission }, "refuse a start, a rule or a maintenance after which a failure that the cluster stands today would leave a VM down")),
+		from(LevelPolicy, flag("n1_admission", func(p *Policy) *bool { return &p.N1Admission }, "refuse a start, a rule or a maintenance after which a failure (of n1_hosts, n1_domains) that the cluster stands today would leave a VM down")),
 		from(LevelPolicy, dur("recovery_objective", func(p *Policy) *time.Duration { return &p.RecoveryObjective }, 0, day, "how long after a host died its protected VMs may be ordered to start at the latest; what cannot keep it is refused; 0 = none")),
 	}
 }

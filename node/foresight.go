@@ -30,7 +30,7 @@ type foresight struct {
 func (f *foresight) look(s *fsm.State, enough func() bool) *foresee.Outlook {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	o := f.prover.Outlook(s, s.Policy.N1Domains)
+	o := f.prover.Outlook(s, foresee.ScopeOf(s.Policy))
 	f.prover.Rehearse(s, o, enough)
 	return o
 }
@@ -55,7 +55,7 @@ func (t *term) foresee(ctx context.Context) error {
 		if !pause(ctx, max(foreseeEvery, foreseeShare*(t.mono()-began))) {
 			return nil
 		}
-		if _, open, _ := o.Count(); open > 0 && o.Stopped == "" {
+		if o.Stopped == "" && o.Open() {
 			continue
 		}
 		select {
@@ -102,7 +102,7 @@ func (t *term) admit(ctx context.Context, cmd *logpb.Command, message, refused s
 		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("%s: another command is still being judged by n1_admission; nothing was done, try again: %w", refused, context.Cause(ctx)))
 	}
 	s, began := t.node.fsm.State(), t.mono()
-	all := foresee.Gate(s, cmd, s.Policy.N1Domains, func() bool { return t.mono()-began > admitThinks || ctx.Err() != nil })
+	all := foresee.Gate(s, cmd, foresee.ScopeOf(s.Policy), func() bool { return t.mono()-began > admitThinks || ctx.Err() != nil })
 	if len(all) > 0 {
 		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New(refused+": "+breachText(all)+
 			". Make room first (one more host, or fewer VMs); while `lifeboat policy set n1_admission=false` stands it is done all the same"))

@@ -36,7 +36,7 @@ func TestForesightIsContinuous(t *testing.T) {
 		is := func(unsafe, open, vms float64) func() bool {
 			return func() bool {
 				g := w.gauges(w.leader(), "lifeboat_n1_")
-				return len(g) == 3 && g["unsafe_hosts"] == unsafe && g["unproven_hosts"] == open && g["vms_at_risk"] == vms
+				return len(g) == 5 && g["unsafe_sets"]+g["unproven_sets"] == 0 && g["unsafe_hosts"] == unsafe && g["unproven_hosts"] == open && g["vms_at_risk"] == vms
 			}
 		}
 		w.within(3*time.Second, "all hosts may fail", is(0, 0, 0))
@@ -73,6 +73,22 @@ func TestForesightIsContinuous(t *testing.T) {
 		control("h3", "enable")
 		w.within(3*time.Second, "all hosts may fail again", is(0, 0, 0))
 		explains("h1", "If it failed now, the protected VMs that it runs (3) would be started on other hosts.")
+		w.must(w.operator(w.leader(), func(ctx context.Context, c lifeboatv1connect.AdminServiceClient) error {
+			_, err := c.SetPolicy(ctx, connect.NewRequest(&lifeboatv1.SetPolicyRequest{Settings: []*lifeboatv1.Setting{{Key: "n1_hosts", Value: "2"}}}))
+			return err
+		}))
+		w.within(3*time.Second, "h1 and h3 must not fail together", func() bool { return w.gauges(w.leader(), "lifeboat_n1_")["unsafe_sets"] == 1 })
+		w.must(w.operator(w.others(w.leader())[0], func(ctx context.Context, c lifeboatv1connect.AdminServiceClient) error {
+			r, err := c.Status(ctx, connect.NewRequest(&lifeboatv1.StatusRequest{NPlusOne: true}))
+			if err == nil && (r.Msg.NPlus != 2 || !strings.HasPrefix(r.Msg.NPlusOne, "hosts h1 and h3 failing together would leave 3 VMs down: vm01, vm02, vm03 [")) {
+				t.Errorf("it says N+%d: %q", r.Msg.NPlus, r.Msg.NPlusOne)
+			}
+			return err
+		}))
+		w.must(w.operator(w.leader(), func(ctx context.Context, c lifeboatv1connect.AdminServiceClient) error {
+			_, err := c.SetPolicy(ctx, connect.NewRequest(&lifeboatv1.SetPolicyRequest{Settings: []*lifeboatv1.Setting{{Key: "n1_hosts", Value: "1"}}}))
+			return err
+		}))
 		w.must(w.ha(&lifeboatv1.ControlHARequest{Action: "disarm"}))
 		w.within(3*time.Second, "nothing is started again", is(1, 0, 3))
 	})

@@ -101,6 +101,9 @@ func (c stateCollector) Collect(out chan<- prometheus.Metric) {
 		gauge(desc("n1_unsafe_hosts", "Hosts whose failure would leave protected VMs down; on the leader."), float64(unsafe))
 		gauge(desc("n1_unproven_hosts", "Hosts of which nobody knows yet what their failure would leave down; on the leader."), float64(open))
 		gauge(desc("n1_vms_at_risk", "Protected VMs that the failure of their host would leave down; on the leader."), float64(lost))
+		sets, openSets := o.CountTogether()
+		gauge(desc("n1_unsafe_sets", "Sets of n1_hosts hosts whose failure at once would leave VMs down that the failure of none of them alone does; on the leader."), float64(sets))
+		gauge(desc("n1_unproven_sets", "Sets of n1_hosts hosts of which that is not known yet; on the leader."), float64(openSets))
 	}
 	gauge(desc("applied_index", "Last log index applied here."), float64(s.Index))
 	gauge(desc("ha_armed", "1 when HA acts."), flag(s.Armed))

@@ -103,7 +103,7 @@ func (n *Node) readStatus(t *term, ctx context.Context, q *lifeboatv1.StatusRequ
 		r.Notes = append(r.Notes, b.Sentence(domain, s.Policy))
 	}
 	if q.NPlusOne {
-		r.NPlusOne = n.nPlusOne(ctx, s)
+		r.NPlusOne, r.NPlus = n.nPlusOne(ctx, s), uint32(s.Policy.N1Hosts)
 	}
 	return r, nil
 }

@@ -71,7 +71,7 @@ func drawStatus(v *cli.View, s *pb.StatusResponse) {
 		[2]string{"HA", armed},
 		[2]string{"Hosts", fmt.Sprintf("%d of %d up", s.HostsUp, s.Hosts)},
 		[2]string{"VMs", fmt.Sprintf("%d of %d protected running, %d known", s.VmsRunning, s.VmsProtected, s.Vms)},
-		[2]string{"N+1", s.NPlusOne},
+		[2]string{fmt.Sprintf("N+%d", max(s.NPlus, 1)), s.NPlusOne},
 		[2]string{"Open work", cli.Count(s.WorkOpen, "item")},
 		[2]string{"Open alerts", cli.Count(s.AlertsOpen, "alert")},
 		[2]string{"Notifications", notifications(v, s)},

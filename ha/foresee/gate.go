@@ -30,12 +30,11 @@ func (b Breach) String() string {
 	return fmt.Sprintf("%s's failure would leave %d %s down that it would not today: %s", b.Name, len(b.Down), vms, downText(b.Down))
 }
 
-// Gate says which failures of one host, or with domains of one failure domain, the
-// cluster would not stand any more once it has done what a command asks and has come to
+// Gate says which failures of the scope the cluster would not stand any more once it has done what a command asks and has come to
 // rest. What is not stood today is no reason to refuse anything. A command that the state
 // machine refuses changes nothing, and breaches nothing. Failures that the proof leaves
 // open are played through until enough says so.
-func Gate(s *fsm.State, c *logpb.Command, domains bool, enough func() bool) []Breach {
+func Gate(s *fsm.State, c *logpb.Command, scope Scope, enough func() bool) []Breach {
 	if !s.Armed {
 		return nil // no failure is stood
 	}
@@ -51,16 +50,24 @@ func Gate(s *fsm.State, c *logpb.Command, domains bool, enough func() bool) []Br
 		return unknown
 	}
 	var now, next Prover
-	before, after := now.Outlook(s, domains), next.Outlook(then, domains)
+	before, after := now.Outlook(s, scope), next.Outlook(then, scope)
 	was := make(map[string]*Verdict, len(before.All))
-	for i := range before.All {
-		was[before.All[i].Name()] = &before.All[i]
+	for w := range before.each() {
+		was[w.Name()] = w
 	}
 	var out []Breach
-	for i := range after.All {
-		v := &after.All[i]
+	if before.Unlisted == 0 && after.Unlisted > 0 {
+		out = append(out, Breach{Name: "some hosts together", Unproven: true})
+	}
+	for v := range after.each() {
+		if v.Safe() {
+			continue
+		}
 		w := was[v.Name()]
-		if w == nil || v.Safe() {
+		if w == nil && len(v.Hosts) > 1 && v.Domain == "" {
+			w = now.about(s, v.Hosts)
+		}
+		if w == nil {
 			continue
 		}
 		if now.settle(s, w, enough); w.Unproven {
@@ -78,6 +85,20 @@ func Gate(s *fsm.State, c *logpb.Command, domains bool, enough func() bool) []Br
 		}
 	}
 	return out
+}
+
+// about is the verdict about hosts that fail together; nil = one of them cannot fail.
+func (p *Prover) about(s *fsm.State, hosts []fsm.HostID) *Verdict {
+	var set []*view
+	for _, id := range hosts {
+		v := p.views[id]
+		if v == nil || v.gone {
+			return nil
+		}
+		set = append(set, v)
+	}
+	v := p.verdict(s, "", set)
+	return &v
 }
 
 // settle plays one failure through, if it is open.

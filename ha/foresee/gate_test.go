@@ -121,7 +121,7 @@ func TestGate(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
 			c.build(w)
-			got := foresee.Gate(w.state(), c.ask, false, never)
+			got := foresee.Gate(w.state(), c.ask, foresee.Scope{}, never)
 			if len(got) != len(c.want) {
 				t.Fatalf("%d breaches %v, want %d", len(got), got, len(c.want))
 			}
@@ -130,7 +130,7 @@ func TestGate(t *testing.T) {
 					t.Errorf("%q, want %q in it", b, c.want[i])
 				}
 			}
-			if again := foresee.Gate(w.state(), c.ask, false, never); fmt.Sprint(again) != fmt.Sprint(got) || c.ask.TimeUnixNs != 0 {
+			if again := foresee.Gate(w.state(), c.ask, foresee.Scope{}, never); fmt.Sprint(again) != fmt.Sprint(got) || c.ask.TimeUnixNs != 0 {
 				t.Errorf("asked again it says %v: the state or the command is another one now", again)
 			}
 		})
@@ -146,7 +146,7 @@ func TestGateWithoutTime(t *testing.T) {
 	seen := map[string]bool{}
 	for most := range 100 { // how often it may look at the clock
 		looks := most
-		got := foresee.Gate(w.state(), start(1), false, func() bool { looks--; return looks < 0 })
+		got := foresee.Gate(w.state(), start(1), foresee.Scope{}, func() bool { looks--; return looks < 0 })
 		if len(got) != 1 || got[0].Unproven != (len(got[0].Down) == 0) || got[0].Unproven && !strings.Contains(got[0].String(), "there was no time to play it through") {
 			t.Fatalf("after %d looks: %v", most, got)
 		}

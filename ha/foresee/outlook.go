@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -11,10 +12,9 @@ import (
 	"lifeboat/ha"
 )
 
-// Verdict is what the failure of one host, or of all hosts of a failure domain at once,
-// would leave down.
+// Verdict is what the failure of one host, or of several at once, would leave down.
 type Verdict struct {
-	Domain string       // "rack=a"; "" = one host
+	Domain string       // "rack=a": all hosts of it; "" = those that Hosts names
 	Hosts  []fsm.HostID // in natural order
 	Lost   int          // VMs that would have to be started elsewhere
 	Down   []Stay       // of them would not, and why
@@ -24,12 +24,34 @@ type Verdict struct {
 	Short    string
 }
 
-// Name is "host h1" or "rack a".
+// Name is "host h1", "hosts h1 and h2" or "rack a".
 func (v *Verdict) Name() string {
 	if key, value, ok := strings.Cut(v.Domain, "="); ok {
 		return key + " " + value
 	}
-	return "host " + string(v.Hosts[0])
+	var b strings.Builder
+	for i, h := range v.Hosts {
+		switch {
+		case i == 0 && len(v.Hosts) == 1:
+			b.WriteString("host ")
+		case i == 0:
+			b.WriteString("hosts ")
+		case i == len(v.Hosts)-1:
+			b.WriteString(" and ")
+		default:
+			b.WriteString(", ")
+		}
+		b.WriteString(string(h))
+	}
+	return b.String()
+}
+
+// failing names it as the subject of what would happen.
+func (v *Verdict) failing() string {
+	if v.Domain == "" && len(v.Hosts) > 1 {
+		return v.Name() + " failing together"
+	}
+	return v.Name() + "'s failure"
 }
 
 // Safe reports whether it is proven that all VMs would be started again.
@@ -41,20 +63,37 @@ type Outlook struct {
 	Stopped string // why nothing at all would be started again; "" = it would
 	// All are the hosts, in natural order, then the failure domains.
 	All []Verdict
+	// Together are the sets of Scope.Hosts hosts of which it is not proven that they may
+	// fail at once, without those that leave down only what one of the set leaves down by itself.
+	Together []Verdict
+	// Unlisted are more such sets, of which there are too many to look at each.
+	Unlisted int
+	scope    Scope
 }
+
+// Scope is what may fail at once. The zero value: one host.
+type Scope struct {
+	Domains bool // and all hosts of a failure domain
+	Hosts   int  // and any so many hosts, when more than 1
+}
+
+// ScopeOf is the scope that a policy asks for.
+func ScopeOf(p *fsm.Policy) Scope { return Scope{Domains: p.N1Domains, Hosts: p.N1Hosts} }
 
 // Domain is the label by which hosts are in one failure domain.
 const Domain = "rack"
 
-// Outlook says of each host by itself, and with domains of each failure domain of more
-// than one host, what its failure would leave down, as far as that is known without
-// playing it through, or has been played through for this state.
-func (p *Prover) Outlook(s *fsm.State, domains bool) *Outlook {
+// Outlook says of each host by itself, of each failure domain of more than one host and
+// of hosts together, as the scope asks, what their failure would leave down, as far as
+// that is known without playing it through, or has been played through for this state.
+func (p *Prover) Outlook(s *fsm.State, scope Scope) *Outlook {
 	p.Look(s)
-	if last := p.last; last != nil && p.lastAt == p.version && p.lastDomains == domains {
-		return &Outlook{s.Index, last.Stopped, last.All}
+	if p.last != nil && p.lastAt == p.version && p.last.scope == scope {
+		again := *p.last
+		again.Index = s.Index
+		return &again
 	}
-	out := &Outlook{Index: s.Index}
+	out := &Outlook{Index: s.Index, scope: scope}
 	if !s.Armed {
 		out.Stopped = "HA is disarmed: whichever host fails, nothing is started again"
 	}
@@ -66,7 +105,7 @@ func (p *Prover) Outlook(s *fsm.State, domains bool) *Outlook {
 		}
 		one[0] = v
 		out.All = append(out.All, p.verdict(s, "", one))
-		if rack := v.h.Label(Domain); domains && rack != "" {
+		if rack := v.h.Label(Domain); scope.Domains && rack != "" {
 			racks[rack] = append(racks[rack], v)
 		}
 	}
@@ -80,11 +119,20 @@ func (p *Prover) Outlook(s *fsm.State, domains bool) *Outlook {
 	for _, name := range names {
 		out.All = append(out.All, p.verdict(s, Domain+"="+name, racks[name]))
 	}
+	if scope.Hosts > 1 {
+		p.together(s, out, scope.Hosts)
+	}
 	p.last = nil
-	if !slices.ContainsFunc(out.All, func(v Verdict) bool { return v.Unproven }) { // else Rehearse writes into it
-		p.last, p.lastAt, p.lastDomains = out, p.version, domains
+	if !out.Open() { // else Rehearse writes into it
+		p.last, p.lastAt = out, p.version
 	}
 	return out
+}
+
+// Open reports whether there is something to be played through.
+func (o *Outlook) Open() bool {
+	unproven := func(v Verdict) bool { return v.Unproven }
+	return slices.ContainsFunc(o.All, unproven) || slices.ContainsFunc(o.Together, unproven)
 }
 
 func (p *Prover) verdict(s *fsm.State, domain string, dead []*view) Verdict {
@@ -111,8 +159,7 @@ func sortStays(all []Stay) {
 // something changes that it may depend on.
 func (p *Prover) Rehearse(s *fsm.State, out *Outlook, enough func() bool) {
 	var base *fsm.State
-	for i := range out.All {
-		v := &out.All[i]
+	for v := range out.each() {
 		if !v.Unproven {
 			continue
 		}
@@ -130,20 +177,35 @@ func (p *Prover) Rehearse(s *fsm.State, out *Outlook, enough func() bool) {
 		p.played[v.Name()] = down
 		v.Down, v.Unproven, v.Short = down, false, ""
 	}
+	out.settle()
+}
+
+// each goes through all verdicts, those about one host first.
+func (o *Outlook) each() iter.Seq[*Verdict] {
+	return func(yield func(*Verdict) bool) {
+		for _, all := range [][]Verdict{o.All, o.Together} {
+			for i := range all {
+				if !yield(&all[i]) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Unsafe are those whose failure would leave VMs down.
 func (o *Outlook) Unsafe() (out []*Verdict) {
-	for i := range o.All {
-		if len(o.All[i].Down) > 0 {
-			out = append(out, &o.All[i])
+	for v := range o.each() {
+		if len(v.Down) > 0 {
+			out = append(out, v)
 		}
 	}
 	return out
 }
 
 // Count counts hosts whose failure leaves VMs down, those of which that is not known, and
-// VMs that some host's failure leaves down. Failure domains count for nothing here.
+// VMs that some host's failure leaves down. Failure domains and hosts together count for
+// nothing here (CountTogether).
 func (o *Outlook) Count() (unsafe, unproven, vms int) {
 	for i := range o.All {
 		switch v := &o.All[i]; {
@@ -168,28 +230,42 @@ func (o *Outlook) Sentence() string {
 	if o.Stopped != "" {
 		return o.Stopped
 	}
-	domains, open := false, 0
+	open := 0
 	for i := range o.All {
-		v := &o.All[i]
-		domains = domains || v.Domain != ""
-		if v.Unproven && len(v.Down) == 0 {
+		if v := &o.All[i]; v.Unproven && len(v.Down) == 0 {
 			open++
 		}
 	}
+	_, sets := o.CountTogether()
 	text := badSentence(o.Unsafe())
 	if text == "" {
-		text = mayFail("host")
-		if domains {
-			text = mayFail("host or " + Domain)
-		}
-		if open > 0 {
+		text = o.mayFail()
+		if open > 0 || sets > 0 {
 			text = "no VM is known that the failure of one host would leave down"
 		}
 	}
 	if open > 0 {
 		text += fmt.Sprintf("; of %d of %d it is not known yet (`lifeboat plan --n1` plays each host's failure through)", open, len(o.All))
 	}
+	if sets > 0 {
+		text += fmt.Sprintf("; of %d sets of %d hosts it is not known yet (`lifeboat plan --fail` plays one through)", sets, o.scope.Hosts)
+	}
 	return text
+}
+
+// mayFail says what may fail without leaving a VM down.
+func (o *Outlook) mayFail() string {
+	rack := slices.ContainsFunc(o.All, func(v Verdict) bool { return v.Domain != "" })
+	switch {
+	case o.scope.Hosts > 1 && rack:
+		return fmt.Sprintf("any %d hosts together or any one %s may fail: their protected VMs would be started again", o.scope.Hosts, Domain)
+	case o.scope.Hosts > 1:
+		return fmt.Sprintf("any %d hosts may fail together: their protected VMs would be started again", o.scope.Hosts)
+	case rack:
+		return mayFail("host or " + Domain)
+	default:
+		return mayFail("host")
+	}
 }
 
 const (
@@ -214,7 +290,7 @@ func badSentence(bad []*Verdict) string {
 		if len(x.Down) == 1 {
 			vms = "VM"
 		}
-		out = append(out, fmt.Sprintf("%s's failure would leave %d %s down: %s", x.Name(), len(x.Down), vms, downText(x.Down)))
+		out = append(out, fmt.Sprintf("%s would leave %d %s down: %s", x.failing(), len(x.Down), vms, downText(x.Down)))
 	}
 	return strings.Join(out, "; ")
 }
@@ -245,12 +321,12 @@ func (c *class) short(left, enough int64) string {
 // is gone, or runs nothing that would be started again. It plays the failure through if
 // it must.
 func (p *Prover) Explain(s *fsm.State, id fsm.HostID) string {
-	o := p.Outlook(s, false)
+	o := p.Outlook(s, Scope{})
 	i := slices.IndexFunc(o.All, func(v Verdict) bool { return v.Hosts[0] == id })
 	if i < 0 || o.All[i].Lost == 0 {
 		return ""
 	}
-	one := &Outlook{o.Index, o.Stopped, []Verdict{o.All[i]}}
+	one := &Outlook{Index: o.Index, Stopped: o.Stopped, All: []Verdict{o.All[i]}}
 	p.Rehearse(s, one, func() bool { return false })
 	v := &one.All[0]
 	switch n := len(v.Down); {

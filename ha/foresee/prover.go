@@ -31,9 +31,8 @@ type Prover struct {
 	played  map[string][]Stay
 	at      uint64 // version that played is of
 
-	last        *Outlook // that left nothing open; nil = there is none
-	lastAt      uint64   // version that it is of
-	lastDomains bool
+	last   *Outlook // that left nothing open; nil = there is none
+	lastAt uint64   // version that it is of
 }
 
 // Look brings the proof up to date with a state.

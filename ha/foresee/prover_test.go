@@ -15,10 +15,12 @@ import (
 
 func never() bool { return false }
 
+var racks = foresee.Scope{Domains: true}
+
 // prove is the outlook of a prover that has seen nothing before.
 func prove(s *fsm.State) *foresee.Outlook {
 	var p foresee.Prover
-	return p.Outlook(s, true)
+	return p.Outlook(s, racks)
 }
 
 // about is the verdict about "host h1" or "rack a".
@@ -91,7 +93,7 @@ func TestProofOfDomains(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	var p foresee.Prover
-	o = p.Outlook(w.state(), true)
+	o = p.Outlook(w.state(), racks)
 	p.Rehearse(w.state(), o, never)
 	if v := about(t, o, "rack r1"); v.Unproven || len(v.Down) != 1 {
 		t.Errorf("%+v", v)
@@ -99,7 +101,7 @@ func TestProofOfDomains(t *testing.T) {
 	if text := o.Sentence(); !strings.HasPrefix(text, "rack r1's failure would leave 1 VM down: vm4 [") {
 		t.Error(text)
 	}
-	for _, v := range (&foresee.Prover{}).Outlook(w.state(), false).All {
+	for _, v := range (&foresee.Prover{}).Outlook(w.state(), foresee.Scope{}).All {
 		if v.Domain != "" {
 			t.Errorf("nobody asked about %s", v.Name())
 		}
@@ -195,7 +197,7 @@ func TestProofStepByStepAndTrue(t *testing.T) {
 		for step := range 25 {
 			w.changed(r)
 			s := w.state()
-			o := p.Outlook(s, true)
+			o := p.Outlook(s, racks)
 			if got, want := describe(o), describe(prove(s)); got != want {
 				t.Fatalf("seed %d, step %d: step by step\n%s\nfrom scratch\n%s", seed, step, got, want)
 			}
@@ -238,7 +240,7 @@ func TestRehearsalsAreRemembered(t *testing.T) {
 	w.host("h1", 12*gib, 2, "ipmi")
 	w.host("h2", 12*gib, 2, "ipmi")
 	var p foresee.Prover
-	o := p.Outlook(w.state(), false)
+	o := p.Outlook(w.state(), foresee.Scope{})
 	if v := about(t, o, "host h1"); !v.Unproven || v.Short == "" {
 		t.Fatalf("%+v", v)
 	}
@@ -248,11 +250,11 @@ func TestRehearsalsAreRemembered(t *testing.T) {
 	}
 	w.do(&logpb.Command{Body: &logpb.Command_Canary{Canary: &logpb.Canary{Node: "n1", Term: 1, Seq: 1}}})
 	n := 0
-	if o = p.Outlook(w.state(), false); about(t, o, "host h1").Unproven {
+	if o = p.Outlook(w.state(), foresee.Scope{}); about(t, o, "host h1").Unproven {
 		t.Error("it is forgotten although nothing has changed")
 	}
 	w.set(1, "priority", "lowest")
-	if o = p.Outlook(w.state(), false); !about(t, o, "host h1").Unproven {
+	if o = p.Outlook(w.state(), foresee.Scope{}); !about(t, o, "host h1").Unproven {
 		t.Error("it is remembered although the order of starts has changed")
 	}
 	p.Rehearse(w.state(), o, func() bool { n++; return n > 1 })
@@ -286,7 +288,7 @@ func BenchmarkProofFromScratch(b *testing.B) {
 func BenchmarkProofAfterChange(b *testing.B) {
 	w := fleet(b, 1000, 100)
 	var p foresee.Prover
-	p.Outlook(w.state(), true)
+	p.Outlook(w.state(), racks)
 	r := rand.New(rand.NewPCG(1, 1))
 	var longest, all time.Duration
 	for b.Loop() {
@@ -295,7 +297,7 @@ func BenchmarkProofAfterChange(b *testing.B) {
 			w.changedOne(r)
 		}
 		began := time.Now()
-		p.Outlook(w.state(), true)
+		p.Outlook(w.state(), racks)
 		took := time.Since(began)
 		all, longest = all+took, max(longest, took)
 	}

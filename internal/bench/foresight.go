@@ -9,6 +9,7 @@ func (b *bench) foresight(ctx context.Context) error {
 	}
 	b.add(atMost("N+1 proof, 1,000 hosts × 100 VMs, from scratch", f["ProofFromScratch"]["ns/op"]/1e9, "s", 1),
 		atMost("  after one change of a VM, a host or a rule", f["ProofAfterChange"]["ms/change"], "ms", 20),
-		info("  the longest of them", f["ProofAfterChange"]["ms-longest"], "ms"))
+		info("  the longest of them", f["ProofAfterChange"]["ms-longest"], "ms"),
+		info("  the same with any two hosts (n1_hosts 2)", f["ProofOfTwoAfterChange"]["ms/change"], "ms"))
 	return nil
 }

@@ -859,6 +859,7 @@ type StatusResponse struct {
 	NewestLevel      uint32                 `protobuf:"varint,66,opt,name=newest_level,json=newestLevel,proto3" json:"newest_level,omitempty"`         // that the node which answers knows
 	Answered         *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	NPlusOne         string                 `protobuf:"bytes,130,opt,name=n_plus_one,json=nPlusOne,proto3" json:"n_plus_one,omitempty"` // a sentence; empty = it was not asked for
+	NPlus            uint32                 `protobuf:"varint,131,opt,name=n_plus,json=nPlus,proto3" json:"n_plus,omitempty"`           // how many hosts that fail at once it is about
 	Receivers        uint32                 `protobuf:"varint,140,opt,name=receivers,proto3" json:"receivers,omitempty"`                // of notifications, those that are on
 	ReceiversFailing uint32                 `protobuf:"varint,141,opt,name=receivers_failing,json=receiversFailing,proto3" json:"receivers_failing,omitempty"`
 	NoticesWaiting   uint32                 `protobuf:"varint,142,opt,name=notices_waiting,json=noticesWaiting,proto3" json:"notices_waiting,omitempty"`      // that have not arrived everywhere
@@ -1070,6 +1071,13 @@ func (x *StatusResponse) GetNPlusOne() string {
 		return x.NPlusOne
 	}
 	return ""
+}
+
+func (x *StatusResponse) GetNPlus() uint32 {
+	if x != nil {
+		return x.NPlus
+	}
+	return 0
 }
 
 func (x *StatusResponse) GetReceivers() uint32 {
@@ -10013,7 +10021,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
 	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\x12\x1d\n" +
 	"\n" +
-	"n_plus_one\x18\x82\x01 \x01(\bR\bnPlusOne\"\xb4\a\n" +
+	"n_plus_one\x18\x82\x01 \x01(\bR\bnPlusOne\"\xcc\a\n" +
 	"\x0eStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1b\n" +
 	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12\x1f\n" +
@@ -10045,7 +10053,8 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\fnewest_level\x18B \x01(\rR\vnewestLevel\x121\n" +
 	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\x12\x1d\n" +
 	"\n" +
-	"n_plus_one\x18\x82\x01 \x01(\tR\bnPlusOne\x12\x1d\n" +
+	"n_plus_one\x18\x82\x01 \x01(\tR\bnPlusOne\x12\x16\n" +
+	"\x06n_plus\x18\x83\x01 \x01(\rR\x05nPlus\x12\x1d\n" +
 	"\treceivers\x18\x8c\x01 \x01(\rR\treceivers\x12,\n" +
 	"\x11receivers_failing\x18\x8d\x01 \x01(\rR\x10receiversFailing\x12(\n" +
 	"\x0fnotices_waiting\x18\x8e\x01 \x01(\rR\x0enoticesWaiting\x12+\n" +
