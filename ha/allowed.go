@@ -82,10 +82,9 @@ func takes(s *fsm.State, id fsm.HostID) (h *fsm.Host, no string) {
 
 // fits says what a host lacks for VMs of which none runs there yet.
 func fits(s *fsm.State, vms []fsm.VMID, h *fsm.Host) string {
-	at := &counted{}
-	at.count(h)
+	at := loadOf(h)
 	r := &room{h: h}
-	r.fill(s.Policy, at)
+	r.fill(s.Policy, &at)
 	var memory uint64
 	var cpus uint32
 	for _, id := range vms {

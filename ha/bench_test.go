@@ -16,7 +16,7 @@ import (
 func large(b *testing.B, hosts, vms int) (*fsm.Machine, *ha.Soft) {
 	b.Helper()
 	m := fsm.NewMachine()
-	soft := &ha.Soft{Executor: "n1 in term 1"}
+	soft := &ha.Soft{Executor: "n1 in term 1", Memo: &ha.Memo{}}
 	var entries []fsm.Entry
 	put := func(c *logpb.Command) {
 		c.TimeUnixNs = dawn

@@ -54,16 +54,16 @@ func (c *Contacts) find(id fsm.HostID) (int, bool) {
 }
 
 // along goes through the contacts in the order of ids; each call asks for a
-// later host than the one before.
-func (c *Contacts) along() func(fsm.HostID) Contact {
-	i := 0
-	return func(id fsm.HostID) Contact {
+// later host than the one before. What it returns is not to be changed.
+func (c *Contacts) along() func(fsm.HostID) *Contact {
+	i, none := 0, &Contact{}
+	return func(id fsm.HostID) *Contact {
 		for i < len(c.list) && c.list[i].id < id {
 			i++
 		}
 		if i < len(c.list) && c.list[i].id == id {
-			return c.list[i].Contact
+			return &c.list[i].Contact
 		}
-		return Contact{}
+		return none
 	}
 }

@@ -83,24 +83,14 @@ func (d *decision) unsure(v *fsm.VM, w *fsm.Work) string {
 			return fmt.Sprintf("host %s runs another machine with its UUID, and is asked whether it still is that one", h.ID)
 		}
 	}
-	if h := d.s.Host(d.goal(v.ID)); h != nil && h.HA != fsm.HAFenced && h.Status != fsm.Removed && h.VM(v.ID) == nil {
+	if len(d.goals) == 0 {
+		return ""
+	}
+	if h := d.s.Host(d.goals[v.ID]); h != nil && h.HA != fsm.HAFenced && h.Status != fsm.Removed && h.VM(v.ID) == nil {
 		d.wake(d.now.Mono + d.p.Beat)
 		return fmt.Sprintf("it was being migrated to host %s (%s) when that was last heard: that host must report, or be proven dead", h.ID, h.Status)
 	}
 	return ""
-}
-
-// goal is the host to which a VM was being migrated when that host was last heard.
-func (d *decision) goal(id fsm.VMID) fsm.HostID {
-	if d.goals == nil {
-		d.goals = map[fsm.VMID]fsm.HostID{}
-		for to, c := range d.soft.Hosts.All() {
-			for _, vm := range c.Coming {
-				d.goals[vm] = to
-			}
-		}
-	}
-	return d.goals[id]
 }
 
 // shared names a disk that two domains on two hosts both write to. apart: there

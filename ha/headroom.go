@@ -34,20 +34,15 @@ func (n Needs) Storages() (out []string) {
 // does. It does not ask how fresh the host's word is.
 func TakesNoOther(s *fsm.State, h *fsm.Host) string {
 	d := &decision{s: s, p: s.Policy, soft: &Soft{}, now: Now{}}
-	return cmp.Or(d.takesNothing(h, Contact{}), d.takesNoOther(h))
+	return cmp.Or(d.takesNothing(h, d.silent(Contact{})), d.takesNoOther(h))
 }
 
 // Headroom is what a host, whose inventory is known, may still promise to VMs: bytes of
 // memory and virtual CPUs, less than none where more was promised than there is.
 // counted: CPUs are counted at all. VMs that are on their way there are not subtracted.
 func Headroom(p *fsm.Policy, h *fsm.Host) (memory, cpus int64, counted bool) {
-	at := countedOn(h)
+	at := loadOf(h)
 	r := &room{h: h}
 	r.fill(p, &at)
 	return r.free, r.cores, r.cores != math.MaxInt64
-}
-
-func countedOn(h *fsm.Host) (c counted) {
-	c.count(h)
-	return c
 }

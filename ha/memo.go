@@ -1,9 +1,8 @@
 package ha
 
 import (
-	"time"
-
 	"slices"
+	"time"
 
 	"lifeboat/fsm"
 )
@@ -12,17 +11,16 @@ import (
 // they stand, and the room they have. It saves a look at every host and every VM of
 // a large cluster, and never changes an answer. The zero value remembers nothing. It serves one call at a time.
 type Memo struct {
-	hosts map[fsm.HostID]*counted
-	holds bool // states of hosts
-
 	policy *fsm.Policy
 	order  []standing // of all hosts, in the order of the state
+	ranks  map[fsm.HostID]int
+	line   *lineup // nil when nobody has waited for a host lately
 
 	balance balance       // see rebalance
 	repair  time.Duration // see repair; when the rules are looked at again
 }
 
-// standing is what a survey needs of a host as of h.
+// standing is what a survey, and a placer, need of a host as of h.
 type standing struct {
 	h        *fsm.Host
 	epoch    uint64
@@ -32,90 +30,76 @@ type standing struct {
 	stalled  bool
 	emptying bool // VMs are to be moved away
 	away     bool // a VM here goes home one day
+
+	load   load
+	silent bool // as of the last survey
+
+	rank   int  // among all hosts in natural order of their names, while there are ranks
+	lined  bool // its room is as of h, and of what follows
+	still  bool // it was silent then
+	starts int  // start orders that stand
 }
 
-// standing says how hosts stand; it is asked for one after the other, in the
-// order of the state.
-func (m *Memo) standing(s *fsm.State) func(*fsm.Host) *standing {
-	if m == nil {
-		m = &Memo{}
-	}
-	if n := s.CountHosts(); m.policy != s.Policy || len(m.order) != n {
-		m.policy, m.order = s.Policy, make([]standing, n)
-	}
-	i := -1
-	return func(h *fsm.Host) *standing {
-		i++
-		at := &m.order[i]
-		if at.h != h {
-			*at = standing{h: h, epoch: h.Epoch, up: h.Status == fsm.Up, copies: len(h.Copies) > 0, stalled: h.Stalled, checkDue: checkDue(s.Policy, h),
-				emptying: h.Emptying() || h.Resource == fsm.PrepareForMaintenance || h.Resource == fsm.ErrorInMaintenance, away: away(h)}
-		}
-		return at
-	}
-}
-
-// counted is what was counted on a host as of h.
-type counted struct {
-	rank int // among all hosts in natural order of their names
-	h    *fsm.Host
+// load is what was counted on a host.
+type load struct {
 	vms  int
 	used uint64 // bytes of memory
 	cpus int64  // virtual
 }
 
-// know ranks the hosts, unless they are those that were ranked before.
-func (m *Memo) know(s *fsm.State) {
-	same := len(m.hosts) == s.CountHosts()
-	if same {
-		for id := range s.Hosts() {
-			if m.hosts[id] == nil {
-				same = false
-				break
-			}
+// standing says how hosts stand; it is asked for one after the other, in the
+// order of the state.
+func (m *Memo) standing(s *fsm.State) func(*fsm.Host) *standing {
+	if n := s.CountHosts(); m.policy != s.Policy || len(m.order) != n {
+		m.policy, m.order, m.ranks = s.Policy, make([]standing, n), nil
+	}
+	i := -1
+	return func(h *fsm.Host) *standing {
+		i++
+		at := &m.order[i]
+		if at.h == h {
+			return at
 		}
-	}
-	if same {
-		return
-	}
-	ids := make([]fsm.HostID, 0, s.CountHosts())
-	for id := range s.Hosts() {
-		ids = append(ids, id)
-	}
-	byName := func(a, b fsm.HostID) int { return Natural(string(a), string(b)) }
-	if !slices.IsSortedFunc(ids, byName) {
-		slices.SortFunc(ids, byName)
-	}
-	m.hosts = make(map[fsm.HostID]*counted, len(ids))
-	for i, id := range ids {
-		m.hosts[id] = &counted{rank: i}
+		if at.h != nil && at.h.ID != h.ID {
+			m.ranks = nil
+		}
+		*at = standing{h: h, epoch: h.Epoch, up: h.Status == fsm.Up, copies: len(h.Copies) > 0, stalled: h.Stalled, checkDue: checkDue(s.Policy, h),
+			emptying: h.Emptying() || h.Resource == fsm.PrepareForMaintenance || h.Resource == fsm.ErrorInMaintenance, away: away(h), load: loadOf(h), rank: at.rank}
+		return at
 	}
 }
 
-// forget lets go of the hosts, which would be kept alive by being remembered.
-func (m *Memo) forget() {
-	if m != nil && m.holds {
-		m.holds = false
-		for id := range m.hosts { // in any order
-			m.hosts[id].h = nil
-		}
+// rank ranks the hosts, unless they are those that were ranked before. It follows a
+// survey.
+func (m *Memo) rank() {
+	if m.ranks != nil {
+		return
+	}
+	order := make([]*standing, len(m.order))
+	for i := range m.order {
+		order[i] = &m.order[i]
+	}
+	byName := func(a, b *standing) int { return Natural(string(a.h.ID), string(b.h.ID)) }
+	if !slices.IsSortedFunc(order, byName) {
+		slices.SortFunc(order, byName)
+	}
+	m.ranks, m.line = make(map[fsm.HostID]int, len(order)), nil
+	for i, at := range order {
+		at.rank, m.ranks[at.h.ID] = i, i
 	}
 }
 
-// count counts what runs, starts or may run on a host.
-func (c *counted) count(h *fsm.Host) {
-	if c.h == h {
-		return
-	}
-	c.h, c.vms, c.used, c.cpus = h, 0, 0, 0
+// loadOf counts what runs, starts or may run on a host.
+func loadOf(h *fsm.Host) (l load) {
 	for i := range h.VMs {
 		v := &h.VMs[i]
 		if v.Occupies() {
-			c.vms++
+			l.vms++
 			if v.Spec != nil {
-				c.used += v.Spec.MemoryBytes
-				c.cpus += int64(v.Spec.CPUs)
+				l.used += v.Spec.MemoryBytes
+				l.cpus += int64(v.Spec.CPUs)
 			}
 		}
 	}
+	return l
 }

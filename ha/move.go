@@ -35,7 +35,7 @@ func (d *decision) moving() *underWay {
 		return d.way
 	}
 	u := &underWay{of: map[fsm.HostID]int{}, to: map[fsm.HostID]incoming{}}
-	for w := range d.s.OpenWork() {
+	for _, w := range d.works {
 		switch {
 		case w.Type == fsm.WorkHA:
 			u.recovery = true
@@ -204,7 +204,7 @@ func (d *decision) move(v *fsm.VM, from *fsm.Host, t *room, kind uint32, cause f
 			why = fmt.Sprintf("%s keeps it with %s, which is moved there: %s", ruleOfBundle(d.s.Bundle(j.vm.ID), j.vm.ID), v.Name, why)
 		}
 		u.begin(j.vm, j.owner.ID, t.h.ID, false)
-		t.take(j.vm.Spec)
+		d.placer().line.change(t, func() { t.take(j.vm.Spec) })
 		if p := d.placer(); p.rules != nil {
 			p.rules.put[j.vm.ID] = t.h.ID
 		}
@@ -267,7 +267,7 @@ func (d *decision) failback(h *fsm.Host) {
 			continue
 		}
 		p := d.placer()
-		r := &p.rooms[p.at[home.ID].rank]
+		r := &p.rooms[p.at[home.ID]]
 		if d.cannotTake(r, v, true) == "" {
 			d.move(v, h, r, fsm.MoveLive, fsm.CauseFailback, "it was moved away from there, and host "+string(home.ID)+" is back")
 		}
@@ -322,7 +322,7 @@ func Move(s *fsm.State, soft *Soft, now Now, id fsm.VMID, to fsm.HostID, live bo
 	}
 	x := *soft
 	x.Memo = nil
-	d := &decision{s: s, p: s.Policy, soft: &x, now: now, plan: Plan{Wake: never}}
+	d := decide(s, &x, now)
 	d.survey()
 	why := "asked for"
 	if to == "" {
@@ -343,7 +343,7 @@ func Move(s *fsm.State, soft *Soft, now Now, id fsm.VMID, to fsm.HostID, live bo
 			return nil, no
 		}
 		p := d.placer()
-		if no := d.cannotTake(&p.rooms[p.at[to].rank], v, live); no != "" {
+		if no := d.cannotTake(&p.rooms[p.at[to]], v, live); no != "" {
 			return nil, fmt.Sprintf("VM %s cannot be moved to host %s: %s", v.Name, to, no)
 		}
 	}

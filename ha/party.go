@@ -33,7 +33,7 @@ func (d *decision) cannotTake(r *room, v *fsm.VM, live bool) string {
 			no = s.CannotMove(j.vm, j.owner, live)
 		}
 		if no == "" {
-			no = p.refuses(r, j, p.lacking(j.vm.Spec)[p.at[r.h.ID].rank])
+			no = p.refuses(r, j, p.line.of(j.vm.Spec).lacks[r.rank])
 		}
 		if no == "" {
 			no = s.CannotTake(j.vm, j.owner, r.h, live)
@@ -100,10 +100,7 @@ func (d *decision) repair() {
 	if d.s.CountRules() == 0 {
 		return
 	}
-	memo := d.soft.Memo
-	if memo == nil {
-		memo = &Memo{}
-	}
+	memo := d.memo
 	if u := d.moving(); u.recovers || u.all > 0 {
 		memo.repair = 0
 		return
@@ -124,7 +121,7 @@ func (d *decision) repair() {
 			continue
 		}
 		p := d.placer()
-		r := &p.rooms[p.at[x.To].rank]
+		r := &p.rooms[p.at[x.To]]
 		if d.cannotTake(r, v, true) == "" {
 			d.move(v, from, r, fsm.MoveLive, fsm.CauseRule, x.Why)
 			return

@@ -13,18 +13,20 @@ import (
 // placer chooses hosts under budgets. What it gave away in this run counts.
 type placer struct {
 	d     *decision
-	rooms []room // in natural order of their names
-	at    map[fsm.HostID]*counted
-	left  int                     // starts the cluster may still begin
-	kinds map[*fsm.Shape][]string // what each room lacks of what VMs of this shape need
-	rules *ruling                 // nil when there are no rules
-	asked *asked                  // of the VM that was looked at last
-	loads *loads                  // nil until asked for
+	rooms []room             // in natural order of their names; those of line
+	at    map[fsm.HostID]int // their ranks
+	left  int                // starts the cluster may still begin
+	rules *ruling            // nil when there are no rules
+	asked *asked             // of the VM that was looked at last
+	loads *loads             // nil until asked for
+	line  *lineup
+	racks map[string][]int // ranks of rooms; see rack
 }
 
 // room is what a host still has.
 type room struct {
 	h      *fsm.Host
+	rank   int
 	no     string // why it takes nothing; "" = it may
 	closed string // why it takes no VM that is not its own
 	starts int    // start orders that stand
@@ -42,45 +44,42 @@ func (d *decision) placer() *placer {
 	if d.room != nil {
 		return d.room
 	}
-	memo := d.soft.Memo
-	if memo == nil {
-		memo = &Memo{}
-	}
-	memo.know(d.s)
-	memo.holds = true
-	p := &placer{d: d, left: d.p.StartsPerCluster, rooms: make([]room, d.s.CountHosts()), at: memo.hosts, kinds: map[*fsm.Shape][]string{}}
-	contact := d.each()
-	way := d.moving()
-	for _, h := range d.s.Hosts() {
-		at := p.at[h.ID]
-		r := &p.rooms[at.rank]
-		*r = room{h: h, no: d.takesNothing(h, contact(h)), closed: d.takesNoOther(h)}
-		if h.Status == fsm.Up { // else what it was told to start starts elsewhere or not at all
-			for _, o := range h.Orders {
-				switch o.Kind {
-				case fsm.OrderStart:
-					r.starts++
-					p.left--
-				case fsm.OrderDestroy:
-					r.busy = true
-				}
-			}
-		}
-		if r.no == "" {
-			at.count(h)
-			r.fill(d.p, at)
-			if in := way.to[h.ID]; in.vms > 0 {
-				r.reserve(in)
-			}
-		}
+	d.memo.rank()
+	p := &placer{d: d, left: d.p.StartsPerCluster, at: d.memo.ranks, line: d.memo.lineUp(d)}
+	p.rooms = p.line.rooms
+	for i := range d.memo.order {
+		p.left -= d.memo.order[i].starts
 	}
 	p.rules = p.ruling()
 	d.room = p
 	return p
 }
 
+// newRoom is what a host has as it is now.
+func (d *decision) newRoom(at *standing) (r room) {
+	h := at.h
+	r = room{h: h, rank: at.rank, no: d.takesNothing(h, at.silent), closed: d.takesNoOther(h)}
+	if h.Status == fsm.Up { // else what it was told to start starts elsewhere or not at all
+		for _, o := range h.Orders {
+			switch o.Kind {
+			case fsm.OrderStart:
+				r.starts++
+			case fsm.OrderDestroy:
+				r.busy = true
+			}
+		}
+	}
+	if r.no == "" {
+		r.fill(d.p, &at.load)
+		if in := d.moving().to[h.ID]; in.vms > 0 {
+			r.reserve(in)
+		}
+	}
+	return r
+}
+
 // takesNothing says why no VM is started on a host.
-func (d *decision) takesNothing(h *fsm.Host, c Contact) string {
+func (d *decision) takesNothing(h *fsm.Host, silent bool) string {
 	switch {
 	case h.Status != fsm.Up:
 		return "it is " + h.Status.String()
@@ -88,7 +87,7 @@ func (d *decision) takesNothing(h *fsm.Host, c Contact) string {
 		return "it is " + h.Resource.String()
 	case h.Stopping != fsm.StaysUp:
 		return "it is " + h.Stopping.String()
-	case d.silent(c):
+	case silent:
 		return "it is silent"
 	case h.Inventory == nil:
 		return "what it has is not known"
@@ -110,17 +109,19 @@ func (d *decision) takesNoOther(h *fsm.Host) string {
 }
 
 // place finds a host and takes the room there. why says why that one, or why
-// none; full: a budget is spent, and it is only a matter of time.
+// none; full: a budget is spent, and it is only a matter of time: then why says nothing.
 func (p *placer) place(j job) (t *fsm.Host, why string, full bool) {
 	r, why, full := p.find(j)
 	if r == nil {
 		return nil, why, full
 	}
-	r.starts++
 	p.left--
-	if !j.counted(r.h) && !p.rules.holds(j.vm.ID, r.h.ID) {
-		r.take(j.vm.Spec)
-	}
+	p.line.change(r, func() {
+		r.starts++
+		if !j.counted(r.h) && !p.rules.holds(j.vm.ID, r.h.ID) {
+			r.take(j.vm.Spec)
+		}
+	})
 	p.placed(p.asked, j.vm.ID, r.h.ID)
 	p.loads = nil
 	return r.h, why, false
@@ -139,23 +140,34 @@ func (p *placer) find(j job) (best *room, why string, full bool) {
 	if j.vm.Spec == nil || !j.vm.Spec.Defines() {
 		return nil, "its definition has never been read", false
 	}
-	lacks := p.lacking(j.vm.Spec)
-	home := &p.rooms[p.at[j.owner.ID].rank]
+	home := &p.rooms[p.at[j.owner.ID]]
 	asks := p.asks(j)
 	p.asked = asks
 	if asks.no != "" {
 		return nil, asks.no, false
 	}
-	fit := 0
+	if p.plain(j, home, asks) {
+		best, fit, full := p.line.best(p, j, asks)
+		switch {
+		case best != nil && p.left <= 0:
+			return nil, spent, true
+		case best != nil:
+			return best, asks.decided(best) + p.why(best, fit), false
+		case full:
+			return nil, "", true
+		}
+	}
+	lacks, fit := p.line.of(j.vm.Spec).lacks, 0
 	for i := range p.rooms {
 		r := &p.rooms[i]
 		switch {
-		case p.refuses(r, j, lacks[i]) != "" || asks.refuses(i) != "":
+		case !j.gone && r != home: // refused
+		case p.refuses(r, j, lacks[i]) != "" || asks.refuses(r) != "":
 			continue
 		case r.starts >= p.d.p.StartsPerHost:
 			full = true
 		case p.left <= 0:
-			return nil, "the cluster's budget of starts is spent", true
+			return nil, spent, true
 		default:
 			fit++
 			if asks.note(r); best == nil || p.prefers(r, best, home, j, asks) {
@@ -164,19 +176,24 @@ func (p *placer) find(j job) (best *room, why string, full bool) {
 		}
 	}
 	switch {
+	case best == nil && full:
+		return nil, "", true
 	case best == nil:
 		var no refusals
 		for i := range p.rooms {
-			if why := cmp.Or(p.refuses(&p.rooms[i], j, lacks[i]), asks.refuses(i)); why != "" {
+			if why := cmp.Or(p.refuses(&p.rooms[i], j, lacks[i]), asks.refuses(&p.rooms[i])); why != "" {
 				no.add(why, p.rooms[i].h.ID)
 			}
 		}
-		return nil, no.String(), full
+		return nil, no.String(), false
 	case best == home:
 		return best, "restarted in place", false
 	}
 	return best, asks.decided(best) + p.why(best, fit), false
 }
+
+// spent says that it is not a matter of hosts.
+const spent = "the cluster's budget of starts is spent"
 
 // prefers reports whether a is to be taken rather than b. The VM's own host is
 // preferred until its own limit of restarts is spent (see refuses), and is the
@@ -203,18 +220,10 @@ func (p *placer) better(a, b *room, j job, asks *asked) bool {
 	if x := asks.compare(a, b); x != 0 {
 		return x > 0
 	}
-	switch p.d.p.Placement {
-	case fsm.PlaceLoad:
+	if p.d.p.Placement == fsm.PlaceLoad {
 		return p.load().with(a, asks) < p.load().with(b, asks)
-	case "spread":
-		return a.share() > b.share()
-	case "pack":
-		return a.share() < b.share()
 	}
-	if a.vms != b.vms {
-		return a.vms < b.vms
-	}
-	return a.share() > b.share()
+	return prefer(p.d.p.Placement, a.place(), b.place()) < 0
 }
 
 // share is the part of the memory that is free.
@@ -273,23 +282,6 @@ func (p *placer) refuses(r *room, j job, lacks string) string {
 		return r.fits(v.Spec.MemoryBytes, v.Spec.CPUs)
 	}
 	return ""
-}
-
-// lacking is what each room lacks of what a VM needs, memory apart. VMs are of
-// a few shapes.
-func (p *placer) lacking(s *fsm.Spec) []string {
-	if l, ok := p.kinds[s.Shape]; ok {
-		return l
-	}
-	l := make([]string, len(p.rooms))
-	disks := s.Disks()
-	for i := range p.rooms {
-		if p.rooms[i].no == "" {
-			l[i] = lacks(p.rooms[i].h.Inventory, s.Shape, disks)
-		}
-	}
-	p.kinds[s.Shape] = l
-	return l
 }
 
 // broken says what a VM's own host, which has had it all, has lost.

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"slices"
 	"time"
 
 	"lifeboat/fsm"
@@ -55,18 +56,19 @@ type decision struct {
 	s    *fsm.State
 	p    *fsm.Policy
 	soft *Soft
+	memo *Memo
 	now  Now
 	plan Plan
 
 	held    map[fsm.HostID]bool     // by the brake, as of now
-	open    bool                    // there is work
+	works   []*fsm.Work             // that are open
 	jobs    []job                   // wait for a host
 	room    *placer                 // nil until somebody waits
 	living  []fsm.HostID            // see following
 	unheard []fsm.HostID            // see hearing; nil until asked for
 	report  *reported               // see missing
 	vain    *bool                   // see sought
-	goals   map[fsm.VMID]fsm.HostID // see goal
+	goals   map[fsm.VMID]fsm.HostID // to which a VM was being migrated when that host was last heard
 	checks  int                     // see fenceCheck
 
 	stalled []*fsm.Host // see storage
@@ -87,7 +89,7 @@ type look struct {
 // Decide says what is to be done about the state. It changes neither s nor soft,
 // but for its memo.
 func Decide(s *fsm.State, soft *Soft, now Now) Plan {
-	d := &decision{s: s, p: s.Policy, soft: soft, now: now, plan: Plan{Wake: never}}
+	d := decide(s, soft, now)
 	closer := d.survey()
 	d.brakes(closer)
 	for _, l := range closer {
@@ -97,10 +99,19 @@ func Decide(s *fsm.State, soft *Soft, now Now) Plan {
 	d.storage()
 	d.copies()
 	d.moves()
-	if !d.open {
-		soft.Memo.forget()
+	if d.room == nil {
+		d.memo.line = nil // it would keep hosts alive that have changed since
 	}
 	return d.plan
+}
+
+func decide(s *fsm.State, soft *Soft, now Now) *decision {
+	d := &decision{s: s, p: s.Policy, soft: soft, memo: soft.Memo, now: now, plan: Plan{Wake: never}}
+	if d.memo == nil {
+		d.memo = &Memo{}
+	}
+	d.works = slices.AppendSeq(make([]*fsm.Work, 0, s.CountOpenWork()), s.OpenWork())
+	return d
 }
 
 // survey finds the hosts that need a closer look: all but those that report.
@@ -109,17 +120,25 @@ func Decide(s *fsm.State, soft *Soft, now Now) Plan {
 func (d *decision) survey() []look {
 	var closer []look
 	after := d.p.SuspectAfter()
-	of, known := d.soft.Hosts.along(), d.soft.Memo.standing(d.s)
+	of, known := d.soft.Hosts.along(), d.memo.standing(d.s)
 	for id, h := range d.s.Hosts() {
 		at := known(h)
-		c := of(id).in(at.epoch)
+		heard := of(id)
+		for _, vm := range heard.Coming {
+			if d.goals == nil {
+				d.goals = map[fsm.VMID]fsm.HostID{}
+			}
+			d.goals[vm] = id
+		}
+		c := heard.in(at.epoch)
+		at.silent = d.silent(c)
 		if at.emptying {
 			d.emptying = append(d.emptying, h)
 		}
 		if at.away {
 			d.away = append(d.away, h)
 		}
-		if !at.up || d.silent(c) {
+		if !at.up || at.silent {
 			closer = append(closer, look{h, c})
 			continue
 		}

@@ -59,11 +59,7 @@ func (d *decision) rebalance() {
 	if !d.p.Rebalance {
 		return
 	}
-	memo := d.soft.Memo
-	if memo == nil {
-		memo = &Memo{}
-	}
-	b := &memo.balance
+	b := &d.memo.balance
 	if u := d.moving(); u.recovery || u.all > 0 || len(d.emptying) > 0 {
 		b.next = 0
 		return
@@ -82,8 +78,8 @@ func (d *decision) rebalance() {
 		if r.no != "" || r.closed != "" {
 			continue
 		}
-		at, inv := p.at[r.h.ID], r.h.Inventory
-		l := HostLoad(uint64(max(at.cpus, 0)), uint64(inv.CPUs), at.used, inv.MemoryBytes)
+		inv := r.h.Inventory
+		l := HostLoad(uint64(max(r.used, 0)), uint64(inv.CPUs), uint64(int64(r.total)-r.free), inv.MemoryBytes)
 		all = append(all, carrier{r, l})
 		loads = append(loads, l)
 	}

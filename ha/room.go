@@ -8,7 +8,7 @@ import (
 )
 
 // fill says what a host has left beside what was counted on it.
-func (r *room) fill(p *fsm.Policy, at *counted) {
+func (r *room) fill(p *fsm.Policy, at *load) {
 	cpus, memory := p.Capacity(r.h.Inventory)
 	r.vms, r.total, r.free = at.vms, memory, int64(memory)-int64(at.used)
 	r.cpus, r.used, r.cores = r.h.Inventory.CPUs, at.cpus, math.MaxInt64

@@ -30,9 +30,12 @@ func (p *placer) ruling() *ruling {
 			u.dead[j.owner.ID] = true
 		}
 	}
-	for w := range p.d.s.OpenWork() {
+	for _, w := range p.d.works {
+		if w.Type.Stops() || len(p.d.s.RulesOf(w.VM)) == 0 {
+			continue
+		}
 		v, owner := p.d.s.VM(w.VM)
-		if v == nil || v.Spec == nil || w.Type.Stops() || len(p.d.s.RulesOf(w.VM)) == 0 || len(u.where(w.VM)) > 0 {
+		if v == nil || v.Spec == nil || len(u.where(w.VM)) > 0 {
 			continue
 		}
 		if b := p.d.s.Bundle(w.VM); b != nil {
@@ -46,7 +49,7 @@ func (p *placer) ruling() *ruling {
 		// One that can be started again where it is keeps its place, but not two that
 		// are to be apart.
 		restarts, _ := p.d.p.Limits(v)
-		if _, ok := u.kept[w.VM]; !ok && w.Step == fsm.Scheduled && !v.Gone && p.rooms[p.at[owner.ID].rank].no == "" && w.TriedOn(owner.ID) <= restarts && !u.crowded(w.VM, owner.ID) {
+		if _, ok := u.kept[w.VM]; !ok && w.Step == fsm.Scheduled && !v.Gone && p.rooms[p.at[owner.ID]].no == "" && w.TriedOn(owner.ID) <= restarts && !u.crowded(w.VM, owner.ID) {
 			u.kept[w.VM] = owner.ID
 		}
 	}
@@ -68,7 +71,8 @@ func (u *ruling) crowded(id fsm.VMID, h fsm.HostID) bool {
 func (p *placer) keep(u *ruling, v *fsm.VM, owner *fsm.Host, at fsm.HostID) {
 	u.kept[v.ID] = at
 	if at != owner.ID || u.dead[owner.ID] || !v.Occupies() {
-		p.rooms[p.at[at].rank].take(v.Spec)
+		r := &p.rooms[p.at[at]]
+		p.line.change(r, func() { r.take(v.Spec) })
 	}
 }
 
@@ -123,9 +127,12 @@ type asked struct {
 	no     string // why no host will do
 	memory uint64 // of the VM, and of those of its bundle that are to start with it
 	cpus   uint32
-	group  []fsm.VMID  // who is to start there, by id; empty = it is under no rule
-	rules  []*fsm.Rule // of all of them, by number
-	reason []string    // why each room will not do
+	group  []fsm.VMID   // who is to start there, by id; empty = it is under no rule
+	rules  []*fsm.Rule  // of all of them, by number
+	at     []fsm.HostID // where the others of its bundle are already
+	others string       // the rule by which it goes there, or nowhere
+	job    job
+	seats  map[fsm.VMID][]fsm.HostID // see soon
 	fit    []*room
 }
 
@@ -135,21 +142,19 @@ func (p *placer) asks(j job) *asked {
 	if p.rules == nil || len(p.d.s.RulesOf(j.vm.ID)) == 0 {
 		return a
 	}
-	a.group = []fsm.VMID{j.vm.ID}
-	var at []fsm.HostID // where the others of its bundle are
-	others := ""
+	a.group, a.job, a.seats = []fsm.VMID{j.vm.ID}, j, map[fsm.VMID][]fsm.HostID{}
 	b := p.d.s.Bundle(j.vm.ID)
 	if b != nil {
 		for _, m := range b.Members {
 			if m == j.vm.ID {
 				continue
 			}
-			if on := p.rules.bound(m); len(on) > 0 && others == "" {
-				others = fmt.Sprintf("%s keeps it with %s on host %s", ruleOfBundle(b, j.vm.ID), p.name(m), on[0])
+			if on := p.rules.bound(m); len(on) > 0 && a.others == "" {
+				a.others = fmt.Sprintf("%s keeps it with %s on host %s", ruleOfBundle(b, j.vm.ID), p.name(m), on[0])
 			}
-			at = append(at, p.rules.bound(m)...)
+			a.at = append(a.at, p.rules.bound(m)...)
 		}
-		if len(at) == 0 { // the bundle as a whole
+		if len(a.at) == 0 { // the bundle as a whole
 			a.whole(b, j)
 		}
 	}
@@ -161,16 +166,17 @@ func (p *placer) asks(j job) *asked {
 		}
 	}
 	slices.SortFunc(a.rules, func(x, y *fsm.Rule) int { return cmp.Compare(x.ID, y.ID) })
-	a.reason = make([]string, len(p.rooms))
-	for i := range p.rooms {
-		r := &p.rooms[i]
-		if len(at) > 0 && !slices.Contains(at, r.h.ID) {
-			a.reason[i] = others
-			continue
-		}
-		a.reason[i] = a.forbids(r, j)
-	}
 	return a
+}
+
+// soon is ruling.soon, read once for all hosts that are looked at.
+func (a *asked) soon(id fsm.VMID) []fsm.HostID {
+	at, ok := a.seats[id]
+	if !ok {
+		at = a.p.rules.soon(id)
+		a.seats[id] = at
+	}
+	return at
 }
 
 // whole adds those of a bundle that are to run and run nowhere: they start where the
@@ -198,7 +204,7 @@ func (a *asked) forbids(r *room, j job) string {
 		return ""
 	}
 	s, u := a.p.d.s, a.p.rules
-	there := func(id fsm.VMID) bool { return !slices.Contains(a.group, id) && slices.Contains(u.soon(id), r.h.ID) }
+	there := func(id fsm.VMID) bool { return !slices.Contains(a.group, id) && slices.Contains(a.soon(id), r.h.ID) }
 	for _, x := range a.rules {
 		if x.Strict {
 			if no := s.Forbids(x, r.h, there); no != "" {
@@ -219,7 +225,7 @@ func (a *asked) forbids(r *room, j job) string {
 		if w := s.Work(v.Work); w != nil {
 			other.work = w
 		}
-		if no := a.p.refuses(r, other, a.p.lacking(v.Spec)[a.p.at[r.h.ID].rank]); no != "" {
+		if no := a.p.refuses(r, other, a.p.line.of(v.Spec).lacks[r.rank]); no != "" {
 			return fmt.Sprintf("%s keeps it with %s: %s", ruleOfBundle(s.Bundle(id), id), v.Name, no)
 		}
 	}
@@ -236,12 +242,15 @@ func (a *asked) forbids(r *room, j job) string {
 	return ""
 }
 
-// refuses is why the i-th room will not do by the rules.
-func (a *asked) refuses(i int) string {
-	if a.reason == nil {
+// refuses is why a room will not do by the rules.
+func (a *asked) refuses(r *room) string {
+	switch {
+	case len(a.group) == 0:
 		return ""
+	case len(a.at) > 0 && !slices.Contains(a.at, r.h.ID):
+		return a.others
 	}
-	return a.reason[i]
+	return a.forbids(r, a.job)
 }
 
 // note remembers a host that will do.
@@ -278,7 +287,7 @@ func (a *asked) score(r *fsm.Rule, x *room) int64 {
 		if slices.Contains(a.group, m.VM) {
 			continue
 		}
-		for _, at := range a.p.rules.soon(m.VM) {
+		for _, at := range a.soon(m.VM) {
 			if at == x.h.ID {
 				there++
 			}

@@ -36,6 +36,8 @@ type Soft struct {
 	Node fsm.NodeID
 	// Checks are those of fence levels in this term.
 	Checks map[fsm.HostID]CheckRun
+
+	exhaustive bool // tests compare with a look at every host for every VM
 }
 
 // Contact is what was heard of one host in this term.

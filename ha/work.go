@@ -31,8 +31,7 @@ type job struct {
 // work looks at every open item, and starts what can be started: the most
 // important first, whether its host was proven dead just now or long ago.
 func (d *decision) work() {
-	for w := range d.s.OpenWork() {
-		d.open = true
+	for _, w := range d.works {
 		v, owner := d.s.VM(w.VM)
 		if v == nil {
 			continue
@@ -277,7 +276,7 @@ func (d *decision) missing(v *fsm.VM, owner *fsm.Host, w *fsm.Work) {
 func (d *decision) sought() bool {
 	if d.vain == nil {
 		vain := false
-		for w := range d.s.OpenWork() {
+		for _, w := range d.works {
 			vain = vain || w.Step == fsm.Investigating && d.now.Wall >= w.Updated+int64(noTargetRetry)
 		}
 		d.vain = &vain

@@ -33,6 +33,7 @@ type world struct {
 	commits bool // canaries commit
 	batch   bool // the leader looks only after all that happens in an instant
 	soft    ha.Soft
+	memo    ha.Memo
 	running map[string]bool
 
 	boxes map[fsm.HostID]*box
@@ -90,7 +91,7 @@ func (w *world) mono() time.Duration { return time.Duration(w.now - w.began) }
 func (w *world) elect(name string) {
 	w.term++
 	w.leader, w.began, w.frozen = name, w.now, false
-	w.soft = ha.Soft{Executor: fmt.Sprintf("%s in term %d", name, w.term), Machine: w.machine, Proven: -1}
+	w.soft, w.memo = ha.Soft{Executor: fmt.Sprintf("%s in term %d", name, w.term), Machine: w.machine, Proven: -1}, ha.Memo{}
 	w.running = map[string]bool{}
 	w.note("%s leads", name)
 }
@@ -238,13 +239,17 @@ func (w *world) settle() {
 	}
 }
 
-// decide asks twice: the same situation gives the same plan, and nothing is
-// changed by asking.
+// decide asks twice: the same situation gives the same plan, whether all is looked at or
+// only what has changed since the last time, and nothing is changed by asking.
 func (w *world) decide() ha.Plan {
 	w.t.Helper()
 	now := ha.Now{Wall: w.now, Mono: w.mono()}
-	before := copySoft(&w.soft)
-	a, b := ha.Decide(w.state(), &w.soft, now), ha.Decide(w.state(), before, now)
+	before, known := copySoft(&w.soft), w.soft
+	known.Memo = &w.memo
+	everywhere := w.soft
+	everywhere.LookEverywhere(&w.memo)
+	a := ha.Decide(w.state(), &known, now)
+	b := ha.Decide(w.state(), &everywhere, now)
 	if !samePlan(a, b) {
 		w.fatal("two answers to one question:\n%v\n%v", a, b)
 	}

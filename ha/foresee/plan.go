@@ -13,6 +13,8 @@ type Assumed struct {
 	Start time.Duration // from a start order until the VM is seen running; 0 = DefaultStart
 	Stop  time.Duration // of a VM that is to be started elsewhere; 0 = DefaultStop
 	Move  time.Duration // live; 0 = as long as the last ones took
+
+	decide func(*fsm.State, *ha.Soft, ha.Now) ha.Plan // nil = ha.Decide
 }
 
 const (
@@ -23,6 +25,9 @@ const (
 )
 
 func (a Assumed) filled(s *fsm.State) Assumed {
+	if a.decide == nil {
+		a.decide = ha.Decide
+	}
 	if a.Start <= 0 {
 		a.Start = DefaultStart
 	}

@@ -80,7 +80,7 @@ func (r *rehearsal) run() {
 		if r.enough != nil && r.enough() {
 			break
 		}
-		p := ha.Decide(r.state(), &r.soft, ha.Now{Wall: r.now, Mono: r.mono()})
+		p := r.assumed.decide(r.state(), &r.soft, ha.Now{Wall: r.now, Mono: r.mono()})
 		if r.carryOut(p.Commands) {
 			r.last = r.now
 			continue

@@ -13,3 +13,15 @@ func (b *bench) foresight(ctx context.Context) error {
 		info("  the same with any two hosts (n1_hosts 2)", f["ProofOfTwoAfterChange"]["ms/change"], "ms"))
 	return nil
 }
+
+func (b *bench) storm100(ctx context.Context) error {
+	f, err := b.goBench(ctx, "./ha/foresee", "^BenchmarkHundredDie$", "1x")
+	if err != nil {
+		return err
+	}
+	d := f["HundredDie"]
+	b.add(atMost("100 of 10,000 hosts die with 100 VMs each: all decisions until they run again", d["s-deciding"], "s", 2),
+		atMost("  the longest of them", d["ms-longest"], "ms", 50),
+		info("  decisions", d["passes"], ""))
+	return nil
+}

@@ -110,6 +110,7 @@ func (b *bench) parts() []part {
 		{"usage: events, and a day of 1,000,000 resources", b.usage},
 		{"a virtual hour of 10,000 hosts with 100 VMs each", b.simulator},
 		{"the N+1 proof of 1,000 hosts with 100 VMs each", b.foresight},
+		{"100 of 10,000 hosts die", b.storm100},
 		{"failover", b.failover},
 		{"1,000 agents", b.thousand},
 	}
