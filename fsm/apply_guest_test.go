@@ -116,8 +116,8 @@ func TestGuestThatWasGivenUp(t *testing.T) {
 		l := watched(t, 2)
 		l.ok(setVM(1, "max_restart", "0", "max_relocate", "0"))
 		l.ok(l.hangs(GuestSilent))
-		if !l.state().GaveUpOnGuest(l.vm(1)) {
-			t.Fatalf("%s: it may not be restarted at all, and is not given up", name)
+		if a := l.state().GuestAlert(l.vm(1)); !l.state().GaveUpOnGuest(l.vm(1)) || !a.Key.indispensable() {
+			t.Fatalf("%s: it may not be restarted at all, and is not given up for good", name)
 		}
 		end(l)
 		if l.state().GuestAlert(l.vm(1)) != nil {
