@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"time"
 
 	"lifeboat/agent/session"
 	"lifeboat/hypervisor"
@@ -138,11 +139,15 @@ func (a *agent) abortMigration(id hypervisor.UUID) {
 	})
 }
 
+// askTimeout is how long a question to a guest may take: the driver's own limit, and time
+// to reach the hypervisor.
+const askTimeout = 8 * time.Second
+
 // errNoAsker: the hypervisor of this host does not reach into guests.
 var errNoAsker = errors.New("this hypervisor does not ask guests")
 
 func (a *agent) askGuest(id hypervisor.UUID) {
-	a.start(0, func(ctx context.Context) input {
+	a.start(askTimeout, func(ctx context.Context) input {
 		err := errNoAsker
 		if h, ok := a.hv.(hypervisor.Asker); ok {
 			err = h.Ask(ctx, id)

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"crypto/sha256"
+	"time"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/fsm"
@@ -34,7 +35,8 @@ func Assignment(s *fsm.State, h *fsm.Host, read Definition) *lifeboatv1.Assignme
 	for i := range h.VMs {
 		v := &h.VMs[i]
 		if v.Protected() || v.Incarnation != 0 {
-			a.Vms = append(a.Vms, &lifeboatv1.AssignedVM{Id: v.ID[:], Incarnation: uint64(v.Incarnation), Protected: v.Protected(), Wanted: v.Wanted, AskGuest: v.Order().Gate == fsm.GateAgent})
+			a.Vms = append(a.Vms, &lifeboatv1.AssignedVM{Id: v.ID[:], Incarnation: uint64(v.Incarnation), Protected: v.Protected(), Wanted: v.Wanted,
+				AskGuest: v.Order().Gate == fsm.GateAgent, WatchGuest: v.Protected() && v.Guest().Watch&fsm.WatchPing != 0})
 		}
 	}
 	for _, v := range s.Coming(h.ID) {
@@ -46,6 +48,22 @@ func Assignment(s *fsm.State, h *fsm.Host, read Definition) *lifeboatv1.Assignme
 		}
 	}
 	return a
+}
+
+// hungGrace is how long a guest whose agent is silent may take to shut down: it may be the
+// agent alone that is not well, and most do not hear of it.
+const hungGrace = 15 * time.Second
+
+// grace is how long a guest that is to be stopped may take to shut down by itself.
+func grace(s *fsm.State, w *fsm.Work) time.Duration {
+	switch {
+	case w == nil:
+	case w.Type == fsm.WorkForceStop, w.Cause == fsm.CauseWatchdog:
+		return 0
+	case w.Cause == fsm.CauseGuestSilent:
+		return min(hungGrace, s.Policy.StopGrace)
+	}
+	return s.Policy.StopGrace
 }
 
 // order writes an order for the agent; nil when its definition cannot be read.
@@ -68,9 +86,7 @@ func order(s *fsm.State, h *fsm.Host, o *fsm.Order, read Definition) *lifeboatv1
 		p.Definition, p.DefinitionHash = xml, sum[:]
 	case fsm.OrderStop:
 		p.Kind = lifeboatv1.OrderKind_ORDER_KIND_STOP
-		if w := s.Work(o.Work); w == nil || w.Type != fsm.WorkForceStop {
-			p.GraceMs = s.Policy.StopGrace.Milliseconds()
-		}
+		p.GraceMs = grace(s, s.Work(o.Work)).Milliseconds()
 	case fsm.OrderDestroy:
 		p.Kind = lifeboatv1.OrderKind_ORDER_KIND_DESTROY
 	case fsm.OrderResume:

@@ -19,6 +19,16 @@ type Memory struct {
 	asked  map[fsm.VMID]request
 	copies atomic.Pointer[map[fsm.VMID]copied] // the map is replaced, never changed
 	coming atomic.Pointer[[]fsm.VMID]          // as is the list
+	guests atomic.Pointer[[]ha.Guest]          // and this one
+}
+
+// Guests are the watched guests of the host of which its newest report has something to
+// say.
+func (x *Memory) Guests() []ha.Guest {
+	if p := x.guests.Load(); p != nil {
+		return *p
+	}
+	return nil
 }
 
 // Coming are the VMs of other hosts that were on their way to this one, by live

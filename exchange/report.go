@@ -8,6 +8,7 @@ import (
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
+	"lifeboat/ha"
 )
 
 const (
@@ -86,6 +87,7 @@ func Diff(s *fsm.State, h *fsm.Host, x *Memory, req *lifeboatv1.ReportRequest, n
 	x.forgetCopies(h, req.Vms)
 	var entries entryWriter
 	var coming []fsm.VMID
+	var guests []ha.Guest
 	next := 0 // h.VMs and the report are sorted: merge
 	for _, r := range req.Vms {
 		id := fsm.VMID(r.Id)
@@ -108,6 +110,9 @@ func Diff(s *fsm.State, h *fsm.Host, x *Memory, req *lifeboatv1.ReportRequest, n
 				x.notListed(h, own, d)
 			}
 			x.want(own, r, d, now)
+			if g := guest(s, own, r); said.power == fsm.PowerOn && g != nil {
+				guests = append(guests, *g)
+			}
 		} else if len(h.Copies) > 0 {
 			x.wantCopy(s, h, id, r, d, now)
 			replaced = x.replaced(h.Copy(id), r)
@@ -134,10 +139,22 @@ func Diff(s *fsm.State, h *fsm.Host, x *Memory, req *lifeboatv1.ReportRequest, n
 	if len(coming) > 0 || len(x.Coming()) > 0 {
 		x.coming.Store(&coming)
 	}
+	if len(guests) > 0 || len(x.Guests()) > 0 {
+		x.guests.Store(&guests)
+	}
 	d.Report.Missing = append(d.Report.Missing, copiesGone(h, req.Vms)...)
 	d.Report.Vms = entries.done()
 	d.Report.Inventory = inventoryChange(s, h, req)
 	return d
+}
+
+// guest is what a report says of the guest of a VM; nil: nothing that matters.
+func guest(s *fsm.State, v *fsm.VM, r *lifeboatv1.VMReport) *ha.Guest {
+	if v.Guest().Watch == 0 || r.GuestSilentMs <= 0 && r.WatchdogMs <= 0 && s.GuestAlert(v) == nil {
+		return nil
+	}
+	return &ha.Guest{VM: v.ID, Incarnation: fsm.Incarnation(r.Incarnation), Heard: r.GuestAnswers,
+		Silent: time.Duration(max(r.GuestSilentMs, 0)) * time.Millisecond, Watchdog: time.Duration(max(r.WatchdogMs, 0)) * time.Millisecond}
 }
 
 // notListed counts a VM of the host that a report does not show. Twice in a row

@@ -29,7 +29,7 @@ func (k AlertKey) indispensable() bool {
 	if strings.HasPrefix(k.Cause, External) {
 		return false
 	}
-	return k.Type != AlertVM || k.Cause == "stopping" || k.Cause == "error" ||
+	return k.Type != AlertVM || k.Cause == "stopping" || k.Cause == "error" || k.Cause == GuestHangs ||
 		strings.HasPrefix(k.Cause, duplicateOn) || strings.HasPrefix(k.Cause, sameUUIDOn)
 }
 

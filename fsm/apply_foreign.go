@@ -118,7 +118,10 @@ func (p *reporting) discovered(e *vmEntry) {
 // incarnation if it is ours. The host that owned it must give up the old one.
 func (p *reporting) adopt(old *VM, from *Host, e *vmEntry) {
 	v := *old
-	v.Power, v.Reason, v.Since, v.Gone = PowerOn, e.reason, p.now, false
+	v.Power, v.Reason, v.Since, v.Gone, v.Answers = PowerOn, e.reason, p.now, false, e.answers
+	if p.s.Level >= LevelPolicy && !v.Stalled() {
+		p.resolveVM(&v, "I/O error", "it runs on host %s", p.host.ID)
+	}
 	last := v.Incarnation
 	switch {
 	case last == 0:

@@ -308,7 +308,7 @@ func (t *tx) closeNotNeeded(id HostID) {
 			t.setVM(id, i, &v)
 			continue
 		}
-		if h.order(OrderDestroy, v.ID) != nil || w.leaving() {
+		if h.order(OrderDestroy, v.ID) != nil || w.leaving() || h.restarts(&v, w) {
 			t.givingUp(w, id)
 			continue
 		}

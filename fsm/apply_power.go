@@ -14,7 +14,7 @@ func (p *reporting) power(v *VM, e *vmEntry) {
 	if v.Power == PowerOff && e.power == PowerOff && v.Reason == ReasonMigrated {
 		e.reason = ReasonMigrated // libvirt forgets the reason, we must not
 	}
-	v.Power, v.Reason, v.Answers = e.power, e.reason, e.answers && e.power == PowerOn
+	v.Power, v.Reason, v.Answers = e.power, e.reason, e.power == PowerOn && (e.answers || v.Answers && was == PowerOn)
 	if was != v.Power || stood != v.Stalled() {
 		v.Since = p.now
 	}
@@ -67,7 +67,7 @@ func (p *reporting) poweredOn(v *VM) {
 			return // the power may still be cut (S10)
 		case w.Type == WorkMigration:
 			p.runsOn(v, w)
-		case o != nil && o.Incarnation >= v.Incarnation || w.leaving():
+		case o != nil && o.Incarnation >= v.Incarnation || w.leaving() || p.host.restarts(v, w):
 			p.givingUp(w, p.host.ID)
 			return
 		case w.Step == Restarting:
@@ -104,6 +104,7 @@ func offByHand(v *VM, r Reason) bool {
 func (p *reporting) poweredOff(v *VM, e *vmEntry, was Power) {
 	p.dropOrder(OrderStop, v.ID)
 	p.resolveVM(v, "I/O error", "it is off")
+	p.resolveVM(v, GuestHangs, "it is off")
 	if w := p.s.Work(v.Work); w != nil {
 		p.dropOrder(OrderStart, v.ID)
 		p.offDuringWork(v, w, e)
@@ -148,7 +149,7 @@ func (p *reporting) offDuringWork(v *VM, w *Work, e *vmEntry) {
 		p.relocating(v, w, e.reason)
 	case w.Type.Stops():
 		p.endWork(v, w, Done, fmt.Sprintf("stopped on host %s", p.host.ID))
-	case w.Step == Stopping || v.Gone:
+	case v.Gone || w.Step == Stopping && p.host.order(OrderDestroy, v.ID) != nil:
 		// Off is not given up: the tombstone is awaited, or has come already.
 	case e.reason == ReasonMigrated:
 		if w.Step == Investigating {
@@ -160,6 +161,8 @@ func (p *reporting) offDuringWork(v *VM, w *Work, e *vmEntry) {
 			return
 		}
 		p.openWork(v, WorkHA, Investigating, CauseMigrated, p.host.ID, "it left host "+string(p.host.ID)+"; every host is asked where it is")
+	case w.Step == Stopping:
+		p.schedule(v, p.host.ID, w.Cause, fmt.Sprintf("it is off on host %s, and is started again", p.host.ID))
 	case w.Step == Restarting:
 		// The start went through and it died again before we saw it run.
 		p.failedStart(v, w, p.host.ID, "it stopped right after the start ("+e.reason.String()+")")
@@ -209,7 +212,7 @@ func (p *reporting) missing(v *VM) (forget bool) {
 	case w.Type == WorkMigration && w.Step != Investigating:
 		missing()
 		p.offOnTheWay(v, w, "it is missing on host "+string(p.host.ID))
-	case w.leaving() && p.host.order(OrderStop, v.ID) != nil:
+	case (w.leaving() || w.Type == WorkHA) && p.host.order(OrderStop, v.ID) != nil:
 		missing()
 		p.dropOrder(OrderStop, v.ID)
 		p.endWork(v, w, Cancelled, "it is missing on host "+string(p.host.ID))

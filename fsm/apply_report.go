@@ -145,7 +145,7 @@ func (p *reporting) entries(c *logpb.VMEntries) {
 		v := &p.host.VMs[at]
 		if !detailed && v.ProtectedBy == Unprotected && v.Incarnation == 0 && v.Work == 0 && e.power != PowerReportMissing {
 			// The common case: an unprotected VM changed its power state.
-			if e.power == PowerStarting || v.Power == e.power && v.Reason == e.reason && !v.Answers {
+			if e.power == PowerStarting || v.Power == e.power && v.Reason == e.reason {
 				continue
 			}
 			p.own()
@@ -153,7 +153,7 @@ func (p *reporting) entries(c *logpb.VMEntries) {
 			if v.Power != e.power {
 				v.Since = p.now
 			}
-			v.Power, v.Reason, v.Answers = e.power, e.reason, false
+			v.Power, v.Reason, v.Answers = e.power, e.reason, v.Answers && v.Power == PowerOn && e.power == PowerOn
 			if v.Stalled() {
 				p.host.Stalled = true
 			}

@@ -24,7 +24,7 @@ func (t *tx) openWork(v *VM, typ WorkType, step Step, cause Cause, from HostID, 
 	if t.s.Level >= LevelPolicy {
 		w.Begun = begun // nobody has seen it yet
 	}
-	if typ == WorkHA && cause != CauseOperator {
+	if typ == WorkHA && cause != CauseOperator && !cause.Hang() {
 		t.lost(v, from, cause)
 	}
 	t.trimWork()
@@ -32,6 +32,10 @@ func (t *tx) openWork(v *VM, typ WorkType, step Step, cause Cause, from HostID, 
 }
 
 func (t *tx) lost(v *VM, from HostID, cause Cause) {
+	if cause.Hang() {
+		t.raiseVM(v, "lost", Critical, "The guest of VM %s on host %s hangs (%s). It is being restarted.", v.Name, from, cause)
+		return
+	}
 	t.raiseVM(v, "lost", Critical, "VM %s on host %s was lost (%s). It is being restarted.", v.Name, from, cause)
 }
 
@@ -129,6 +133,10 @@ func (t *tx) endWork(v *VM, w *Work, step Step, outcome string) {
 	switch {
 	case step == Error && w.Type == WorkMigration:
 		t.event("WORK.ERROR", Warning, vmSubject(v), "work %d for %s failed: %s", n.ID, v.Name, outcome)
+	case step == Error && w.Cause.Hang() && v.Power == PowerOn:
+		// Its host's death is still acted on: it runs, whatever its guest does.
+		t.linked(n.Begun, workCause(n.ID), "WORK.ERROR", Critical, vmSubject(v), fmt.Sprintf("work %d for %s failed: %s", n.ID, v.Name, outcome))
+		t.raiseVM(v, GuestHangs, Critical, "The guest of VM %s hangs: %s. Look at its console, restart it or mend the cause, then run `lifeboat vm clear %s`.", v.Name, outcome, v.Name)
 	case step == Error:
 		v.setError(outcome)
 		t.linked(n.Begun, workCause(n.ID), "WORK.ERROR", Critical, vmSubject(v), fmt.Sprintf("work %d for %s failed: %s", n.ID, v.Name, outcome))
@@ -380,10 +388,11 @@ func (t *tx) vmReleased(c *logpb.VMReleased) string {
 
 // clear takes a VM out of error and tries again.
 func (t *tx) clear(v *VM, h *Host) string {
-	if v.Error == "" {
+	if v.Error == "" && t.s.GuestAlert(v) == nil {
 		return fmt.Sprintf("VM %s is not in error", v.Name)
 	}
 	v.setError("")
+	t.resolveVM(v, GuestHangs, "cleared by %s", t.actor)
 	t.resolveVM(v, "error", "cleared by %s", t.actor)
 	t.bringBack(v, h, "cleared by "+t.actor)
 	t.storeVM(h.ID, v)

@@ -35,7 +35,7 @@ func (s *State) AnswersOrder(h *Host, v *VM, p Power, inc Incarnation, order Ord
 // state.
 func (s *State) GuestChanges(v *VM, p Power, inc Incarnation, answers bool) bool {
 	e := &vmEntry{power: p, inc: inc}
-	return s.Level >= LevelPolicy && p == PowerOn && v.Power == PowerOn && e.speaks(v) && v.Answers != answers
+	return s.Level >= LevelPolicy && p == PowerOn && v.Power == PowerOn && e.speaks(v) && answers && !v.Answers
 }
 
 // differs reports whether a copy is not known, or another.
@@ -64,7 +64,7 @@ func (s *State) changesOwned(h *Host, v *VM, e *vmEntry) bool {
 			return v.Power != PowerReportMissing && v.Power != PowerOff && !v.Gone
 		}
 		return w.Type.Stops() || w.Type == WorkMigration && w.Step != Investigating ||
-			w.leaving() && h.order(OrderStop, v.ID) != nil || w.Step == Fencing && !v.Gone || w.Step == Investigating && v.Power != PowerReportMissing && v.Power != PowerOff
+			(w.leaving() || w.Type == WorkHA) && h.order(OrderStop, v.ID) != nil || w.Step == Fencing && !v.Gone || w.Step == Investigating && v.Power != PowerReportMissing && v.Power != PowerOff
 	}
 	if stale(v, w, e) {
 		return false

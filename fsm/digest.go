@@ -128,6 +128,9 @@ func appendVM(b []byte, v *VM) []byte {
 		if p.Stays || p.NoLive { // of level 4
 			b = append(b, 2, bit(p.Stays)|bit(p.NoLive)<<1)
 		}
+		if p.Guest != nil { // of level 4
+			b = p.Guest.append(append(b, 3))
+		}
 	}
 	if s := v.Spec; s != nil {
 		b = binary.LittleEndian.AppendUint64(b, s.Shape.sum)

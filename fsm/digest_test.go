@@ -14,7 +14,7 @@ func TestDigestCoversEveryFieldOfAVM(t *testing.T) {
 		"ID": VMID{1}, "Name": "a", "Error": "a", "Spec": &Spec{Shape: &Shape{}}, "Policy": &VMPolicy{},
 		"MaxRestart": &one, "MaxRelocate": &one, "Shape": &Shape{sum: 1}, "Hash": [32]byte{1},
 		"packed": "a", "paths": uint32(1),
-		"Order": &StartOrder{}, "DependsOn": []VMID{{1}},
+		"Order": &StartOrder{}, "DependsOn": []VMID{{1}}, "Guest": &GuestHealth{},
 	}
 	differs := func(name string, field reflect.Value, v *VM) {
 		before := appendVM(nil, v)
@@ -50,6 +50,10 @@ func TestDigestCoversEveryFieldOfAVM(t *testing.T) {
 	for f := range reflect.TypeFor[StartOrder]().Fields() {
 		v := &VM{traits: &traits{Policy: &VMPolicy{Order: &StartOrder{}}}}
 		differs(f.Name, reflect.ValueOf(v.Policy.Order).Elem().FieldByName(f.Name), v)
+	}
+	for f := range reflect.TypeFor[GuestHealth]().Fields() {
+		v := &VM{traits: &traits{Policy: &VMPolicy{Guest: &GuestHealth{}}}}
+		differs(f.Name, reflect.ValueOf(v.Policy.Guest).Elem().FieldByName(f.Name), v)
 	}
 	for f := range reflect.TypeFor[Spec]().Fields() {
 		v := &VM{traits: &traits{Spec: &Spec{Shape: &Shape{}}}}

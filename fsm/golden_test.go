@@ -271,6 +271,24 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.ok(l.place(2, "h2"))
 			return l
 		},
+		"guests": func() *lab { // watched; one hangs until it is given up, and is well again
+			l := movers(t, 2, 2)
+			l.ok(setVM(1, "guest_health", "both", "guest_timeout", "30s", "guest_grace", "1m"))
+			l.rejected(setVM(2, "guest_timeout", "1s"))
+			l.ok(&logpb.PolicySet{Settings: []*logpb.Setting{{Key: "guest_window", Value: "30m"}}})
+			for range 2 {
+				l.ok(l.hangs(GuestSilent))
+				l.stopped()
+				l.runsAgain("h1")
+				l.wait(10 * time.Minute)
+			}
+			l.ok(setVM(1, "max_relocate", "0"))
+			l.ok(l.hangs(GuestWatchdog))
+			l.ok(l.hangs(GuestSilent))
+			l.ok(l.hangs(GuestWell))
+			l.ok(l.hangs(GuestLeft))
+			return l
+		},
 		"usage": func() *lab { // told in every order, closed, corrected, mended, given up; VMs that come and go
 			l := usageLab(t)
 			l.ok(&logpb.UsageTypeSet{Id: 1000, Name: "GPU", Opens: []string{"GPU.ASSIGN"}, Closes: []string{"GPU.RELEASE"}})

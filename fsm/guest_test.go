@@ -13,7 +13,7 @@ func TestGuestAnswers(t *testing.T) {
 	}{
 		"it runs on":          {func(l *lab) { l.report("h1", answers) }, true},
 		"its host is silent":  {func(l *lab) { l.ok(l.suspect("h1")) }, true},
-		"the agent is new":    {func(l *lab) { l.report("h1", on) }, false},
+		"the agent is new":    {func(l *lab) { l.report("h1", on) }, true},
 		"it crashes":          {func(l *lab) { l.report("h1", said{vm: 1, power: PowerOff, reason: ReasonCrashed, inc: inc(1)}) }, false},
 		"nobody knows of it":  {func(l *lab) { l.report("h1", said{vm: 1, power: PowerUnknown, inc: inc(1)}) }, false},
 		"another incarnation": {func(l *lab) { l.report("h1", said{vm: 1, power: PowerOn, reason: ReasonBooted, inc: 0}) }, true},
@@ -45,23 +45,22 @@ func TestGuestAnswersOfOlderLevels(t *testing.T) {
 	}
 }
 
-// Of a VM that is not ours only the bare entry is committed: it unsays the answer, too.
+// Of a VM that is not ours only the bare entry is committed: its end unsays the answer,
+// too, and nothing else does.
 func TestGuestAnswersOfAnUnprotectedVM(t *testing.T) {
-	l := movers(t, 2, 0)
-	x := said{vm: 1, power: PowerOn, reason: ReasonBooted, answers: true}
-	l.report("h1", x) // it is new
-	l.report("h1", x)
-	if v := l.vm(1); !v.Answers || v.Protected() || v.Incarnation != 0 {
-		t.Fatalf("%+v", v)
-	}
-	x.answers = false
-	r := l.reportOf("h1", x)
-	r.Reports[0].Vms.Details = nil
-	if !l.state().GuestChanges(l.vm(1), x.power, x.inc, x.answers) {
-		t.Fatal("it is no news that the agent is silent")
-	}
-	l.ok(r)
-	if v := l.vm(1); v.Answers || l.state().GuestChanges(v, x.power, x.inc, x.answers) {
-		t.Errorf("it is news for ever: %+v", v)
+	for power, keeps := range map[Power]bool{PowerOn: true, PowerOff: false, PowerUnknown: false} {
+		l := movers(t, 2, 0)
+		x := said{vm: 1, power: PowerOn, reason: ReasonBooted, answers: true}
+		l.report("h1", x) // it is new
+		l.report("h1", x)
+		if v := l.vm(1); !v.Answers || v.Protected() || v.Incarnation != 0 {
+			t.Fatalf("%+v", v)
+		}
+		r := l.reportOf("h1", said{vm: 1, power: power, reason: ReasonUserPaused})
+		r.Reports[0].Vms.Details = nil
+		l.ok(r)
+		if v := l.vm(1); v.Answers != keeps {
+			t.Errorf("%s: answers %v, want %v", power, v.Answers, keeps)
+		}
 	}
 }

@@ -105,7 +105,7 @@ func (c *checker) allWork() {
 		if w.ID != id {
 			c.fail("ids", "work %d stands under the id %d", w.ID, id)
 		}
-		if w.Type < WorkHA || w.Type > WorkRelocation || w.Step < Scheduled || w.Step > Error || w.Cause < CauseHostDown || w.Cause > CauseRule {
+		if w.Type < WorkHA || w.Type > WorkRelocation || w.Step < Scheduled || w.Step > Error || w.Cause < CauseHostDown || w.Cause > CauseWatchdog {
 			c.fail("work", "work %d has type %d, step %d, cause %d", id, w.Type, w.Step, w.Cause)
 		}
 		if w.Created > w.Updated || w.Index > c.s.Index {

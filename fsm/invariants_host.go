@@ -157,7 +157,7 @@ func (c *checker) orders(h *Host) {
 			c.must(owned && o.Incarnation == v.Incarnation, "S4", "host %s is told to stop %s, which it does not own at incarnation %s", h.ID, o.Name, o.Incarnation)
 			if owned {
 				w := c.s.Work(v.Work)
-				c.must(w != nil && (w.Type.Stops() || w.Type == WorkRelocation), "S4", "host %s is told to stop %s without work that stops it", h.ID, o.Name)
+				c.must(w != nil && (w.Type.Stops() || w.Type == WorkRelocation || w.Type == WorkHA && (w.Step == Stopping || w.Step == Fencing)), "S4", "host %s is told to stop %s without work that stops it", h.ID, o.Name)
 			}
 		case OrderDestroy:
 			c.must(o.Incarnation != 0, "S6", "host %s is told to destroy %s at no incarnation", h.ID, o.Name)

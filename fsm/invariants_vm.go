@@ -78,7 +78,7 @@ func (c *checker) vm(h *Host, v *VM) {
 		}
 	case Stopping:
 		kind := OrderDestroy
-		if w.Type.Stops() || w.Type == WorkRelocation && h.order(OrderStop, v.ID) != nil {
+		if w.Type.Stops() || (w.Type == WorkRelocation || w.Type == WorkHA) && h.order(OrderStop, v.ID) != nil {
 			kind = OrderStop
 		}
 		if !(h.order(kind, v.ID) != nil) {

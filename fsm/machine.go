@@ -253,6 +253,8 @@ func (m *Machine) dispatch(t *tx, before int64, c *logpb.Command) (rejected stri
 		return t.ruleAdd(b.RuleAdd)
 	case *logpb.Command_RuleRemove:
 		return t.ruleRemove(b.RuleRemove)
+	case *logpb.Command_VmGuest:
+		return t.vmGuest(b.VmGuest)
 	case *logpb.Command_VmSet:
 		return t.vmSet(b.VmSet)
 	case *logpb.Command_FeatureRaise:

@@ -74,7 +74,8 @@ type vmEdit struct {
 	t     *tx
 	vm    *VM
 	p     *logpb.Protection
-	order *StartOrder // nil = as it is
+	order *StartOrder  // nil = as it is
+	guest *GuestHealth // the same
 }
 
 // VMSettings lists what `lifeboat vm set` changes, in the order it is shown.
@@ -104,6 +105,13 @@ func VMSettings() []VMSetting {
 		{"depends_on", "VMs that must be ready before it starts; none: it waits for nobody", (*vmEdit).dependsOn},
 		{"gate", "when it is ready for those that depend on it: order (its start is ordered), running, or a time that it has run, like 30s", (*vmEdit).gate},
 		{"gate_timeout", "for how long those that depend on it wait for it; they start without it then", (*vmEdit).gateTimeout},
+		{"guest_health", "when its guest counts as hung and the VM is restarted: ping (its agent has fallen silent), watchdog (its watchdog has fired), both or none", (*vmEdit).guestHealth},
+		{"guest_timeout", "for how long its guest's agent is silent before the guest counts as hung", func(e *vmEdit, value string) string {
+			return e.guestTime("guest_timeout", value, minGuestTimeout, &e.watched().Timeout)
+		}},
+		{"guest_grace", "for how long after a start its guest's agent may be silent", func(e *vmEdit, value string) string {
+			return e.guestTime("guest_grace", value, time.Second, &e.watched().Grace)
+		}},
 	}
 }
 
@@ -237,6 +245,15 @@ func (t *tx) vmSet(c *logpb.VMSet) string {
 		p := v.HAPolicy()
 		p.Order = e.order
 		v.setPolicy(&p)
+	}
+	if e.guest != nil {
+		p := v.HAPolicy()
+		p.Guest = e.guest
+		v.setPolicy(&p)
+		t.assigned(h.ID) // its agent asks, or asks no more
+		if e.guest.Watch == watchNothing {
+			t.resolveVM(&v, GuestHangs, "nobody watches its guest")
+		}
 	}
 	t.storeVM(h.ID, &v)
 	t.event("VM.SET", Info, vmSubject(&v), "VM %s: %s", v.Name, strings.Join(text, ", "))

@@ -83,6 +83,8 @@ type Policy struct {
 	N1Admission bool
 
 	RecoveryObjective time.Duration
+
+	GuestWindow time.Duration
 }
 
 // leaseDrift is the clock drift allowed between agent and leader (S13).
@@ -146,6 +148,8 @@ func DefaultPolicy() *Policy {
 		NotifyTimeout:      10 * time.Second,
 		NotifyRetryMax:     5 * time.Minute,
 		NotifyGiveUp:       24 * time.Hour,
+
+		GuestWindow: time.Hour,
 	}
 }
 
@@ -361,6 +365,7 @@ func PolicySettings() []PolicySetting {
 		from(LevelPolicy, flag("n1_domains", func(p *Policy) *bool { return &p.N1Domains }, "the N+1 proof is also about the failure of all hosts with the same label rack at once")),
 		from(LevelPolicy, flag("n1_admission", func(p *Policy) *bool { return &p.N1Admission }, "refuse a start, a rule or a maintenance after which a failure (of n1_hosts, n1_domains) that the cluster stands today would leave a VM down")),
 		from(LevelPolicy, dur("recovery_objective", func(p *Policy) *time.Duration { return &p.RecoveryObjective }, 0, day, "how long after a host died its protected VMs may be ordered to start at the latest; what cannot keep it is refused; 0 = none")),
+		from(LevelPolicy, dur("guest_window", func(p *Policy) *time.Duration { return &p.GuestWindow }, time.Minute, 30*day, "restarts of a VM because its guest hangs that follow one another within this time count together against max_restart and max_relocate")),
 	}
 }
 

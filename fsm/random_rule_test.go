@@ -32,12 +32,19 @@ func (c chooser) rule(s *State) proto.Message {
 	return &logpb.RuleAdd{Rule: r}
 }
 
+// vmGuest is a word about a guest.
+func (c chooser) vmGuest(s *State) proto.Message {
+	id := testVM(1 + c(randomVMs))
+	v, _ := s.VM(id)
+	return &logpb.VMGuest{Vm: id[:], Incarnation: uint64(c.incarnation(v)), Action: uint32(c(6)), Reason: "it is silent"}
+}
+
 // vmSet sets something of a VM.
 func (c chooser) vmSet() proto.Message {
 	x := &logpb.VMSet{Vm: idBytes(1 + c(randomVMs))}
 	for range c(3) {
-		key := pick(c, "depends_on", "depends_on", "gate", "gate_timeout", "priority", "ha", "max_restart", "nonsense")
-		value := map[string]string{"gate": pick(c, "order", "running", "30s", "-1s", "agent"), "gate_timeout": pick(c, "1m", "0"), "priority": pick(c, "high", "x"), "ha": pick(c, "restart", "always", "none"), "max_restart": pick(c, "0", "2", "-1")}[key]
+		key := pick(c, "depends_on", "depends_on", "gate", "gate_timeout", "priority", "ha", "max_restart", "nonsense", "guest_health", "guest_timeout", "guest_grace")
+		value := map[string]string{"gate": pick(c, "order", "running", "30s", "-1s", "agent"), "gate_timeout": pick(c, "1m", "0"), "priority": pick(c, "high", "x"), "ha": pick(c, "restart", "always", "none"), "guest_health": pick(c, "none", "ping", "watchdog", "both", "x"), "guest_timeout": pick(c, "30s", "1s"), "guest_grace": pick(c, "1m", "x"), "max_restart": pick(c, "0", "2", "-1")}[key]
 		if key == "depends_on" {
 			value = testVM(1 + c(randomVMs+1)).String()
 			if c.odds(4) {

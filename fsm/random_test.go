@@ -350,6 +350,9 @@ func (c chooser) command(s *State) proto.Message {
 	case 37:
 		return c.rule(s)
 	case 38:
+		if c.odds(2) {
+			return c.vmGuest(s)
+		}
 		return c.vmSet()
 	default:
 		switch c(8) {

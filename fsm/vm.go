@@ -92,7 +92,8 @@ type VMPolicy struct {
 	Priority    Priority
 	MaxRestart  *uint32
 	MaxRelocate *uint32
-	Order       *StartOrder // nil = it waits for nobody
+	Order       *StartOrder  // nil = it waits for nobody
+	Guest       *GuestHealth // nil = nobody watches its guest
 	// Stays: once moved away from a host that was to be empty, it does not go back.
 	Stays bool
 	// NoLive: it may not be migrated live.
@@ -120,7 +121,8 @@ type VM struct {
 	// Gone: the incarnation is proven not to run and never to run again (S2). Only
 	// then may another host be granted the next one.
 	Gone bool
-	// Answers: its guest's agent has answered since it runs, where somebody asked.
+	// Answers: its guest's agent has answered since it runs, where somebody asked. That
+	// it is silent now, or not known to a new agent of the host, does not unsay it.
 	Answers bool
 
 	// Of traits, so that a change of power need not look there.

@@ -76,11 +76,18 @@ const (
 	CauseFailback    // the host that it came from is back
 	CauseRebalance   // its host carries more than others
 	CauseRule        // it stood where a strict rule does not want it
+	// The causes of restarts because a guest hangs.
+	CauseGuestSilent // its agent has fallen silent
+	CauseWatchdog    // its watchdog has fired
 )
+
+// Hang reports whether work is there because a guest hangs.
+func (c Cause) Hang() bool { return c == CauseGuestSilent || c == CauseWatchdog }
 
 func (c Cause) String() string {
 	return name(int(c), "", "host down", "host rebooted", "crashed", "missing", "migrated away",
-		"self-fenced", "shut down", "operator", "host shut down", "storage lost", "maintenance", "host is going down", "failback", "rebalancing", "strict rule")
+		"self-fenced", "shut down", "operator", "host shut down", "storage lost", "maintenance", "host is going down", "failback", "rebalancing", "strict rule",
+		"guest agent silent", "guest watchdog fired")
 }
 
 // Tried counts the failed starts on one host.

@@ -49,6 +49,11 @@ type guest struct {
 	refused fsm.Incarnation
 	failed  fsm.Incarnation
 	begun   fsm.Incarnation // a start is under way
+
+	answers bool  // its agent has answered the agent of the host
+	silent  int64 // since when its agent is asked in vain; 0 = it is not
+	fired   int64 // when its watchdog fired; 0 = it has not
+	cured   bool  // a start makes it well again
 }
 
 // newBox is a healthy host with a BMC and a lease, and these guests.
@@ -143,7 +148,7 @@ func (b *box) beat() {
 		return
 	}
 	b.seq++
-	b.contact(func(c *ha.Contact) { c.Heard = w.mono() })
+	b.contact(func(c *ha.Contact) { c.Heard, c.Guests = w.mono(), b.sick() })
 	b.arm()
 	if r := b.report(); r != nil {
 		w.apply(&logpb.HostReports{Reports: []*logpb.HostReport{r}})
@@ -255,7 +260,7 @@ func (b *box) entries(keep func(fsm.VMID, *guest) bool) *logpb.VMEntries {
 		e.Ids = append(e.Ids, id[:]...)
 		e.Power, e.Reason = append(e.Power, byte(p)), append(e.Reason, byte(r))
 		e.Incarnations = append(e.Incarnations, uint64(g.inc))
-		x := &logpb.VMDetail{Pos: uint32(i), Name: fmt.Sprintf("vm%d", int(id[14])<<8|int(id[15])), Refused: uint64(g.refused), Failed: uint64(g.failed)}
+		x := &logpb.VMDetail{Pos: uint32(i), Name: fmt.Sprintf("vm%d", int(id[14])<<8|int(id[15])), Refused: uint64(g.refused), Failed: uint64(g.failed), GuestAnswers: g.answers && g.on}
 		if g.failed != 0 {
 			x.Failure = "no such disk"
 		}
@@ -271,7 +276,8 @@ func (b *box) report() *logpb.HostReport {
 	r := &logpb.HostReport{Host: string(b.id), Epoch: b.epoch, Seq: b.seq}
 	r.Vms = b.entries(func(id fsm.VMID, g *guest) bool {
 		p, reason := g.said()
-		return s.Changes(h, id, p, reason, g.inc, g.refused, g.failed)
+		v := h.VM(id)
+		return s.Changes(h, id, p, reason, g.inc, g.refused, g.failed) || v != nil && s.GuestChanges(v, p, g.inc, g.answers)
 	})
 	for i := range h.VMs {
 		v := &h.VMs[i]
@@ -352,6 +358,9 @@ func (b *box) start(o *fsm.Order, g *guest) {
 		if g.begun == o.Incarnation && b.power && b.boot == boot && g.refused < o.Incarnation {
 			b.w.note("* %s runs %s at %s", b.id, o.Name, o.Incarnation)
 			g.on, g.reason, g.begun, g.failed = true, fsm.ReasonBooted, 0, 0
+			if g.answers, g.fired = false, 0; g.cured {
+				g.silent = 0
+			}
 		}
 	})
 }

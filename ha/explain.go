@@ -40,8 +40,10 @@ func ExplainVM(s *fsm.State, id fsm.VMID) []Line {
 	for _, text := range append(ruleLines(s, v), Dependencies(s, v)...) {
 		out = append(out, Line{Text: text})
 	}
-	if text := targets(s, v); text != "" {
-		out = append(out, Line{Text: text})
+	for _, text := range []string{guestLine(s, v), targets(s, v)} {
+		if text != "" {
+			out = append(out, Line{Text: text})
+		}
 	}
 	return append(out, story(s, about, "vm "+v.Name, since-int64(time.Minute))...)
 }

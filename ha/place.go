@@ -266,6 +266,9 @@ func (p *placer) refuses(r *room, j job, lacks string) string {
 	if len(j.work.Tried) > 0 {
 		tried := j.work.TriedOn(r.h.ID)
 		if restarts, _ := p.d.p.Limits(v); tried > restarts {
+			if j.work.Cause.Hang() {
+				return fmt.Sprintf("it hung there, or failed to start, %d times", tried)
+			}
 			return fmt.Sprintf("%d starts failed there", tried)
 		}
 	}

@@ -74,6 +74,7 @@ type decision struct {
 	stalled []*fsm.Host // see storage
 	copied  []*fsm.Host // see copies
 	evicted bool        // see stubborn
+	guested []look      // see guests
 
 	emptying []*fsm.Host // see drain
 	away     []*fsm.Host // see failback
@@ -97,6 +98,7 @@ func Decide(s *fsm.State, soft *Soft, now Now) Plan {
 	}
 	d.work()
 	d.storage()
+	d.guests()
 	d.copies()
 	d.moves()
 	if d.room == nil {
@@ -150,6 +152,9 @@ func (d *decision) survey() []look {
 		}
 		if at.copies {
 			d.copied = append(d.copied, h)
+		}
+		if len(c.Guests) > 0 {
+			d.guested = append(d.guested, look{h, c})
 		}
 		if at.stalled {
 			d.stalled = append(d.stalled, h)

@@ -60,6 +60,8 @@ type Contact struct {
 	Copies map[fsm.VMID]Domain
 	// Coming are the VMs that were on their way there by live migration.
 	Coming []fsm.VMID
+	// Guests are the watched guests there of which there is something to say.
+	Guests []Guest
 	Check  *Investigation
 	Fence  *FenceRun
 }

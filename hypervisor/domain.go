@@ -14,6 +14,11 @@ type Domain struct {
 	// ManagedSave: a saved memory image exists, from which the next start
 	// would resume.
 	ManagedSave bool
+	// Reboots and Fired only grow, while the driver knows the domain: how often its
+	// guest has booted again without a new start, and how often its guest's watchdog
+	// has fired and left the guest as it was. What happened while there was no
+	// connection to the hypervisor is not in them.
+	Reboots, Fired uint32
 }
 
 // Active reports whether the domain exists as a running process or may: its
@@ -57,7 +62,7 @@ const (
 	ReasonMigrating           // paused: incoming or outgoing migration
 	ReasonSaving              // paused: its memory is being saved or dumped
 	ReasonIOError             // paused: a disk failed
-	ReasonWatchdog            // paused by the guest's watchdog
+	ReasonWatchdog            // paused: the guest's watchdog has fired
 	ReasonStarting            // paused: has not run yet
 	ReasonShuttingDown        // paused: on its way down
 	ReasonCrashed             // paused, off or absent: the guest or its process died

@@ -12,6 +12,8 @@ var (
 	// ErrUnknownOutcome: the call was sent and not answered in time. It may
 	// have happened, or still happen: look again (S4).
 	ErrUnknownOutcome = errors.New("outcome unknown")
+	// ErrSilent: the hypervisor works, and the agent inside the guest does not answer.
+	ErrSilent = errors.New("the guest's agent does not answer")
 )
 
 // Error is a failed operation in words for the operator.

@@ -89,9 +89,9 @@ type Migrator interface {
 // Asker is implemented by hypervisors that reach the agent inside a guest. Both drivers
 // of this module implement it.
 type Asker interface {
-	// Ask returns nil when the guest's agent (qemu-guest-agent) answers. Any error says
-	// that it does not: there is none, it does not run yet, or the guest hangs. It
-	// blocks for about five seconds at most.
+	// Ask returns nil when the guest's agent (qemu-guest-agent) answers. ErrSilent says
+	// that it does not: it does not run, or the guest hangs. Every other error says
+	// nothing about the guest: it may have no agent at all. It blocks for about five seconds at most.
 	Ask(ctx context.Context, id UUID) error
 }
 

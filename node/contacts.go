@@ -161,6 +161,7 @@ func (c *contacts) soft() *ha.Soft {
 		h := ha.Contact{Knocked: c.knocked[id]}
 		if x := c.hosts[id]; x != nil {
 			h.Epoch, h.Heard, h.Absorbed, h.Looked, h.Copies, h.Coming = x.epoch, x.heard, x.absorbed, x.arrivals.Looked(), x.memory.Copies(), x.memory.Coming()
+			h.Guests = x.memory.Guests()
 			if x.check != nil {
 				i := *x.check
 				h.Check = &i // findings are replaced, never changed

@@ -26,6 +26,8 @@ type domain struct {
 	inc    uint64        // that it was started at by order; 0: by somebody else
 	byHand bool          // `vm V copy`
 	out    *move         // of the migration that takes it away; nil: none
+
+	reboots, fired uint32 // of its guest from inside, and its guest's watchdog
 }
 
 // How long the hypervisor takes; the rest is in scenario.Timing.
@@ -161,7 +163,7 @@ func (h *host) list() []hypervisor.Domain {
 	out := make([]hypervisor.Domain, 0, len(h.ids))
 	for _, id := range h.ids {
 		d := h.domains[id]
-		out = append(out, hypervisor.Domain{UUID: id, Name: d.g.name, State: d.state, Reason: d.reason, Persistent: true})
+		out = append(out, hypervisor.Domain{UUID: id, Name: d.g.name, State: d.state, Reason: d.reason, Persistent: true, Reboots: d.reboots, Fired: d.fired})
 	}
 	return out
 }

@@ -64,6 +64,9 @@ func (g *maker) rules() {
 func (g *maker) orders() {
 	for i := range g.f.VMs {
 		v := &g.f.VMs[i]
+		if v.HA != "none" && g.IntN(3) == 0 {
+			v.GuestAgent, v.GuestHealth, v.GuestWatchdog = 20e9, g.pick("ping", "both"), g.pick("none", "pause", "reset")
+		}
 		if i == 0 || v.HA == "none" || g.IntN(5) > 0 {
 			continue
 		}

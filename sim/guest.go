@@ -84,6 +84,7 @@ func (w *World) started(d *domain) {
 		d.g.starts = map[uint64]int{}
 	}
 	d.g.starts[d.inc]++
+	d.g.hung = false // it boots
 	w.book.starts[d.g.name]++
 	w.note([]string{d.g.name, d.h.name}, "%s runs on %s at incarnation %s", d.g.name, d.h.name, fsm.Incarnation(d.inc))
 	if n := d.g.starts[d.inc]; n > 1 {

@@ -56,7 +56,7 @@ func (w *World) writeRules() {
 	next(0)
 }
 
-// orderOf is what a VM's spec says about the order of starts.
+// orderOf is what a VM's spec says about the order of starts, and about its guest.
 func orderOf(w *World, g *guest) (set []*logpb.Setting) {
 	add := func(key, value string) { set = append(set, &logpb.Setting{Key: key, Value: value}) }
 	if len(g.spec.DependsOn) > 0 {
@@ -67,6 +67,15 @@ func orderOf(w *World, g *guest) (set []*logpb.Setting) {
 	}
 	if g.spec.GateTimeout != 0 {
 		add("gate_timeout", g.spec.GateTimeout.String())
+	}
+	if g.spec.GuestHealth != "" {
+		add("guest_health", g.spec.GuestHealth)
+	}
+	if g.spec.GuestTimeout != 0 {
+		add("guest_timeout", g.spec.GuestTimeout.String())
+	}
+	if g.spec.GuestGrace != 0 {
+		add("guest_grace", g.spec.GuestGrace.String())
 	}
 	return set
 }

@@ -25,7 +25,7 @@ func guestActions() map[string]action {
 			x.fault()
 			x.each(func(h *host, d *domain) { h.end(d, hypervisor.ReasonCrashed) })
 		},
-		"vm hang": func(x *step) { x.g.hung = true },
+		"vm hang": (*step).hang,
 		"vm guest-shutdown": func(x *step) {
 			x.fault()
 			x.each(func(h *host, d *domain) {

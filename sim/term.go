@@ -280,7 +280,7 @@ func (t *term) soft() *ha.Soft {
 			continue // of an earlier epoch
 		}
 		d := x.drift()
-		t.view.Set(x.id, ha.Contact{Epoch: x.epoch, Heard: x.heard + d, Absorbed: x.absorbed + int64(d), Looked: x.arrivals.Looked() + int64(d), Copies: x.memory.Copies(), Coming: x.memory.Coming(), Check: x.check, Fence: x.fence})
+		t.view.Set(x.id, ha.Contact{Epoch: x.epoch, Heard: x.heard + d, Absorbed: x.absorbed + int64(d), Looked: x.arrivals.Looked() + int64(d), Copies: x.memory.Copies(), Coming: x.memory.Coming(), Guests: x.memory.Guests(), Check: x.check, Fence: x.fence})
 	}
 	t.news = t.news[:0]
 	s := &ha.Soft{Executor: fmt.Sprintf("%s in term %d", t.m.name, t.number), Node: fsm.NodeID(t.m.name), Since: t.since, Proven: t.proven, Checks: t.checks,

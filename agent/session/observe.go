@@ -113,12 +113,13 @@ func (s *Session) observe(v *vm, d hypervisor.Domain, listed bool) {
 	if listed && (!v.listed || v.name != d.Name || v.dom.Active() != d.Active()) {
 		v.hashDue = s.now
 	}
-	was, unborn := v.ran(), v.unborn()
+	was, unborn, known, before := v.ran(), v.unborn(), v.seen, v.dom
 	v.dom, v.listed, v.seen = d, listed, true
 	if !unborn {
 		v.bornAt = s.poll.at
 	}
 	s.arrives(v, was)
+	s.seeGuest(v, known, was, before)
 	v.obsTick, v.obsAt, v.obsSeq, v.held = s.poll.tick, s.poll.at, s.poll.answered, v.stamp
 	v.started = false
 	if d.Name != "" {
@@ -315,6 +316,8 @@ func (s *Session) vmReports() []*lifeboatv1.VMReport {
 		}
 		r.Order, r.OrderFailure = v.notMoved()
 		r.GuestAnswers = v.guest.answers
+		silent, watchdog := v.hangs(s.now)
+		r.GuestSilentMs, r.WatchdogMs = silent.Milliseconds(), watchdog.Milliseconds()
 		list[i] = r
 	}
 	return list

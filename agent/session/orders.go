@@ -20,7 +20,6 @@ func (s *Session) stepVMs() {
 	for _, v := range s.list {
 		s.checkAccepted(v)
 		s.stepMove(v)
-		s.stepGuest(v)
 		if v.op == opNone && s.due(v.retry) {
 			s.stepVM(v)
 		}

@@ -343,6 +343,7 @@ func (s *Session) step() Out {
 	if !s.exited {
 		s.stepLease()
 		s.stepVMs()
+		s.stepGuests()
 		s.stepSave()
 		s.stepPoll()
 		s.stepInventory()

@@ -82,7 +82,7 @@ func fakeHosts() []*pb.HostView {
 
 func fakeVMs() []*pb.VMView {
 	return []*pb.VMView{
-		{Id: "11111111-1111-4111-8111-111111111111", Name: "db-1", Host: "h1", Power: "PowerOn", Wanted: true, Protected: true, Ha: "restart", Priority: "high", Incarnation: "1.3", Cpus: 4, MemoryBytes: 8 << 30, SinceUnixNs: ago(50 * time.Hour), ProtectedBy: "alice", MaxRestart: 3, MaxRelocate: 3, Machine: "pc-q35-9.2", DefinitionHash: "d1", DefinitionUnixNs: ago(time.Hour), Storages: []string{"nfs-1"}, Networks: []string{"bridge:br0"}},
+		{Id: "11111111-1111-4111-8111-111111111111", Name: "db-1", Host: "h1", Power: "PowerOn", Wanted: true, Protected: true, Ha: "restart", Priority: "high", Incarnation: "1.3", Cpus: 4, MemoryBytes: 8 << 30, SinceUnixNs: ago(50 * time.Hour), ProtectedBy: "alice", MaxRestart: 3, MaxRelocate: 3, Machine: "pc-q35-9.2", DefinitionHash: "d1", DefinitionUnixNs: ago(time.Hour), Storages: []string{"nfs-1"}, Networks: []string{"bridge:br0"}, GuestHealth: "both", GuestTimeoutMs: 60000, GuestGraceMs: 120000, GuestAnswers: true},
 		{Id: "22222222-2222-4222-8222-222222222222", Name: "web-1", Host: "h1", Power: "PowerOff", Reason: "host down", Wanted: true, Protected: true, Ha: "restart", Priority: "normal", Incarnation: "1.8", Cpus: 2, MemoryBytes: 512 << 20, WorkId: 140000, WorkStep: "Restarting", SinceUnixNs: ago(12 * time.Second)},
 		{Id: "33333333-3333-4333-8333-333333333333", Name: "仮想\x1b[2J", Host: "h2", Power: "PowerOn", Wanted: true, Protected: true, Ha: "always", Incarnation: "1.2", Cpus: 1, MemoryBytes: 1 << 30, Local: []string{"disk /var/lib/vm.img is local"}},
 		{Id: "44444444-4444-4444-8444-444444444444", Name: "scratch", Host: "h1", Power: "PowerOn", Cpus: 1, MemoryBytes: 1 << 30},

@@ -20,7 +20,7 @@ func TestTranscripts(t *testing.T) {
 		},
 		"rule": {"rule list", "rule list -o wide", "rule list -o json", "rule add apart web-1 web-2", "rule add together web-1 web-2", "rule add hosts db-1 --on h1:2 --on rack=a --soft",
 			"rule add hosts db-1", "rule add apart a b --on h1", "rule add hosts a --on h1:x", "rule add near a b", "rule add apart", "rule remove 4", "rule remove web",
-			"vm set web-1 priority high", "vm set web-1 depends_on db-1,db-2", "vm set web-1 gate 30s -o json", "vm set web-1 colour red"},
+			"vm set web-1 priority high", "vm set web-1 depends_on db-1,db-2", "vm set web-1 gate 30s -o json", "vm set web-1 guest_health both", "vm set web-1 colour red"},
 		"work":   {"work list", "work list --all", "work list -o wide", "work list --vm db-1", "work show 140000", "work show 5", "work cancel #140000", "work retry 140000 -o json", "work cancel 5"},
 		"alert":  {"alert list", "alert list --all -o wide", "alert list --type nope", "alert show 90001", "alert show 1", "alert ack 137001", "alert resolve 137001", "alert list", "alert ack 1", "alert ack", "alert ack 1 --subject h2", "alert archive --subject h2", "alert raise HOST h2 hot Hot! --severity critical", "alert types", "alert types -o json"},
 		"event":  {"event list", "event list -o wide -n 2", "event list --after 138000", "event list --subject nobody", "event list -n 1 -o yaml"},

@@ -110,8 +110,8 @@ func (c *RuleRemoveCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) e
 // VMSetCmd is 'lifeboat vm set'.
 type VMSetCmd struct {
 	VM    string `arg:"" name:"vm" help:"Name or UUID of the VM."`
-	Key   string `arg:"" enum:"ha,priority,max_restart,max_relocate,depends_on,gate,gate_timeout" help:"What to set: ${enum}."`
-	Value string `arg:"" help:"Its value. depends_on: VMs with commas between them, or none; gate: order, running, agent (the guest's answers), or a time that it has run, like 30s."`
+	Key   string `arg:"" enum:"ha,priority,max_restart,max_relocate,depends_on,gate,gate_timeout,guest_health,guest_timeout,guest_grace" help:"What to set: ha, priority, max_restart, max_relocate, depends_on, gate, gate_timeout, guest_health, guest_timeout or guest_grace."`
+	Value string `arg:"" help:"Its value. depends_on: VMs with commas between them, or none; gate: order, running, agent (the guest's answers), or a time that it has run, like 30s; guest_health: none, ping (its guest hangs when its agent falls silent), watchdog (when its watchdog fires), or both; guest_timeout, guest_grace: times, like 1m."`
 }
 
 // Run changes how a VM is treated.

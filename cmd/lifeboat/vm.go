@@ -167,6 +167,22 @@ func notLive(vm *pb.VMView) string {
 	return ""
 }
 
+// guestText says how the guest of a VM is watched.
+func guestText(vm *pb.VMView) string {
+	if vm.GuestHealth == "" || vm.GuestHealth == "none" {
+		return ""
+	}
+	text := vm.GuestHealth
+	if text != "watchdog" {
+		agent := "its agent has answered"
+		if !vm.GuestAnswers {
+			agent = "its agent has not answered yet"
+		}
+		text += fmt.Sprintf(": silent for %s, %s after a start; %s", cli.Millis(vm.GuestTimeoutMs), cli.Millis(vm.GuestGraceMs), agent)
+	}
+	return text
+}
+
 func drawVM(v *cli.View, vm *pb.VMView) {
 	protected := cli.YesNo(vm.Protected)
 	if vm.ProtectedBy != "" {
@@ -209,6 +225,7 @@ func drawVM(v *cli.View, vm *pb.VMView) {
 		[2]string{"Limits", limits},
 		[2]string{"Starts after", cli.Joined(vm.DependsOn)},
 		[2]string{"Gate", gate},
+		[2]string{"Guest health", guestText(vm)},
 		[2]string{"Rules", rules},
 		[2]string{"Goes back to", vm.Home},
 		[2]string{"Live migration", notLive(vm)},

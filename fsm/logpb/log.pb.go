@@ -100,6 +100,7 @@ type Command struct {
 	//	*Command_SilenceSet
 	//	*Command_NotifyStep
 	//	*Command_EventPurge
+	//	*Command_VmGuest
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -735,6 +736,15 @@ func (x *Command) GetEventPurge() *EventPurge {
 	return nil
 }
 
+func (x *Command) GetVmGuest() *VMGuest {
+	if x != nil {
+		if x, ok := x.Body.(*Command_VmGuest); ok {
+			return x.VmGuest
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -987,6 +997,10 @@ type Command_EventPurge struct {
 	EventPurge *EventPurge `protobuf:"bytes,126,opt,name=event_purge,json=eventPurge,proto3,oneof"`
 }
 
+type Command_VmGuest struct {
+	VmGuest *VMGuest `protobuf:"bytes,130,opt,name=vm_guest,json=vmGuest,proto3,oneof"`
+}
+
 func (*Command_ClusterInit) isCommand_Body() {}
 
 func (*Command_NodeHello) isCommand_Body() {}
@@ -1110,6 +1124,8 @@ func (*Command_SilenceSet) isCommand_Body() {}
 func (*Command_NotifyStep) isCommand_Body() {}
 
 func (*Command_EventPurge) isCommand_Body() {}
+
+func (*Command_VmGuest) isCommand_Body() {}
 
 // RuleAdd writes a rule about where VMs run.
 type RuleAdd struct {
@@ -1482,6 +1498,67 @@ func (x *StartOrder) GetTimeoutNs() int64 {
 	return 0
 }
 
+// GuestHealth is how the guest of a VM is watched.
+type GuestHealth struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Watch         uint32                 `protobuf:"varint,1,opt,name=watch,proto3" json:"watch,omitempty"`                          // 1 its agent is asked 2 its watchdog counts 3 both
+	TimeoutNs     int64                  `protobuf:"varint,2,opt,name=timeout_ns,json=timeoutNs,proto3" json:"timeout_ns,omitempty"` // its agent is silent for so long before it counts as hung; 0 = the default
+	GraceNs       int64                  `protobuf:"varint,3,opt,name=grace_ns,json=graceNs,proto3" json:"grace_ns,omitempty"`       // after a start; 0 = the default
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GuestHealth) Reset() {
+	*x = GuestHealth{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GuestHealth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GuestHealth) ProtoMessage() {}
+
+func (x *GuestHealth) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GuestHealth.ProtoReflect.Descriptor instead.
+func (*GuestHealth) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GuestHealth) GetWatch() uint32 {
+	if x != nil {
+		return x.Watch
+	}
+	return 0
+}
+
+func (x *GuestHealth) GetTimeoutNs() int64 {
+	if x != nil {
+		return x.TimeoutNs
+	}
+	return 0
+}
+
+func (x *GuestHealth) GetGraceNs() int64 {
+	if x != nil {
+		return x.GraceNs
+	}
+	return 0
+}
+
 type RuleRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rule          *Rule                  `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
@@ -1491,7 +1568,7 @@ type RuleRecord struct {
 
 func (x *RuleRecord) Reset() {
 	*x = RuleRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	mi := &file_fsm_logpb_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1580,7 @@ func (x *RuleRecord) String() string {
 func (*RuleRecord) ProtoMessage() {}
 
 func (x *RuleRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[7]
+	mi := &file_fsm_logpb_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1593,7 @@ func (x *RuleRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRecord.ProtoReflect.Descriptor instead.
 func (*RuleRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{7}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RuleRecord) GetRule() *Rule {
@@ -1537,7 +1614,7 @@ type ClusterInit struct {
 
 func (x *ClusterInit) Reset() {
 	*x = ClusterInit{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	mi := &file_fsm_logpb_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1626,7 @@ func (x *ClusterInit) String() string {
 func (*ClusterInit) ProtoMessage() {}
 
 func (x *ClusterInit) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[8]
+	mi := &file_fsm_logpb_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1639,7 @@ func (x *ClusterInit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInit.ProtoReflect.Descriptor instead.
 func (*ClusterInit) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{8}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ClusterInit) GetClusterId() string {
@@ -1598,7 +1675,7 @@ type FeatureRaise struct {
 
 func (x *FeatureRaise) Reset() {
 	*x = FeatureRaise{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[9]
+	mi := &file_fsm_logpb_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1687,7 @@ func (x *FeatureRaise) String() string {
 func (*FeatureRaise) ProtoMessage() {}
 
 func (x *FeatureRaise) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[9]
+	mi := &file_fsm_logpb_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1700,7 @@ func (x *FeatureRaise) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FeatureRaise.ProtoReflect.Descriptor instead.
 func (*FeatureRaise) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{9}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FeatureRaise) GetLevel() uint32 {
@@ -1658,7 +1735,7 @@ type NodeHello struct {
 
 func (x *NodeHello) Reset() {
 	*x = NodeHello{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[10]
+	mi := &file_fsm_logpb_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +1747,7 @@ func (x *NodeHello) String() string {
 func (*NodeHello) ProtoMessage() {}
 
 func (x *NodeHello) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[10]
+	mi := &file_fsm_logpb_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +1760,7 @@ func (x *NodeHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeHello.ProtoReflect.Descriptor instead.
 func (*NodeHello) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{10}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NodeHello) GetId() string {
@@ -1768,7 +1845,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[11]
+	mi := &file_fsm_logpb_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1857,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[11]
+	mi := &file_fsm_logpb_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1870,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{11}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodeDown) GetId() string {
@@ -1836,7 +1913,7 @@ type NodeControl struct {
 
 func (x *NodeControl) Reset() {
 	*x = NodeControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[12]
+	mi := &file_fsm_logpb_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1848,7 +1925,7 @@ func (x *NodeControl) String() string {
 func (*NodeControl) ProtoMessage() {}
 
 func (x *NodeControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[12]
+	mi := &file_fsm_logpb_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1861,7 +1938,7 @@ func (x *NodeControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeControl.ProtoReflect.Descriptor instead.
 func (*NodeControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{12}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *NodeControl) GetId() string {
@@ -1894,7 +1971,7 @@ type NodeSteer struct {
 
 func (x *NodeSteer) Reset() {
 	*x = NodeSteer{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[13]
+	mi := &file_fsm_logpb_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +1983,7 @@ func (x *NodeSteer) String() string {
 func (*NodeSteer) ProtoMessage() {}
 
 func (x *NodeSteer) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[13]
+	mi := &file_fsm_logpb_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +1996,7 @@ func (x *NodeSteer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSteer.ProtoReflect.Descriptor instead.
 func (*NodeSteer) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{13}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *NodeSteer) GetId() string {
@@ -1982,7 +2059,7 @@ type CASet struct {
 
 func (x *CASet) Reset() {
 	*x = CASet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[14]
+	mi := &file_fsm_logpb_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2071,7 @@ func (x *CASet) String() string {
 func (*CASet) ProtoMessage() {}
 
 func (x *CASet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[14]
+	mi := &file_fsm_logpb_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2084,7 @@ func (x *CASet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CASet.ProtoReflect.Descriptor instead.
 func (*CASet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{14}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CASet) GetCert() []byte {
@@ -2040,7 +2117,7 @@ type TokenCreate struct {
 
 func (x *TokenCreate) Reset() {
 	*x = TokenCreate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[15]
+	mi := &file_fsm_logpb_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2129,7 @@ func (x *TokenCreate) String() string {
 func (*TokenCreate) ProtoMessage() {}
 
 func (x *TokenCreate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[15]
+	mi := &file_fsm_logpb_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2142,7 @@ func (x *TokenCreate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCreate.ProtoReflect.Descriptor instead.
 func (*TokenCreate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{15}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TokenCreate) GetId() string {
@@ -2126,7 +2203,7 @@ type TokenRevoke struct {
 
 func (x *TokenRevoke) Reset() {
 	*x = TokenRevoke{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[16]
+	mi := &file_fsm_logpb_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2138,7 +2215,7 @@ func (x *TokenRevoke) String() string {
 func (*TokenRevoke) ProtoMessage() {}
 
 func (x *TokenRevoke) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[16]
+	mi := &file_fsm_logpb_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2151,7 +2228,7 @@ func (x *TokenRevoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRevoke.ProtoReflect.Descriptor instead.
 func (*TokenRevoke) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{16}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TokenRevoke) GetId() string {
@@ -2177,7 +2254,7 @@ type TokenUse struct {
 
 func (x *TokenUse) Reset() {
 	*x = TokenUse{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[17]
+	mi := &file_fsm_logpb_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +2266,7 @@ func (x *TokenUse) String() string {
 func (*TokenUse) ProtoMessage() {}
 
 func (x *TokenUse) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[17]
+	mi := &file_fsm_logpb_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2202,7 +2279,7 @@ func (x *TokenUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUse.ProtoReflect.Descriptor instead.
 func (*TokenUse) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{17}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TokenUse) GetId() string {
@@ -2258,7 +2335,7 @@ type OperatorSet struct {
 
 func (x *OperatorSet) Reset() {
 	*x = OperatorSet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[18]
+	mi := &file_fsm_logpb_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2270,7 +2347,7 @@ func (x *OperatorSet) String() string {
 func (*OperatorSet) ProtoMessage() {}
 
 func (x *OperatorSet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[18]
+	mi := &file_fsm_logpb_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2283,7 +2360,7 @@ func (x *OperatorSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorSet.ProtoReflect.Descriptor instead.
 func (*OperatorSet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{18}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *OperatorSet) GetName() string {
@@ -2313,7 +2390,7 @@ type NodeAdmit struct {
 
 func (x *NodeAdmit) Reset() {
 	*x = NodeAdmit{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[19]
+	mi := &file_fsm_logpb_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2325,7 +2402,7 @@ func (x *NodeAdmit) String() string {
 func (*NodeAdmit) ProtoMessage() {}
 
 func (x *NodeAdmit) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[19]
+	mi := &file_fsm_logpb_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2338,7 +2415,7 @@ func (x *NodeAdmit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdmit.ProtoReflect.Descriptor instead.
 func (*NodeAdmit) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{19}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *NodeAdmit) GetId() string {
@@ -2374,7 +2451,7 @@ type Canary struct {
 
 func (x *Canary) Reset() {
 	*x = Canary{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[20]
+	mi := &file_fsm_logpb_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2463,7 @@ func (x *Canary) String() string {
 func (*Canary) ProtoMessage() {}
 
 func (x *Canary) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[20]
+	mi := &file_fsm_logpb_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2476,7 @@ func (x *Canary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Canary.ProtoReflect.Descriptor instead.
 func (*Canary) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{20}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Canary) GetNode() string {
@@ -2433,7 +2510,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[21]
+	mi := &file_fsm_logpb_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2445,7 +2522,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[21]
+	mi := &file_fsm_logpb_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2458,7 +2535,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{21}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Setting) GetKey() string {
@@ -2484,7 +2561,7 @@ type PolicySet struct {
 
 func (x *PolicySet) Reset() {
 	*x = PolicySet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[22]
+	mi := &file_fsm_logpb_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2496,7 +2573,7 @@ func (x *PolicySet) String() string {
 func (*PolicySet) ProtoMessage() {}
 
 func (x *PolicySet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[22]
+	mi := &file_fsm_logpb_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2509,7 +2586,7 @@ func (x *PolicySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
 func (*PolicySet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{22}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PolicySet) GetSettings() []*Setting {
@@ -2530,7 +2607,7 @@ type Arm struct {
 
 func (x *Arm) Reset() {
 	*x = Arm{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[23]
+	mi := &file_fsm_logpb_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +2619,7 @@ func (x *Arm) String() string {
 func (*Arm) ProtoMessage() {}
 
 func (x *Arm) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[23]
+	mi := &file_fsm_logpb_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +2632,7 @@ func (x *Arm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Arm.ProtoReflect.Descriptor instead.
 func (*Arm) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{23}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Arm) GetArmed() bool {
@@ -2590,7 +2667,7 @@ type AcceptTime struct {
 
 func (x *AcceptTime) Reset() {
 	*x = AcceptTime{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[24]
+	mi := &file_fsm_logpb_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2602,7 +2679,7 @@ func (x *AcceptTime) String() string {
 func (*AcceptTime) ProtoMessage() {}
 
 func (x *AcceptTime) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[24]
+	mi := &file_fsm_logpb_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2615,7 +2692,7 @@ func (x *AcceptTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptTime.ProtoReflect.Descriptor instead.
 func (*AcceptTime) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{24}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{25}
 }
 
 type Storage struct {
@@ -2629,7 +2706,7 @@ type Storage struct {
 
 func (x *Storage) Reset() {
 	*x = Storage{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[25]
+	mi := &file_fsm_logpb_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2641,7 +2718,7 @@ func (x *Storage) String() string {
 func (*Storage) ProtoMessage() {}
 
 func (x *Storage) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[25]
+	mi := &file_fsm_logpb_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2654,7 +2731,7 @@ func (x *Storage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Storage.ProtoReflect.Descriptor instead.
 func (*Storage) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{25}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Storage) GetId() string {
@@ -2688,7 +2765,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[26]
+	mi := &file_fsm_logpb_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2700,7 +2777,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[26]
+	mi := &file_fsm_logpb_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2713,7 +2790,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{26}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Problem) GetPart() string {
@@ -2740,7 +2817,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[27]
+	mi := &file_fsm_logpb_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2752,7 +2829,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[27]
+	mi := &file_fsm_logpb_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2765,7 +2842,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{27}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Label) GetKey() string {
@@ -2800,7 +2877,7 @@ type Inventory struct {
 
 func (x *Inventory) Reset() {
 	*x = Inventory{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[28]
+	mi := &file_fsm_logpb_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2812,7 +2889,7 @@ func (x *Inventory) String() string {
 func (*Inventory) ProtoMessage() {}
 
 func (x *Inventory) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[28]
+	mi := &file_fsm_logpb_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2825,7 +2902,7 @@ func (x *Inventory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory.ProtoReflect.Descriptor instead.
 func (*Inventory) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{28}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Inventory) GetCpus() uint32 {
@@ -2921,7 +2998,7 @@ type HostRegister struct {
 
 func (x *HostRegister) Reset() {
 	*x = HostRegister{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[29]
+	mi := &file_fsm_logpb_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2933,7 +3010,7 @@ func (x *HostRegister) String() string {
 func (*HostRegister) ProtoMessage() {}
 
 func (x *HostRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[29]
+	mi := &file_fsm_logpb_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2946,7 +3023,7 @@ func (x *HostRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRegister.ProtoReflect.Descriptor instead.
 func (*HostRegister) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{29}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HostRegister) GetId() string {
@@ -3070,7 +3147,7 @@ type VMEntries struct {
 
 func (x *VMEntries) Reset() {
 	*x = VMEntries{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[30]
+	mi := &file_fsm_logpb_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3082,7 +3159,7 @@ func (x *VMEntries) String() string {
 func (*VMEntries) ProtoMessage() {}
 
 func (x *VMEntries) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[30]
+	mi := &file_fsm_logpb_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3095,7 +3172,7 @@ func (x *VMEntries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMEntries.ProtoReflect.Descriptor instead.
 func (*VMEntries) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{30}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *VMEntries) GetIds() []byte {
@@ -3150,7 +3227,7 @@ type VMDetail struct {
 
 func (x *VMDetail) Reset() {
 	*x = VMDetail{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[31]
+	mi := &file_fsm_logpb_log_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3162,7 +3239,7 @@ func (x *VMDetail) String() string {
 func (*VMDetail) ProtoMessage() {}
 
 func (x *VMDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[31]
+	mi := &file_fsm_logpb_log_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3175,7 +3252,7 @@ func (x *VMDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMDetail.ProtoReflect.Descriptor instead.
 func (*VMDetail) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{31}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *VMDetail) GetPos() uint32 {
@@ -3250,7 +3327,7 @@ type HostReports struct {
 
 func (x *HostReports) Reset() {
 	*x = HostReports{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[32]
+	mi := &file_fsm_logpb_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3262,7 +3339,7 @@ func (x *HostReports) String() string {
 func (*HostReports) ProtoMessage() {}
 
 func (x *HostReports) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[32]
+	mi := &file_fsm_logpb_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3275,7 +3352,7 @@ func (x *HostReports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostReports.ProtoReflect.Descriptor instead.
 func (*HostReports) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{32}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *HostReports) GetReports() []*HostReport {
@@ -3300,7 +3377,7 @@ type HostReport struct {
 
 func (x *HostReport) Reset() {
 	*x = HostReport{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	mi := &file_fsm_logpb_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3312,7 +3389,7 @@ func (x *HostReport) String() string {
 func (*HostReport) ProtoMessage() {}
 
 func (x *HostReport) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[33]
+	mi := &file_fsm_logpb_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3325,7 +3402,7 @@ func (x *HostReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostReport.ProtoReflect.Descriptor instead.
 func (*HostReport) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{33}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *HostReport) GetHost() string {
@@ -3382,7 +3459,7 @@ type HostSuspect struct {
 
 func (x *HostSuspect) Reset() {
 	*x = HostSuspect{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	mi := &file_fsm_logpb_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3394,7 +3471,7 @@ func (x *HostSuspect) String() string {
 func (*HostSuspect) ProtoMessage() {}
 
 func (x *HostSuspect) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[34]
+	mi := &file_fsm_logpb_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3407,7 +3484,7 @@ func (x *HostSuspect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSuspect.ProtoReflect.Descriptor instead.
 func (*HostSuspect) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{34}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *HostSuspect) GetHost() string {
@@ -3451,7 +3528,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	mi := &file_fsm_logpb_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3463,7 +3540,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[35]
+	mi := &file_fsm_logpb_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3476,7 +3553,7 @@ func (x *Evidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
 func (*Evidence) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{35}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Evidence) GetSource() string {
@@ -3525,7 +3602,7 @@ type HostEvidence struct {
 
 func (x *HostEvidence) Reset() {
 	*x = HostEvidence{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[36]
+	mi := &file_fsm_logpb_log_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3537,7 +3614,7 @@ func (x *HostEvidence) String() string {
 func (*HostEvidence) ProtoMessage() {}
 
 func (x *HostEvidence) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[36]
+	mi := &file_fsm_logpb_log_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3550,7 +3627,7 @@ func (x *HostEvidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostEvidence.ProtoReflect.Descriptor instead.
 func (*HostEvidence) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{36}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *HostEvidence) GetHost() string {
@@ -3585,7 +3662,7 @@ type HostSeen struct {
 
 func (x *HostSeen) Reset() {
 	*x = HostSeen{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[37]
+	mi := &file_fsm_logpb_log_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3597,7 +3674,7 @@ func (x *HostSeen) String() string {
 func (*HostSeen) ProtoMessage() {}
 
 func (x *HostSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[37]
+	mi := &file_fsm_logpb_log_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3610,7 +3687,7 @@ func (x *HostSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSeen.ProtoReflect.Descriptor instead.
 func (*HostSeen) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{37}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *HostSeen) GetHost() string {
@@ -3640,7 +3717,7 @@ type HostUnproven struct {
 
 func (x *HostUnproven) Reset() {
 	*x = HostUnproven{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[38]
+	mi := &file_fsm_logpb_log_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3652,7 +3729,7 @@ func (x *HostUnproven) String() string {
 func (*HostUnproven) ProtoMessage() {}
 
 func (x *HostUnproven) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[38]
+	mi := &file_fsm_logpb_log_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3665,7 +3742,7 @@ func (x *HostUnproven) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostUnproven.ProtoReflect.Descriptor instead.
 func (*HostUnproven) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{38}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *HostUnproven) GetHost() string {
@@ -3700,7 +3777,7 @@ type HostDown struct {
 
 func (x *HostDown) Reset() {
 	*x = HostDown{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[39]
+	mi := &file_fsm_logpb_log_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3712,7 +3789,7 @@ func (x *HostDown) String() string {
 func (*HostDown) ProtoMessage() {}
 
 func (x *HostDown) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[39]
+	mi := &file_fsm_logpb_log_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3725,7 +3802,7 @@ func (x *HostDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDown.ProtoReflect.Descriptor instead.
 func (*HostDown) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{39}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *HostDown) GetHost() string {
@@ -3764,7 +3841,7 @@ type FenceAttempt struct {
 
 func (x *FenceAttempt) Reset() {
 	*x = FenceAttempt{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[40]
+	mi := &file_fsm_logpb_log_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3776,7 +3853,7 @@ func (x *FenceAttempt) String() string {
 func (*FenceAttempt) ProtoMessage() {}
 
 func (x *FenceAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[40]
+	mi := &file_fsm_logpb_log_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3789,7 +3866,7 @@ func (x *FenceAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceAttempt.ProtoReflect.Descriptor instead.
 func (*FenceAttempt) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{40}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *FenceAttempt) GetHost() string {
@@ -3854,7 +3931,7 @@ type FenceResult struct {
 
 func (x *FenceResult) Reset() {
 	*x = FenceResult{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[41]
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3866,7 +3943,7 @@ func (x *FenceResult) String() string {
 func (*FenceResult) ProtoMessage() {}
 
 func (x *FenceResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[41]
+	mi := &file_fsm_logpb_log_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3879,7 +3956,7 @@ func (x *FenceResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResult.ProtoReflect.Descriptor instead.
 func (*FenceResult) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{41}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *FenceResult) GetHost() string {
@@ -3930,7 +4007,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3942,7 +4019,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[42]
+	mi := &file_fsm_logpb_log_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3955,7 +4032,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{42}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Proof) GetKind() uint32 {
@@ -4004,7 +4081,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4016,7 +4093,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[43]
+	mi := &file_fsm_logpb_log_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4029,7 +4106,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{43}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Placement) GetVm() []byte {
@@ -4066,7 +4143,7 @@ type HostFenced struct {
 
 func (x *HostFenced) Reset() {
 	*x = HostFenced{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4078,7 +4155,7 @@ func (x *HostFenced) String() string {
 func (*HostFenced) ProtoMessage() {}
 
 func (x *HostFenced) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[44]
+	mi := &file_fsm_logpb_log_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4091,7 +4168,7 @@ func (x *HostFenced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFenced.ProtoReflect.Descriptor instead.
 func (*HostFenced) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{44}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *HostFenced) GetHost() string {
@@ -4141,7 +4218,7 @@ type HostLeave struct {
 
 func (x *HostLeave) Reset() {
 	*x = HostLeave{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4153,7 +4230,7 @@ func (x *HostLeave) String() string {
 func (*HostLeave) ProtoMessage() {}
 
 func (x *HostLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[45]
+	mi := &file_fsm_logpb_log_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4166,7 +4243,7 @@ func (x *HostLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLeave.ProtoReflect.Descriptor instead.
 func (*HostLeave) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{45}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *HostLeave) GetHost() string {
@@ -4213,7 +4290,7 @@ type HostLease struct {
 
 func (x *HostLease) Reset() {
 	*x = HostLease{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4225,7 +4302,7 @@ func (x *HostLease) String() string {
 func (*HostLease) ProtoMessage() {}
 
 func (x *HostLease) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[46]
+	mi := &file_fsm_logpb_log_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4238,7 +4315,7 @@ func (x *HostLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLease.ProtoReflect.Descriptor instead.
 func (*HostLease) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{46}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HostLease) GetHost() string {
@@ -4308,7 +4385,7 @@ type HostControl struct {
 
 func (x *HostControl) Reset() {
 	*x = HostControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4320,7 +4397,7 @@ func (x *HostControl) String() string {
 func (*HostControl) ProtoMessage() {}
 
 func (x *HostControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[47]
+	mi := &file_fsm_logpb_log_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4333,7 +4410,7 @@ func (x *HostControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostControl.ProtoReflect.Descriptor instead.
 func (*HostControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{47}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HostControl) GetHost() string {
@@ -4375,7 +4452,7 @@ type FenceLevel struct {
 
 func (x *FenceLevel) Reset() {
 	*x = FenceLevel{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4387,7 +4464,7 @@ func (x *FenceLevel) String() string {
 func (*FenceLevel) ProtoMessage() {}
 
 func (x *FenceLevel) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[48]
+	mi := &file_fsm_logpb_log_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4400,7 +4477,7 @@ func (x *FenceLevel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceLevel.ProtoReflect.Descriptor instead.
 func (*FenceLevel) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{48}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *FenceLevel) GetDriver() string {
@@ -4487,7 +4564,7 @@ type FenceCheck struct {
 
 func (x *FenceCheck) Reset() {
 	*x = FenceCheck{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4499,7 +4576,7 @@ func (x *FenceCheck) String() string {
 func (*FenceCheck) ProtoMessage() {}
 
 func (x *FenceCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[49]
+	mi := &file_fsm_logpb_log_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4512,7 +4589,7 @@ func (x *FenceCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceCheck.ProtoReflect.Descriptor instead.
 func (*FenceCheck) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{49}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *FenceCheck) GetCheckedUnixNs() int64 {
@@ -4561,7 +4638,7 @@ type FenceChecked struct {
 
 func (x *FenceChecked) Reset() {
 	*x = FenceChecked{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4573,7 +4650,7 @@ func (x *FenceChecked) String() string {
 func (*FenceChecked) ProtoMessage() {}
 
 func (x *FenceChecked) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[50]
+	mi := &file_fsm_logpb_log_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4586,7 +4663,7 @@ func (x *FenceChecked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceChecked.ProtoReflect.Descriptor instead.
 func (*FenceChecked) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{50}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *FenceChecked) GetHost() string {
@@ -4618,7 +4695,7 @@ type LevelCheck struct {
 
 func (x *LevelCheck) Reset() {
 	*x = LevelCheck{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4630,7 +4707,7 @@ func (x *LevelCheck) String() string {
 func (*LevelCheck) ProtoMessage() {}
 
 func (x *LevelCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[51]
+	mi := &file_fsm_logpb_log_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4643,7 +4720,7 @@ func (x *LevelCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LevelCheck.ProtoReflect.Descriptor instead.
 func (*LevelCheck) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{51}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *LevelCheck) GetLevel() uint32 {
@@ -4706,7 +4783,7 @@ type HostFenceLevels struct {
 
 func (x *HostFenceLevels) Reset() {
 	*x = HostFenceLevels{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4718,7 +4795,7 @@ func (x *HostFenceLevels) String() string {
 func (*HostFenceLevels) ProtoMessage() {}
 
 func (x *HostFenceLevels) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[52]
+	mi := &file_fsm_logpb_log_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4731,7 +4808,7 @@ func (x *HostFenceLevels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFenceLevels.ProtoReflect.Descriptor instead.
 func (*HostFenceLevels) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{52}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *HostFenceLevels) GetHost() string {
@@ -4769,7 +4846,7 @@ type Brake struct {
 
 func (x *Brake) Reset() {
 	*x = Brake{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4781,7 +4858,7 @@ func (x *Brake) String() string {
 func (*Brake) ProtoMessage() {}
 
 func (x *Brake) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[53]
+	mi := &file_fsm_logpb_log_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4794,7 +4871,7 @@ func (x *Brake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Brake.ProtoReflect.Descriptor instead.
 func (*Brake) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{53}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Brake) GetDomain() string {
@@ -4854,7 +4931,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4866,7 +4943,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[54]
+	mi := &file_fsm_logpb_log_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4879,7 +4956,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{54}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Disk) GetPath() string {
@@ -4953,7 +5030,7 @@ type Spec struct {
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4965,7 +5042,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[55]
+	mi := &file_fsm_logpb_log_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4978,7 +5055,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{55}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Spec) GetId() []byte {
@@ -5094,7 +5171,7 @@ type Protection struct {
 
 func (x *Protection) Reset() {
 	*x = Protection{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5106,7 +5183,7 @@ func (x *Protection) String() string {
 func (*Protection) ProtoMessage() {}
 
 func (x *Protection) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[56]
+	mi := &file_fsm_logpb_log_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5119,7 +5196,7 @@ func (x *Protection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Protection.ProtoReflect.Descriptor instead.
 func (*Protection) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{56}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Protection) GetOn() bool {
@@ -5182,7 +5259,7 @@ type VMSpecs struct {
 
 func (x *VMSpecs) Reset() {
 	*x = VMSpecs{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5194,7 +5271,7 @@ func (x *VMSpecs) String() string {
 func (*VMSpecs) ProtoMessage() {}
 
 func (x *VMSpecs) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[57]
+	mi := &file_fsm_logpb_log_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5207,7 +5284,7 @@ func (x *VMSpecs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMSpecs.ProtoReflect.Descriptor instead.
 func (*VMSpecs) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{57}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *VMSpecs) GetHost() string {
@@ -5241,7 +5318,7 @@ type VMProtect struct {
 
 func (x *VMProtect) Reset() {
 	*x = VMProtect{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	mi := &file_fsm_logpb_log_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5253,7 +5330,7 @@ func (x *VMProtect) String() string {
 func (*VMProtect) ProtoMessage() {}
 
 func (x *VMProtect) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[58]
+	mi := &file_fsm_logpb_log_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5266,7 +5343,7 @@ func (x *VMProtect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMProtect.ProtoReflect.Descriptor instead.
 func (*VMProtect) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{58}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *VMProtect) GetVm() []byte {
@@ -5293,7 +5370,7 @@ type VMControl struct {
 
 func (x *VMControl) Reset() {
 	*x = VMControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[59]
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5305,7 +5382,7 @@ func (x *VMControl) String() string {
 func (*VMControl) ProtoMessage() {}
 
 func (x *VMControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[59]
+	mi := &file_fsm_logpb_log_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5318,7 +5395,7 @@ func (x *VMControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMControl.ProtoReflect.Descriptor instead.
 func (*VMControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{59}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *VMControl) GetVm() []byte {
@@ -5348,7 +5425,7 @@ type VMReleased struct {
 
 func (x *VMReleased) Reset() {
 	*x = VMReleased{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5360,7 +5437,7 @@ func (x *VMReleased) String() string {
 func (*VMReleased) ProtoMessage() {}
 
 func (x *VMReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[60]
+	mi := &file_fsm_logpb_log_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5373,7 +5450,7 @@ func (x *VMReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMReleased.ProtoReflect.Descriptor instead.
 func (*VMReleased) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{60}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *VMReleased) GetVm() []byte {
@@ -5410,7 +5487,7 @@ type VMStorage struct {
 
 func (x *VMStorage) Reset() {
 	*x = VMStorage{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5422,7 +5499,7 @@ func (x *VMStorage) String() string {
 func (*VMStorage) ProtoMessage() {}
 
 func (x *VMStorage) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[61]
+	mi := &file_fsm_logpb_log_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5435,7 +5512,7 @@ func (x *VMStorage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMStorage.ProtoReflect.Descriptor instead.
 func (*VMStorage) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{61}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *VMStorage) GetVm() []byte {
@@ -5484,7 +5561,7 @@ type VMCopy struct {
 
 func (x *VMCopy) Reset() {
 	*x = VMCopy{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5496,7 +5573,7 @@ func (x *VMCopy) String() string {
 func (*VMCopy) ProtoMessage() {}
 
 func (x *VMCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[62]
+	mi := &file_fsm_logpb_log_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5509,7 +5586,7 @@ func (x *VMCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMCopy.ProtoReflect.Descriptor instead.
 func (*VMCopy) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{62}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *VMCopy) GetVm() []byte {
@@ -5568,6 +5645,75 @@ func (x *VMCopy) GetHash() []byte {
 	return nil
 }
 
+// VMGuest is the leader's word about the guest of a VM that runs.
+type VMGuest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vm            []byte                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // decided about; another one is not touched
+	Action        uint32                 `protobuf:"varint,3,opt,name=action,proto3" json:"action,omitempty"`           // 1 restart: its agent is silent 2 restart: its watchdog fired 3 it hangs and is left as it is 4 it is well again
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VMGuest) Reset() {
+	*x = VMGuest{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VMGuest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VMGuest) ProtoMessage() {}
+
+func (x *VMGuest) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VMGuest.ProtoReflect.Descriptor instead.
+func (*VMGuest) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *VMGuest) GetVm() []byte {
+	if x != nil {
+		return x.Vm
+	}
+	return nil
+}
+
+func (x *VMGuest) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *VMGuest) GetAction() uint32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *VMGuest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // VMMove orders a running VM to another host.
 type VMMove struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5583,7 +5729,7 @@ type VMMove struct {
 
 func (x *VMMove) Reset() {
 	*x = VMMove{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5595,7 +5741,7 @@ func (x *VMMove) String() string {
 func (*VMMove) ProtoMessage() {}
 
 func (x *VMMove) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[63]
+	mi := &file_fsm_logpb_log_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5608,7 +5754,7 @@ func (x *VMMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMMove.ProtoReflect.Descriptor instead.
 func (*VMMove) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{63}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *VMMove) GetVm() []byte {
@@ -5665,7 +5811,7 @@ type HostDrained struct {
 
 func (x *HostDrained) Reset() {
 	*x = HostDrained{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5677,7 +5823,7 @@ func (x *HostDrained) String() string {
 func (*HostDrained) ProtoMessage() {}
 
 func (x *HostDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[64]
+	mi := &file_fsm_logpb_log_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5690,7 +5836,7 @@ func (x *HostDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDrained.ProtoReflect.Descriptor instead.
 func (*HostDrained) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{64}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *HostDrained) GetHost() string {
@@ -5727,7 +5873,7 @@ type HostStopping struct {
 
 func (x *HostStopping) Reset() {
 	*x = HostStopping{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5739,7 +5885,7 @@ func (x *HostStopping) String() string {
 func (*HostStopping) ProtoMessage() {}
 
 func (x *HostStopping) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[65]
+	mi := &file_fsm_logpb_log_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5752,7 +5898,7 @@ func (x *HostStopping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStopping.ProtoReflect.Descriptor instead.
 func (*HostStopping) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{65}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *HostStopping) GetHost() string {
@@ -5795,7 +5941,7 @@ type HostHeeds struct {
 
 func (x *HostHeeds) Reset() {
 	*x = HostHeeds{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5807,7 +5953,7 @@ func (x *HostHeeds) String() string {
 func (*HostHeeds) ProtoMessage() {}
 
 func (x *HostHeeds) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[66]
+	mi := &file_fsm_logpb_log_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5820,7 +5966,7 @@ func (x *HostHeeds) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostHeeds.ProtoReflect.Descriptor instead.
 func (*HostHeeds) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{66}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *HostHeeds) GetHost() string {
@@ -5853,7 +5999,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5865,7 +6011,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[67]
+	mi := &file_fsm_logpb_log_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5878,7 +6024,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{67}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Place) GetPlacements() []*WorkPlacement {
@@ -5900,7 +6046,7 @@ type WorkPlacement struct {
 
 func (x *WorkPlacement) Reset() {
 	*x = WorkPlacement{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5912,7 +6058,7 @@ func (x *WorkPlacement) String() string {
 func (*WorkPlacement) ProtoMessage() {}
 
 func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[68]
+	mi := &file_fsm_logpb_log_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5925,7 +6071,7 @@ func (x *WorkPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkPlacement.ProtoReflect.Descriptor instead.
 func (*WorkPlacement) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{68}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *WorkPlacement) GetWork() uint64 {
@@ -5968,7 +6114,7 @@ type WorkUpdate struct {
 
 func (x *WorkUpdate) Reset() {
 	*x = WorkUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5980,7 +6126,7 @@ func (x *WorkUpdate) String() string {
 func (*WorkUpdate) ProtoMessage() {}
 
 func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[69]
+	mi := &file_fsm_logpb_log_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5993,7 +6139,7 @@ func (x *WorkUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkUpdate.ProtoReflect.Descriptor instead.
 func (*WorkUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{69}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *WorkUpdate) GetWork() uint64 {
@@ -6034,7 +6180,7 @@ type AlertUpdate struct {
 
 func (x *AlertUpdate) Reset() {
 	*x = AlertUpdate{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6046,7 +6192,7 @@ func (x *AlertUpdate) String() string {
 func (*AlertUpdate) ProtoMessage() {}
 
 func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[70]
+	mi := &file_fsm_logpb_log_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6059,7 +6205,7 @@ func (x *AlertUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertUpdate.ProtoReflect.Descriptor instead.
 func (*AlertUpdate) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{70}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *AlertUpdate) GetId() uint64 {
@@ -6088,7 +6234,7 @@ type UsageEvents struct {
 
 func (x *UsageEvents) Reset() {
 	*x = UsageEvents{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6100,7 +6246,7 @@ func (x *UsageEvents) String() string {
 func (*UsageEvents) ProtoMessage() {}
 
 func (x *UsageEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[71]
+	mi := &file_fsm_logpb_log_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6113,7 +6259,7 @@ func (x *UsageEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageEvents.ProtoReflect.Descriptor instead.
 func (*UsageEvents) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{71}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *UsageEvents) GetEvents() []*UsageEvent {
@@ -6144,7 +6290,7 @@ type UsageEvent struct {
 
 func (x *UsageEvent) Reset() {
 	*x = UsageEvent{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6156,7 +6302,7 @@ func (x *UsageEvent) String() string {
 func (*UsageEvent) ProtoMessage() {}
 
 func (x *UsageEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[72]
+	mi := &file_fsm_logpb_log_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6169,7 +6315,7 @@ func (x *UsageEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageEvent.ProtoReflect.Descriptor instead.
 func (*UsageEvent) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{72}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *UsageEvent) GetId() string {
@@ -6225,7 +6371,7 @@ type UsageAccount struct {
 
 func (x *UsageAccount) Reset() {
 	*x = UsageAccount{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6237,7 +6383,7 @@ func (x *UsageAccount) String() string {
 func (*UsageAccount) ProtoMessage() {}
 
 func (x *UsageAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[73]
+	mi := &file_fsm_logpb_log_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6250,7 +6396,7 @@ func (x *UsageAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageAccount.ProtoReflect.Descriptor instead.
 func (*UsageAccount) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{73}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *UsageAccount) GetDomain() string {
@@ -6286,7 +6432,7 @@ type UsageDetail struct {
 
 func (x *UsageDetail) Reset() {
 	*x = UsageDetail{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6298,7 +6444,7 @@ func (x *UsageDetail) String() string {
 func (*UsageDetail) ProtoMessage() {}
 
 func (x *UsageDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[74]
+	mi := &file_fsm_logpb_log_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6311,7 +6457,7 @@ func (x *UsageDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageDetail.ProtoReflect.Descriptor instead.
 func (*UsageDetail) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{74}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *UsageDetail) GetSize() uint64 {
@@ -6352,7 +6498,7 @@ type UsageAccountSet struct {
 
 func (x *UsageAccountSet) Reset() {
 	*x = UsageAccountSet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	mi := &file_fsm_logpb_log_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6364,7 +6510,7 @@ func (x *UsageAccountSet) String() string {
 func (*UsageAccountSet) ProtoMessage() {}
 
 func (x *UsageAccountSet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[75]
+	mi := &file_fsm_logpb_log_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6377,7 +6523,7 @@ func (x *UsageAccountSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageAccountSet.ProtoReflect.Descriptor instead.
 func (*UsageAccountSet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{75}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *UsageAccountSet) GetAccount() *UsageAccount {
@@ -6409,7 +6555,7 @@ type UsageTypeSet struct {
 
 func (x *UsageTypeSet) Reset() {
 	*x = UsageTypeSet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	mi := &file_fsm_logpb_log_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6421,7 +6567,7 @@ func (x *UsageTypeSet) String() string {
 func (*UsageTypeSet) ProtoMessage() {}
 
 func (x *UsageTypeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[76]
+	mi := &file_fsm_logpb_log_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6434,7 +6580,7 @@ func (x *UsageTypeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageTypeSet.ProtoReflect.Descriptor instead.
 func (*UsageTypeSet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{76}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *UsageTypeSet) GetId() uint32 {
@@ -6491,7 +6637,7 @@ type UsageClose struct {
 
 func (x *UsageClose) Reset() {
 	*x = UsageClose{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[77]
+	mi := &file_fsm_logpb_log_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6503,7 +6649,7 @@ func (x *UsageClose) String() string {
 func (*UsageClose) ProtoMessage() {}
 
 func (x *UsageClose) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[77]
+	mi := &file_fsm_logpb_log_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6516,7 +6662,7 @@ func (x *UsageClose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageClose.ProtoReflect.Descriptor instead.
 func (*UsageClose) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{77}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *UsageClose) GetWindows() []*UsageSpan {
@@ -6550,7 +6696,7 @@ type UsageSpan struct {
 
 func (x *UsageSpan) Reset() {
 	*x = UsageSpan{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[78]
+	mi := &file_fsm_logpb_log_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6562,7 +6708,7 @@ func (x *UsageSpan) String() string {
 func (*UsageSpan) ProtoMessage() {}
 
 func (x *UsageSpan) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[78]
+	mi := &file_fsm_logpb_log_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6575,7 +6721,7 @@ func (x *UsageSpan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageSpan.ProtoReflect.Descriptor instead.
 func (*UsageSpan) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{78}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *UsageSpan) GetStartUnixNs() int64 {
@@ -6603,7 +6749,7 @@ type UsageTrim struct {
 
 func (x *UsageTrim) Reset() {
 	*x = UsageTrim{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[79]
+	mi := &file_fsm_logpb_log_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6615,7 +6761,7 @@ func (x *UsageTrim) String() string {
 func (*UsageTrim) ProtoMessage() {}
 
 func (x *UsageTrim) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[79]
+	mi := &file_fsm_logpb_log_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6628,7 +6774,7 @@ func (x *UsageTrim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageTrim.ProtoReflect.Descriptor instead.
 func (*UsageTrim) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{79}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *UsageTrim) GetBeforeUnixNs() int64 {
@@ -6655,7 +6801,7 @@ type UsageKey struct {
 
 func (x *UsageKey) Reset() {
 	*x = UsageKey{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[80]
+	mi := &file_fsm_logpb_log_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6667,7 +6813,7 @@ func (x *UsageKey) String() string {
 func (*UsageKey) ProtoMessage() {}
 
 func (x *UsageKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[80]
+	mi := &file_fsm_logpb_log_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6680,7 +6826,7 @@ func (x *UsageKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageKey.ProtoReflect.Descriptor instead.
 func (*UsageKey) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{80}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *UsageKey) GetType() uint32 {
@@ -6709,7 +6855,7 @@ type UsageOwnerSet struct {
 
 func (x *UsageOwnerSet) Reset() {
 	*x = UsageOwnerSet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[81]
+	mi := &file_fsm_logpb_log_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6721,7 +6867,7 @@ func (x *UsageOwnerSet) String() string {
 func (*UsageOwnerSet) ProtoMessage() {}
 
 func (x *UsageOwnerSet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[81]
+	mi := &file_fsm_logpb_log_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6734,7 +6880,7 @@ func (x *UsageOwnerSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageOwnerSet.ProtoReflect.Descriptor instead.
 func (*UsageOwnerSet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{81}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *UsageOwnerSet) GetVm() []byte {
@@ -6761,7 +6907,7 @@ type UsageSync struct {
 
 func (x *UsageSync) Reset() {
 	*x = UsageSync{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[82]
+	mi := &file_fsm_logpb_log_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6773,7 +6919,7 @@ func (x *UsageSync) String() string {
 func (*UsageSync) ProtoMessage() {}
 
 func (x *UsageSync) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[82]
+	mi := &file_fsm_logpb_log_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6786,7 +6932,7 @@ func (x *UsageSync) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageSync.ProtoReflect.Descriptor instead.
 func (*UsageSync) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{82}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *UsageSync) GetVms() [][]byte {
@@ -6811,7 +6957,7 @@ type AlertMatch struct {
 
 func (x *AlertMatch) Reset() {
 	*x = AlertMatch{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[83]
+	mi := &file_fsm_logpb_log_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6823,7 +6969,7 @@ func (x *AlertMatch) String() string {
 func (*AlertMatch) ProtoMessage() {}
 
 func (x *AlertMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[83]
+	mi := &file_fsm_logpb_log_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6836,7 +6982,7 @@ func (x *AlertMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertMatch.ProtoReflect.Descriptor instead.
 func (*AlertMatch) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{83}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *AlertMatch) GetTypes() []string {
@@ -6888,7 +7034,7 @@ type AlertControl struct {
 
 func (x *AlertControl) Reset() {
 	*x = AlertControl{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[84]
+	mi := &file_fsm_logpb_log_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6900,7 +7046,7 @@ func (x *AlertControl) String() string {
 func (*AlertControl) ProtoMessage() {}
 
 func (x *AlertControl) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[84]
+	mi := &file_fsm_logpb_log_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6913,7 +7059,7 @@ func (x *AlertControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertControl.ProtoReflect.Descriptor instead.
 func (*AlertControl) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{84}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *AlertControl) GetAction() uint32 {
@@ -6961,7 +7107,7 @@ type AlertRaise struct {
 
 func (x *AlertRaise) Reset() {
 	*x = AlertRaise{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[85]
+	mi := &file_fsm_logpb_log_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6973,7 +7119,7 @@ func (x *AlertRaise) String() string {
 func (*AlertRaise) ProtoMessage() {}
 
 func (x *AlertRaise) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[85]
+	mi := &file_fsm_logpb_log_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6986,7 +7132,7 @@ func (x *AlertRaise) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRaise.ProtoReflect.Descriptor instead.
 func (*AlertRaise) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{85}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *AlertRaise) GetAlerts() []*Raised {
@@ -7010,7 +7156,7 @@ type Raised struct {
 
 func (x *Raised) Reset() {
 	*x = Raised{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[86]
+	mi := &file_fsm_logpb_log_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7022,7 +7168,7 @@ func (x *Raised) String() string {
 func (*Raised) ProtoMessage() {}
 
 func (x *Raised) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[86]
+	mi := &file_fsm_logpb_log_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7035,7 +7181,7 @@ func (x *Raised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Raised.ProtoReflect.Descriptor instead.
 func (*Raised) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{86}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *Raised) GetType() string {
@@ -7097,7 +7243,7 @@ type NotifySet struct {
 
 func (x *NotifySet) Reset() {
 	*x = NotifySet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[87]
+	mi := &file_fsm_logpb_log_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7109,7 +7255,7 @@ func (x *NotifySet) String() string {
 func (*NotifySet) ProtoMessage() {}
 
 func (x *NotifySet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[87]
+	mi := &file_fsm_logpb_log_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7122,7 +7268,7 @@ func (x *NotifySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifySet.ProtoReflect.Descriptor instead.
 func (*NotifySet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{87}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *NotifySet) GetName() string {
@@ -7190,7 +7336,7 @@ type NotifyRemove struct {
 
 func (x *NotifyRemove) Reset() {
 	*x = NotifyRemove{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[88]
+	mi := &file_fsm_logpb_log_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7202,7 +7348,7 @@ func (x *NotifyRemove) String() string {
 func (*NotifyRemove) ProtoMessage() {}
 
 func (x *NotifyRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[88]
+	mi := &file_fsm_logpb_log_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7215,7 +7361,7 @@ func (x *NotifyRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyRemove.ProtoReflect.Descriptor instead.
 func (*NotifyRemove) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{88}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *NotifyRemove) GetName() string {
@@ -7238,7 +7384,7 @@ type SilenceSet struct {
 
 func (x *SilenceSet) Reset() {
 	*x = SilenceSet{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[89]
+	mi := &file_fsm_logpb_log_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7250,7 +7396,7 @@ func (x *SilenceSet) String() string {
 func (*SilenceSet) ProtoMessage() {}
 
 func (x *SilenceSet) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[89]
+	mi := &file_fsm_logpb_log_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7263,7 +7409,7 @@ func (x *SilenceSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SilenceSet.ProtoReflect.Descriptor instead.
 func (*SilenceSet) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{89}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *SilenceSet) GetId() uint64 {
@@ -7310,7 +7456,7 @@ type NotifyStep struct {
 
 func (x *NotifyStep) Reset() {
 	*x = NotifyStep{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[90]
+	mi := &file_fsm_logpb_log_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7322,7 +7468,7 @@ func (x *NotifyStep) String() string {
 func (*NotifyStep) ProtoMessage() {}
 
 func (x *NotifyStep) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[90]
+	mi := &file_fsm_logpb_log_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7335,7 +7481,7 @@ func (x *NotifyStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyStep.ProtoReflect.Descriptor instead.
 func (*NotifyStep) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{90}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *NotifyStep) GetReceiver() string {
@@ -7398,7 +7544,7 @@ type EventPurge struct {
 
 func (x *EventPurge) Reset() {
 	*x = EventPurge{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[91]
+	mi := &file_fsm_logpb_log_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7410,7 +7556,7 @@ func (x *EventPurge) String() string {
 func (*EventPurge) ProtoMessage() {}
 
 func (x *EventPurge) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[91]
+	mi := &file_fsm_logpb_log_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7423,7 +7569,7 @@ func (x *EventPurge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventPurge.ProtoReflect.Descriptor instead.
 func (*EventPurge) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{91}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *EventPurge) GetBeforeUnixNs() int64 {
@@ -7470,7 +7616,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[92]
+	mi := &file_fsm_logpb_log_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7482,7 +7628,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[92]
+	mi := &file_fsm_logpb_log_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7495,7 +7641,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{92}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -7825,7 +7971,7 @@ type MetaRecord struct {
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[93]
+	mi := &file_fsm_logpb_log_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7837,7 +7983,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[93]
+	mi := &file_fsm_logpb_log_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7850,7 +7996,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{93}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -8032,7 +8178,7 @@ type TokenRecord struct {
 
 func (x *TokenRecord) Reset() {
 	*x = TokenRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[94]
+	mi := &file_fsm_logpb_log_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8044,7 +8190,7 @@ func (x *TokenRecord) String() string {
 func (*TokenRecord) ProtoMessage() {}
 
 func (x *TokenRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[94]
+	mi := &file_fsm_logpb_log_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8057,7 +8203,7 @@ func (x *TokenRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRecord.ProtoReflect.Descriptor instead.
 func (*TokenRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{94}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *TokenRecord) GetId() string {
@@ -8140,7 +8286,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[95]
+	mi := &file_fsm_logpb_log_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8152,7 +8298,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[95]
+	mi := &file_fsm_logpb_log_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8165,7 +8311,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{95}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *TokenUsed) GetName() string {
@@ -8194,7 +8340,7 @@ type OperatorRecord struct {
 
 func (x *OperatorRecord) Reset() {
 	*x = OperatorRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[96]
+	mi := &file_fsm_logpb_log_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8206,7 +8352,7 @@ func (x *OperatorRecord) String() string {
 func (*OperatorRecord) ProtoMessage() {}
 
 func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[96]
+	mi := &file_fsm_logpb_log_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8219,7 +8365,7 @@ func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRecord.ProtoReflect.Descriptor instead.
 func (*OperatorRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{96}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *OperatorRecord) GetName() string {
@@ -8278,7 +8424,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[97]
+	mi := &file_fsm_logpb_log_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8290,7 +8436,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[97]
+	mi := &file_fsm_logpb_log_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8303,7 +8449,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{97}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -8498,7 +8644,7 @@ type HostRecord struct {
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[98]
+	mi := &file_fsm_logpb_log_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8510,7 +8656,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[98]
+	mi := &file_fsm_logpb_log_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8523,7 +8669,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{98}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *HostRecord) GetId() string {
@@ -8848,7 +8994,7 @@ type DrainRecord struct {
 
 func (x *DrainRecord) Reset() {
 	*x = DrainRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[99]
+	mi := &file_fsm_logpb_log_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8860,7 +9006,7 @@ func (x *DrainRecord) String() string {
 func (*DrainRecord) ProtoMessage() {}
 
 func (x *DrainRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[99]
+	mi := &file_fsm_logpb_log_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8873,7 +9019,7 @@ func (x *DrainRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRecord.ProtoReflect.Descriptor instead.
 func (*DrainRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{99}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *DrainRecord) GetSinceUnixNs() int64 {
@@ -8927,7 +9073,7 @@ type CopyRecord struct {
 
 func (x *CopyRecord) Reset() {
 	*x = CopyRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[100]
+	mi := &file_fsm_logpb_log_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8939,7 +9085,7 @@ func (x *CopyRecord) String() string {
 func (*CopyRecord) ProtoMessage() {}
 
 func (x *CopyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[100]
+	mi := &file_fsm_logpb_log_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8952,7 +9098,7 @@ func (x *CopyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRecord.ProtoReflect.Descriptor instead.
 func (*CopyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{100}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *CopyRecord) GetVm() []byte {
@@ -9019,7 +9165,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[101]
+	mi := &file_fsm_logpb_log_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9031,7 +9177,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[101]
+	mi := &file_fsm_logpb_log_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9044,7 +9190,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{101}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -9115,7 +9261,7 @@ type OrderRecord struct {
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[102]
+	mi := &file_fsm_logpb_log_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9127,7 +9273,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[102]
+	mi := &file_fsm_logpb_log_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9140,7 +9286,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{102}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -9239,13 +9385,14 @@ type VMRecord struct {
 	Order         *StartOrder            `protobuf:"bytes,90,opt,name=order,proto3" json:"order,omitempty"`
 	Home          string                 `protobuf:"bytes,100,opt,name=home,proto3" json:"home,omitempty"` // host that it was moved away from, and goes back to
 	GuestAnswers  bool                   `protobuf:"varint,108,opt,name=guest_answers,json=guestAnswers,proto3" json:"guest_answers,omitempty"`
+	Guest         *GuestHealth           `protobuf:"bytes,130,opt,name=guest,proto3" json:"guest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[103]
+	mi := &file_fsm_logpb_log_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9257,7 +9404,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[103]
+	mi := &file_fsm_logpb_log_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9270,7 +9417,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{103}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -9392,6 +9539,13 @@ func (x *VMRecord) GetGuestAnswers() bool {
 	return false
 }
 
+func (x *VMRecord) GetGuest() *GuestHealth {
+	if x != nil {
+		return x.Guest
+	}
+	return nil
+}
+
 type WorkRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -9422,7 +9576,7 @@ type WorkRecord struct {
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[104]
+	mi := &file_fsm_logpb_log_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9434,7 +9588,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[104]
+	mi := &file_fsm_logpb_log_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9447,7 +9601,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{104}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -9614,7 +9768,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[105]
+	mi := &file_fsm_logpb_log_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9626,7 +9780,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[105]
+	mi := &file_fsm_logpb_log_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9639,7 +9793,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{105}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *Tried) GetHost() string {
@@ -9685,7 +9839,7 @@ type AlertRecord struct {
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[106]
+	mi := &file_fsm_logpb_log_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9697,7 +9851,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[106]
+	mi := &file_fsm_logpb_log_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9710,7 +9864,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{106}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -9884,7 +10038,7 @@ type ReceiverRecord struct {
 
 func (x *ReceiverRecord) Reset() {
 	*x = ReceiverRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[107]
+	mi := &file_fsm_logpb_log_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9896,7 +10050,7 @@ func (x *ReceiverRecord) String() string {
 func (*ReceiverRecord) ProtoMessage() {}
 
 func (x *ReceiverRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[107]
+	mi := &file_fsm_logpb_log_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9909,7 +10063,7 @@ func (x *ReceiverRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiverRecord.ProtoReflect.Descriptor instead.
 func (*ReceiverRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{107}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ReceiverRecord) GetName() string {
@@ -10039,7 +10193,7 @@ type BatchRecord struct {
 
 func (x *BatchRecord) Reset() {
 	*x = BatchRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[108]
+	mi := &file_fsm_logpb_log_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10051,7 +10205,7 @@ func (x *BatchRecord) String() string {
 func (*BatchRecord) ProtoMessage() {}
 
 func (x *BatchRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[108]
+	mi := &file_fsm_logpb_log_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10064,7 +10218,7 @@ func (x *BatchRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchRecord.ProtoReflect.Descriptor instead.
 func (*BatchRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{108}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *BatchRecord) GetId() string {
@@ -10124,7 +10278,7 @@ type SilenceRecord struct {
 
 func (x *SilenceRecord) Reset() {
 	*x = SilenceRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[109]
+	mi := &file_fsm_logpb_log_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10136,7 +10290,7 @@ func (x *SilenceRecord) String() string {
 func (*SilenceRecord) ProtoMessage() {}
 
 func (x *SilenceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[109]
+	mi := &file_fsm_logpb_log_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10149,7 +10303,7 @@ func (x *SilenceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SilenceRecord.ProtoReflect.Descriptor instead.
 func (*SilenceRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{109}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *SilenceRecord) GetId() uint64 {
@@ -10215,7 +10369,7 @@ type NoticeRecord struct {
 
 func (x *NoticeRecord) Reset() {
 	*x = NoticeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[110]
+	mi := &file_fsm_logpb_log_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10227,7 +10381,7 @@ func (x *NoticeRecord) String() string {
 func (*NoticeRecord) ProtoMessage() {}
 
 func (x *NoticeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[110]
+	mi := &file_fsm_logpb_log_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10240,7 +10394,7 @@ func (x *NoticeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoticeRecord.ProtoReflect.Descriptor instead.
 func (*NoticeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{110}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *NoticeRecord) GetId() uint64 {
@@ -10296,7 +10450,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[111]
+	mi := &file_fsm_logpb_log_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10308,7 +10462,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[111]
+	mi := &file_fsm_logpb_log_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10321,7 +10475,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{111}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -10404,7 +10558,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[112]
+	mi := &file_fsm_logpb_log_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10416,7 +10570,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[112]
+	mi := &file_fsm_logpb_log_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10429,7 +10583,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{112}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -10461,7 +10615,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[113]
+	mi := &file_fsm_logpb_log_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10473,7 +10627,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[113]
+	mi := &file_fsm_logpb_log_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10486,7 +10640,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{113}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *RequestRecord) GetIndex() uint64 {
@@ -10545,7 +10699,7 @@ type UsageResourceRecord struct {
 
 func (x *UsageResourceRecord) Reset() {
 	*x = UsageResourceRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[114]
+	mi := &file_fsm_logpb_log_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10557,7 +10711,7 @@ func (x *UsageResourceRecord) String() string {
 func (*UsageResourceRecord) ProtoMessage() {}
 
 func (x *UsageResourceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[114]
+	mi := &file_fsm_logpb_log_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10570,7 +10724,7 @@ func (x *UsageResourceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResourceRecord.ProtoReflect.Descriptor instead.
 func (*UsageResourceRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{114}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *UsageResourceRecord) GetType() uint32 {
@@ -10622,7 +10776,7 @@ type UsageFact struct {
 
 func (x *UsageFact) Reset() {
 	*x = UsageFact{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[115]
+	mi := &file_fsm_logpb_log_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10634,7 +10788,7 @@ func (x *UsageFact) String() string {
 func (*UsageFact) ProtoMessage() {}
 
 func (x *UsageFact) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[115]
+	mi := &file_fsm_logpb_log_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10647,7 +10801,7 @@ func (x *UsageFact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageFact.ProtoReflect.Descriptor instead.
 func (*UsageFact) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{115}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *UsageFact) GetId() string {
@@ -10708,7 +10862,7 @@ type UsageSettled struct {
 
 func (x *UsageSettled) Reset() {
 	*x = UsageSettled{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[116]
+	mi := &file_fsm_logpb_log_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10720,7 +10874,7 @@ func (x *UsageSettled) String() string {
 func (*UsageSettled) ProtoMessage() {}
 
 func (x *UsageSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[116]
+	mi := &file_fsm_logpb_log_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10733,7 +10887,7 @@ func (x *UsageSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageSettled.ProtoReflect.Descriptor instead.
 func (*UsageSettled) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{116}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *UsageSettled) GetStartUnixNs() int64 {
@@ -10789,7 +10943,7 @@ type UsageAccountRecord struct {
 
 func (x *UsageAccountRecord) Reset() {
 	*x = UsageAccountRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[117]
+	mi := &file_fsm_logpb_log_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10801,7 +10955,7 @@ func (x *UsageAccountRecord) String() string {
 func (*UsageAccountRecord) ProtoMessage() {}
 
 func (x *UsageAccountRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[117]
+	mi := &file_fsm_logpb_log_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10814,7 +10968,7 @@ func (x *UsageAccountRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageAccountRecord.ProtoReflect.Descriptor instead.
 func (*UsageAccountRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{117}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *UsageAccountRecord) GetAccount() *UsageAccount {
@@ -10852,7 +11006,7 @@ type UsageWindowRecord struct {
 
 func (x *UsageWindowRecord) Reset() {
 	*x = UsageWindowRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[118]
+	mi := &file_fsm_logpb_log_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10864,7 +11018,7 @@ func (x *UsageWindowRecord) String() string {
 func (*UsageWindowRecord) ProtoMessage() {}
 
 func (x *UsageWindowRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[118]
+	mi := &file_fsm_logpb_log_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10877,7 +11031,7 @@ func (x *UsageWindowRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageWindowRecord.ProtoReflect.Descriptor instead.
 func (*UsageWindowRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{118}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *UsageWindowRecord) GetStartUnixNs() int64 {
@@ -10926,7 +11080,7 @@ var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xaf\x1e\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xe4\x1e\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -11020,7 +11174,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\vnotify_step\x18} \x01(\v2\x18.lifeboat.log.NotifyStepH\x00R\n" +
 	"notifyStep\x12;\n" +
 	"\vevent_purge\x18~ \x01(\v2\x18.lifeboat.log.EventPurgeH\x00R\n" +
-	"eventPurgeB\x06\n" +
+	"eventPurge\x123\n" +
+	"\bvm_guest\x18\x82\x01 \x01(\v2\x15.lifeboat.log.VMGuestH\x00R\avmGuestB\x06\n" +
 	"\x04body\"1\n" +
 	"\aRuleAdd\x12&\n" +
 	"\x04rule\x18\x01 \x01(\v2\x12.lifeboat.log.RuleR\x04rule\"\x1c\n" +
@@ -11051,7 +11206,12 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04gate\x18\x02 \x01(\rR\x04gate\x12\x19\n" +
 	"\bafter_ns\x18\x03 \x01(\x03R\aafterNs\x12\x1d\n" +
 	"\n" +
-	"timeout_ns\x18\x04 \x01(\x03R\ttimeoutNs\"4\n" +
+	"timeout_ns\x18\x04 \x01(\x03R\ttimeoutNs\"]\n" +
+	"\vGuestHealth\x12\x14\n" +
+	"\x05watch\x18\x01 \x01(\rR\x05watch\x12\x1d\n" +
+	"\n" +
+	"timeout_ns\x18\x02 \x01(\x03R\ttimeoutNs\x12\x19\n" +
+	"\bgrace_ns\x18\x03 \x01(\x03R\agraceNs\"4\n" +
 	"\n" +
 	"RuleRecord\x12&\n" +
 	"\x04rule\x18\x01 \x01(\v2\x12.lifeboat.log.RuleR\x04rule\"k\n" +
@@ -11398,7 +11558,12 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x06action\x18\x05 \x01(\rR\x06action\x12\x16\n" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x12\n" +
 	"\x04name\x18\a \x01(\tR\x04name\x12\x12\n" +
-	"\x04hash\x18\b \x01(\fR\x04hash\"\x8e\x01\n" +
+	"\x04hash\x18\b \x01(\fR\x04hash\"k\n" +
+	"\aVMGuest\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\fR\x02vm\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\rR\x06action\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x8e\x01\n" +
 	"\x06VMMove\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x12\n" +
@@ -11727,7 +11892,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04work\x18\b \x01(\x04R\x04work\x12\x16\n" +
 	"\x06target\x18d \x01(\tR\x06target\x12\x14\n" +
 	"\x05abort\x18e \x01(\bR\x05abort\x12\x14\n" +
-	"\x05index\x18f \x01(\x04R\x05index\"\x86\x04\n" +
+	"\x05index\x18f \x01(\x04R\x05index\"\xb8\x04\n" +
 	"\bVMRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -11746,7 +11911,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05error\x18\x0e \x01(\tR\x05error\x12.\n" +
 	"\x05order\x18Z \x01(\v2\x18.lifeboat.log.StartOrderR\x05order\x12\x12\n" +
 	"\x04home\x18d \x01(\tR\x04home\x12#\n" +
-	"\rguest_answers\x18l \x01(\bR\fguestAnswers\"\x87\x05\n" +
+	"\rguest_answers\x18l \x01(\bR\fguestAnswers\x120\n" +
+	"\x05guest\x18\x82\x01 \x01(\v2\x19.lifeboat.log.GuestHealthR\x05guest\"\x87\x05\n" +
 	"\n" +
 	"WorkRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
@@ -11913,7 +12079,7 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 119)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 121)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),             // 0: lifeboat.log.Command
 	(*RuleAdd)(nil),             // 1: lifeboat.log.RuleAdd
@@ -11922,278 +12088,282 @@ var file_fsm_logpb_log_proto_goTypes = []any{
 	(*HostChoice)(nil),          // 4: lifeboat.log.HostChoice
 	(*VMSet)(nil),               // 5: lifeboat.log.VMSet
 	(*StartOrder)(nil),          // 6: lifeboat.log.StartOrder
-	(*RuleRecord)(nil),          // 7: lifeboat.log.RuleRecord
-	(*ClusterInit)(nil),         // 8: lifeboat.log.ClusterInit
-	(*FeatureRaise)(nil),        // 9: lifeboat.log.FeatureRaise
-	(*NodeHello)(nil),           // 10: lifeboat.log.NodeHello
-	(*NodeDown)(nil),            // 11: lifeboat.log.NodeDown
-	(*NodeControl)(nil),         // 12: lifeboat.log.NodeControl
-	(*NodeSteer)(nil),           // 13: lifeboat.log.NodeSteer
-	(*CASet)(nil),               // 14: lifeboat.log.CASet
-	(*TokenCreate)(nil),         // 15: lifeboat.log.TokenCreate
-	(*TokenRevoke)(nil),         // 16: lifeboat.log.TokenRevoke
-	(*TokenUse)(nil),            // 17: lifeboat.log.TokenUse
-	(*OperatorSet)(nil),         // 18: lifeboat.log.OperatorSet
-	(*NodeAdmit)(nil),           // 19: lifeboat.log.NodeAdmit
-	(*Canary)(nil),              // 20: lifeboat.log.Canary
-	(*Setting)(nil),             // 21: lifeboat.log.Setting
-	(*PolicySet)(nil),           // 22: lifeboat.log.PolicySet
-	(*Arm)(nil),                 // 23: lifeboat.log.Arm
-	(*AcceptTime)(nil),          // 24: lifeboat.log.AcceptTime
-	(*Storage)(nil),             // 25: lifeboat.log.Storage
-	(*Problem)(nil),             // 26: lifeboat.log.Problem
-	(*Label)(nil),               // 27: lifeboat.log.Label
-	(*Inventory)(nil),           // 28: lifeboat.log.Inventory
-	(*HostRegister)(nil),        // 29: lifeboat.log.HostRegister
-	(*VMEntries)(nil),           // 30: lifeboat.log.VMEntries
-	(*VMDetail)(nil),            // 31: lifeboat.log.VMDetail
-	(*HostReports)(nil),         // 32: lifeboat.log.HostReports
-	(*HostReport)(nil),          // 33: lifeboat.log.HostReport
-	(*HostSuspect)(nil),         // 34: lifeboat.log.HostSuspect
-	(*Evidence)(nil),            // 35: lifeboat.log.Evidence
-	(*HostEvidence)(nil),        // 36: lifeboat.log.HostEvidence
-	(*HostSeen)(nil),            // 37: lifeboat.log.HostSeen
-	(*HostUnproven)(nil),        // 38: lifeboat.log.HostUnproven
-	(*HostDown)(nil),            // 39: lifeboat.log.HostDown
-	(*FenceAttempt)(nil),        // 40: lifeboat.log.FenceAttempt
-	(*FenceResult)(nil),         // 41: lifeboat.log.FenceResult
-	(*Proof)(nil),               // 42: lifeboat.log.Proof
-	(*Placement)(nil),           // 43: lifeboat.log.Placement
-	(*HostFenced)(nil),          // 44: lifeboat.log.HostFenced
-	(*HostLeave)(nil),           // 45: lifeboat.log.HostLeave
-	(*HostLease)(nil),           // 46: lifeboat.log.HostLease
-	(*HostControl)(nil),         // 47: lifeboat.log.HostControl
-	(*FenceLevel)(nil),          // 48: lifeboat.log.FenceLevel
-	(*FenceCheck)(nil),          // 49: lifeboat.log.FenceCheck
-	(*FenceChecked)(nil),        // 50: lifeboat.log.FenceChecked
-	(*LevelCheck)(nil),          // 51: lifeboat.log.LevelCheck
-	(*HostFenceLevels)(nil),     // 52: lifeboat.log.HostFenceLevels
-	(*Brake)(nil),               // 53: lifeboat.log.Brake
-	(*Disk)(nil),                // 54: lifeboat.log.Disk
-	(*Spec)(nil),                // 55: lifeboat.log.Spec
-	(*Protection)(nil),          // 56: lifeboat.log.Protection
-	(*VMSpecs)(nil),             // 57: lifeboat.log.VMSpecs
-	(*VMProtect)(nil),           // 58: lifeboat.log.VMProtect
-	(*VMControl)(nil),           // 59: lifeboat.log.VMControl
-	(*VMReleased)(nil),          // 60: lifeboat.log.VMReleased
-	(*VMStorage)(nil),           // 61: lifeboat.log.VMStorage
-	(*VMCopy)(nil),              // 62: lifeboat.log.VMCopy
-	(*VMMove)(nil),              // 63: lifeboat.log.VMMove
-	(*HostDrained)(nil),         // 64: lifeboat.log.HostDrained
-	(*HostStopping)(nil),        // 65: lifeboat.log.HostStopping
-	(*HostHeeds)(nil),           // 66: lifeboat.log.HostHeeds
-	(*Place)(nil),               // 67: lifeboat.log.Place
-	(*WorkPlacement)(nil),       // 68: lifeboat.log.WorkPlacement
-	(*WorkUpdate)(nil),          // 69: lifeboat.log.WorkUpdate
-	(*AlertUpdate)(nil),         // 70: lifeboat.log.AlertUpdate
-	(*UsageEvents)(nil),         // 71: lifeboat.log.UsageEvents
-	(*UsageEvent)(nil),          // 72: lifeboat.log.UsageEvent
-	(*UsageAccount)(nil),        // 73: lifeboat.log.UsageAccount
-	(*UsageDetail)(nil),         // 74: lifeboat.log.UsageDetail
-	(*UsageAccountSet)(nil),     // 75: lifeboat.log.UsageAccountSet
-	(*UsageTypeSet)(nil),        // 76: lifeboat.log.UsageTypeSet
-	(*UsageClose)(nil),          // 77: lifeboat.log.UsageClose
-	(*UsageSpan)(nil),           // 78: lifeboat.log.UsageSpan
-	(*UsageTrim)(nil),           // 79: lifeboat.log.UsageTrim
-	(*UsageKey)(nil),            // 80: lifeboat.log.UsageKey
-	(*UsageOwnerSet)(nil),       // 81: lifeboat.log.UsageOwnerSet
-	(*UsageSync)(nil),           // 82: lifeboat.log.UsageSync
-	(*AlertMatch)(nil),          // 83: lifeboat.log.AlertMatch
-	(*AlertControl)(nil),        // 84: lifeboat.log.AlertControl
-	(*AlertRaise)(nil),          // 85: lifeboat.log.AlertRaise
-	(*Raised)(nil),              // 86: lifeboat.log.Raised
-	(*NotifySet)(nil),           // 87: lifeboat.log.NotifySet
-	(*NotifyRemove)(nil),        // 88: lifeboat.log.NotifyRemove
-	(*SilenceSet)(nil),          // 89: lifeboat.log.SilenceSet
-	(*NotifyStep)(nil),          // 90: lifeboat.log.NotifyStep
-	(*EventPurge)(nil),          // 91: lifeboat.log.EventPurge
-	(*Record)(nil),              // 92: lifeboat.log.Record
-	(*MetaRecord)(nil),          // 93: lifeboat.log.MetaRecord
-	(*TokenRecord)(nil),         // 94: lifeboat.log.TokenRecord
-	(*TokenUsed)(nil),           // 95: lifeboat.log.TokenUsed
-	(*OperatorRecord)(nil),      // 96: lifeboat.log.OperatorRecord
-	(*NodeRecord)(nil),          // 97: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),          // 98: lifeboat.log.HostRecord
-	(*DrainRecord)(nil),         // 99: lifeboat.log.DrainRecord
-	(*CopyRecord)(nil),          // 100: lifeboat.log.CopyRecord
-	(*AttemptRecord)(nil),       // 101: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),         // 102: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),            // 103: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),          // 104: lifeboat.log.WorkRecord
-	(*Tried)(nil),               // 105: lifeboat.log.Tried
-	(*AlertRecord)(nil),         // 106: lifeboat.log.AlertRecord
-	(*ReceiverRecord)(nil),      // 107: lifeboat.log.ReceiverRecord
-	(*BatchRecord)(nil),         // 108: lifeboat.log.BatchRecord
-	(*SilenceRecord)(nil),       // 109: lifeboat.log.SilenceRecord
-	(*NoticeRecord)(nil),        // 110: lifeboat.log.NoticeRecord
-	(*EventRecord)(nil),         // 111: lifeboat.log.EventRecord
-	(*EndRecord)(nil),           // 112: lifeboat.log.EndRecord
-	(*RequestRecord)(nil),       // 113: lifeboat.log.RequestRecord
-	(*UsageResourceRecord)(nil), // 114: lifeboat.log.UsageResourceRecord
-	(*UsageFact)(nil),           // 115: lifeboat.log.UsageFact
-	(*UsageSettled)(nil),        // 116: lifeboat.log.UsageSettled
-	(*UsageAccountRecord)(nil),  // 117: lifeboat.log.UsageAccountRecord
-	(*UsageWindowRecord)(nil),   // 118: lifeboat.log.UsageWindowRecord
+	(*GuestHealth)(nil),         // 7: lifeboat.log.GuestHealth
+	(*RuleRecord)(nil),          // 8: lifeboat.log.RuleRecord
+	(*ClusterInit)(nil),         // 9: lifeboat.log.ClusterInit
+	(*FeatureRaise)(nil),        // 10: lifeboat.log.FeatureRaise
+	(*NodeHello)(nil),           // 11: lifeboat.log.NodeHello
+	(*NodeDown)(nil),            // 12: lifeboat.log.NodeDown
+	(*NodeControl)(nil),         // 13: lifeboat.log.NodeControl
+	(*NodeSteer)(nil),           // 14: lifeboat.log.NodeSteer
+	(*CASet)(nil),               // 15: lifeboat.log.CASet
+	(*TokenCreate)(nil),         // 16: lifeboat.log.TokenCreate
+	(*TokenRevoke)(nil),         // 17: lifeboat.log.TokenRevoke
+	(*TokenUse)(nil),            // 18: lifeboat.log.TokenUse
+	(*OperatorSet)(nil),         // 19: lifeboat.log.OperatorSet
+	(*NodeAdmit)(nil),           // 20: lifeboat.log.NodeAdmit
+	(*Canary)(nil),              // 21: lifeboat.log.Canary
+	(*Setting)(nil),             // 22: lifeboat.log.Setting
+	(*PolicySet)(nil),           // 23: lifeboat.log.PolicySet
+	(*Arm)(nil),                 // 24: lifeboat.log.Arm
+	(*AcceptTime)(nil),          // 25: lifeboat.log.AcceptTime
+	(*Storage)(nil),             // 26: lifeboat.log.Storage
+	(*Problem)(nil),             // 27: lifeboat.log.Problem
+	(*Label)(nil),               // 28: lifeboat.log.Label
+	(*Inventory)(nil),           // 29: lifeboat.log.Inventory
+	(*HostRegister)(nil),        // 30: lifeboat.log.HostRegister
+	(*VMEntries)(nil),           // 31: lifeboat.log.VMEntries
+	(*VMDetail)(nil),            // 32: lifeboat.log.VMDetail
+	(*HostReports)(nil),         // 33: lifeboat.log.HostReports
+	(*HostReport)(nil),          // 34: lifeboat.log.HostReport
+	(*HostSuspect)(nil),         // 35: lifeboat.log.HostSuspect
+	(*Evidence)(nil),            // 36: lifeboat.log.Evidence
+	(*HostEvidence)(nil),        // 37: lifeboat.log.HostEvidence
+	(*HostSeen)(nil),            // 38: lifeboat.log.HostSeen
+	(*HostUnproven)(nil),        // 39: lifeboat.log.HostUnproven
+	(*HostDown)(nil),            // 40: lifeboat.log.HostDown
+	(*FenceAttempt)(nil),        // 41: lifeboat.log.FenceAttempt
+	(*FenceResult)(nil),         // 42: lifeboat.log.FenceResult
+	(*Proof)(nil),               // 43: lifeboat.log.Proof
+	(*Placement)(nil),           // 44: lifeboat.log.Placement
+	(*HostFenced)(nil),          // 45: lifeboat.log.HostFenced
+	(*HostLeave)(nil),           // 46: lifeboat.log.HostLeave
+	(*HostLease)(nil),           // 47: lifeboat.log.HostLease
+	(*HostControl)(nil),         // 48: lifeboat.log.HostControl
+	(*FenceLevel)(nil),          // 49: lifeboat.log.FenceLevel
+	(*FenceCheck)(nil),          // 50: lifeboat.log.FenceCheck
+	(*FenceChecked)(nil),        // 51: lifeboat.log.FenceChecked
+	(*LevelCheck)(nil),          // 52: lifeboat.log.LevelCheck
+	(*HostFenceLevels)(nil),     // 53: lifeboat.log.HostFenceLevels
+	(*Brake)(nil),               // 54: lifeboat.log.Brake
+	(*Disk)(nil),                // 55: lifeboat.log.Disk
+	(*Spec)(nil),                // 56: lifeboat.log.Spec
+	(*Protection)(nil),          // 57: lifeboat.log.Protection
+	(*VMSpecs)(nil),             // 58: lifeboat.log.VMSpecs
+	(*VMProtect)(nil),           // 59: lifeboat.log.VMProtect
+	(*VMControl)(nil),           // 60: lifeboat.log.VMControl
+	(*VMReleased)(nil),          // 61: lifeboat.log.VMReleased
+	(*VMStorage)(nil),           // 62: lifeboat.log.VMStorage
+	(*VMCopy)(nil),              // 63: lifeboat.log.VMCopy
+	(*VMGuest)(nil),             // 64: lifeboat.log.VMGuest
+	(*VMMove)(nil),              // 65: lifeboat.log.VMMove
+	(*HostDrained)(nil),         // 66: lifeboat.log.HostDrained
+	(*HostStopping)(nil),        // 67: lifeboat.log.HostStopping
+	(*HostHeeds)(nil),           // 68: lifeboat.log.HostHeeds
+	(*Place)(nil),               // 69: lifeboat.log.Place
+	(*WorkPlacement)(nil),       // 70: lifeboat.log.WorkPlacement
+	(*WorkUpdate)(nil),          // 71: lifeboat.log.WorkUpdate
+	(*AlertUpdate)(nil),         // 72: lifeboat.log.AlertUpdate
+	(*UsageEvents)(nil),         // 73: lifeboat.log.UsageEvents
+	(*UsageEvent)(nil),          // 74: lifeboat.log.UsageEvent
+	(*UsageAccount)(nil),        // 75: lifeboat.log.UsageAccount
+	(*UsageDetail)(nil),         // 76: lifeboat.log.UsageDetail
+	(*UsageAccountSet)(nil),     // 77: lifeboat.log.UsageAccountSet
+	(*UsageTypeSet)(nil),        // 78: lifeboat.log.UsageTypeSet
+	(*UsageClose)(nil),          // 79: lifeboat.log.UsageClose
+	(*UsageSpan)(nil),           // 80: lifeboat.log.UsageSpan
+	(*UsageTrim)(nil),           // 81: lifeboat.log.UsageTrim
+	(*UsageKey)(nil),            // 82: lifeboat.log.UsageKey
+	(*UsageOwnerSet)(nil),       // 83: lifeboat.log.UsageOwnerSet
+	(*UsageSync)(nil),           // 84: lifeboat.log.UsageSync
+	(*AlertMatch)(nil),          // 85: lifeboat.log.AlertMatch
+	(*AlertControl)(nil),        // 86: lifeboat.log.AlertControl
+	(*AlertRaise)(nil),          // 87: lifeboat.log.AlertRaise
+	(*Raised)(nil),              // 88: lifeboat.log.Raised
+	(*NotifySet)(nil),           // 89: lifeboat.log.NotifySet
+	(*NotifyRemove)(nil),        // 90: lifeboat.log.NotifyRemove
+	(*SilenceSet)(nil),          // 91: lifeboat.log.SilenceSet
+	(*NotifyStep)(nil),          // 92: lifeboat.log.NotifyStep
+	(*EventPurge)(nil),          // 93: lifeboat.log.EventPurge
+	(*Record)(nil),              // 94: lifeboat.log.Record
+	(*MetaRecord)(nil),          // 95: lifeboat.log.MetaRecord
+	(*TokenRecord)(nil),         // 96: lifeboat.log.TokenRecord
+	(*TokenUsed)(nil),           // 97: lifeboat.log.TokenUsed
+	(*OperatorRecord)(nil),      // 98: lifeboat.log.OperatorRecord
+	(*NodeRecord)(nil),          // 99: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),          // 100: lifeboat.log.HostRecord
+	(*DrainRecord)(nil),         // 101: lifeboat.log.DrainRecord
+	(*CopyRecord)(nil),          // 102: lifeboat.log.CopyRecord
+	(*AttemptRecord)(nil),       // 103: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),         // 104: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),            // 105: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),          // 106: lifeboat.log.WorkRecord
+	(*Tried)(nil),               // 107: lifeboat.log.Tried
+	(*AlertRecord)(nil),         // 108: lifeboat.log.AlertRecord
+	(*ReceiverRecord)(nil),      // 109: lifeboat.log.ReceiverRecord
+	(*BatchRecord)(nil),         // 110: lifeboat.log.BatchRecord
+	(*SilenceRecord)(nil),       // 111: lifeboat.log.SilenceRecord
+	(*NoticeRecord)(nil),        // 112: lifeboat.log.NoticeRecord
+	(*EventRecord)(nil),         // 113: lifeboat.log.EventRecord
+	(*EndRecord)(nil),           // 114: lifeboat.log.EndRecord
+	(*RequestRecord)(nil),       // 115: lifeboat.log.RequestRecord
+	(*UsageResourceRecord)(nil), // 116: lifeboat.log.UsageResourceRecord
+	(*UsageFact)(nil),           // 117: lifeboat.log.UsageFact
+	(*UsageSettled)(nil),        // 118: lifeboat.log.UsageSettled
+	(*UsageAccountRecord)(nil),  // 119: lifeboat.log.UsageAccountRecord
+	(*UsageWindowRecord)(nil),   // 120: lifeboat.log.UsageWindowRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
-	8,   // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
-	10,  // 1: lifeboat.log.Command.node_hello:type_name -> lifeboat.log.NodeHello
-	11,  // 2: lifeboat.log.Command.node_down:type_name -> lifeboat.log.NodeDown
-	20,  // 3: lifeboat.log.Command.canary:type_name -> lifeboat.log.Canary
-	22,  // 4: lifeboat.log.Command.policy_set:type_name -> lifeboat.log.PolicySet
-	23,  // 5: lifeboat.log.Command.arm:type_name -> lifeboat.log.Arm
-	24,  // 6: lifeboat.log.Command.accept_time:type_name -> lifeboat.log.AcceptTime
-	12,  // 7: lifeboat.log.Command.node_control:type_name -> lifeboat.log.NodeControl
-	29,  // 8: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
-	32,  // 9: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
-	34,  // 10: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
-	36,  // 11: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
-	37,  // 12: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
-	39,  // 13: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
-	40,  // 14: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
-	41,  // 15: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
-	44,  // 16: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
-	45,  // 17: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
-	46,  // 18: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
-	47,  // 19: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
-	52,  // 20: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
-	38,  // 21: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
-	53,  // 22: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
-	50,  // 23: lifeboat.log.Command.fence_checked:type_name -> lifeboat.log.FenceChecked
-	57,  // 24: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
-	58,  // 25: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
-	59,  // 26: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
-	60,  // 27: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
-	61,  // 28: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
-	62,  // 29: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
-	67,  // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
-	69,  // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
-	70,  // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
-	13,  // 33: lifeboat.log.Command.node_steer:type_name -> lifeboat.log.NodeSteer
-	14,  // 34: lifeboat.log.Command.ca_set:type_name -> lifeboat.log.CASet
-	15,  // 35: lifeboat.log.Command.token_create:type_name -> lifeboat.log.TokenCreate
-	16,  // 36: lifeboat.log.Command.token_revoke:type_name -> lifeboat.log.TokenRevoke
-	17,  // 37: lifeboat.log.Command.token_use:type_name -> lifeboat.log.TokenUse
-	18,  // 38: lifeboat.log.Command.operator_set:type_name -> lifeboat.log.OperatorSet
-	19,  // 39: lifeboat.log.Command.node_admit:type_name -> lifeboat.log.NodeAdmit
-	9,   // 40: lifeboat.log.Command.feature_raise:type_name -> lifeboat.log.FeatureRaise
+	9,   // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
+	11,  // 1: lifeboat.log.Command.node_hello:type_name -> lifeboat.log.NodeHello
+	12,  // 2: lifeboat.log.Command.node_down:type_name -> lifeboat.log.NodeDown
+	21,  // 3: lifeboat.log.Command.canary:type_name -> lifeboat.log.Canary
+	23,  // 4: lifeboat.log.Command.policy_set:type_name -> lifeboat.log.PolicySet
+	24,  // 5: lifeboat.log.Command.arm:type_name -> lifeboat.log.Arm
+	25,  // 6: lifeboat.log.Command.accept_time:type_name -> lifeboat.log.AcceptTime
+	13,  // 7: lifeboat.log.Command.node_control:type_name -> lifeboat.log.NodeControl
+	30,  // 8: lifeboat.log.Command.host_register:type_name -> lifeboat.log.HostRegister
+	33,  // 9: lifeboat.log.Command.host_reports:type_name -> lifeboat.log.HostReports
+	35,  // 10: lifeboat.log.Command.host_suspect:type_name -> lifeboat.log.HostSuspect
+	37,  // 11: lifeboat.log.Command.host_evidence:type_name -> lifeboat.log.HostEvidence
+	38,  // 12: lifeboat.log.Command.host_seen:type_name -> lifeboat.log.HostSeen
+	40,  // 13: lifeboat.log.Command.host_down:type_name -> lifeboat.log.HostDown
+	41,  // 14: lifeboat.log.Command.fence_attempt:type_name -> lifeboat.log.FenceAttempt
+	42,  // 15: lifeboat.log.Command.fence_result:type_name -> lifeboat.log.FenceResult
+	45,  // 16: lifeboat.log.Command.host_fenced:type_name -> lifeboat.log.HostFenced
+	46,  // 17: lifeboat.log.Command.host_leave:type_name -> lifeboat.log.HostLeave
+	47,  // 18: lifeboat.log.Command.host_lease:type_name -> lifeboat.log.HostLease
+	48,  // 19: lifeboat.log.Command.host_control:type_name -> lifeboat.log.HostControl
+	53,  // 20: lifeboat.log.Command.host_fence_levels:type_name -> lifeboat.log.HostFenceLevels
+	39,  // 21: lifeboat.log.Command.host_unproven:type_name -> lifeboat.log.HostUnproven
+	54,  // 22: lifeboat.log.Command.brake:type_name -> lifeboat.log.Brake
+	51,  // 23: lifeboat.log.Command.fence_checked:type_name -> lifeboat.log.FenceChecked
+	58,  // 24: lifeboat.log.Command.vm_specs:type_name -> lifeboat.log.VMSpecs
+	59,  // 25: lifeboat.log.Command.vm_protect:type_name -> lifeboat.log.VMProtect
+	60,  // 26: lifeboat.log.Command.vm_control:type_name -> lifeboat.log.VMControl
+	61,  // 27: lifeboat.log.Command.vm_released:type_name -> lifeboat.log.VMReleased
+	62,  // 28: lifeboat.log.Command.vm_storage:type_name -> lifeboat.log.VMStorage
+	63,  // 29: lifeboat.log.Command.vm_copy:type_name -> lifeboat.log.VMCopy
+	69,  // 30: lifeboat.log.Command.place:type_name -> lifeboat.log.Place
+	71,  // 31: lifeboat.log.Command.work_update:type_name -> lifeboat.log.WorkUpdate
+	72,  // 32: lifeboat.log.Command.alert_update:type_name -> lifeboat.log.AlertUpdate
+	14,  // 33: lifeboat.log.Command.node_steer:type_name -> lifeboat.log.NodeSteer
+	15,  // 34: lifeboat.log.Command.ca_set:type_name -> lifeboat.log.CASet
+	16,  // 35: lifeboat.log.Command.token_create:type_name -> lifeboat.log.TokenCreate
+	17,  // 36: lifeboat.log.Command.token_revoke:type_name -> lifeboat.log.TokenRevoke
+	18,  // 37: lifeboat.log.Command.token_use:type_name -> lifeboat.log.TokenUse
+	19,  // 38: lifeboat.log.Command.operator_set:type_name -> lifeboat.log.OperatorSet
+	20,  // 39: lifeboat.log.Command.node_admit:type_name -> lifeboat.log.NodeAdmit
+	10,  // 40: lifeboat.log.Command.feature_raise:type_name -> lifeboat.log.FeatureRaise
 	1,   // 41: lifeboat.log.Command.rule_add:type_name -> lifeboat.log.RuleAdd
 	2,   // 42: lifeboat.log.Command.rule_remove:type_name -> lifeboat.log.RuleRemove
 	5,   // 43: lifeboat.log.Command.vm_set:type_name -> lifeboat.log.VMSet
-	63,  // 44: lifeboat.log.Command.vm_move:type_name -> lifeboat.log.VMMove
-	64,  // 45: lifeboat.log.Command.host_drained:type_name -> lifeboat.log.HostDrained
-	65,  // 46: lifeboat.log.Command.host_stopping:type_name -> lifeboat.log.HostStopping
-	66,  // 47: lifeboat.log.Command.host_heeds:type_name -> lifeboat.log.HostHeeds
-	71,  // 48: lifeboat.log.Command.usage_events:type_name -> lifeboat.log.UsageEvents
-	75,  // 49: lifeboat.log.Command.usage_account_set:type_name -> lifeboat.log.UsageAccountSet
-	76,  // 50: lifeboat.log.Command.usage_type_set:type_name -> lifeboat.log.UsageTypeSet
-	77,  // 51: lifeboat.log.Command.usage_close:type_name -> lifeboat.log.UsageClose
-	79,  // 52: lifeboat.log.Command.usage_trim:type_name -> lifeboat.log.UsageTrim
-	81,  // 53: lifeboat.log.Command.usage_owner_set:type_name -> lifeboat.log.UsageOwnerSet
-	82,  // 54: lifeboat.log.Command.usage_sync:type_name -> lifeboat.log.UsageSync
-	84,  // 55: lifeboat.log.Command.alert_control:type_name -> lifeboat.log.AlertControl
-	85,  // 56: lifeboat.log.Command.alert_raise:type_name -> lifeboat.log.AlertRaise
-	87,  // 57: lifeboat.log.Command.notify_set:type_name -> lifeboat.log.NotifySet
-	88,  // 58: lifeboat.log.Command.notify_remove:type_name -> lifeboat.log.NotifyRemove
-	89,  // 59: lifeboat.log.Command.silence_set:type_name -> lifeboat.log.SilenceSet
-	90,  // 60: lifeboat.log.Command.notify_step:type_name -> lifeboat.log.NotifyStep
-	91,  // 61: lifeboat.log.Command.event_purge:type_name -> lifeboat.log.EventPurge
-	3,   // 62: lifeboat.log.RuleAdd.rule:type_name -> lifeboat.log.Rule
-	4,   // 63: lifeboat.log.Rule.hosts:type_name -> lifeboat.log.HostChoice
-	21,  // 64: lifeboat.log.VMSet.settings:type_name -> lifeboat.log.Setting
-	3,   // 65: lifeboat.log.RuleRecord.rule:type_name -> lifeboat.log.Rule
-	21,  // 66: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	25,  // 67: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	26,  // 68: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	25,  // 69: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
-	28,  // 70: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	27,  // 71: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	30,  // 72: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	31,  // 73: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	33,  // 74: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	30,  // 75: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	28,  // 76: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	35,  // 77: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	42,  // 78: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	43,  // 79: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	21,  // 80: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	49,  // 81: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
-	51,  // 82: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
-	48,  // 83: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	51,  // 84: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
-	54,  // 85: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	56,  // 86: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	55,  // 87: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	56,  // 88: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	68,  // 89: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	72,  // 90: lifeboat.log.UsageEvents.events:type_name -> lifeboat.log.UsageEvent
-	73,  // 91: lifeboat.log.UsageEvent.account:type_name -> lifeboat.log.UsageAccount
-	74,  // 92: lifeboat.log.UsageEvent.detail:type_name -> lifeboat.log.UsageDetail
-	73,  // 93: lifeboat.log.UsageAccountSet.account:type_name -> lifeboat.log.UsageAccount
-	78,  // 94: lifeboat.log.UsageClose.windows:type_name -> lifeboat.log.UsageSpan
-	80,  // 95: lifeboat.log.UsageTrim.keys:type_name -> lifeboat.log.UsageKey
-	73,  // 96: lifeboat.log.UsageOwnerSet.account:type_name -> lifeboat.log.UsageAccount
-	27,  // 97: lifeboat.log.AlertMatch.labels:type_name -> lifeboat.log.Label
-	83,  // 98: lifeboat.log.AlertControl.match:type_name -> lifeboat.log.AlertMatch
-	86,  // 99: lifeboat.log.AlertRaise.alerts:type_name -> lifeboat.log.Raised
-	21,  // 100: lifeboat.log.NotifySet.options:type_name -> lifeboat.log.Setting
-	83,  // 101: lifeboat.log.NotifySet.match:type_name -> lifeboat.log.AlertMatch
-	83,  // 102: lifeboat.log.SilenceSet.match:type_name -> lifeboat.log.AlertMatch
-	93,  // 103: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	97,  // 104: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	98,  // 105: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	104, // 106: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	106, // 107: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	111, // 108: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	94,  // 109: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
-	96,  // 110: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
-	112, // 111: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	113, // 112: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
-	7,   // 113: lifeboat.log.Record.rule:type_name -> lifeboat.log.RuleRecord
-	114, // 114: lifeboat.log.Record.usage_resource:type_name -> lifeboat.log.UsageResourceRecord
-	117, // 115: lifeboat.log.Record.usage_account:type_name -> lifeboat.log.UsageAccountRecord
-	76,  // 116: lifeboat.log.Record.usage_type:type_name -> lifeboat.log.UsageTypeSet
-	118, // 117: lifeboat.log.Record.usage_window:type_name -> lifeboat.log.UsageWindowRecord
-	81,  // 118: lifeboat.log.Record.usage_owner:type_name -> lifeboat.log.UsageOwnerSet
-	107, // 119: lifeboat.log.Record.receiver:type_name -> lifeboat.log.ReceiverRecord
-	109, // 120: lifeboat.log.Record.silence:type_name -> lifeboat.log.SilenceRecord
-	110, // 121: lifeboat.log.Record.notice:type_name -> lifeboat.log.NoticeRecord
-	21,  // 122: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	53,  // 123: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	95,  // 124: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
-	28,  // 125: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	27,  // 126: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	46,  // 127: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	48,  // 128: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	35,  // 129: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	101, // 130: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	42,  // 131: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	102, // 132: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	103, // 133: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	100, // 134: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
-	99,  // 135: lifeboat.log.HostRecord.drain:type_name -> lifeboat.log.DrainRecord
-	55,  // 136: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	56,  // 137: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	6,   // 138: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
-	105, // 139: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	27,  // 140: lifeboat.log.AlertRecord.labels:type_name -> lifeboat.log.Label
-	21,  // 141: lifeboat.log.ReceiverRecord.options:type_name -> lifeboat.log.Setting
-	83,  // 142: lifeboat.log.ReceiverRecord.match:type_name -> lifeboat.log.AlertMatch
-	108, // 143: lifeboat.log.ReceiverRecord.batch:type_name -> lifeboat.log.BatchRecord
-	83,  // 144: lifeboat.log.SilenceRecord.match:type_name -> lifeboat.log.AlertMatch
-	106, // 145: lifeboat.log.NoticeRecord.alert:type_name -> lifeboat.log.AlertRecord
-	115, // 146: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
-	116, // 147: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
-	73,  // 148: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
-	74,  // 149: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
-	73,  // 150: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
-	74,  // 151: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
-	73,  // 152: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
-	153, // [153:153] is the sub-list for method output_type
-	153, // [153:153] is the sub-list for method input_type
-	153, // [153:153] is the sub-list for extension type_name
-	153, // [153:153] is the sub-list for extension extendee
-	0,   // [0:153] is the sub-list for field type_name
+	65,  // 44: lifeboat.log.Command.vm_move:type_name -> lifeboat.log.VMMove
+	66,  // 45: lifeboat.log.Command.host_drained:type_name -> lifeboat.log.HostDrained
+	67,  // 46: lifeboat.log.Command.host_stopping:type_name -> lifeboat.log.HostStopping
+	68,  // 47: lifeboat.log.Command.host_heeds:type_name -> lifeboat.log.HostHeeds
+	73,  // 48: lifeboat.log.Command.usage_events:type_name -> lifeboat.log.UsageEvents
+	77,  // 49: lifeboat.log.Command.usage_account_set:type_name -> lifeboat.log.UsageAccountSet
+	78,  // 50: lifeboat.log.Command.usage_type_set:type_name -> lifeboat.log.UsageTypeSet
+	79,  // 51: lifeboat.log.Command.usage_close:type_name -> lifeboat.log.UsageClose
+	81,  // 52: lifeboat.log.Command.usage_trim:type_name -> lifeboat.log.UsageTrim
+	83,  // 53: lifeboat.log.Command.usage_owner_set:type_name -> lifeboat.log.UsageOwnerSet
+	84,  // 54: lifeboat.log.Command.usage_sync:type_name -> lifeboat.log.UsageSync
+	86,  // 55: lifeboat.log.Command.alert_control:type_name -> lifeboat.log.AlertControl
+	87,  // 56: lifeboat.log.Command.alert_raise:type_name -> lifeboat.log.AlertRaise
+	89,  // 57: lifeboat.log.Command.notify_set:type_name -> lifeboat.log.NotifySet
+	90,  // 58: lifeboat.log.Command.notify_remove:type_name -> lifeboat.log.NotifyRemove
+	91,  // 59: lifeboat.log.Command.silence_set:type_name -> lifeboat.log.SilenceSet
+	92,  // 60: lifeboat.log.Command.notify_step:type_name -> lifeboat.log.NotifyStep
+	93,  // 61: lifeboat.log.Command.event_purge:type_name -> lifeboat.log.EventPurge
+	64,  // 62: lifeboat.log.Command.vm_guest:type_name -> lifeboat.log.VMGuest
+	3,   // 63: lifeboat.log.RuleAdd.rule:type_name -> lifeboat.log.Rule
+	4,   // 64: lifeboat.log.Rule.hosts:type_name -> lifeboat.log.HostChoice
+	22,  // 65: lifeboat.log.VMSet.settings:type_name -> lifeboat.log.Setting
+	3,   // 66: lifeboat.log.RuleRecord.rule:type_name -> lifeboat.log.Rule
+	22,  // 67: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	26,  // 68: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	27,  // 69: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	26,  // 70: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
+	29,  // 71: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	28,  // 72: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	31,  // 73: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	32,  // 74: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	34,  // 75: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	31,  // 76: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	29,  // 77: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	36,  // 78: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	43,  // 79: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	44,  // 80: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	22,  // 81: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	50,  // 82: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
+	52,  // 83: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
+	49,  // 84: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	52,  // 85: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
+	55,  // 86: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	57,  // 87: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	56,  // 88: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	57,  // 89: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	70,  // 90: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	74,  // 91: lifeboat.log.UsageEvents.events:type_name -> lifeboat.log.UsageEvent
+	75,  // 92: lifeboat.log.UsageEvent.account:type_name -> lifeboat.log.UsageAccount
+	76,  // 93: lifeboat.log.UsageEvent.detail:type_name -> lifeboat.log.UsageDetail
+	75,  // 94: lifeboat.log.UsageAccountSet.account:type_name -> lifeboat.log.UsageAccount
+	80,  // 95: lifeboat.log.UsageClose.windows:type_name -> lifeboat.log.UsageSpan
+	82,  // 96: lifeboat.log.UsageTrim.keys:type_name -> lifeboat.log.UsageKey
+	75,  // 97: lifeboat.log.UsageOwnerSet.account:type_name -> lifeboat.log.UsageAccount
+	28,  // 98: lifeboat.log.AlertMatch.labels:type_name -> lifeboat.log.Label
+	85,  // 99: lifeboat.log.AlertControl.match:type_name -> lifeboat.log.AlertMatch
+	88,  // 100: lifeboat.log.AlertRaise.alerts:type_name -> lifeboat.log.Raised
+	22,  // 101: lifeboat.log.NotifySet.options:type_name -> lifeboat.log.Setting
+	85,  // 102: lifeboat.log.NotifySet.match:type_name -> lifeboat.log.AlertMatch
+	85,  // 103: lifeboat.log.SilenceSet.match:type_name -> lifeboat.log.AlertMatch
+	95,  // 104: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	99,  // 105: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	100, // 106: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	106, // 107: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	108, // 108: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	113, // 109: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	96,  // 110: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
+	98,  // 111: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
+	114, // 112: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	115, // 113: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
+	8,   // 114: lifeboat.log.Record.rule:type_name -> lifeboat.log.RuleRecord
+	116, // 115: lifeboat.log.Record.usage_resource:type_name -> lifeboat.log.UsageResourceRecord
+	119, // 116: lifeboat.log.Record.usage_account:type_name -> lifeboat.log.UsageAccountRecord
+	78,  // 117: lifeboat.log.Record.usage_type:type_name -> lifeboat.log.UsageTypeSet
+	120, // 118: lifeboat.log.Record.usage_window:type_name -> lifeboat.log.UsageWindowRecord
+	83,  // 119: lifeboat.log.Record.usage_owner:type_name -> lifeboat.log.UsageOwnerSet
+	109, // 120: lifeboat.log.Record.receiver:type_name -> lifeboat.log.ReceiverRecord
+	111, // 121: lifeboat.log.Record.silence:type_name -> lifeboat.log.SilenceRecord
+	112, // 122: lifeboat.log.Record.notice:type_name -> lifeboat.log.NoticeRecord
+	22,  // 123: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	54,  // 124: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	97,  // 125: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
+	29,  // 126: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	28,  // 127: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	47,  // 128: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	49,  // 129: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	36,  // 130: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	103, // 131: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	43,  // 132: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	104, // 133: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	105, // 134: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	102, // 135: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	101, // 136: lifeboat.log.HostRecord.drain:type_name -> lifeboat.log.DrainRecord
+	56,  // 137: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	57,  // 138: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	6,   // 139: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
+	7,   // 140: lifeboat.log.VMRecord.guest:type_name -> lifeboat.log.GuestHealth
+	107, // 141: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	28,  // 142: lifeboat.log.AlertRecord.labels:type_name -> lifeboat.log.Label
+	22,  // 143: lifeboat.log.ReceiverRecord.options:type_name -> lifeboat.log.Setting
+	85,  // 144: lifeboat.log.ReceiverRecord.match:type_name -> lifeboat.log.AlertMatch
+	110, // 145: lifeboat.log.ReceiverRecord.batch:type_name -> lifeboat.log.BatchRecord
+	85,  // 146: lifeboat.log.SilenceRecord.match:type_name -> lifeboat.log.AlertMatch
+	108, // 147: lifeboat.log.NoticeRecord.alert:type_name -> lifeboat.log.AlertRecord
+	117, // 148: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
+	118, // 149: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
+	75,  // 150: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
+	76,  // 151: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
+	75,  // 152: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
+	76,  // 153: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
+	75,  // 154: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
+	155, // [155:155] is the sub-list for method output_type
+	155, // [155:155] is the sub-list for method input_type
+	155, // [155:155] is the sub-list for extension type_name
+	155, // [155:155] is the sub-list for extension extendee
+	0,   // [0:155] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -12264,9 +12434,10 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_SilenceSet)(nil),
 		(*Command_NotifyStep)(nil),
 		(*Command_EventPurge)(nil),
+		(*Command_VmGuest)(nil),
 	}
-	file_fsm_logpb_log_proto_msgTypes[56].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[92].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[57].OneofWrappers = []any{}
+	file_fsm_logpb_log_proto_msgTypes[94].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
@@ -12293,7 +12464,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   119,
+			NumMessages:   121,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

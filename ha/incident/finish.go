@@ -111,7 +111,7 @@ func (g *gathering) vm(i *Incident, x item, host, mine []*fsm.Event) VM {
 	switch {
 	case w.Step == fsm.Done && w.Attempt > 0:
 		v.Back = w.Ended
-	case w.Step == fsm.Done:
+	case w.Step == fsm.Done, w.Step == fsm.Error && w.Cause.Hang() && w.Attempt == 0:
 		return v // it never stopped, or was found where it runs: the outcome says so
 	case w.Step == fsm.Cancelled:
 		v.Down = time.Duration(w.Ended - w.Lost) // from then on it was not to run
@@ -182,7 +182,7 @@ func spans(w *fsm.Work, events []*fsm.Event, now int64) (out []Span) {
 			}
 		case "VM.RELEASE", "VM.START.FAIL":
 			next(Placement, e.Time)
-		case "VM.WITHDRAW":
+		case "VM.WITHDRAW", "VM.GUEST":
 			next(Release, e.Time)
 		case "VM.START.ORDER":
 			next(Start, e.Time)

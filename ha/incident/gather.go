@@ -208,7 +208,7 @@ func (g *gathering) work() {
 // and the leader wanted themselves is no incident.
 func loss(c fsm.Cause) bool {
 	switch c {
-	case fsm.CauseCrash, fsm.CauseMissing, fsm.CauseMigrated, fsm.CauseSelfFenced, fsm.CauseShutdown, fsm.CauseHostShutdown, fsm.CauseStorage:
+	case fsm.CauseCrash, fsm.CauseMissing, fsm.CauseMigrated, fsm.CauseSelfFenced, fsm.CauseShutdown, fsm.CauseHostShutdown, fsm.CauseStorage, fsm.CauseGuestSilent, fsm.CauseWatchdog:
 		return true
 	}
 	return false

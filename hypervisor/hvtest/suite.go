@@ -17,6 +17,9 @@ type Fixture struct {
 	Hypervisor hypervisor.Hypervisor
 	// Render returns a definition that the hypervisor can start.
 	Render func(name string, id hypervisor.UUID) []byte
+	// Equipped is Render for a guest with a watchdog and a way to its agent, which does
+	// not run.
+	Equipped func(name string, id hypervisor.UUID) []byte
 	// Limit is what every single call must stay below, a frozen daemon or not.
 	Limit time.Duration
 
@@ -26,8 +29,11 @@ type Fixture struct {
 	Define        func(xml []byte) error      // by hand, with autostart
 	StopDaemon    func()                      // kills it
 	StartDaemon   func()
-	KeepsGuests   bool              // domains survive StopDaemon and StartDaemon
-	Freeze        func(frozen bool) // the daemon, not the guests
+	KeepsGuests   bool                        // domains survive StopDaemon and StartDaemon
+	Freeze        func(frozen bool)           // the daemon, not the guests
+	Reboot        func(hypervisor.UUID) error // the guest, from inside
+	// FireWatchdog lets a guest's watchdog fire, and the hypervisor do none, pause or reset.
+	FireWatchdog func(id hypervisor.UUID, action string) error
 	// Other is a second hypervisor to which domains can be migrated, for a second at
 	// the least; nil: there is none.
 	Other hypervisor.Hypervisor
@@ -83,6 +89,9 @@ func suite() []test {
 		{"ConcurrentStarts", testConcurrentStarts},
 		{"S7Migrate", testMigrate},
 		{"AskGuest", testAsk},
+		{"GuestIsSilent", testSilent},
+		{"GuestReboots", testReboot},
+		{"GuestWatchdog", testWatchdog},
 		{"S7MigrateFails", testMigrateFails},
 		{"S7MigrationAborted", testMigrationAborted},
 		{"S7MigrationTakesTooLong", testMigrationTooLong},
@@ -131,6 +140,16 @@ func (b *bench) request(name string) hypervisor.StartRequest {
 	})
 	name += "-" + id.String()[:8]
 	return hypervisor.StartRequest{UUID: id, XML: b.Render(name, id)}
+}
+
+// equip starts a domain that is equipped.
+func (b *bench) equip(name string) hypervisor.StartRequest {
+	b.Helper()
+	b.need("give a guest a watchdog and an agent", b.Equipped != nil)
+	req := b.request(name)
+	req.XML = b.Equipped(name+"-"+req.UUID.String()[:8], req.UUID)
+	b.ok("start", b.Hypervisor.Start(b.Context(), req))
+	return req
 }
 
 func (b *bench) start(name string) hypervisor.StartRequest {

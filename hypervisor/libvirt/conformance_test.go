@@ -92,6 +92,7 @@ func TestConformanceQEMUSession(t *testing.T) {
 		return hvtest.Fixture{
 			Hypervisor: open(t, d.qemuURI()),
 			Render:     render(t, "qemu"),
+			Equipped:   equipped(t),
 			Limit:      hastyLimit,
 			Kill:       d.kill,
 			Pause: func(id hypervisor.UUID) error {
@@ -104,6 +105,12 @@ func TestConformanceQEMUSession(t *testing.T) {
 			StartDaemon: d.start,
 			KeepsGuests: true,
 			Freeze:      d.freeze,
+			Reboot: func(id hypervisor.UUID) error {
+				return hand(func(lv *golibvirt.Libvirt) error { return reboot(lv, id) })
+			},
+			FireWatchdog: func(id hypervisor.UUID, action string) error {
+				return hand(func(lv *golibvirt.Libvirt) error { return fireWatchdog(lv, id, action) })
+			},
 		}
 	})
 }

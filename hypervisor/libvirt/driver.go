@@ -99,6 +99,7 @@ type session struct {
 	health *client
 	events *client
 	feed   <-chan golibvirt.DomainEventLifecycleMsg
+	guests guestEvents
 }
 
 // Open returns a driver for the daemon at uri and begins to connect. An
@@ -204,24 +205,39 @@ func (d *Driver) establish(ctx context.Context) (*session, error) {
 		// connection ends the stream.
 		return lv.LifecycleEvents(context.WithoutCancel(ctx))
 	})
+	var guests guestEvents
+	if err == nil {
+		guests, err = subscribeGuests(ctx, d, events)
+	}
 	if err != nil {
 		health.close()
-		events.close()
+		events.abort()
+		if feed != nil {
+			drained(feed, guests)
+		}
 		return nil, fmt.Errorf("subscribe to events: %w", err)
 	}
-	return &session{health: health, events: events, feed: feed}, nil
+	return &session{health: health, events: events, feed: feed, guests: guests}, nil
+}
+
+// drained ends when all streams of a connection that is closed have been read, without
+// which go-libvirt would leak.
+func drained(feed <-chan golibvirt.DomainEventLifecycleMsg, guests guestEvents) {
+	for range feed {
+	}
+	guests.drain()
 }
 
 // listen handles events until the session is lost or ctx ends, closes both
-// connections and drains the stream, without which go-libvirt would leak.
+// connections and drains the streams.
 func (d *Driver) listen(ctx context.Context, s *session) {
 	defer func() {
 		s.health.abort()
 		s.events.abort()
-		for range s.feed {
-		}
+		drained(s.feed, s.guests)
 	}()
 	for {
+		var guest any
 		select {
 		case e, ok := <-s.feed:
 			if !ok {
@@ -229,6 +245,9 @@ func (d *Driver) listen(ctx context.Context, s *session) {
 			}
 			d.memory.event(e)
 			d.feed.Publish(hypervisor.Event{UUID: hypervisor.UUID(e.Dom.UUID)})
+			continue
+		case guest = <-s.guests.reboots:
+		case guest = <-s.guests.watchdogs:
 		case <-s.health.conn.lost:
 			return
 		case <-s.events.conn.lost:
@@ -236,6 +255,10 @@ func (d *Driver) listen(ctx context.Context, s *session) {
 		case <-ctx.Done():
 			return
 		}
+		if guest == nil {
+			return // the stream has ended
+		}
+		d.feed.Publish(hypervisor.Event{UUID: d.memory.guestEvent(guest)})
 	}
 }
 

@@ -52,6 +52,7 @@ func conformInLab(t *testing.T, l *lab.Lab) {
 		return hvtest.Fixture{
 			Hypervisor: open(t, l.ConnectURI(1)),
 			Render:     render(t, "qemu"),
+			Equipped:   equipped(t),
 			Limit:      hastyLimit,
 			Kill:       func(id hypervisor.UUID) error { return killQEMU(l.HostPIDs(1), id) },
 			Pause: func(id hypervisor.UUID) error {
@@ -63,6 +64,12 @@ func conformInLab(t *testing.T, l *lab.Lab) {
 			StopDaemon:  func() { must(t, l.StopLibvirtd(1)) },
 			StartDaemon: start,
 			KeepsGuests: true,
+			Reboot: func(id hypervisor.UUID) error {
+				return hand(func(lv *golibvirt.Libvirt) error { return reboot(lv, id) })
+			},
+			FireWatchdog: func(id hypervisor.UUID, action string) error {
+				return hand(func(lv *golibvirt.Libvirt) error { return fireWatchdog(lv, id, action) })
+			},
 			Freeze: func(frozen bool) {
 				sig := unix.SIGCONT
 				if frozen {

@@ -18,6 +18,7 @@ type memory struct {
 	stopped map[hypervisor.UUID]stop  // by event, since it was last seen to start
 	gone    map[hypervisor.UUID]departed
 	removed map[hypervisor.UUID]time.Time // by Remove: nothing to report
+	guests  map[hypervisor.UUID]guestCounts
 }
 
 type stop struct {
@@ -76,6 +77,8 @@ func (m *memory) complete(listed []hypervisor.Domain, begin time.Time) []hypervi
 	present := make(map[hypervisor.UUID]bool, len(listed))
 	for i, d := range listed {
 		present[d.UUID] = true
+		g := m.guests[d.UUID]
+		listed[i].Reboots, listed[i].Fired = g.reboots, g.fired
 		if m.removed[d.UUID].Before(begin) {
 			delete(m.removed, d.UUID)
 		}
@@ -142,6 +145,7 @@ func (m *memory) expire(now time.Time) {
 	for id, g := range m.gone {
 		if now.Sub(g.at) > m.keep {
 			delete(m.gone, id)
+			delete(m.guests, id)
 		}
 	}
 	for id, at := range m.removed {
@@ -159,6 +163,7 @@ func (m *memory) forget(id hypervisor.UUID) {
 	delete(m.active, id)
 	delete(m.stopped, id)
 	delete(m.gone, id)
+	delete(m.guests, id)
 	m.removed[id] = time.Now()
 }
 
@@ -168,5 +173,6 @@ func (m *memory) init() {
 		m.stopped = make(map[hypervisor.UUID]stop)
 		m.gone = make(map[hypervisor.UUID]departed)
 		m.removed = make(map[hypervisor.UUID]time.Time)
+		m.guests = make(map[hypervisor.UUID]guestCounts)
 	}
 }

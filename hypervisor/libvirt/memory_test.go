@@ -192,3 +192,41 @@ func TestStateOfIsTotal(t *testing.T) {
 		_ = stopReason(detail)
 	}
 }
+
+// What a guest does without a new start is counted, by domain, for as long as the domain
+// is known.
+func TestGuestEventsAreCounted(t *testing.T) {
+	p := newTape(t)
+	dom := golibvirt.Domain{UUID: golibvirt.UUID(guest.UUID), Name: guest.Name}
+	fires := func(a golibvirt.DomainEventWatchdogAction) {
+		if id := p.m.guestEvent(&golibvirt.DomainEventCallbackWatchdogMsg{Msg: golibvirt.DomainEventWatchdogMsg{Dom: dom, Action: int32(a)}}); id != guest.UUID {
+			t.Errorf("the event is about %s", id)
+		}
+	}
+	want := func(when string, reboots, fired uint32) {
+		t.Helper()
+		if d, _ := p.poll(guest); d.Reboots != reboots || d.Fired != fired {
+			t.Errorf("%s: %d reboots, fired %d times; want %d and %d", when, d.Reboots, d.Fired, reboots, fired)
+		}
+	}
+	p.started()
+	want("at the start", 0, 0)
+	for _, a := range []golibvirt.DomainEventWatchdogAction{golibvirt.DomainEventWatchdogReset, golibvirt.DomainEventWatchdogPause,
+		golibvirt.DomainEventWatchdogPoweroff, golibvirt.DomainEventWatchdogInjectnmi} {
+		fires(a)
+	}
+	want("somebody else has acted on it, or it is seen paused", 0, 0)
+	for _, a := range []golibvirt.DomainEventWatchdogAction{golibvirt.DomainEventWatchdogNone, golibvirt.DomainEventWatchdogShutdown, golibvirt.DomainEventWatchdogDebug} {
+		fires(a)
+	}
+	want("nobody has", 0, 3)
+	if id := p.m.guestEvent(&golibvirt.DomainEventCallbackRebootMsg{Msg: golibvirt.DomainEventRebootMsg{Dom: dom}}); id != guest.UUID {
+		t.Errorf("the event is about %s", id)
+	}
+	want("it has booted again", 1, 3)
+	p.crash()
+	p.started()
+	want("they only grow", 1, 3)
+	p.m.forget(guest.UUID)
+	want("it was removed", 0, 0)
+}

@@ -42,12 +42,19 @@ func TestConformance(t *testing.T) {
 			Render: func(name string, id hypervisor.UUID) []byte {
 				return render(t, domxml.Template{Name: name, UUID: id})
 			},
+			Equipped: func(name string, id hypervisor.UUID) []byte {
+				return render(t, domxml.Template{Name: name, UUID: id})
+			},
 			Kill:        h.Kill,
 			Pause:       func(id hypervisor.UUID) error { return h.Pause(id, hypervisor.ReasonUser) },
 			Define:      func(xml []byte) error { return h.Define(xml, true) },
 			StopDaemon:  func() { h.SetDown(true) },
 			StartDaemon: func() { h.SetDown(false) },
 			Freeze:      h.SetFrozen,
+			Reboot:      h.Reboot,
+			FireWatchdog: func(id hypervisor.UUID, action string) error {
+				return h.FireWatchdog(id, map[string]mem.WatchdogAction{"none": mem.WatchdogNone, "pause": mem.WatchdogPause, "reset": mem.WatchdogReset}[action])
+			},
 		}
 	})
 }

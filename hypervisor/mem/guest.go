@@ -2,13 +2,13 @@ package mem
 
 import (
 	"context"
-	"errors"
+	"fmt"
 
 	"lifeboat/hypervisor"
 )
 
 // errNoAgent is what qemu says of a guest whose agent does not run.
-var errNoAgent = errors.New("guest agent is not responding: QEMU guest agent is not connected")
+var errNoAgent = fmt.Errorf("%w: QEMU guest agent is not connected", hypervisor.ErrSilent)
 
 // SetAgent gives the guest of a domain an agent that answers whenever it runs, or takes
 // it away.
@@ -33,4 +33,36 @@ func (h *Host) Ask(ctx context.Context, id hypervisor.UUID) error {
 		}
 		return nil
 	}))
+}
+
+// WatchdogAction is what the hypervisor does when a guest's watchdog fires.
+type WatchdogAction uint8
+
+const (
+	WatchdogNone  WatchdogAction = iota // nothing: somebody else is to look
+	WatchdogPause                       // it pauses the guest
+	WatchdogReset                       // it lets the guest boot again
+)
+
+// FireWatchdog is a guest that has not been heard by its watchdog for too long.
+func (h *Host) FireWatchdog(id hypervisor.UUID, a WatchdogAction) error {
+	if a == WatchdogReset {
+		return h.Reboot(id)
+	}
+	return h.behind(id, func(v *vm) {
+		if a == WatchdogPause {
+			h.set(v, hypervisor.StatePaused, hypervisor.ReasonWatchdog)
+			return
+		}
+		v.fired++
+		h.changed(v)
+	})
+}
+
+// Reboot boots the guest again from inside: the domain does not end.
+func (h *Host) Reboot(id hypervisor.UUID) error {
+	return h.behind(id, func(v *vm) {
+		v.reboots++
+		h.changed(v)
+	})
 }

@@ -98,6 +98,8 @@ type vm struct {
 	ran         bool                    // its CPUs have run since it was created
 	state       hypervisor.State
 	reason      hypervisor.Reason
+	reboots     uint32 // of its guest, from inside
+	fired       uint32 // its guest's watchdog
 }
 
 type gone struct {
@@ -272,6 +274,7 @@ func (v *vm) domain() hypervisor.Domain {
 	return hypervisor.Domain{
 		UUID: v.needs.UUID, Name: v.needs.Name, State: v.state, Reason: v.reason,
 		Persistent: v.persistent, Autostart: v.autostart, ManagedSave: v.managedSave,
+		Reboots: v.reboots, Fired: v.fired,
 	}
 }
 

@@ -158,7 +158,7 @@ func (p *parsing) fill(c Command, f form, pattern, words []string) (Command, boo
 
 // vmKeys are what `vm V set` changes.
 func vmKeys() []string {
-	return []string{"cpus", "memory", "priority", "ha", "max_restart", "max_relocate", "depends_on", "gate", "gate_timeout", "failback", "live_migration"}
+	return []string{"cpus", "memory", "priority", "ha", "max_restart", "max_relocate", "depends_on", "gate", "gate_timeout", "guest_health", "guest_timeout", "guest_grace", "failback", "live_migration"}
 }
 
 // values checks the keys and values of the commands that set something.

@@ -78,9 +78,16 @@ type VM struct {
 	Gate        string        // order, running or a time; "" = the default
 	GateTimeout time.Duration // 0 = the default
 	GuestAgent  time.Duration // its guest's agent answers so long after a start; 0 = it has none
-	Stays       bool          // failback: false
-	NoLive      bool          // live_migration: false
-	Faults      Faults
+	// How its guest is watched; empty and 0 = the defaults.
+	GuestHealth              string
+	GuestTimeout, GuestGrace time.Duration
+	// GuestWatchdog is what the hypervisor does when the guest's watchdog fires: none,
+	// pause or reset; "" = the guest has none.
+	GuestWatchdog string
+
+	Stays  bool // failback: false
+	NoLive bool // live_migration: false
+	Faults Faults
 }
 
 // DefaultVM is a VM of which only the host is known.

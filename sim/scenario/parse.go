@@ -309,6 +309,10 @@ func (p *parsing) vmFields(v *VM) []field {
 		{"gate", func(n *node) { v.Gate = p.gate(n) }},
 		{"gate_timeout", func(n *node) { v.GateTimeout = p.duration(n, "gate_timeout") }},
 		{"guest_agent", func(n *node) { v.GuestAgent = p.duration(n, "guest_agent") }},
+		{"guest_health", func(n *node) { v.GuestHealth = p.oneOf(n, "guest_health", "none", "ping", "watchdog", "both") }},
+		{"guest_timeout", func(n *node) { v.GuestTimeout = p.duration(n, "guest_timeout") }},
+		{"guest_grace", func(n *node) { v.GuestGrace = p.duration(n, "guest_grace") }},
+		{"guest_watchdog", func(n *node) { v.GuestWatchdog = p.oneOf(n, "guest_watchdog", "none", "pause", "reset") }},
 		{"faults", func(n *node) { p.faults(n, &v.Faults) }},
 	}
 }

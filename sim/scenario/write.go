@@ -131,6 +131,10 @@ func (v VM) fields() string {
 	add(v.Gate != "", "gate: %s", v.Gate)
 	add(v.GateTimeout != 0, "gate_timeout: %s", v.GateTimeout)
 	add(v.GuestAgent != 0, "guest_agent: %s", v.GuestAgent)
+	add(v.GuestHealth != "", "guest_health: %s", v.GuestHealth)
+	add(v.GuestTimeout != 0, "guest_timeout: %s", v.GuestTimeout)
+	add(v.GuestGrace != 0, "guest_grace: %s", v.GuestGrace)
+	add(v.GuestWatchdog != "", "guest_watchdog: %s", v.GuestWatchdog)
 	add(v.Stays, "failback: false")
 	add(v.NoLive, "live_migration: false")
 	var fs []string

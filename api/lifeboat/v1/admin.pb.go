@@ -2115,6 +2115,10 @@ type VMView struct {
 	Home             string                 `protobuf:"bytes,100,opt,name=home,proto3" json:"home,omitempty"`                                          // host that it was moved away from and goes back to
 	Stays            bool                   `protobuf:"varint,101,opt,name=stays,proto3" json:"stays,omitempty"`                                       // it does not: failback is false
 	NoLiveMigration  bool                   `protobuf:"varint,102,opt,name=no_live_migration,json=noLiveMigration,proto3" json:"no_live_migration,omitempty"`
+	GuestHealth      string                 `protobuf:"bytes,130,opt,name=guest_health,json=guestHealth,proto3" json:"guest_health,omitempty"`             // how its guest is watched: none | ping | watchdog | both
+	GuestTimeoutMs   int64                  `protobuf:"varint,131,opt,name=guest_timeout_ms,json=guestTimeoutMs,proto3" json:"guest_timeout_ms,omitempty"` // its agent is silent for so long before the guest counts as hung
+	GuestGraceMs     int64                  `protobuf:"varint,132,opt,name=guest_grace_ms,json=guestGraceMs,proto3" json:"guest_grace_ms,omitempty"`       // after a start nobody judges it for so long
+	GuestAnswers     bool                   `protobuf:"varint,133,opt,name=guest_answers,json=guestAnswers,proto3" json:"guest_answers,omitempty"`         // its guest's agent has answered since it runs, where somebody asks
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -2376,6 +2380,34 @@ func (x *VMView) GetStays() bool {
 func (x *VMView) GetNoLiveMigration() bool {
 	if x != nil {
 		return x.NoLiveMigration
+	}
+	return false
+}
+
+func (x *VMView) GetGuestHealth() string {
+	if x != nil {
+		return x.GuestHealth
+	}
+	return ""
+}
+
+func (x *VMView) GetGuestTimeoutMs() int64 {
+	if x != nil {
+		return x.GuestTimeoutMs
+	}
+	return 0
+}
+
+func (x *VMView) GetGuestGraceMs() int64 {
+	if x != nil {
+		return x.GuestGraceMs
+	}
+	return 0
+}
+
+func (x *VMView) GetGuestAnswers() bool {
+	if x != nil {
+		return x.GuestAnswers
 	}
 	return false
 }
@@ -10154,7 +10186,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x11ListHostsResponse\x12+\n" +
 	"\x05hosts\x18\x01 \x03(\v2\x15.lifeboat.v1.HostViewR\x05hosts\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x121\n" +
-	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xa0\a\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xbc\b\n" +
 	"\x06VMView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -10191,7 +10223,11 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x05rules\x18] \x03(\x04R\x05rules\x12\x12\n" +
 	"\x04home\x18d \x01(\tR\x04home\x12\x14\n" +
 	"\x05stays\x18e \x01(\bR\x05stays\x12*\n" +
-	"\x11no_live_migration\x18f \x01(\bR\x0fnoLiveMigration\"\xad\x01\n" +
+	"\x11no_live_migration\x18f \x01(\bR\x0fnoLiveMigration\x12\"\n" +
+	"\fguest_health\x18\x82\x01 \x01(\tR\vguestHealth\x12)\n" +
+	"\x10guest_timeout_ms\x18\x83\x01 \x01(\x03R\x0eguestTimeoutMs\x12%\n" +
+	"\x0eguest_grace_ms\x18\x84\x01 \x01(\x03R\fguestGraceMs\x12$\n" +
+	"\rguest_answers\x18\x85\x01 \x01(\bR\fguestAnswers\"\xad\x01\n" +
 	"\x0eListVMsRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x0e\n" +
 	"\x02vm\x18\x02 \x01(\tR\x02vm\x12\x12\n" +

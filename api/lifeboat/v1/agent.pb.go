@@ -386,7 +386,9 @@ type VMReport struct {
 	Autostart     bool                   `protobuf:"varint,10,opt,name=autostart,proto3" json:"autostart,omitempty"`
 	Order         uint64                 `protobuf:"varint,100,opt,name=order,proto3" json:"order,omitempty"` // an order to migrate that came to nothing: none is under way, and the VM runs here
 	OrderFailure  string                 `protobuf:"bytes,101,opt,name=order_failure,json=orderFailure,proto3" json:"order_failure,omitempty"`
-	GuestAnswers  bool                   `protobuf:"varint,108,opt,name=guest_answers,json=guestAnswers,proto3" json:"guest_answers,omitempty"` // its guest's agent has answered since it runs; asked only when AssignedVM says so
+	GuestAnswers  bool                   `protobuf:"varint,108,opt,name=guest_answers,json=guestAnswers,proto3" json:"guest_answers,omitempty"`      // its guest's agent has answered since it runs, or booted again; asked only when AssignedVM says so
+	GuestSilentMs int64                  `protobuf:"varint,130,opt,name=guest_silent_ms,json=guestSilentMs,proto3" json:"guest_silent_ms,omitempty"` // its guest's agent has been asked in vain for so long, in a row; 0 = it answers, or says nothing about the guest
+	WatchdogMs    int64                  `protobuf:"varint,131,opt,name=watchdog_ms,json=watchdogMs,proto3" json:"watchdog_ms,omitempty"`            // so long ago its guest's watchdog has fired, and the guest was not made to boot again; 0 = it has not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -510,6 +512,20 @@ func (x *VMReport) GetGuestAnswers() bool {
 		return x.GuestAnswers
 	}
 	return false
+}
+
+func (x *VMReport) GetGuestSilentMs() int64 {
+	if x != nil {
+		return x.GuestSilentMs
+	}
+	return 0
+}
+
+func (x *VMReport) GetWatchdogMs() int64 {
+	if x != nil {
+		return x.WatchdogMs
+	}
+	return 0
 }
 
 type Storage struct {
@@ -1692,8 +1708,9 @@ type AssignedVM struct {
 	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	Protected     bool                   `protobuf:"varint,3,opt,name=protected,proto3" json:"protected,omitempty"`
-	Wanted        bool                   `protobuf:"varint,4,opt,name=wanted,proto3" json:"wanted,omitempty"`                       // wanted on
-	AskGuest      bool                   `protobuf:"varint,108,opt,name=ask_guest,json=askGuest,proto3" json:"ask_guest,omitempty"` // report whether the guest's agent answers
+	Wanted        bool                   `protobuf:"varint,4,opt,name=wanted,proto3" json:"wanted,omitempty"`                             // wanted on
+	AskGuest      bool                   `protobuf:"varint,108,opt,name=ask_guest,json=askGuest,proto3" json:"ask_guest,omitempty"`       // report whether the guest's agent answers
+	WatchGuest    bool                   `protobuf:"varint,130,opt,name=watch_guest,json=watchGuest,proto3" json:"watch_guest,omitempty"` // and go on asking when it has
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1759,6 +1776,13 @@ func (x *AssignedVM) GetWanted() bool {
 func (x *AssignedVM) GetAskGuest() bool {
 	if x != nil {
 		return x.AskGuest
+	}
+	return false
+}
+
+func (x *AssignedVM) GetWatchGuest() bool {
+	if x != nil {
+		return x.WatchGuest
 	}
 	return false
 }
@@ -2871,7 +2895,7 @@ var File_lifeboat_v1_agent_proto protoreflect.FileDescriptor
 
 const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x17lifeboat/v1/agent.proto\x12\vlifeboat.v1\"\x98\x03\n" +
+	"\x17lifeboat/v1/agent.proto\x12\vlifeboat.v1\"\xe3\x03\n" +
 	"\bVMReport\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12-\n" +
@@ -2886,7 +2910,10 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	" \x01(\bR\tautostart\x12\x14\n" +
 	"\x05order\x18d \x01(\x04R\x05order\x12#\n" +
 	"\rorder_failure\x18e \x01(\tR\forderFailure\x12#\n" +
-	"\rguest_answers\x18l \x01(\bR\fguestAnswers\"=\n" +
+	"\rguest_answers\x18l \x01(\bR\fguestAnswers\x12'\n" +
+	"\x0fguest_silent_ms\x18\x82\x01 \x01(\x03R\rguestSilentMs\x12 \n" +
+	"\vwatchdog_ms\x18\x83\x01 \x01(\x03R\n" +
+	"watchdogMs\"=\n" +
 	"\aStorage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x0e\n" +
@@ -3000,14 +3027,16 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"target_uri\x18e \x01(\tR\ttargetUri\x12\x1b\n" +
 	"\twithin_ms\x18f \x01(\x03R\bwithinMs\x12\x14\n" +
-	"\x05abort\x18g \x01(\bR\x05abort\"\x91\x01\n" +
+	"\x05abort\x18g \x01(\bR\x05abort\"\xb3\x01\n" +
 	"\n" +
 	"AssignedVM\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x1c\n" +
 	"\tprotected\x18\x03 \x01(\bR\tprotected\x12\x16\n" +
 	"\x06wanted\x18\x04 \x01(\bR\x06wanted\x12\x1b\n" +
-	"\task_guest\x18l \x01(\bR\baskGuest\"\x8b\x02\n" +
+	"\task_guest\x18l \x01(\bR\baskGuest\x12 \n" +
+	"\vwatch_guest\x18\x82\x01 \x01(\bR\n" +
+	"watchGuest\"\x8b\x02\n" +
 	"\n" +
 	"Assignment\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
