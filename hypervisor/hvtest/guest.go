@@ -90,8 +90,11 @@ func testWatchdog(b *bench) {
 		d, _ := b.look(req.UUID)
 		return d.Fired == 1 && d.Reboots == 1
 	})
+	// Another guest: QEMU holds the second news of a watchdog within a second back, and
+	// then the pause is heard of before its reason.
+	req = b.equip("watchdog2")
 	b.ok("fire", b.FireWatchdog(req.UUID, "pause"))
-	if d := b.eventually(req.UUID, hypervisor.StatePaused); d.Reason != hypervisor.ReasonWatchdog || d.Fired != 1 {
+	if d := b.eventually(req.UUID, hypervisor.StatePaused); d.Reason != hypervisor.ReasonWatchdog || d.Fired != 0 {
 		b.Errorf("paused, but %+v", d)
 	}
 }

@@ -39,7 +39,7 @@ type daemon struct {
 	done chan struct{} // closed once it is reaped
 }
 
-const daemonDirs = "lifeboat-libvirtd-"
+const daemonDirs = "lv-"
 
 // newDaemon starts a daemon that lives as long as the test. The test is skipped
 // where there is no libvirtd.
