@@ -74,7 +74,8 @@ func (s *State) changesOwned(h *Host, v *VM, e *vmEntry) bool {
 	}
 	switch e.power {
 	case PowerOn:
-		return v.Gone || v.Error != "" || v.Protected() && !v.Wanted && h.order(OrderStop, v.ID) == nil ||
+		return v.Gone || v.Error != "" || v.Stalled() && v.Protected() && s.OpenAlert(VMAlert(v, "I/O error")) == nil || // an operator's word does not end it
+			v.Protected() && !v.Wanted && h.order(OrderStop, v.ID) == nil ||
 			h.order(OrderStart, v.ID) != nil ||
 			w != nil && !w.Type.Stops() && w.Step != Stopping && w.Step != Migrating && !(w.Step == Fencing && (h.Status == Connecting || h.inFlight(s.Time)))
 	case PowerOff:
