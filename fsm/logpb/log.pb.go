@@ -100,6 +100,7 @@ type Command struct {
 	//	*Command_SilenceSet
 	//	*Command_NotifyStep
 	//	*Command_EventPurge
+	//	*Command_Audit
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -735,6 +736,15 @@ func (x *Command) GetEventPurge() *EventPurge {
 	return nil
 }
 
+func (x *Command) GetAudit() *Audit {
+	if x != nil {
+		if x, ok := x.Body.(*Command_Audit); ok {
+			return x.Audit
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -987,6 +997,10 @@ type Command_EventPurge struct {
 	EventPurge *EventPurge `protobuf:"bytes,126,opt,name=event_purge,json=eventPurge,proto3,oneof"`
 }
 
+type Command_Audit struct {
+	Audit *Audit `protobuf:"bytes,150,opt,name=audit,proto3,oneof"`
+}
+
 func (*Command_ClusterInit) isCommand_Body() {}
 
 func (*Command_NodeHello) isCommand_Body() {}
@@ -1110,6 +1124,8 @@ func (*Command_SilenceSet) isCommand_Body() {}
 func (*Command_NotifyStep) isCommand_Body() {}
 
 func (*Command_EventPurge) isCommand_Body() {}
+
+func (*Command_Audit) isCommand_Body() {}
 
 // RuleAdd writes a rule about where VMs run.
 type RuleAdd struct {
@@ -1649,9 +1665,10 @@ type NodeHello struct {
 	Version         string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
 	FeatureLevel    uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
 	Machine         string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`
-	StartedUnixNs   int64                  `protobuf:"varint,8,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`     // when this run began, by the node's clock; 0 = not said
-	SnapshotFailure string                 `protobuf:"bytes,30,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"` // why it takes no snapshots by itself although it should
-	Instance        string                 `protobuf:"bytes,80,opt,name=instance,proto3" json:"instance,omitempty"`                                      // of its data directory
+	StartedUnixNs   int64                  `protobuf:"varint,8,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`      // when this run began, by the node's clock; 0 = not said
+	SnapshotFailure string                 `protobuf:"bytes,30,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"`  // why it takes no snapshots by itself although it should
+	Instance        string                 `protobuf:"bytes,80,opt,name=instance,proto3" json:"instance,omitempty"`                                       // of its data directory
+	SnapshotUnixNs  int64                  `protobuf:"varint,150,opt,name=snapshot_unix_ns,json=snapshotUnixNs,proto3" json:"snapshot_unix_ns,omitempty"` // when it took its newest snapshot by itself; 0 = it has none
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1754,6 +1771,13 @@ func (x *NodeHello) GetInstance() string {
 		return x.Instance
 	}
 	return ""
+}
+
+func (x *NodeHello) GetSnapshotUnixNs() int64 {
+	if x != nil {
+		return x.SnapshotUnixNs
+	}
+	return 0
 }
 
 type NodeDown struct {
@@ -7090,7 +7114,8 @@ type NotifySet struct {
 	Secret        []byte                 `protobuf:"bytes,5,opt,name=secret,proto3" json:"secret,omitempty"`                            // sealed
 	KeepSecret    bool                   `protobuf:"varint,6,opt,name=keep_secret,json=keepSecret,proto3" json:"keep_secret,omitempty"` // the one that it has
 	Match         *AlertMatch            `protobuf:"bytes,7,opt,name=match,proto3" json:"match,omitempty"`
-	Off           bool                   `protobuf:"varint,8,opt,name=off,proto3" json:"off,omitempty"` // nothing is sent to it
+	Off           bool                   `protobuf:"varint,8,opt,name=off,proto3" json:"off,omitempty"`                           // nothing is sent to it
+	RepeatNs      int64                  `protobuf:"varint,9,opt,name=repeat_ns,json=repeatNs,proto3" json:"repeat_ns,omitempty"` // what stays open is told again that often; 0 = never
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7181,6 +7206,13 @@ func (x *NotifySet) GetOff() bool {
 	return false
 }
 
+func (x *NotifySet) GetRepeatNs() int64 {
+	if x != nil {
+		return x.RepeatNs
+	}
+	return 0
+}
+
 type NotifyRemove struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -7231,7 +7263,9 @@ type SilenceSet struct {
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // ends this one; 0 = begins one
 	Match         *AlertMatch            `protobuf:"bytes,2,opt,name=match,proto3" json:"match,omitempty"`
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	ForNs         int64                  `protobuf:"varint,4,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"` // from the command's time
+	ForNs         int64                  `protobuf:"varint,4,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"`                  // from where it begins; 0 = it ends at until
+	FromUnixNs    int64                  `protobuf:"varint,5,opt,name=from_unix_ns,json=fromUnixNs,proto3" json:"from_unix_ns,omitempty"` // 0 = the command's time
+	UntilUnixNs   int64                  `protobuf:"varint,6,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7294,6 +7328,81 @@ func (x *SilenceSet) GetForNs() int64 {
 	return 0
 }
 
+func (x *SilenceSet) GetFromUnixNs() int64 {
+	if x != nil {
+		return x.FromUnixNs
+	}
+	return 0
+}
+
+func (x *SilenceSet) GetUntilUnixNs() int64 {
+	if x != nil {
+		return x.UntilUnixNs
+	}
+	return 0
+}
+
+// Audit is what an operator did that changes nothing else of the state: it is an event.
+type Audit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Action        uint32                 `protobuf:"varint,1,opt,name=action,proto3" json:"action,omitempty"`  // 1 read a snapshot 2 tested a receiver 3 tested a host's fence levels
+	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"` // the node, receiver or host
+	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Audit) Reset() {
+	*x = Audit{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Audit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Audit) ProtoMessage() {}
+
+func (x *Audit) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Audit.ProtoReflect.Descriptor instead.
+func (*Audit) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *Audit) GetAction() uint32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *Audit) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Audit) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 // NotifyStep moves the delivery to a receiver on. What is sent is committed before.
 type NotifyStep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7310,7 +7419,7 @@ type NotifyStep struct {
 
 func (x *NotifyStep) Reset() {
 	*x = NotifyStep{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[90]
+	mi := &file_fsm_logpb_log_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7322,7 +7431,7 @@ func (x *NotifyStep) String() string {
 func (*NotifyStep) ProtoMessage() {}
 
 func (x *NotifyStep) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[90]
+	mi := &file_fsm_logpb_log_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7335,7 +7444,7 @@ func (x *NotifyStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyStep.ProtoReflect.Descriptor instead.
 func (*NotifyStep) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{90}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *NotifyStep) GetReceiver() string {
@@ -7398,7 +7507,7 @@ type EventPurge struct {
 
 func (x *EventPurge) Reset() {
 	*x = EventPurge{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[91]
+	mi := &file_fsm_logpb_log_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7410,7 +7519,7 @@ func (x *EventPurge) String() string {
 func (*EventPurge) ProtoMessage() {}
 
 func (x *EventPurge) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[91]
+	mi := &file_fsm_logpb_log_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7423,7 +7532,7 @@ func (x *EventPurge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventPurge.ProtoReflect.Descriptor instead.
 func (*EventPurge) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{91}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *EventPurge) GetBeforeUnixNs() int64 {
@@ -7470,7 +7579,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[92]
+	mi := &file_fsm_logpb_log_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7482,7 +7591,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[92]
+	mi := &file_fsm_logpb_log_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7495,7 +7604,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{92}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -7825,7 +7934,7 @@ type MetaRecord struct {
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[93]
+	mi := &file_fsm_logpb_log_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7837,7 +7946,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[93]
+	mi := &file_fsm_logpb_log_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7850,7 +7959,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{93}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -8032,7 +8141,7 @@ type TokenRecord struct {
 
 func (x *TokenRecord) Reset() {
 	*x = TokenRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[94]
+	mi := &file_fsm_logpb_log_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8044,7 +8153,7 @@ func (x *TokenRecord) String() string {
 func (*TokenRecord) ProtoMessage() {}
 
 func (x *TokenRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[94]
+	mi := &file_fsm_logpb_log_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8057,7 +8166,7 @@ func (x *TokenRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRecord.ProtoReflect.Descriptor instead.
 func (*TokenRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{94}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *TokenRecord) GetId() string {
@@ -8140,7 +8249,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[95]
+	mi := &file_fsm_logpb_log_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8152,7 +8261,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[95]
+	mi := &file_fsm_logpb_log_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8165,7 +8274,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{95}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *TokenUsed) GetName() string {
@@ -8194,7 +8303,7 @@ type OperatorRecord struct {
 
 func (x *OperatorRecord) Reset() {
 	*x = OperatorRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[96]
+	mi := &file_fsm_logpb_log_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8206,7 +8315,7 @@ func (x *OperatorRecord) String() string {
 func (*OperatorRecord) ProtoMessage() {}
 
 func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[96]
+	mi := &file_fsm_logpb_log_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8219,7 +8328,7 @@ func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRecord.ProtoReflect.Descriptor instead.
 func (*OperatorRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{96}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *OperatorRecord) GetName() string {
@@ -8267,18 +8376,19 @@ type NodeRecord struct {
 	Left            bool                   `protobuf:"varint,13,opt,name=left,proto3" json:"left,omitempty"`
 	Going           uint32                 `protobuf:"varint,14,opt,name=going,proto3" json:"going,omitempty"` // action of the NodeControl that takes it out of the cluster
 	SnapshotFailure string                 `protobuf:"bytes,30,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"`
-	UntilUnixNs     int64                  `protobuf:"varint,40,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"` // when the state ends by itself; 0 = it does not
-	ForNs           int64                  `protobuf:"varint,41,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"`                     // how long the maintenance is to last that it prepares for; 0 = until it is ended
-	Invited         bool                   `protobuf:"varint,80,opt,name=invited,proto3" json:"invited,omitempty"`                              // it may come and be a member
-	Instance        string                 `protobuf:"bytes,81,opt,name=instance,proto3" json:"instance,omitempty"`                             // of its data directory
-	BegunEvent      uint64                 `protobuf:"varint,140,opt,name=begun_event,json=begunEvent,proto3" json:"begun_event,omitempty"`     // the event that began its maintenance or shutdown
+	UntilUnixNs     int64                  `protobuf:"varint,40,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`           // when the state ends by itself; 0 = it does not
+	ForNs           int64                  `protobuf:"varint,41,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"`                               // how long the maintenance is to last that it prepares for; 0 = until it is ended
+	Invited         bool                   `protobuf:"varint,80,opt,name=invited,proto3" json:"invited,omitempty"`                                        // it may come and be a member
+	Instance        string                 `protobuf:"bytes,81,opt,name=instance,proto3" json:"instance,omitempty"`                                       // of its data directory
+	BegunEvent      uint64                 `protobuf:"varint,140,opt,name=begun_event,json=begunEvent,proto3" json:"begun_event,omitempty"`               // the event that began its maintenance or shutdown
+	SnapshotUnixNs  int64                  `protobuf:"varint,150,opt,name=snapshot_unix_ns,json=snapshotUnixNs,proto3" json:"snapshot_unix_ns,omitempty"` // when it took its newest snapshot by itself
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[97]
+	mi := &file_fsm_logpb_log_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8290,7 +8400,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[97]
+	mi := &file_fsm_logpb_log_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8303,7 +8413,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{97}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -8446,6 +8556,13 @@ func (x *NodeRecord) GetBegunEvent() uint64 {
 	return 0
 }
 
+func (x *NodeRecord) GetSnapshotUnixNs() int64 {
+	if x != nil {
+		return x.SnapshotUnixNs
+	}
+	return 0
+}
+
 type HostRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -8498,7 +8615,7 @@ type HostRecord struct {
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[98]
+	mi := &file_fsm_logpb_log_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8510,7 +8627,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[98]
+	mi := &file_fsm_logpb_log_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8523,7 +8640,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{98}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *HostRecord) GetId() string {
@@ -8848,7 +8965,7 @@ type DrainRecord struct {
 
 func (x *DrainRecord) Reset() {
 	*x = DrainRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[99]
+	mi := &file_fsm_logpb_log_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8860,7 +8977,7 @@ func (x *DrainRecord) String() string {
 func (*DrainRecord) ProtoMessage() {}
 
 func (x *DrainRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[99]
+	mi := &file_fsm_logpb_log_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8873,7 +8990,7 @@ func (x *DrainRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRecord.ProtoReflect.Descriptor instead.
 func (*DrainRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{99}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *DrainRecord) GetSinceUnixNs() int64 {
@@ -8927,7 +9044,7 @@ type CopyRecord struct {
 
 func (x *CopyRecord) Reset() {
 	*x = CopyRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[100]
+	mi := &file_fsm_logpb_log_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8939,7 +9056,7 @@ func (x *CopyRecord) String() string {
 func (*CopyRecord) ProtoMessage() {}
 
 func (x *CopyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[100]
+	mi := &file_fsm_logpb_log_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8952,7 +9069,7 @@ func (x *CopyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRecord.ProtoReflect.Descriptor instead.
 func (*CopyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{100}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *CopyRecord) GetVm() []byte {
@@ -9019,7 +9136,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[101]
+	mi := &file_fsm_logpb_log_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9031,7 +9148,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[101]
+	mi := &file_fsm_logpb_log_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9044,7 +9161,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{101}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -9115,7 +9232,7 @@ type OrderRecord struct {
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[102]
+	mi := &file_fsm_logpb_log_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9127,7 +9244,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[102]
+	mi := &file_fsm_logpb_log_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9140,7 +9257,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{102}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -9245,7 +9362,7 @@ type VMRecord struct {
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[103]
+	mi := &file_fsm_logpb_log_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9257,7 +9374,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[103]
+	mi := &file_fsm_logpb_log_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9270,7 +9387,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{103}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -9422,7 +9539,7 @@ type WorkRecord struct {
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[104]
+	mi := &file_fsm_logpb_log_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9434,7 +9551,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[104]
+	mi := &file_fsm_logpb_log_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9447,7 +9564,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{104}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -9614,7 +9731,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[105]
+	mi := &file_fsm_logpb_log_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9626,7 +9743,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[105]
+	mi := &file_fsm_logpb_log_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9639,7 +9756,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{105}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *Tried) GetHost() string {
@@ -9679,13 +9796,14 @@ type AlertRecord struct {
 	Begun          uint64                 `protobuf:"varint,125,opt,name=begun,proto3" json:"begun,omitempty"`  // the event that opened it
 	Muted          bool                   `protobuf:"varint,126,opt,name=muted,proto3" json:"muted,omitempty"`  // a silence kept it from those who would have been told
 	Labels         []*Label               `protobuf:"bytes,140,rep,name=labels,proto3" json:"labels,omitempty"` // of its host, as it opened
+	Worse          bool                   `protobuf:"varint,141,opt,name=worse,proto3" json:"worse,omitempty"`  // a silence kept it from receivers that it became more severe
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[106]
+	mi := &file_fsm_logpb_log_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9697,7 +9815,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[106]
+	mi := &file_fsm_logpb_log_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9710,7 +9828,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{106}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -9860,6 +9978,13 @@ func (x *AlertRecord) GetLabels() []*Label {
 	return nil
 }
 
+func (x *AlertRecord) GetWorse() bool {
+	if x != nil {
+		return x.Worse
+	}
+	return false
+}
+
 type ReceiverRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -9878,13 +10003,16 @@ type ReceiverRecord struct {
 	Failure         string                 `protobuf:"bytes,14,opt,name=failure,proto3" json:"failure,omitempty"`
 	By              string                 `protobuf:"bytes,15,opt,name=by,proto3" json:"by,omitempty"`
 	SetUnixNs       int64                  `protobuf:"varint,16,opt,name=set_unix_ns,json=setUnixNs,proto3" json:"set_unix_ns,omitempty"`
+	RepeatNs        int64                  `protobuf:"varint,17,opt,name=repeat_ns,json=repeatNs,proto3" json:"repeat_ns,omitempty"`            // what stays open is told again that often
+	RoundUnixNs     int64                  `protobuf:"varint,18,opt,name=round_unix_ns,json=roundUnixNs,proto3" json:"round_unix_ns,omitempty"` // when the newest round of that began
+	Cursor          uint64                 `protobuf:"varint,19,opt,name=cursor,proto3" json:"cursor,omitempty"`                                // the alert where the round goes on; 0 = it is over
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ReceiverRecord) Reset() {
 	*x = ReceiverRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[107]
+	mi := &file_fsm_logpb_log_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9896,7 +10024,7 @@ func (x *ReceiverRecord) String() string {
 func (*ReceiverRecord) ProtoMessage() {}
 
 func (x *ReceiverRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[107]
+	mi := &file_fsm_logpb_log_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9909,7 +10037,7 @@ func (x *ReceiverRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiverRecord.ProtoReflect.Descriptor instead.
 func (*ReceiverRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{107}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *ReceiverRecord) GetName() string {
@@ -10024,6 +10152,27 @@ func (x *ReceiverRecord) GetSetUnixNs() int64 {
 	return 0
 }
 
+func (x *ReceiverRecord) GetRepeatNs() int64 {
+	if x != nil {
+		return x.RepeatNs
+	}
+	return 0
+}
+
+func (x *ReceiverRecord) GetRoundUnixNs() int64 {
+	if x != nil {
+		return x.RoundUnixNs
+	}
+	return 0
+}
+
+func (x *ReceiverRecord) GetCursor() uint64 {
+	if x != nil {
+		return x.Cursor
+	}
+	return 0
+}
+
 // BatchRecord is a delivery that was begun: one notice, or a digest of many.
 type BatchRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -10039,7 +10188,7 @@ type BatchRecord struct {
 
 func (x *BatchRecord) Reset() {
 	*x = BatchRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[108]
+	mi := &file_fsm_logpb_log_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10051,7 +10200,7 @@ func (x *BatchRecord) String() string {
 func (*BatchRecord) ProtoMessage() {}
 
 func (x *BatchRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[108]
+	mi := &file_fsm_logpb_log_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10064,7 +10213,7 @@ func (x *BatchRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchRecord.ProtoReflect.Descriptor instead.
 func (*BatchRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{108}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *BatchRecord) GetId() string {
@@ -10117,14 +10266,16 @@ type SilenceRecord struct {
 	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
 	FromUnixNs    int64                  `protobuf:"varint,5,opt,name=from_unix_ns,json=fromUnixNs,proto3" json:"from_unix_ns,omitempty"`
 	UntilUnixNs   int64                  `protobuf:"varint,6,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
-	Muted         uint64                 `protobuf:"varint,7,opt,name=muted,proto3" json:"muted,omitempty"` // alerts
+	Muted         uint64                 `protobuf:"varint,7,opt,name=muted,proto3" json:"muted,omitempty"`                                  // alerts
+	Planned       bool                   `protobuf:"varint,8,opt,name=planned,proto3" json:"planned,omitempty"`                              // its begin was not noted yet
+	EndedUnixNs   int64                  `protobuf:"varint,9,opt,name=ended_unix_ns,json=endedUnixNs,proto3" json:"ended_unix_ns,omitempty"` // 0 = it has not ended
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SilenceRecord) Reset() {
 	*x = SilenceRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[109]
+	mi := &file_fsm_logpb_log_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10136,7 +10287,7 @@ func (x *SilenceRecord) String() string {
 func (*SilenceRecord) ProtoMessage() {}
 
 func (x *SilenceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[109]
+	mi := &file_fsm_logpb_log_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10149,7 +10300,7 @@ func (x *SilenceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SilenceRecord.ProtoReflect.Descriptor instead.
 func (*SilenceRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{109}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *SilenceRecord) GetId() uint64 {
@@ -10201,11 +10352,25 @@ func (x *SilenceRecord) GetMuted() uint64 {
 	return 0
 }
 
+func (x *SilenceRecord) GetPlanned() bool {
+	if x != nil {
+		return x.Planned
+	}
+	return false
+}
+
+func (x *SilenceRecord) GetEndedUnixNs() int64 {
+	if x != nil {
+		return x.EndedUnixNs
+	}
+	return 0
+}
+
 // NoticeRecord is a change of an alert that somebody is to be told of.
 type NoticeRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Kind          uint32                 `protobuf:"varint,2,opt,name=kind,proto3" json:"kind,omitempty"` // 1 opened 2 reopened 3 resolved 4 more severe
+	Kind          uint32                 `protobuf:"varint,2,opt,name=kind,proto3" json:"kind,omitempty"` // 1 opened 2 reopened 3 resolved 4 more severe 5 still open
 	TimeUnixNs    int64                  `protobuf:"varint,3,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
 	Receivers     []string               `protobuf:"bytes,4,rep,name=receivers,proto3" json:"receivers,omitempty"`
 	Alert         *AlertRecord           `protobuf:"bytes,5,opt,name=alert,proto3" json:"alert,omitempty"` // as it was then
@@ -10215,7 +10380,7 @@ type NoticeRecord struct {
 
 func (x *NoticeRecord) Reset() {
 	*x = NoticeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[110]
+	mi := &file_fsm_logpb_log_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10227,7 +10392,7 @@ func (x *NoticeRecord) String() string {
 func (*NoticeRecord) ProtoMessage() {}
 
 func (x *NoticeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[110]
+	mi := &file_fsm_logpb_log_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10240,7 +10405,7 @@ func (x *NoticeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoticeRecord.ProtoReflect.Descriptor instead.
 func (*NoticeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{110}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *NoticeRecord) GetId() uint64 {
@@ -10296,7 +10461,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[111]
+	mi := &file_fsm_logpb_log_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10308,7 +10473,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[111]
+	mi := &file_fsm_logpb_log_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10321,7 +10486,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{111}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -10404,7 +10569,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[112]
+	mi := &file_fsm_logpb_log_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10416,7 +10581,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[112]
+	mi := &file_fsm_logpb_log_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10429,7 +10594,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{112}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -10461,7 +10626,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[113]
+	mi := &file_fsm_logpb_log_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10473,7 +10638,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[113]
+	mi := &file_fsm_logpb_log_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10486,7 +10651,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{113}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *RequestRecord) GetIndex() uint64 {
@@ -10545,7 +10710,7 @@ type UsageResourceRecord struct {
 
 func (x *UsageResourceRecord) Reset() {
 	*x = UsageResourceRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[114]
+	mi := &file_fsm_logpb_log_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10557,7 +10722,7 @@ func (x *UsageResourceRecord) String() string {
 func (*UsageResourceRecord) ProtoMessage() {}
 
 func (x *UsageResourceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[114]
+	mi := &file_fsm_logpb_log_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10570,7 +10735,7 @@ func (x *UsageResourceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResourceRecord.ProtoReflect.Descriptor instead.
 func (*UsageResourceRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{114}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *UsageResourceRecord) GetType() uint32 {
@@ -10622,7 +10787,7 @@ type UsageFact struct {
 
 func (x *UsageFact) Reset() {
 	*x = UsageFact{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[115]
+	mi := &file_fsm_logpb_log_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10634,7 +10799,7 @@ func (x *UsageFact) String() string {
 func (*UsageFact) ProtoMessage() {}
 
 func (x *UsageFact) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[115]
+	mi := &file_fsm_logpb_log_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10647,7 +10812,7 @@ func (x *UsageFact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageFact.ProtoReflect.Descriptor instead.
 func (*UsageFact) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{115}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *UsageFact) GetId() string {
@@ -10708,7 +10873,7 @@ type UsageSettled struct {
 
 func (x *UsageSettled) Reset() {
 	*x = UsageSettled{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[116]
+	mi := &file_fsm_logpb_log_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10720,7 +10885,7 @@ func (x *UsageSettled) String() string {
 func (*UsageSettled) ProtoMessage() {}
 
 func (x *UsageSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[116]
+	mi := &file_fsm_logpb_log_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10733,7 +10898,7 @@ func (x *UsageSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageSettled.ProtoReflect.Descriptor instead.
 func (*UsageSettled) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{116}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *UsageSettled) GetStartUnixNs() int64 {
@@ -10789,7 +10954,7 @@ type UsageAccountRecord struct {
 
 func (x *UsageAccountRecord) Reset() {
 	*x = UsageAccountRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[117]
+	mi := &file_fsm_logpb_log_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10801,7 +10966,7 @@ func (x *UsageAccountRecord) String() string {
 func (*UsageAccountRecord) ProtoMessage() {}
 
 func (x *UsageAccountRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[117]
+	mi := &file_fsm_logpb_log_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10814,7 +10979,7 @@ func (x *UsageAccountRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageAccountRecord.ProtoReflect.Descriptor instead.
 func (*UsageAccountRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{117}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *UsageAccountRecord) GetAccount() *UsageAccount {
@@ -10852,7 +11017,7 @@ type UsageWindowRecord struct {
 
 func (x *UsageWindowRecord) Reset() {
 	*x = UsageWindowRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[118]
+	mi := &file_fsm_logpb_log_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10864,7 +11029,7 @@ func (x *UsageWindowRecord) String() string {
 func (*UsageWindowRecord) ProtoMessage() {}
 
 func (x *UsageWindowRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[118]
+	mi := &file_fsm_logpb_log_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10877,7 +11042,7 @@ func (x *UsageWindowRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageWindowRecord.ProtoReflect.Descriptor instead.
 func (*UsageWindowRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{118}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *UsageWindowRecord) GetStartUnixNs() int64 {
@@ -10926,7 +11091,7 @@ var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xaf\x1e\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xdd\x1e\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -11020,7 +11185,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\vnotify_step\x18} \x01(\v2\x18.lifeboat.log.NotifyStepH\x00R\n" +
 	"notifyStep\x12;\n" +
 	"\vevent_purge\x18~ \x01(\v2\x18.lifeboat.log.EventPurgeH\x00R\n" +
-	"eventPurgeB\x06\n" +
+	"eventPurge\x12,\n" +
+	"\x05audit\x18\x96\x01 \x01(\v2\x13.lifeboat.log.AuditH\x00R\x05auditB\x06\n" +
 	"\x04body\"1\n" +
 	"\aRuleAdd\x12&\n" +
 	"\x04rule\x18\x01 \x01(\v2\x12.lifeboat.log.RuleR\x04rule\"\x1c\n" +
@@ -11062,7 +11228,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\aversion\x18A \x01(\tR\aversion\">\n" +
 	"\fFeatureRaise\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\rR\x05level\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversion\"\xab\x02\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\"\xd6\x02\n" +
 	"\tNodeHello\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -11073,7 +11239,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\amachine\x18\a \x01(\tR\amachine\x12&\n" +
 	"\x0fstarted_unix_ns\x18\b \x01(\x03R\rstartedUnixNs\x12)\n" +
 	"\x10snapshot_failure\x18\x1e \x01(\tR\x0fsnapshotFailure\x12\x1a\n" +
-	"\binstance\x18P \x01(\tR\binstance\"]\n" +
+	"\binstance\x18P \x01(\tR\binstance\x12)\n" +
+	"\x10snapshot_unix_ns\x18\x96\x01 \x01(\x03R\x0esnapshotUnixNs\"]\n" +
 	"\bNodeDown\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x16\n" +
@@ -11509,7 +11676,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05cause\x18\x03 \x01(\tR\x05cause\x12\x1a\n" +
 	"\bseverity\x18\x04 \x01(\rR\bseverity\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x1a\n" +
-	"\bresolved\x18\x06 \x01(\bR\bresolved\"\xf9\x01\n" +
+	"\bresolved\x18\x06 \x01(\bR\bresolved\"\x96\x02\n" +
 	"\tNotifySet\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -11519,15 +11686,23 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\vkeep_secret\x18\x06 \x01(\bR\n" +
 	"keepSecret\x12.\n" +
 	"\x05match\x18\a \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x10\n" +
-	"\x03off\x18\b \x01(\bR\x03off\"\"\n" +
+	"\x03off\x18\b \x01(\bR\x03off\x12\x1b\n" +
+	"\trepeat_ns\x18\t \x01(\x03R\brepeatNs\"\"\n" +
 	"\fNotifyRemove\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"{\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xc1\x01\n" +
 	"\n" +
 	"SilenceSet\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
 	"\x05match\x18\x02 \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x15\n" +
-	"\x06for_ns\x18\x04 \x01(\x03R\x05forNs\"\xba\x01\n" +
+	"\x06for_ns\x18\x04 \x01(\x03R\x05forNs\x12 \n" +
+	"\ffrom_unix_ns\x18\x05 \x01(\x03R\n" +
+	"fromUnixNs\x12\"\n" +
+	"\runtil_unix_ns\x18\x06 \x01(\x03R\vuntilUnixNs\"M\n" +
+	"\x05Audit\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\rR\x06action\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\xba\x01\n" +
 	"\n" +
 	"NotifyStep\x12\x1a\n" +
 	"\breceiver\x18\x01 \x01(\tR\breceiver\x12\x16\n" +
@@ -11614,7 +11789,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\rR\x04role\x12\"\n" +
 	"\rsince_unix_ns\x18\x03 \x01(\x03R\vsinceUnixNs\x12\x0e\n" +
-	"\x02by\x18\x04 \x01(\tR\x02by\"\xb5\x04\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\"\xe0\x04\n" +
 	"\n" +
 	"NodeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -11638,7 +11813,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\ainvited\x18P \x01(\bR\ainvited\x12\x1a\n" +
 	"\binstance\x18Q \x01(\tR\binstance\x12 \n" +
 	"\vbegun_event\x18\x8c\x01 \x01(\x04R\n" +
-	"begunEvent\"\xbc\v\n" +
+	"begunEvent\x12)\n" +
+	"\x10snapshot_unix_ns\x18\x96\x01 \x01(\x03R\x0esnapshotUnixNs\"\xbc\v\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -11776,7 +11952,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"begunEvent\"1\n" +
 	"\x05Tried\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"\xd6\x04\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\xed\x04\n" +
 	"\vAlertRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
@@ -11802,7 +11978,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x10archived_unix_ns\x18| \x01(\x03R\x0earchivedUnixNs\x12\x14\n" +
 	"\x05begun\x18} \x01(\x04R\x05begun\x12\x14\n" +
 	"\x05muted\x18~ \x01(\bR\x05muted\x12,\n" +
-	"\x06labels\x18\x8c\x01 \x03(\v2\x13.lifeboat.log.LabelR\x06labels\"\xf2\x03\n" +
+	"\x06labels\x18\x8c\x01 \x03(\v2\x13.lifeboat.log.LabelR\x06labels\x12\x15\n" +
+	"\x05worse\x18\x8d\x01 \x01(\bR\x05worse\"\xcb\x04\n" +
 	"\x0eReceiverRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -11820,14 +11997,17 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x0ffailing_unix_ns\x18\r \x01(\x03R\rfailingUnixNs\x12\x18\n" +
 	"\afailure\x18\x0e \x01(\tR\afailure\x12\x0e\n" +
 	"\x02by\x18\x0f \x01(\tR\x02by\x12\x1e\n" +
-	"\vset_unix_ns\x18\x10 \x01(\x03R\tsetUnixNs\"\xb4\x01\n" +
+	"\vset_unix_ns\x18\x10 \x01(\x03R\tsetUnixNs\x12\x1b\n" +
+	"\trepeat_ns\x18\x11 \x01(\x03R\brepeatNs\x12\"\n" +
+	"\rround_unix_ns\x18\x12 \x01(\x03R\vroundUnixNs\x12\x16\n" +
+	"\x06cursor\x18\x13 \x01(\x04R\x06cursor\"\xb4\x01\n" +
 	"\vBatchRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04upto\x18\x02 \x01(\x04R\x04upto\x12\x14\n" +
 	"\x05count\x18\x03 \x01(\rR\x05count\x12\x1a\n" +
 	"\battempts\x18\x04 \x01(\rR\battempts\x12\"\n" +
 	"\rbegun_unix_ns\x18\x05 \x01(\x03R\vbegunUnixNs\x12+\n" +
-	"\x12not_before_unix_ns\x18\x06 \x01(\x03R\x0fnotBeforeUnixNs\"\xd3\x01\n" +
+	"\x12not_before_unix_ns\x18\x06 \x01(\x03R\x0fnotBeforeUnixNs\"\x91\x02\n" +
 	"\rSilenceRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
 	"\x05match\x18\x02 \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x16\n" +
@@ -11836,7 +12016,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\ffrom_unix_ns\x18\x05 \x01(\x03R\n" +
 	"fromUnixNs\x12\"\n" +
 	"\runtil_unix_ns\x18\x06 \x01(\x03R\vuntilUnixNs\x12\x14\n" +
-	"\x05muted\x18\a \x01(\x04R\x05muted\"\xa3\x01\n" +
+	"\x05muted\x18\a \x01(\x04R\x05muted\x12\x18\n" +
+	"\aplanned\x18\b \x01(\bR\aplanned\x12\"\n" +
+	"\rended_unix_ns\x18\t \x01(\x03R\vendedUnixNs\"\xa3\x01\n" +
 	"\fNoticeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12 \n" +
@@ -11913,7 +12095,7 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 119)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 120)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),             // 0: lifeboat.log.Command
 	(*RuleAdd)(nil),             // 1: lifeboat.log.RuleAdd
@@ -12005,35 +12187,36 @@ var file_fsm_logpb_log_proto_goTypes = []any{
 	(*NotifySet)(nil),           // 87: lifeboat.log.NotifySet
 	(*NotifyRemove)(nil),        // 88: lifeboat.log.NotifyRemove
 	(*SilenceSet)(nil),          // 89: lifeboat.log.SilenceSet
-	(*NotifyStep)(nil),          // 90: lifeboat.log.NotifyStep
-	(*EventPurge)(nil),          // 91: lifeboat.log.EventPurge
-	(*Record)(nil),              // 92: lifeboat.log.Record
-	(*MetaRecord)(nil),          // 93: lifeboat.log.MetaRecord
-	(*TokenRecord)(nil),         // 94: lifeboat.log.TokenRecord
-	(*TokenUsed)(nil),           // 95: lifeboat.log.TokenUsed
-	(*OperatorRecord)(nil),      // 96: lifeboat.log.OperatorRecord
-	(*NodeRecord)(nil),          // 97: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),          // 98: lifeboat.log.HostRecord
-	(*DrainRecord)(nil),         // 99: lifeboat.log.DrainRecord
-	(*CopyRecord)(nil),          // 100: lifeboat.log.CopyRecord
-	(*AttemptRecord)(nil),       // 101: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),         // 102: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),            // 103: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),          // 104: lifeboat.log.WorkRecord
-	(*Tried)(nil),               // 105: lifeboat.log.Tried
-	(*AlertRecord)(nil),         // 106: lifeboat.log.AlertRecord
-	(*ReceiverRecord)(nil),      // 107: lifeboat.log.ReceiverRecord
-	(*BatchRecord)(nil),         // 108: lifeboat.log.BatchRecord
-	(*SilenceRecord)(nil),       // 109: lifeboat.log.SilenceRecord
-	(*NoticeRecord)(nil),        // 110: lifeboat.log.NoticeRecord
-	(*EventRecord)(nil),         // 111: lifeboat.log.EventRecord
-	(*EndRecord)(nil),           // 112: lifeboat.log.EndRecord
-	(*RequestRecord)(nil),       // 113: lifeboat.log.RequestRecord
-	(*UsageResourceRecord)(nil), // 114: lifeboat.log.UsageResourceRecord
-	(*UsageFact)(nil),           // 115: lifeboat.log.UsageFact
-	(*UsageSettled)(nil),        // 116: lifeboat.log.UsageSettled
-	(*UsageAccountRecord)(nil),  // 117: lifeboat.log.UsageAccountRecord
-	(*UsageWindowRecord)(nil),   // 118: lifeboat.log.UsageWindowRecord
+	(*Audit)(nil),               // 90: lifeboat.log.Audit
+	(*NotifyStep)(nil),          // 91: lifeboat.log.NotifyStep
+	(*EventPurge)(nil),          // 92: lifeboat.log.EventPurge
+	(*Record)(nil),              // 93: lifeboat.log.Record
+	(*MetaRecord)(nil),          // 94: lifeboat.log.MetaRecord
+	(*TokenRecord)(nil),         // 95: lifeboat.log.TokenRecord
+	(*TokenUsed)(nil),           // 96: lifeboat.log.TokenUsed
+	(*OperatorRecord)(nil),      // 97: lifeboat.log.OperatorRecord
+	(*NodeRecord)(nil),          // 98: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),          // 99: lifeboat.log.HostRecord
+	(*DrainRecord)(nil),         // 100: lifeboat.log.DrainRecord
+	(*CopyRecord)(nil),          // 101: lifeboat.log.CopyRecord
+	(*AttemptRecord)(nil),       // 102: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),         // 103: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),            // 104: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),          // 105: lifeboat.log.WorkRecord
+	(*Tried)(nil),               // 106: lifeboat.log.Tried
+	(*AlertRecord)(nil),         // 107: lifeboat.log.AlertRecord
+	(*ReceiverRecord)(nil),      // 108: lifeboat.log.ReceiverRecord
+	(*BatchRecord)(nil),         // 109: lifeboat.log.BatchRecord
+	(*SilenceRecord)(nil),       // 110: lifeboat.log.SilenceRecord
+	(*NoticeRecord)(nil),        // 111: lifeboat.log.NoticeRecord
+	(*EventRecord)(nil),         // 112: lifeboat.log.EventRecord
+	(*EndRecord)(nil),           // 113: lifeboat.log.EndRecord
+	(*RequestRecord)(nil),       // 114: lifeboat.log.RequestRecord
+	(*UsageResourceRecord)(nil), // 115: lifeboat.log.UsageResourceRecord
+	(*UsageFact)(nil),           // 116: lifeboat.log.UsageFact
+	(*UsageSettled)(nil),        // 117: lifeboat.log.UsageSettled
+	(*UsageAccountRecord)(nil),  // 118: lifeboat.log.UsageAccountRecord
+	(*UsageWindowRecord)(nil),   // 119: lifeboat.log.UsageWindowRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
 	8,   // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
@@ -12096,104 +12279,105 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	87,  // 57: lifeboat.log.Command.notify_set:type_name -> lifeboat.log.NotifySet
 	88,  // 58: lifeboat.log.Command.notify_remove:type_name -> lifeboat.log.NotifyRemove
 	89,  // 59: lifeboat.log.Command.silence_set:type_name -> lifeboat.log.SilenceSet
-	90,  // 60: lifeboat.log.Command.notify_step:type_name -> lifeboat.log.NotifyStep
-	91,  // 61: lifeboat.log.Command.event_purge:type_name -> lifeboat.log.EventPurge
-	3,   // 62: lifeboat.log.RuleAdd.rule:type_name -> lifeboat.log.Rule
-	4,   // 63: lifeboat.log.Rule.hosts:type_name -> lifeboat.log.HostChoice
-	21,  // 64: lifeboat.log.VMSet.settings:type_name -> lifeboat.log.Setting
-	3,   // 65: lifeboat.log.RuleRecord.rule:type_name -> lifeboat.log.Rule
-	21,  // 66: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	25,  // 67: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	26,  // 68: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	25,  // 69: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
-	28,  // 70: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	27,  // 71: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	30,  // 72: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	31,  // 73: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	33,  // 74: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	30,  // 75: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	28,  // 76: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	35,  // 77: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	42,  // 78: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	43,  // 79: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	21,  // 80: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	49,  // 81: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
-	51,  // 82: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
-	48,  // 83: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	51,  // 84: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
-	54,  // 85: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	56,  // 86: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	55,  // 87: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	56,  // 88: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	68,  // 89: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	72,  // 90: lifeboat.log.UsageEvents.events:type_name -> lifeboat.log.UsageEvent
-	73,  // 91: lifeboat.log.UsageEvent.account:type_name -> lifeboat.log.UsageAccount
-	74,  // 92: lifeboat.log.UsageEvent.detail:type_name -> lifeboat.log.UsageDetail
-	73,  // 93: lifeboat.log.UsageAccountSet.account:type_name -> lifeboat.log.UsageAccount
-	78,  // 94: lifeboat.log.UsageClose.windows:type_name -> lifeboat.log.UsageSpan
-	80,  // 95: lifeboat.log.UsageTrim.keys:type_name -> lifeboat.log.UsageKey
-	73,  // 96: lifeboat.log.UsageOwnerSet.account:type_name -> lifeboat.log.UsageAccount
-	27,  // 97: lifeboat.log.AlertMatch.labels:type_name -> lifeboat.log.Label
-	83,  // 98: lifeboat.log.AlertControl.match:type_name -> lifeboat.log.AlertMatch
-	86,  // 99: lifeboat.log.AlertRaise.alerts:type_name -> lifeboat.log.Raised
-	21,  // 100: lifeboat.log.NotifySet.options:type_name -> lifeboat.log.Setting
-	83,  // 101: lifeboat.log.NotifySet.match:type_name -> lifeboat.log.AlertMatch
-	83,  // 102: lifeboat.log.SilenceSet.match:type_name -> lifeboat.log.AlertMatch
-	93,  // 103: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	97,  // 104: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	98,  // 105: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	104, // 106: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	106, // 107: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	111, // 108: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	94,  // 109: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
-	96,  // 110: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
-	112, // 111: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	113, // 112: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
-	7,   // 113: lifeboat.log.Record.rule:type_name -> lifeboat.log.RuleRecord
-	114, // 114: lifeboat.log.Record.usage_resource:type_name -> lifeboat.log.UsageResourceRecord
-	117, // 115: lifeboat.log.Record.usage_account:type_name -> lifeboat.log.UsageAccountRecord
-	76,  // 116: lifeboat.log.Record.usage_type:type_name -> lifeboat.log.UsageTypeSet
-	118, // 117: lifeboat.log.Record.usage_window:type_name -> lifeboat.log.UsageWindowRecord
-	81,  // 118: lifeboat.log.Record.usage_owner:type_name -> lifeboat.log.UsageOwnerSet
-	107, // 119: lifeboat.log.Record.receiver:type_name -> lifeboat.log.ReceiverRecord
-	109, // 120: lifeboat.log.Record.silence:type_name -> lifeboat.log.SilenceRecord
-	110, // 121: lifeboat.log.Record.notice:type_name -> lifeboat.log.NoticeRecord
-	21,  // 122: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	53,  // 123: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	95,  // 124: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
-	28,  // 125: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	27,  // 126: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	46,  // 127: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	48,  // 128: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	35,  // 129: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	101, // 130: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	42,  // 131: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	102, // 132: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	103, // 133: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	100, // 134: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
-	99,  // 135: lifeboat.log.HostRecord.drain:type_name -> lifeboat.log.DrainRecord
-	55,  // 136: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	56,  // 137: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	6,   // 138: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
-	105, // 139: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	27,  // 140: lifeboat.log.AlertRecord.labels:type_name -> lifeboat.log.Label
-	21,  // 141: lifeboat.log.ReceiverRecord.options:type_name -> lifeboat.log.Setting
-	83,  // 142: lifeboat.log.ReceiverRecord.match:type_name -> lifeboat.log.AlertMatch
-	108, // 143: lifeboat.log.ReceiverRecord.batch:type_name -> lifeboat.log.BatchRecord
-	83,  // 144: lifeboat.log.SilenceRecord.match:type_name -> lifeboat.log.AlertMatch
-	106, // 145: lifeboat.log.NoticeRecord.alert:type_name -> lifeboat.log.AlertRecord
-	115, // 146: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
-	116, // 147: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
-	73,  // 148: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
-	74,  // 149: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
-	73,  // 150: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
-	74,  // 151: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
-	73,  // 152: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
-	153, // [153:153] is the sub-list for method output_type
-	153, // [153:153] is the sub-list for method input_type
-	153, // [153:153] is the sub-list for extension type_name
-	153, // [153:153] is the sub-list for extension extendee
-	0,   // [0:153] is the sub-list for field type_name
+	91,  // 60: lifeboat.log.Command.notify_step:type_name -> lifeboat.log.NotifyStep
+	92,  // 61: lifeboat.log.Command.event_purge:type_name -> lifeboat.log.EventPurge
+	90,  // 62: lifeboat.log.Command.audit:type_name -> lifeboat.log.Audit
+	3,   // 63: lifeboat.log.RuleAdd.rule:type_name -> lifeboat.log.Rule
+	4,   // 64: lifeboat.log.Rule.hosts:type_name -> lifeboat.log.HostChoice
+	21,  // 65: lifeboat.log.VMSet.settings:type_name -> lifeboat.log.Setting
+	3,   // 66: lifeboat.log.RuleRecord.rule:type_name -> lifeboat.log.Rule
+	21,  // 67: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	25,  // 68: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	26,  // 69: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	25,  // 70: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
+	28,  // 71: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	27,  // 72: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	30,  // 73: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	31,  // 74: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	33,  // 75: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	30,  // 76: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	28,  // 77: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	35,  // 78: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	42,  // 79: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	43,  // 80: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	21,  // 81: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	49,  // 82: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
+	51,  // 83: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
+	48,  // 84: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	51,  // 85: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
+	54,  // 86: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	56,  // 87: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	55,  // 88: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	56,  // 89: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	68,  // 90: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	72,  // 91: lifeboat.log.UsageEvents.events:type_name -> lifeboat.log.UsageEvent
+	73,  // 92: lifeboat.log.UsageEvent.account:type_name -> lifeboat.log.UsageAccount
+	74,  // 93: lifeboat.log.UsageEvent.detail:type_name -> lifeboat.log.UsageDetail
+	73,  // 94: lifeboat.log.UsageAccountSet.account:type_name -> lifeboat.log.UsageAccount
+	78,  // 95: lifeboat.log.UsageClose.windows:type_name -> lifeboat.log.UsageSpan
+	80,  // 96: lifeboat.log.UsageTrim.keys:type_name -> lifeboat.log.UsageKey
+	73,  // 97: lifeboat.log.UsageOwnerSet.account:type_name -> lifeboat.log.UsageAccount
+	27,  // 98: lifeboat.log.AlertMatch.labels:type_name -> lifeboat.log.Label
+	83,  // 99: lifeboat.log.AlertControl.match:type_name -> lifeboat.log.AlertMatch
+	86,  // 100: lifeboat.log.AlertRaise.alerts:type_name -> lifeboat.log.Raised
+	21,  // 101: lifeboat.log.NotifySet.options:type_name -> lifeboat.log.Setting
+	83,  // 102: lifeboat.log.NotifySet.match:type_name -> lifeboat.log.AlertMatch
+	83,  // 103: lifeboat.log.SilenceSet.match:type_name -> lifeboat.log.AlertMatch
+	94,  // 104: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	98,  // 105: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	99,  // 106: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	105, // 107: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	107, // 108: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	112, // 109: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	95,  // 110: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
+	97,  // 111: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
+	113, // 112: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	114, // 113: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
+	7,   // 114: lifeboat.log.Record.rule:type_name -> lifeboat.log.RuleRecord
+	115, // 115: lifeboat.log.Record.usage_resource:type_name -> lifeboat.log.UsageResourceRecord
+	118, // 116: lifeboat.log.Record.usage_account:type_name -> lifeboat.log.UsageAccountRecord
+	76,  // 117: lifeboat.log.Record.usage_type:type_name -> lifeboat.log.UsageTypeSet
+	119, // 118: lifeboat.log.Record.usage_window:type_name -> lifeboat.log.UsageWindowRecord
+	81,  // 119: lifeboat.log.Record.usage_owner:type_name -> lifeboat.log.UsageOwnerSet
+	108, // 120: lifeboat.log.Record.receiver:type_name -> lifeboat.log.ReceiverRecord
+	110, // 121: lifeboat.log.Record.silence:type_name -> lifeboat.log.SilenceRecord
+	111, // 122: lifeboat.log.Record.notice:type_name -> lifeboat.log.NoticeRecord
+	21,  // 123: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	53,  // 124: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	96,  // 125: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
+	28,  // 126: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	27,  // 127: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	46,  // 128: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	48,  // 129: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	35,  // 130: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	102, // 131: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	42,  // 132: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	103, // 133: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	104, // 134: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	101, // 135: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	100, // 136: lifeboat.log.HostRecord.drain:type_name -> lifeboat.log.DrainRecord
+	55,  // 137: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	56,  // 138: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	6,   // 139: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
+	106, // 140: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	27,  // 141: lifeboat.log.AlertRecord.labels:type_name -> lifeboat.log.Label
+	21,  // 142: lifeboat.log.ReceiverRecord.options:type_name -> lifeboat.log.Setting
+	83,  // 143: lifeboat.log.ReceiverRecord.match:type_name -> lifeboat.log.AlertMatch
+	109, // 144: lifeboat.log.ReceiverRecord.batch:type_name -> lifeboat.log.BatchRecord
+	83,  // 145: lifeboat.log.SilenceRecord.match:type_name -> lifeboat.log.AlertMatch
+	107, // 146: lifeboat.log.NoticeRecord.alert:type_name -> lifeboat.log.AlertRecord
+	116, // 147: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
+	117, // 148: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
+	73,  // 149: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
+	74,  // 150: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
+	73,  // 151: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
+	74,  // 152: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
+	73,  // 153: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
+	154, // [154:154] is the sub-list for method output_type
+	154, // [154:154] is the sub-list for method input_type
+	154, // [154:154] is the sub-list for extension type_name
+	154, // [154:154] is the sub-list for extension extendee
+	0,   // [0:154] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -12264,9 +12448,10 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_SilenceSet)(nil),
 		(*Command_NotifyStep)(nil),
 		(*Command_EventPurge)(nil),
+		(*Command_Audit)(nil),
 	}
 	file_fsm_logpb_log_proto_msgTypes[56].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[92].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[93].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
@@ -12293,7 +12478,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   119,
+			NumMessages:   120,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
