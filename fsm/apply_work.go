@@ -383,6 +383,9 @@ func (t *tx) clear(v *VM, h *Host) string {
 	if v.Error == "" {
 		return fmt.Sprintf("VM %s is not in error", v.Name)
 	}
+	if t.s.Level >= LevelPolicy {
+		t.event("VM.CLEAR", Info, vmSubject(v), "the error of VM %s was cleared by %s: %s", v.Name, t.actor, v.Error)
+	}
 	v.setError("")
 	t.resolveVM(v, "error", "cleared by %s", t.actor)
 	t.bringBack(v, h, "cleared by "+t.actor)
