@@ -98,7 +98,7 @@ type NotifySetCmd struct {
 	Name    string            `arg:"" help:"Name of the receiver."`
 	Kind    string            `arg:"" help:"webhook, mail, alertmanager or program."`
 	Address string            `arg:"" help:"Where: https://HOST/PATH, smtp://HOST:587, https://HOST:9093, or the name of a program in /etc/lifeboat/notify.d."`
-	Option  map[string]string `placeholder:"KEY=VALUE" help:"Option of the kind: ca; for mail from, to, user, helo; for alertmanager user, lasts; for program args."`
+	Option  map[string]string `mapsep:"none" placeholder:"KEY=VALUE" help:"Option of the kind: ca; for mail from, to, user, helo; for alertmanager user, lasts; for program args."`
 	Secret  string            `placeholder:"SECRET" env:"LIFEBOAT_NOTIFY_SECRET" help:"Key of the signature, or password; - reads it from the input, where no list of processes shows it. It is sealed, and never shown again."`
 	Keep    bool              `name:"keep-secret" help:"Keep the secret that it has."`
 	Off     bool              `help:"Send nothing to it; what waits for it is dropped."`
