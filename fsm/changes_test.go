@@ -99,4 +99,10 @@ func TestAStalledVMIsNewsWhenItsAlertIsGone(t *testing.T) {
 	if l.state().OpenAlert(VMAlert(l.vm(1), "I/O error")) == nil {
 		t.Error("nobody is told")
 	}
+	// While it is being stopped nothing is raised, and the report is no news for ever.
+	l.ok(l.control(1, VMStop))
+	l.ok(&logpb.AlertControl{Action: alertResolve, Match: &logpb.AlertMatch{Causes: []string{"I/O error"}}})
+	if asks() {
+		t.Error("it is news for ever while the VM is being stopped")
+	}
 }

@@ -75,7 +75,7 @@ func FuzzRead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, id, typ, resource string, at int64, account, between string) {
 		e := Event{ID: id, Type: typ, Resource: resource, Time: time.Unix(at, 0).UTC(), Account: account}
 		line, err := json.Marshal(e)
-		if err != nil || e.check() != nil || !utf8.ValidString(id+typ+resource+account) || len(line) >= maxLine {
+		if err != nil || e.check() != nil || !utf8.ValidString(id+" "+typ+" "+resource+" "+account) || len(line) >= maxLine {
 			t.Skip()
 		}
 		var got []Event
