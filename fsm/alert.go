@@ -75,6 +75,7 @@ type AlertRecord struct {
 	Archived int64   // when it was put out of sight
 	Begun    EventID // the event that opened it
 	Muted    bool    // a silence kept it from those who would have been told
+	Worse    bool    // a silence kept from those who were told that it became more severe
 	Labels   []Label // of its host as it opened; see State.LabelsOf
 }
 

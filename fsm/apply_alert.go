@@ -51,7 +51,7 @@ func (t *tx) open(key AlertKey, name string, sev Severity, text string) {
 	n.Count++
 	n.Last, n.Since, n.Index = t.now, t.now, t.index
 	n.Labels = t.s.labelsOf(key)
-	n.Resolved, n.Resolution, n.AckedBy, n.Muted = 0, "", "", false
+	n.Resolved, n.Resolution, n.AckedBy, n.Muted, n.Worse = 0, "", "", false, false
 	verb := "ALERT.GENERATE"
 	if kind == NoticeReopened {
 		verb = "ALERT.REOPEN"

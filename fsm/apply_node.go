@@ -52,6 +52,7 @@ func (t *tx) nodeHello(c *logpb.NodeHello) string {
 		t.event("NODE.UP", Info, "node "+c.Id, "management node %s is Up (version %s, run %s)", c.Id, c.Version, c.RunId)
 		t.resolve(AlertKey{AlertNode, c.Id, "down"}, "management node %s is back", c.Id)
 	}
+	t.snapshotTaken(old, n, c.SnapshotUnixNs)
 	t.s.nodes.set(id, n)
 	if old == nil || old.SnapshotFailure != n.SnapshotFailure {
 		t.missSnapshots(n)

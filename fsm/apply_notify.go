@@ -10,9 +10,6 @@ import (
 
 const (
 	maxReceivers = 50
-	maxSilences  = 1000
-	// MaxSilence is how long a silence may last.
-	MaxSilence = 365 * 24 * time.Hour
 	// failsAfter is how often a delivery fails before that is an alert.
 	failsAfter = 3
 )
@@ -27,25 +24,15 @@ func (t *tx) notice(kind NoticeKind, a *AlertRecord) {
 			return // nobody was told that it began
 		}
 	} else if x := t.s.silenced(a, t.now); x != nil {
-		if !a.Muted && kind != NoticeWorse {
-			n := *a
-			n.Muted = true
-			t.setAlert(&n)
-			y := *x
-			y.Muted++
-			t.s.silences.set(y.ID, &y)
-		}
+		t.mute(x, kind, a)
 		return
-	} else if a.Muted { // what it matched has changed
-		n := *a
-		n.Muted = false
-		t.setAlert(&n)
-		kind, a = NoticeOpened, &n
+	} else if a.Muted || a.Worse { // what it matched has changed
+		kind = map[bool]NoticeKind{true: NoticeOpened, false: NoticeWorse}[a.Muted]
+		a = t.heard(a)
 	}
 	var to []string
 	for name, r := range t.s.receivers.all() {
-		// Who cannot be reached is not told so: that would never end.
-		if !r.Off && r.Match.Matches(t.s, a) && (a.Key.Type != AlertReceiver || a.Key.Subject != name) {
+		if !r.Off && r.wants(t.s, a) {
 			to = append(to, name)
 		}
 	}
@@ -63,7 +50,7 @@ func (t *tx) boundOutbox() {
 	for t.s.outbox.len() > t.s.Policy.NotifyKeep {
 		id, n, _ := t.s.outbox.min()
 		for _, name := range n.For {
-			if r := t.s.Receiver(name); r != nil && r.Done < id {
+			if r := t.s.Receiver(name); r != nil && r.Done < id && n.Kind != NoticeStill { // that comes again
 				x := *r
 				x.Lost++
 				t.s.receivers.set(name, &x)
@@ -105,6 +92,8 @@ func (t *tx) notifySet(c *logpb.NotifySet) string {
 		return fmt.Sprintf("a receiver has a name of at most %d bytes, and a kind", most)
 	case old == nil && t.s.receivers.len() >= maxReceivers:
 		return fmt.Sprintf("there are %d receivers, and there can be no more; remove one with `lifeboat notify remove`", maxReceivers)
+	case c.RepeatNs != 0 && c.RepeatNs < int64(minRepeat):
+		return fmt.Sprintf("a receiver is told again of what is open every %s at most", minRepeat)
 	case c.KeepSecret && old == nil:
 		return fmt.Sprintf("there is no receiver %s whose secret could be kept; `lifeboat notify list` shows them", c.Name)
 	}
@@ -126,6 +115,10 @@ func (t *tx) notifySet(c *logpb.NotifySet) string {
 	if !c.KeepSecret {
 		r.Secret = c.Secret
 	}
+	if moved || c.Off {
+		r.Round, r.Cursor = 0, 0 // nothing is known there of what is open
+	}
+	r.Repeat = time.Duration(c.RepeatNs)
 	r.Kind, r.Address, r.Options, r.Match, r.Off, r.By, r.Set = c.Kind, c.Address, settingsFromLog(c.Options), m, c.Off, t.actor, t.now
 	t.s.receivers.set(r.Name, &r)
 	if old != nil {
@@ -150,76 +143,15 @@ func (t *tx) notifyRemove(c *logpb.NotifyRemove) string {
 	return ""
 }
 
-func (t *tx) silenceSet(c *logpb.SilenceSet) string {
-	if no := t.later(LevelPolicy); no != "" {
-		return no
-	}
-	if c.Id != 0 {
-		x, ok := t.s.silences.get(SilenceID(c.Id))
-		if !ok {
-			return fmt.Sprintf("there is no silence %d; `lifeboat notify silence list` shows them", c.Id)
-		}
-		t.endSilence(x, "was ended")
-		t.unmute()
-		return ""
-	}
-	m, no := matchFromLog(c.Match)
-	switch {
-	case no != "":
-		return no
-	case c.ForNs <= 0 || c.ForNs > int64(MaxSilence):
-		return fmt.Sprintf("a silence lasts up to %s: say for how long, or until when", MaxSilence)
-	case c.Reason == "":
-		return "a silence has a reason, for who wonders why nobody was told"
-	case t.s.silences.len() >= maxSilences:
-		return fmt.Sprintf("there are %d silences, and there can be no more; end one with `lifeboat notify silence end`", maxSilences)
-	}
-	x := &Silence{ID: SilenceID(t.mint()), Match: m, Reason: c.Reason, By: t.actor, From: t.now, Until: t.now + c.ForNs}
-	t.s.silences.set(x.ID, x)
-	t.event("SILENCE.START", Warning, fmt.Sprintf("silence %d", x.ID), "alerts that match notify nobody until %s: %s", clock(x.Until), x.Reason)
-	return ""
-}
-
-func (t *tx) endSilence(x *Silence, how string) {
-	t.s.silences.delete(x.ID)
-	t.event("SILENCE.END", Info, fmt.Sprintf("silence %d", x.ID), "silence %d %s; it kept %d alerts from receivers", x.ID, how, x.Muted)
-}
-
-// tick ends what has run out. It comes with every canary and costs nothing when there
-// is nothing.
+// tick ends and begins what its time has come for. It comes with every canary and costs
+// nothing when there is nothing.
 func (t *tx) tick() {
 	if t.s.Level < LevelPolicy {
 		return
 	}
 	t.retainAlerts()
-	var over []*Silence
-	for _, x := range t.s.silences.all() {
-		if x.Until <= t.now {
-			over = append(over, x)
-		}
-	}
-	for _, x := range over {
-		t.endSilence(x, "is over")
-	}
-	if len(over) > 0 {
-		t.unmute()
-	}
-}
-
-// unmute tells of the alerts that are still open, and that no silence keeps back any more.
-func (t *tx) unmute() {
-	var keys []AlertKey
-	for k, id := range t.s.raised.all() {
-		if a := t.s.Alert(id); a.Muted && t.s.silenced(a, t.now) == nil {
-			keys = append(keys, k)
-		}
-	}
-	for _, k := range keys {
-		n := *t.s.OpenAlert(k)
-		n.Muted = false
-		t.setAlert(&n)
-		t.notice(NoticeOpened, &n)
-	}
+	t.tickSilences()
+	t.repeat()
 }
 
 // notifyStep moves a delivery on. A late or repeated one changes nothing.

@@ -391,6 +391,9 @@ func (t *tx) clear(v *VM, h *Host) string {
 	if v.Error == "" && t.s.GuestAlert(v) == nil {
 		return fmt.Sprintf("VM %s is not in error", v.Name)
 	}
+	if t.s.Level >= LevelPolicy {
+		t.event("VM.CLEAR", Info, vmSubject(v), "the error of VM %s was cleared by %s: %s", v.Name, t.actor, v.Error)
+	}
 	v.setError("")
 	t.resolveVM(v, GuestHangs, "cleared by %s", t.actor)
 	t.resolveVM(v, "error", "cleared by %s", t.actor)

@@ -38,6 +38,12 @@ func (s *State) GuestChanges(v *VM, p Power, inc Incarnation, answers bool) bool
 	return s.Level >= LevelPolicy && p == PowerOn && v.Power == PowerOn && e.speaks(v) && answers && !v.Answers
 }
 
+// untold reports whether a VM stands still and no alert says so, as after an operator's
+// word that did not end it, and one would be kept.
+func (s *State) untold(v *VM) bool {
+	return v.Stalled() && v.Protected() && s.raised.len() < s.Policy.AlertsOpenMax && s.OpenAlert(VMAlert(v, "I/O error")) == nil
+}
+
 // differs reports whether a copy is not known, or another.
 func differs(c *Copy, inc Incarnation) bool { return c == nil || c.Incarnation != inc }
 
@@ -74,7 +80,7 @@ func (s *State) changesOwned(h *Host, v *VM, e *vmEntry) bool {
 	}
 	switch e.power {
 	case PowerOn:
-		return v.Gone || v.Error != "" || v.Protected() && !v.Wanted && h.order(OrderStop, v.ID) == nil ||
+		return v.Gone || v.Error != "" || w == nil && s.untold(v) || v.Protected() && !v.Wanted && h.order(OrderStop, v.ID) == nil ||
 			h.order(OrderStart, v.ID) != nil ||
 			w != nil && !w.Type.Stops() && w.Step != Stopping && w.Step != Migrating && !(w.Step == Fencing && (h.Status == Connecting || h.inFlight(s.Time)))
 	case PowerOff:

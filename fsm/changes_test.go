@@ -79,3 +79,30 @@ func TestChangesNeverSaysNoToNews(t *testing.T) {
 		t.Errorf("the test does not discriminate: %d news, %d not, %d for nothing", yes, no, idle)
 	}
 }
+
+// An operator resolves the alert of a VM that stands still: the same report again says
+// that it is not over.
+func TestAStalledVMIsNewsWhenItsAlertIsGone(t *testing.T) {
+	l := level4(t)
+	l.report("h1", stalledVM(1))
+	asks := func() bool {
+		return l.state().Changes(l.host("h1"), testVM(1), PowerOn, ReasonIOError, inc(1), 0, 0)
+	}
+	if asks() {
+		t.Error("it is news twice")
+	}
+	l.ok(&logpb.AlertControl{Action: alertResolve, Match: &logpb.AlertMatch{Causes: []string{"I/O error"}}})
+	if !asks() {
+		t.Fatal("it is no news that it still stands still")
+	}
+	l.report("h1", stalledVM(1))
+	if l.state().OpenAlert(VMAlert(l.vm(1), "I/O error")) == nil {
+		t.Error("nobody is told")
+	}
+	// While it is being stopped nothing is raised, and the report is no news for ever.
+	l.ok(l.control(1, VMStop))
+	l.ok(&logpb.AlertControl{Action: alertResolve, Match: &logpb.AlertMatch{Causes: []string{"I/O error"}}})
+	if asks() {
+		t.Error("it is news for ever while the VM is being stopped")
+	}
+}

@@ -337,6 +337,33 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.ok(raised("h1", "hot"))
 			return l
 		},
+		"silences": func() *lab { // planned, begun, over, called off; told again; noted for the audit
+			l := level4(t)
+			l.ok(&logpb.NotifySet{Name: "prom", Kind: "alertmanager", Address: "http://a", RepeatNs: int64(time.Minute)})
+			l.ok(&logpb.NodeHello{Id: "n1", RunId: "r1", Version: "0.4", SnapshotUnixNs: l.now})
+			l.ok(&logpb.Audit{Action: AuditSnapshot, Subject: "n1", Text: "a snapshot was read"})
+			l.ok(raised("h1", "hot"))
+			l.ok(&logpb.SilenceSet{Reason: "works", FromUnixNs: l.now + int64(time.Minute), UntilUnixNs: l.now + int64(2*time.Minute)})
+			l.ok(&logpb.SilenceSet{Reason: "more works", FromUnixNs: l.now + int64(time.Hour), ForNs: int64(time.Hour)})
+			l.ok(&logpb.SilenceSet{Reason: "at once", Match: &logpb.AlertMatch{Subjects: []string{"x"}}, ForNs: int64(time.Hour)})
+			for range 4 {
+				l.wait(40 * time.Second)
+				l.ok(&logpb.Canary{Node: "n1", Term: 1})
+				if len(l.pending("prom")) > 0 {
+					l.deliver("prom", true)
+				}
+				l.ok(raised("h2", "hot"))
+			}
+			var planned SilenceID
+			for id, x := range l.state().Silences() {
+				if x.StateAt(l.now) == "planned" {
+					planned = id
+				}
+			}
+			l.ok(&logpb.SilenceSet{Id: uint64(planned)})
+			l.ok(&logpb.Canary{Node: "n1", Term: 1})
+			return l
+		},
 		"anything": func() *lab { // random commands, nonsense included
 			_, log := story(t.Fatalf, rand.New(rand.NewPCG(2026, 11)).IntN, 400)
 			return &lab{t: t, log: log}

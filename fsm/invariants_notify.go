@@ -17,11 +17,11 @@ func (c *checker) notifications() {
 	}
 	for id, x := range s.Silences() {
 		c.minted(uint64(id), "silence")
-		c.must(x.ID == id && x.From <= x.Until && x.Reason != "", "notify", "silence %d makes no sense: %+v", id, *x)
+		c.must(x.ID == id && x.From < x.Until && x.Reason != "" && !(x.Planned && x.Ended != 0) && x.Ended <= s.Time, "notify", "silence %d makes no sense: %+v", id, *x)
 	}
 	for id, n := range s.outbox.all() {
 		c.minted(uint64(id), "notice")
-		if n.ID != id || n.Kind < NoticeOpened || n.Kind > NoticeWorse || n.Alert == nil || n.Alert.ID == 0 {
+		if n.ID != id || n.Kind < NoticeOpened || n.Kind > NoticeStill || n.Alert == nil || n.Alert.ID == 0 {
 			c.fail("notify", "notice %d makes no sense: %+v", id, *n)
 		}
 		if !slices.ContainsFunc(n.For, func(name string) bool { r := s.Receiver(name); return r != nil && r.Done < id }) {

@@ -22,15 +22,19 @@ func (c *checker) usage() {
 		c.facts(r)
 		n := *r
 		n.derive()
-		if n.open != r.open && (n.open == nil || r.open == nil || *n.open != *r.open) || n.wrong != r.wrong {
+		if n.open != r.open && (n.open == nil || r.open == nil || *n.open != *r.open) || n.wrong != r.wrong || n.told != r.told {
 			c.fail("usage", "%v: what is kept beside its facts is not what follows from them", key)
 		}
 		if r.wrong > 0 {
 			troubled++
 		}
 		tally.count(r, 1)
+		if _, ok := u.told.get(toldKey{r.told, key}); !ok {
+			c.fail("usage", "%v, told at index %d, is not found by it", key, r.told)
+		}
 	}
 	c.must(troubled == u.troubled, "usage", "%d resources are in trouble, %d are counted", troubled, u.troubled)
+	c.must(u.told.len() == u.resources.len(), "usage", "%d resources are found by when they were told, and there are %d", u.told.len(), u.resources.len())
 	c.must(tally.tally.len() == u.tally.len(), "usage", "%d tallies are kept, %d follow", u.tally.len(), tally.tally.len())
 	for k, x := range tally.tally.all() {
 		if got, _ := u.tally.get(k); got != x {

@@ -41,7 +41,7 @@ func newer(what string, level uint32, version string, known uint32) error {
 // levelOf is the feature level that a command came with, by its number in the oneof;
 // 0 = this build does not know the command.
 func levelOf(number protowire.Number) uint32 {
-	const nodeSteer, featureRaise, caSet, nodeAdmit, firstPolicy, lastPolicy = 60, 65, 80, 85, 90, 149
+	const nodeSteer, featureRaise, caSet, nodeAdmit, firstPolicy, lastPolicy = 60, 65, 80, 85, 90, 199
 	switch {
 	case number == nodeSteer:
 		return 2

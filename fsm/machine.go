@@ -295,6 +295,8 @@ func (m *Machine) dispatch(t *tx, before int64, c *logpb.Command) (rejected stri
 		return t.notifyStep(b.NotifyStep)
 	case *logpb.Command_EventPurge:
 		return t.eventPurge(b.EventPurge)
+	case *logpb.Command_Audit:
+		return t.audit(b.Audit)
 	}
 	panic(fmt.Sprintf("fsm: entry %d holds a command this version of lifeboat does not know; install the version that wrote it", t.index))
 }

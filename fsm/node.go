@@ -42,7 +42,9 @@ type Node struct {
 	For      int64  // ns that the maintenance lasts for which it prepares; 0 = until it is ended
 	// SnapshotFailure is why it takes no snapshots by itself although it should.
 	SnapshotFailure string
-	Invited         bool // admitted by a token, and not a member yet
+	// SnapshotAt is when it took its newest snapshot by itself, unix ns; from level 4 on.
+	SnapshotAt int64
+	Invited    bool // admitted by a token, and not a member yet
 	// Instance is of its data directory: another one is another machine, or this one
 	// without what it had. "" = not known.
 	Instance string

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 )
 
 // NoticeID is minted from the counter of the state, as all ids are.
@@ -21,10 +22,11 @@ const (
 	NoticeReopened
 	NoticeResolved
 	NoticeWorse // it is more severe than it was
+	NoticeStill // it is still open: for receivers that forget what they do not hear again
 )
 
 func (k NoticeKind) String() string {
-	return name(int(k), "", "opened", "reopened", "resolved", "worse")
+	return name(int(k), "", "opened", "reopened", "resolved", "worse", "still")
 }
 
 // Notice is a change of an alert that receivers are to be told of: the outbox is a
@@ -45,7 +47,8 @@ type Receiver struct {
 	Options []Setting
 	Secret  []byte // sealed
 	Match   AlertMatch
-	Off     bool // nothing new is sent to it
+	Off     bool          // nothing new is sent to it
+	Repeat  time.Duration // what stays open is told again that often; 0 = never
 	By      string
 	Set     int64 // unix ns, last change
 
@@ -57,6 +60,15 @@ type Receiver struct {
 	Lost        uint64 // notices that were dropped before they were delivered
 	Failing     int64  // since when; 0 = it does not fail
 	Failure     string
+
+	Round  int64   // when the newest round began that tells again what is open, unix ns
+	Cursor AlertID // the alert where it goes on; 0 = it is over
+}
+
+// wants reports whether the receiver is told of an alert. Who cannot be reached is not
+// told so: that would never end.
+func (r *Receiver) wants(s *State, a *AlertRecord) bool {
+	return r.Match.Matches(s, a) && (a.Key.Type != AlertReceiver || a.Key.Subject != r.Name)
 }
 
 // Batch is one delivery: it is committed before it is sent, so that whoever leads
@@ -72,13 +84,26 @@ type Batch struct {
 
 // Silence keeps alerts that match from notifying anybody, for a while.
 type Silence struct {
-	ID     SilenceID
-	Match  AlertMatch
-	Reason string
-	By     string
-	From   int64
-	Until  int64
-	Muted  uint64 // alerts that it kept from receivers
+	ID      SilenceID
+	Match   AlertMatch
+	Reason  string
+	By      string
+	From    int64
+	Until   int64
+	Muted   uint64 // alerts that it kept from receivers
+	Planned bool   // its begin was not noted yet
+	Ended   int64  // unix ns; 0 = it has not
+}
+
+// StateAt is planned, active or ended.
+func (x *Silence) StateAt(now int64) string {
+	switch {
+	case x.Ended != 0 || x.Until <= now:
+		return "ended"
+	case x.From > now:
+		return "planned"
+	}
+	return "active"
 }
 
 // Receiver returns a receiver, nil when unknown.
@@ -87,8 +112,8 @@ func (s *State) Receiver(name string) *Receiver { r, _ := s.receivers.get(name);
 // Receivers walks the receivers by name.
 func (s *State) Receivers() iter.Seq2[string, *Receiver] { return s.receivers.all() }
 
-// Silences walks the silences, oldest first. Some may have ended: the next canary
-// takes them out.
+// Silences walks the silences, oldest first: planned ones, active ones, and those that
+// have ended lately.
 func (s *State) Silences() iter.Seq2[SilenceID, *Silence] { return s.silences.all() }
 
 // CountNotices is the number of notices that have not arrived everywhere.
@@ -130,11 +155,21 @@ func (s *State) NoticesWaiting() map[string]int {
 // silenced is the silence that keeps an alert from receivers, nil when none does.
 func (s *State) silenced(a *AlertRecord, now int64) *Silence {
 	for _, x := range s.silences.all() {
-		if now < x.Until && x.Match.Matches(s, a) {
+		if x.StateAt(now) == "active" && x.Match.Matches(s, a) {
 			return x
 		}
 	}
 	return nil
+}
+
+// unended counts the silences that are planned or active.
+func (s *State) unended() (n int) {
+	for _, x := range s.silences.all() {
+		if x.Ended == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // deliveryID names a delivery: no other one of this cluster has the same, also after

@@ -120,33 +120,6 @@ func TestAFailingReceiverDoesNotLoop(t *testing.T) {
 	}
 }
 
-// A silence keeps alerts from receivers; what is still open when it ends is told then.
-func TestSilences(t *testing.T) {
-	l := level4(t)
-	l.ok(&logpb.NotifySet{Name: "hook", Kind: "webhook"})
-	for what, c := range map[string]*logpb.SilenceSet{"no end": {Reason: "x"}, "no reason": {ForNs: 1}, "none": {Id: 4242}, "too long": {Reason: "x", ForNs: int64(MaxSilence) + 1}} {
-		if no := l.rejected(c); no == "" {
-			t.Errorf("%s: not refused", what)
-		}
-	}
-	l.ok(&logpb.SilenceSet{Match: &logpb.AlertMatch{Subjects: []string{"h1", "x*"}}, Reason: "works", ForNs: int64(time.Minute)})
-	l.ok(raised("h1", "hot"))
-	l.ok(raised("x1", "hot"))
-	l.ok(raised("h2", "hot"))
-	l.ok(itEnded("x1", "hot"))
-	if got := l.pending("hook"); !slices.Equal(got, []string{"opened h2"}) {
-		t.Errorf("during the silence: %q", got)
-	}
-	l.wait(time.Minute)
-	l.ok(&logpb.Canary{Node: "n1"})
-	if got := l.pending("hook"); !slices.Equal(got, []string{"opened h2", "opened h1"}) {
-		t.Errorf("after it: %q", got)
-	}
-	for range l.state().Silences() {
-		t.Error("it is still there")
-	}
-}
-
 // Random commands about alerts keep every rule, and a snapshot of each state is it.
 func TestNotifyStories(t *testing.T) {
 	for seed := range uint64(8) {

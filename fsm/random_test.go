@@ -405,7 +405,8 @@ func randomNotify(c chooser, s *State) proto.Message {
 		}
 		return x
 	case 4:
-		return &logpb.NotifySet{Name: who, Kind: "webhook", Address: pick(c, "http://a", "http://b"), Match: match(), Off: c.odds(6), KeepSecret: c.odds(6)}
+		return &logpb.NotifySet{Name: who, Kind: "webhook", Address: pick(c, "http://a", "http://b"), Match: match(), Off: c.odds(6), KeepSecret: c.odds(6),
+			RepeatNs: int64(pick(c, 0, 0, 1, 10, 20)) * int64(time.Second)}
 	case 5:
 		if c.odds(3) {
 			return &logpb.NotifyRemove{Name: who}
@@ -413,6 +414,12 @@ func randomNotify(c chooser, s *State) proto.Message {
 		return &logpb.EventPurge{BeforeId: uint64(c(40)), BeforeUnixNs: int64(c(2)) * s.Time}
 	case 6:
 		x := &logpb.SilenceSet{Match: match(), Reason: pick(c, "works", ""), ForNs: int64(c(10)-1) * int64(time.Second)}
+		if c.odds(2) {
+			x.FromUnixNs = s.Time + int64(c(10)-1)*int64(time.Second)
+		}
+		if c.odds(4) {
+			x.ForNs, x.UntilUnixNs = 0, s.Time+int64(c(20)-1)*int64(time.Second)
+		}
 		for id := range s.Silences() {
 			if c.odds(2) {
 				x.Id = uint64(id)

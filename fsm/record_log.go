@@ -29,14 +29,14 @@ func nodeRecord(n *Node) *logpb.Record {
 	return &logpb.Record{Body: &logpb.Record_Node{Node: &logpb.NodeRecord{Id: string(n.ID), Addr: n.Addr, HttpAddr: n.HTTPAddr,
 		RunId: n.RunID, Version: n.Version, FeatureLevel: n.Level, Machine: string(n.Machine), State: uint32(n.State),
 		Reason: n.Reason, SinceUnixNs: n.Since, Index: n.Index, StartedUnixNs: n.Started, Left: n.Left, Going: uint32(n.Going),
-		UntilUnixNs: n.Until, ForNs: n.For, SnapshotFailure: n.SnapshotFailure, Invited: n.Invited, Instance: n.Instance, BegunEvent: uint64(n.Begun)}}}
+		UntilUnixNs: n.Until, ForNs: n.For, SnapshotFailure: n.SnapshotFailure, Invited: n.Invited, Instance: n.Instance, BegunEvent: uint64(n.Begun), SnapshotUnixNs: n.SnapshotAt}}}
 }
 
 func nodeFromLog(p *logpb.NodeRecord) *Node {
 	return &Node{ID: NodeID(p.Id), Addr: p.Addr, HTTPAddr: p.HttpAddr, RunID: p.RunId, Version: p.Version, Level: p.FeatureLevel,
 		Machine: HostID(p.Machine), State: NodeState(p.State), Reason: p.Reason, Since: p.SinceUnixNs, Index: p.Index,
 		Started: p.StartedUnixNs, Left: p.Left, Going: Going(p.Going), Until: p.UntilUnixNs, For: p.ForNs, SnapshotFailure: p.SnapshotFailure, Invited: p.Invited, Instance: p.Instance,
-		Begun: EventID(p.BegunEvent)}
+		Begun: EventID(p.BegunEvent), SnapshotAt: p.SnapshotUnixNs}
 }
 
 func hostRecord(h *Host) *logpb.Record {
@@ -178,14 +178,14 @@ func alertToLog(a *AlertRecord) *logpb.AlertRecord {
 	return &logpb.AlertRecord{Id: uint64(a.ID), Type: a.Key.Type, Subject: a.Key.Subject,
 		Cause: a.Key.Cause, State: uint32(a.State), Severity: uint32(a.Severity), Text: a.Text, Count: a.Count, FirstUnixNs: a.First,
 		LastUnixNs: a.Last, ResolvedUnixNs: a.Resolved, Resolution: a.Resolution, Name: a.Name, Index: a.Index, Reopened: a.Reopened,
-		SinceUnixNs: a.Since, AckedBy: a.AckedBy, ArchivedUnixNs: a.Archived, Begun: uint64(a.Begun), Muted: a.Muted, Labels: labelsToLog(a.Labels)}
+		SinceUnixNs: a.Since, AckedBy: a.AckedBy, ArchivedUnixNs: a.Archived, Begun: uint64(a.Begun), Muted: a.Muted, Labels: labelsToLog(a.Labels), Worse: a.Worse}
 }
 
 func alertFromLog(p *logpb.AlertRecord) *AlertRecord {
 	return &AlertRecord{ID: AlertID(p.GetId()), Key: AlertKey{p.GetType(), p.GetSubject(), p.GetCause()}, State: AlertState(p.GetState()),
 		Severity: Severity(p.GetSeverity()), Text: p.GetText(), Count: p.GetCount(), First: p.GetFirstUnixNs(), Last: p.GetLastUnixNs(),
 		Resolved: p.GetResolvedUnixNs(), Resolution: p.GetResolution(), Name: p.GetName(), Index: p.GetIndex(), Reopened: p.GetReopened(),
-		Since: p.GetSinceUnixNs(), AckedBy: p.GetAckedBy(), Archived: p.GetArchivedUnixNs(), Begun: EventID(p.GetBegun()), Muted: p.GetMuted(), Labels: labelsFromLog(p.GetLabels())}
+		Since: p.GetSinceUnixNs(), AckedBy: p.GetAckedBy(), Archived: p.GetArchivedUnixNs(), Begun: EventID(p.GetBegun()), Muted: p.GetMuted(), Labels: labelsFromLog(p.GetLabels()), Worse: p.GetWorse()}
 }
 
 func eventRecord(e *Event) *logpb.Record {

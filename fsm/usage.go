@@ -94,6 +94,7 @@ type UsageResource struct {
 
 	open  *Owner // of the interval without an end; nil = there is none
 	wrong int    // facts that do not fit
+	told  uint64 // index of the newest entry that told something of it which is kept
 }
 
 // UsageSettled is what a window holds of a resource for good.
@@ -136,6 +137,21 @@ type usageState struct {
 	accounts  table[Owner, *Account]
 	owners    table[VMID, *Owner] // an operator's word
 	tally     table[tallyKey, UsageTally]
+	told      table[toldKey, struct{}]
+}
+
+// toldKey orders resources by when something was told of them last. It is worked out anew
+// from a snapshot.
+type toldKey struct {
+	index uint64
+	key   UsageKey
+}
+
+func lessTold(a, b toldKey) bool {
+	if a.index != b.index {
+		return a.index < b.index
+	}
+	return lessUsage(a.key, b.key)
 }
 
 // tallyKey counts by account and type. It is worked out anew from a snapshot.
@@ -160,12 +176,13 @@ func newUsage() usageState {
 		windows:   newTable[int64, *UsageWindow](less[int64]),
 		accounts:  newTable[Owner, *Account](lessOwner),
 		owners:    newTable[VMID, *Owner](lessVM),
-		tally:     newTable[tallyKey, UsageTally](lessTally)}
+		tally:     newTable[tallyKey, UsageTally](lessTally),
+		told:      newTable[toldKey, struct{}](lessTold)}
 }
 
 func (u usageState) clone() usageState {
 	u.resources, u.windows, u.accounts = u.resources.clone(), u.windows.clone(), u.accounts.clone()
-	u.owners, u.tally = u.owners.clone(), u.tally.clone()
+	u.owners, u.tally, u.told = u.owners.clone(), u.tally.clone(), u.told.clone()
 	return u
 }
 
@@ -182,6 +199,7 @@ func (u *usageState) set(r *UsageResource) {
 	if old != nil {
 		u.sum ^= hashUsage(old)
 		u.count(old, -1)
+		u.told.delete(toldKey{old.told, old.Key})
 	}
 	if len(r.Facts) == 0 && len(r.Settled) == 0 {
 		u.resources.delete(r.Key)
@@ -190,6 +208,7 @@ func (u *usageState) set(r *UsageResource) {
 	r.derive()
 	u.sum ^= hashUsage(r)
 	u.count(r, 1)
+	u.told.set(toldKey{r.told, r.Key}, struct{}{})
 	u.resources.set(r.Key, r)
 }
 

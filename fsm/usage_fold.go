@@ -139,7 +139,10 @@ func (d *UsageDetail) over(old *UsageDetail) *UsageDetail {
 
 // derive repeats what is often asked of the facts.
 func (r *UsageResource) derive() {
-	r.open, r.wrong = nil, 0
+	r.open, r.wrong, r.told = nil, 0, 0
+	for i := range r.Facts {
+		r.told = max(r.told, r.Facts[i].Index)
+	}
 	if len(r.Facts) == 1 && r.Facts[0].Kind == FactOpens { // as most are
 		r.open = r.Facts[0].Owner
 		return

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"iter"
 	"slices"
 )
@@ -24,6 +25,7 @@ type UsageRecord struct {
 type UsageQuery struct {
 	From, To int64  // unix ns: windows that lie between; 0 = without bound
 	After    uint64 // only records that were made after this log index
+	Upto     uint64 // only records that were made up to this one; 0 = without bound
 	Type     uint32 // 0 = every type
 	Resource string
 	Owner    func(Owner) bool // nil = everybody's
@@ -34,52 +36,126 @@ type UsageQuery struct {
 }
 
 // Usage walks records by window, type, resource, and the order in which they were
-// made. It never blocks Apply, and reads all resources for each window.
+// made. It never blocks Apply. Of a window that was closed after q.After it reads the
+// resources that are asked for; of an older one, which can only have corrections, those of
+// which something was told since.
 func (s *State) Usage(q UsageQuery) iter.Seq[*UsageRecord] {
 	return func(yield func(*UsageRecord) bool) {
+		var late *lateUsage
 		for start, w := range s.UsageWindows(max(q.From, q.Window)) {
-			if q.To != 0 && w.End > q.To {
+			if q.To != 0 && w.End > q.To || q.Upto != 0 && w.Index > q.Upto {
 				return
 			}
 			var from UsageKey
 			if start == q.Window {
 				from = q.Resuming
 			}
-			if !s.usageOf(w, from, q, yield) {
+			resources := s.UsageNamed(from, q.Type, q.Resource)
+			if w.Index <= q.After {
+				if late == nil {
+					late = s.lateUsage(q)
+				}
+				resources = late.touching(w, from)
+			}
+			for _, r := range resources {
+				for _, x := range r.Records(w) {
+					if x.Index <= q.After || q.Upto != 0 && x.Index > q.Upto || q.Owner != nil && !q.Owner(*x.Owner) {
+						continue
+					}
+					if !yield(x) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// UsageNamed walks the resources by type and id, beginning at from: of one type (0 =
+// all) and of one id (empty = all). It goes to them, and not through the others.
+func (s *State) UsageNamed(from UsageKey, typ uint32, id string) iter.Seq2[UsageKey, *UsageResource] {
+	return func(yield func(UsageKey, *UsageResource) bool) {
+		at := from
+		if typ != 0 && at.Type < typ {
+			at = UsageKey{Type: typ}
+		}
+		for again := true; again; {
+			if id != "" && at.Resource < id {
+				at.Resource = id
+			}
+			again = false
+			for key, r := range s.UsageResources(at) {
+				switch {
+				case typ != 0 && key.Type != typ:
+					return
+				case id == "" || key.Resource == id:
+					if !yield(key, r) {
+						return
+					}
+					if id == "" {
+						continue
+					}
+				}
+				// The next place where it can be: in this type, or in the next.
+				if next := (UsageKey{key.Type, id}); lessUsage(key, next) {
+					at = next
+				} else {
+					at = UsageKey{Type: key.Type + 1}
+				}
+				again = at.Type >= key.Type // there is no type after the last
+				break
+			}
+		}
+	}
+}
+
+// lateUsage are resources of which something was told after an index, by key, with the
+// time from which on that changed something.
+type lateUsage struct {
+	resources []*UsageResource
+	since     []int64 // unix ns
+	earliest  int64
+}
+
+func (s *State) lateUsage(q UsageQuery) *lateUsage {
+	out := &lateUsage{earliest: maxTime}
+	for k := range s.usage.told.from(toldKey{index: q.After + 1}) {
+		if (q.Type == 0 || q.Type == k.key.Type) && (q.Resource == "" || q.Resource == k.key.Resource) {
+			out.resources = append(out.resources, s.UsageResource(k.key))
+		}
+	}
+	slices.SortFunc(out.resources, compareUsage)
+	out.since = make([]int64, len(out.resources))
+	for i, r := range out.resources {
+		out.since[i] = maxTime
+		for _, f := range r.Facts {
+			if f.Index > q.After {
+				out.since[i] = f.Time // they are in the order of time
+				break
+			}
+		}
+		out.earliest = min(out.earliest, out.since[i])
+	}
+	return out
+}
+
+// touching are those, from a key on, whose part of a window may have changed.
+func (l *lateUsage) touching(w *UsageWindow, from UsageKey) iter.Seq2[UsageKey, *UsageResource] {
+	return func(yield func(UsageKey, *UsageResource) bool) {
+		if w.End <= l.earliest {
+			return
+		}
+		i, _ := slices.BinarySearchFunc(l.resources, &UsageResource{Key: from}, compareUsage)
+		for ; i < len(l.resources); i++ {
+			if r := l.resources[i]; l.since[i] < w.End && !yield(r.Key, r) {
 				return
 			}
 		}
 	}
 }
 
-func (s *State) usageOf(w *UsageWindow, from UsageKey, q UsageQuery, yield func(*UsageRecord) bool) bool {
-	if q.Type != 0 && lessUsage(from, UsageKey{q.Type, q.Resource}) {
-		from = UsageKey{q.Type, q.Resource}
-	}
-	for key, r := range s.UsageResources(from) {
-		switch {
-		case q.Type != 0 && key.Type != q.Type:
-			return true
-		case q.Resource != "" && key.Resource != q.Resource:
-			continue
-		case w.Index <= q.After && !r.toldAfter(q.After):
-			continue
-		}
-		for _, x := range r.Records(w) {
-			if x.Index <= q.After || q.Owner != nil && !q.Owner(*x.Owner) {
-				continue
-			}
-			if !yield(x) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// toldAfter reports whether something was told of r after an index.
-func (r *UsageResource) toldAfter(index uint64) bool {
-	return slices.ContainsFunc(r.Facts, func(f UsageFact) bool { return f.Index > index })
+func compareUsage(a, b *UsageResource) int {
+	return cmp.Or(cmp.Compare(a.Key.Type, b.Key.Type), cmp.Compare(a.Key.Resource, b.Key.Resource))
 }
 
 // Records are the records of a resource in a closed window: first what it held as it

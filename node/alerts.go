@@ -210,6 +210,7 @@ func (t *term) setReceiver(ctx context.Context, q *lifeboatv1.SetReceiverRequest
 	if err != nil {
 		return nil, refuse("receiver %s: %v", c.Name, err)
 	}
+	c.RepeatNs = int64(t.node.deps.Notifiers.Repeat(target))
 	return t.write(ctx, &logpb.Command{Body: &logpb.Command_NotifySet{NotifySet: c}},
 		fmt.Sprintf("receiver %s is set; `lifeboat notify test %s` sends it a test", c.Name, c.Name))
 }
@@ -220,9 +221,10 @@ func (t *term) removeReceiver(ctx context.Context, q *lifeboatv1.RemoveReceiverR
 
 func (n *Node) readSilences(_ *term, _ context.Context, _ *lifeboatv1.ListSilencesRequest) (*lifeboatv1.ListSilencesResponse, error) {
 	out := &lifeboatv1.ListSilencesResponse{}
-	for id, x := range n.fsm.State().Silences() {
+	s := n.fsm.State()
+	for id, x := range s.Silences() {
 		out.Silences = append(out.Silences, &lifeboatv1.SilenceView{Id: uint64(id), Match: matchView(&x.Match), Reason: x.Reason, By: x.By,
-			FromUnixNs: x.From, UntilUnixNs: x.Until, Muted: x.Muted})
+			FromUnixNs: x.From, UntilUnixNs: x.Until, Muted: x.Muted, State: x.StateAt(s.Time), EndedUnixNs: x.Ended})
 	}
 	return out, nil
 }
@@ -232,5 +234,6 @@ func (t *term) setSilence(ctx context.Context, q *lifeboatv1.SetSilenceRequest) 
 	if err != nil {
 		return nil, err
 	}
-	return t.write(ctx, &logpb.Command{Body: &logpb.Command_SilenceSet{SilenceSet: &logpb.SilenceSet{Id: q.End, Match: m, Reason: valid(q.Reason), ForNs: span(max(q.ForMs, 0))}}}, "")
+	return t.write(ctx, &logpb.Command{Body: &logpb.Command_SilenceSet{SilenceSet: &logpb.SilenceSet{Id: q.End, Match: m, Reason: valid(q.Reason),
+		ForNs: span(max(q.ForMs, 0)), FromUnixNs: q.FromUnixNs, UntilUnixNs: q.UntilUnixNs}}}, "")
 }

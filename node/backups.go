@@ -68,17 +68,18 @@ func (n *Node) backUp(ctx context.Context) error {
 		b.began(n.clock()) // a folder that hangs, hangs as it is read too
 		var file string
 		var err error
+		taken := n.clock().Truncate(time.Second) // as its name says it, which is what a restart knows
 		if wait, err = b.due(n.clock(), s.ClusterID); err == nil && wait > 0 {
 			b.rested()
 			continue
 		}
 		if err == nil {
-			file, err = b.take(ctx, s, n.deps.Version, n.clock())
+			file, err = b.take(ctx, s, n.deps.Version, taken)
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		b.ended(n.clock(), err)
+		b.ended(taken, err)
 		wait = b.cfg.Every
 		if err != nil {
 			wait = min(wait, backupRetry)
@@ -205,14 +206,15 @@ func (b *backups) rested() {
 	b.since = time.Time{}
 }
 
-func (b *backups) ended(now time.Time, err error) {
+// ended: one was taken, at that time, or could not be.
+func (b *backups) ended(taken time.Time, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failure = ""
 	if err != nil {
 		b.failure = b.reason(err)
 	} else {
-		b.last = b.since
+		b.last = taken
 	}
 	b.since = time.Time{}
 }

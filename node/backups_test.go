@@ -46,6 +46,20 @@ func TestScheduledSnapshots(t *testing.T) {
 		w.stays(5*time.Minute+30*time.Second, "nobody complains", func() bool { return w.snapshotAlert("n2") == nil })
 		for id := range w.nodes {
 			list := taken(w, id)
+			told := map[string]int{}
+			for _, e := range w.state().EventsAfter(0) {
+				if e.Type == "SNAPSHOT.SCHEDULE" && e.Subject == "node "+id && e.Actor == "node/"+id {
+					told[e.Text]++
+				}
+			}
+			for text, n := range told {
+				if n != 1 {
+					t.Errorf("%q is an event %d times", text, n)
+				}
+			}
+			if len(told) < keep || len(told) > 6 {
+				t.Errorf("snapshots of %s are %d events: %v", id, len(told), told)
+			}
 			if len(list) != keep {
 				t.Fatalf("%s has %d snapshots", id, len(list))
 			}

@@ -17,7 +17,6 @@ import (
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
 	"lifeboat/ha"
-	"lifeboat/transport"
 )
 
 // testTimeout bounds the test of one fence level.
@@ -160,9 +159,11 @@ func (t *term) testFence(ctx context.Context, q *lifeboatv1.TestFenceRequest) (*
 		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf(
 			"host %s has no fence level: nothing proves it dead but an operator; give it one with `lifeboat host fence set %s`", h.ID, h.ID))
 	}
+	if err := t.audit(ctx, actor(ctx), fsm.AuditFenceTest, string(h.ID), fmt.Sprintf("the %d fence levels of host %s are tested", len(h.Fence), h.ID)); err != nil {
+		return nil, err
+	}
 	tests := t.testLevels(ctx, h, ha.Active(s, t.soft(), t.now(), h))
-	id, _ := transport.IdentityFromContext(ctx)
-	done, err := t.commitTests(ctx, string(id.Kind)+"/"+id.Name, h, tests)
+	done, err := t.commitTests(ctx, actor(ctx), h, tests)
 	if err != nil && !rejected(err) {
 		return nil, fmt.Errorf("record what was found: %w", err)
 	}

@@ -67,10 +67,19 @@ func (n *Node) sayHello(ctx context.Context, leaving bool) error {
 		known = x.Index
 	}
 	taken, failure := n.backups.report(n.clock())
+	handed := n.handed.list()
 	req := &lifeboatv1.HelloRequest{SnapshotUnixNs: taken, SnapshotFailure: failure,
 		Id: n.cfg.ID, Addr: n.cfg.Advertise, HttpAddr: n.cfg.HTTPListen, RunId: n.runID, Version: n.deps.Version,
 		FeatureLevel: n.level(), Machine: n.cfg.Host, Leaving: leaving, TimeUnixNs: n.clock().UnixNano(), StartedUnixNs: n.started,
-		Instance: n.store.instance, AppliedIndex: n.raft.AppliedIndex(), Agents: uint32(n.agents()), StateIndex: known}
+		Instance: n.store.instance, AppliedIndex: n.raft.AppliedIndex(), Agents: uint32(n.agents()), StateIndex: known, HandedOut: handed}
+	err := n.tellLeader(ctx, req)
+	if err == nil {
+		n.handed.noted(handed)
+	}
+	return err
+}
+
+func (n *Node) tellLeader(ctx context.Context, req *lifeboatv1.HelloRequest) error {
 	if t := n.term.Load(); t != nil {
 		return t.members.hello(ctx, req)
 	}

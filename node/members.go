@@ -98,14 +98,31 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 			Id: req.Id, RunId: req.RunId, Reason: "it was stopped", Left: true}}})
 		return err
 	}
+	if err := m.handedOut(ctx, req); err != nil {
+		return err
+	}
 	failure := m.t.node.writtenFailure(n, req.SnapshotFailure)
-	if n != nil && n.State != fsm.NodeDown && n.RunID == req.RunId && n.Addr == req.Addr && n.Version == req.Version && n.SnapshotFailure == failure && (n.Instance == req.Instance || s.Level < fsm.LevelJoin) {
+	taken := int64(0)
+	if s.Level >= fsm.LevelPolicy && n != nil && req.SnapshotUnixNs != n.SnapshotAt {
+		taken = req.SnapshotUnixNs
+	}
+	if n != nil && n.State != fsm.NodeDown && n.RunID == req.RunId && n.Addr == req.Addr && n.Version == req.Version && n.SnapshotFailure == failure && taken == 0 && (n.Instance == req.Instance || s.Level < fsm.LevelJoin) {
 		return nil
 	}
 	_, err := m.t.propose(ctx, "node/"+req.Id, &logpb.Command{Body: &logpb.Command_NodeHello{NodeHello: &logpb.NodeHello{
 		Id: req.Id, Addr: req.Addr, HttpAddr: req.HttpAddr, RunId: req.RunId, Version: req.Version, FeatureLevel: req.FeatureLevel, Machine: req.Machine, StartedUnixNs: req.StartedUnixNs,
-		SnapshotFailure: failure, Instance: req.Instance}}})
+		SnapshotFailure: failure, Instance: req.Instance, SnapshotUnixNs: taken}}})
 	return err
+}
+
+// handedOut notes which snapshots a node has given to operators while it did not lead.
+func (m *members) handedOut(ctx context.Context, req *lifeboatv1.HelloRequest) error {
+	for _, x := range req.HandedOut {
+		if err := m.t.auditSnapshot(ctx, valid(x.Actor), req.Id, valid(x.Id), x.Index, x.Bytes); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (m *members) noteWhere(id fsm.NodeID, addr string) {

@@ -103,6 +103,7 @@ type Node struct {
 
 	store    *storage
 	backups  *backups
+	handed   handedOut
 	listener *transport.Listener
 	streams  *transport.RaftStreamLayer
 	arrivals *arrivals

@@ -89,10 +89,14 @@ func due(s *fsm.State, r *fsm.Receiver) (at int64, upto fsm.NoticeID) {
 			first = x
 		}
 		last = x
+		if r.Repeat != 0 && n == notify.MaxNotices { // it keeps the alerts itself, and needs each of them
+			break
+		}
 	}
 	switch {
 	case n == 0:
 		return 0, 0
+	case r.Repeat != 0:
 	case n <= s.Policy.NotifyDigestAbove:
 		last = first // one by one
 	}
@@ -169,10 +173,11 @@ func (n *Node) notifyTarget(r *fsm.Receiver) (notify.Target, error) {
 // secretOfReceiver is what a receiver's secret is sealed for.
 func secretOfReceiver(name string) []byte { return []byte("notify " + name) }
 
-// message is what a begun delivery says. It is the same each time, but for who sends it.
+// message is what a begun delivery says. It is the same each time, but for who sends it
+// and when.
 func (t *term) message(s *fsm.State, r *fsm.Receiver) *notify.Message {
 	b := r.Batch
-	m := &notify.Message{ID: b.ID, Cluster: s.ClusterID, Node: t.node.cfg.ID, Time: time.Unix(0, b.Begun), Total: int(b.Count), Lost: r.Lost}
+	m := &notify.Message{ID: b.ID, Cluster: s.ClusterID, Node: t.node.cfg.ID, Time: time.Unix(0, b.Begun), Sent: time.Unix(0, t.wall()), Total: int(b.Count), Lost: r.Lost}
 	for n := range s.Notices(r.Name, r.Done, b.Upto) {
 		if len(m.Notices) == notify.MaxNotices {
 			break

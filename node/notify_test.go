@@ -45,7 +45,8 @@ type inboxDriver struct {
 }
 
 func (in *inbox) kind() notify.Kind {
-	return notify.Kind{Name: "inbox", Open: func(t notify.Target) (notify.Driver, error) {
+	repeat := func(t notify.Target) time.Duration { d, _ := time.ParseDuration(t.Options["repeat"]); return d }
+	return notify.Kind{Name: "inbox", Options: []notify.Option{{Name: "repeat"}}, Repeat: repeat, Open: func(t notify.Target) (notify.Driver, error) {
 		if t.Address == "" {
 			return nil, errors.New("no address")
 		}
@@ -332,6 +333,81 @@ func TestEventsResumeWithoutLoss(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("read %v, there are %v", got, want)
+		}
+	})
+}
+
+// What stays open is sent again in time to a receiver that forgets, whoever leads and
+// also after the receiver could not be reached; nothing of a storm is left out, and no post
+// has more than a hundred.
+func TestAReceiverThatForgetsIsToldInTime(t *testing.T) {
+	mailed(t, func(w *world, in *inbox) {
+		const every, lasts, alerts = 30 * time.Second, 90 * time.Second, 250
+		w.ok(func(ctx context.Context, c lifeboatv1connect.AdminServiceClient) error {
+			return ask(ctx, c.SetReceiver, &lifeboatv1.SetReceiverRequest{Name: "k", Kind: "inbox", Address: "k", Options: map[string]string{"repeat": every.String()}})
+		})
+		req := &lifeboatv1.RaiseAlertsRequest{}
+		for i := range alerts {
+			req.Alerts = append(req.Alerts, hotHost(fmt.Sprint("x", i)).Alerts...)
+		}
+		w.ok(func(ctx context.Context, c lifeboatv1connect.AdminServiceClient) error {
+			return ask(ctx, c.RaiseAlerts, req)
+		})
+		begin := time.Now()
+		w.stays(2*time.Minute, "", func() bool { return true })
+		w.leader().crash(memnet.PowerLoss)
+		w.within(20*time.Second, "another leads", func() bool { return len(w.serving()) == 1 })
+		w.stays(2*time.Minute, "", func() bool { return true })
+		in.set(in.bad, "k", true)
+		w.stays(30*time.Second, "", func() bool { return true })
+		in.set(in.bad, "k", false)
+		w.stays(2*time.Minute, "", func() bool { return true })
+		w.ok(func(ctx context.Context, c lifeboatv1connect.AdminServiceClient) error {
+			return ask(ctx, c.ControlAlert, &lifeboatv1.ControlAlertRequest{Action: "resolve", Filter: &lifeboatv1.AlertFilter{Subjects: []string{"x0"}}})
+		})
+		w.within(10*time.Second, "its end is told", func() bool {
+			_, said := in.at("k")
+			for _, text := range said {
+				if strings.Contains(text[0], "resolved x0") {
+					return true
+				}
+			}
+			return false
+		})
+		over := time.Now()
+		w.stays(2*every, "", func() bool { return true })
+		in.mu.Lock()
+		got := slices.Clone(in.got["k"])
+		in.mu.Unlock()
+		last := map[string]time.Time{}
+		notices := 0
+		for _, m := range got {
+			if len(m.Notices) != m.Total || m.Total > notify.MaxNotices {
+				t.Errorf("a post has %d of %d", len(m.Notices), m.Total)
+			}
+			notices += m.Total
+			for _, n := range m.Notices {
+				if was, told := last[n.Subject]; told && m.Sent.Sub(was) > lasts {
+					t.Errorf("%s was forgotten: told at %s and then at %s", n.Subject, was.Sub(begin), m.Sent.Sub(begin))
+				}
+				last[n.Subject] = m.Sent
+				if n.Subject == "x0" && n.Kind == "still" && m.Sent.After(over) {
+					t.Error("x0 is over and told to go on")
+				}
+			}
+		}
+		if n := len(last); n < alerts {
+			t.Errorf("only %d alerts were told", n)
+		}
+		for subject, was := range last {
+			if time.Since(was) > lasts && subject != "x0" {
+				t.Errorf("%s was forgotten: told at %s, and not since", subject, was.Sub(begin))
+				break
+			}
+		}
+		rounds := int(time.Since(begin)/every) + 3
+		if most := (rounds + 1) * (alerts + 10); notices > most {
+			t.Errorf("%d notices in %d rounds", notices, rounds)
 		}
 	})
 }

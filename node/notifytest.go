@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
@@ -9,8 +10,8 @@ import (
 	"lifeboat/notify"
 )
 
-// testReceiver sends a receiver a message that says it is a test. Nothing of it is in
-// the log.
+// testReceiver sends a receiver a message that says it is a test. Of that only an event
+// is in the log.
 func (t *term) testReceiver(ctx context.Context, q *lifeboatv1.TestReceiverRequest) (*lifeboatv1.TestReceiverResponse, error) {
 	s := t.node.fsm.State()
 	r := s.Receiver(q.Name)
@@ -22,6 +23,9 @@ func (t *term) testReceiver(ctx context.Context, q *lifeboatv1.TestReceiverReque
 	m := &notify.Message{ID: "test-" + newID(), Cluster: s.ClusterID, Node: t.node.cfg.ID, Time: now, Test: true, Total: 1, Notices: []notify.Notice{{
 		Kind: fsm.NoticeOpened.String(), Type: host.Name, Code: host.Code, TypeID: host.ID, Severity: fsm.Info.String(), Subject: "test", Name: "test",
 		Cause: "test", Text: "This is a test of lifeboat's notifications. Nothing has happened.", Count: 1, First: now, Since: now}}}
+	if err := t.audit(ctx, actor(ctx), fsm.AuditNotifyTest, r.Name, fmt.Sprintf("receiver %s is sent a test (delivery %s)", r.Name, m.ID)); err != nil {
+		return nil, err
+	}
 	limited, cancel := context.WithTimeout(ctx, s.Policy.NotifyTimeout)
 	defer cancel()
 	began := t.mono()

@@ -32,8 +32,12 @@ func (n *Node) readSnapshot(t *term, ctx context.Context, q *lifeboatv1.ReadSnap
 		defer free()
 		x := n.outgoing.open(now)
 		id = x.id
-		if err := archive.Write(&x.data, n.fsm.State(), n.deps.Version, n.cfg.ID, n.clock()); err != nil {
+		s := n.fsm.State()
+		if err := archive.Write(&x.data, s, n.deps.Version, n.cfg.ID, n.clock()); err != nil {
 			return nil, fmt.Errorf("write snapshot: %w", err)
+		}
+		if err := n.noteHandedOut(ctx, t, &lifeboatv1.HandedOut{Id: id, Actor: actor(ctx), Index: s.Index, Bytes: int64(x.data.Len())}); err != nil {
+			return nil, err
 		}
 	}
 	data, size, err := n.outgoing.piece(id, q.Offset, now)

@@ -210,3 +210,70 @@ func TestWindowBorders(t *testing.T) {
 		}
 	}
 }
+
+// Who reads page by page while events come late and windows are closed gets what there was
+// at the first page, each record once, and the rest by asking for what came after.
+func TestUsagePagesWhileWindowsAreClosed(t *testing.T) {
+	run(t, 1, func(w *world) {
+		w.within(20*time.Second, "the cluster is at level 4", func() bool { return w.state().Level >= fsm.LevelPolicy })
+		a := w.alice(w.leader())
+		from := time.Now().Truncate(time.Hour).Add(-4 * time.Hour)
+		_, err := a.SetPolicy(context.Background(), connect.NewRequest(&lifeboatv1.SetPolicyRequest{Settings: []*lifeboatv1.Setting{{Key: "usage_window", Value: "hour"}, {Key: "usage_from", Value: from.UTC().Format(time.RFC3339)}}}))
+		w.must(err)
+		tell := func(id, typ, resource string, at time.Time) {
+			_, err := a.tell(usageEvent(id, typ, resource, "alice", at))
+			w.must(err)
+		}
+		for i := range 9 {
+			tell(fmt.Sprint("c", i), "LB.CREATE", fmt.Sprint("r", i), from.Add(time.Duration(i)*20*time.Minute))
+		}
+		windows := func() (n int) {
+			for range w.state().UsageWindows(0) {
+				n++
+			}
+			return n
+		}
+		w.within(time.Hour, "windows are closed", func() bool { return windows() >= 3 })
+		key := func(x *lifeboatv1.UsageRecordView) string {
+			return fmt.Sprint(x.WindowStartUnixNs, x.Resource, x.Index, x.Correction, x.UsedNs)
+		}
+		read := func(q *lifeboatv1.ListUsageRequest, between func(page int)) (out []string, index uint64) {
+			for page := 0; ; page++ {
+				r, err := a.ListUsage(context.Background(), connect.NewRequest(q))
+				w.must(err)
+				if index != 0 && r.Msg.Index != index {
+					t.Errorf("page %d is of index %d, and the first one of %d", page, r.Msg.Index, index)
+				}
+				index = r.Msg.Index
+				for _, x := range r.Msg.Records {
+					out = append(out, key(x))
+				}
+				if q.Page = r.Msg.NextPage; q.Page == "" {
+					return out, index
+				}
+				between(page)
+			}
+		}
+		want, _ := read(&lifeboatv1.ListUsageRequest{}, nil)
+		before := windows()
+		got, index := read(&lifeboatv1.ListUsageRequest{Limit: 2}, func(page int) {
+			if page < 9 { // corrections before and behind the place where it reads
+				tell(fmt.Sprint("d", page), "LB.DELETE", fmt.Sprint("r", page), from.Add(time.Duration(page)*20*time.Minute+time.Minute))
+			}
+			if page == 3 {
+				w.within(2*time.Hour, "another window is closed", func() bool { return windows() > before })
+			}
+		})
+		if len(want) < 15 || !slices.Equal(got, want) {
+			t.Errorf("read page by page, %d records:\n%q\nwere\n%q", len(got), got, want)
+		}
+		rest, _ := read(&lifeboatv1.ListUsageRequest{After: index, Limit: 3}, func(int) {})
+		all, _ := read(&lifeboatv1.ListUsageRequest{}, nil)
+		both := slices.Concat(got, rest)
+		slices.Sort(both)
+		slices.Sort(all)
+		if len(rest) == 0 || !slices.Equal(both, all) {
+			t.Errorf("%d and %d records later, of %d", len(got), len(rest), len(all))
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -119,6 +120,9 @@ type usagePage struct {
 	Type   uint32 `json:"t,omitempty"`
 	ID     string `json:"r,omitempty"`
 	Skip   int    `json:"s,omitempty"` // records of it that were given
+	// Upto is the log index of the first page: what is made while the pages are read is
+	// on none of them, and comes after that index.
+	Upto uint64 `json:"u,omitempty"`
 }
 
 func (p usagePage) String() string {
@@ -177,17 +181,21 @@ func (n *Node) readUsage(_ *term, ctx context.Context, q *lifeboatv1.ListUsageRe
 		return nil, err
 	}
 	limit := pageLimit(q.Limit)
-	r := &lifeboatv1.ListUsageResponse{Index: s.Index}
+	upto := cmp.Or(page.Upto, s.Index)
+	if upto > s.Index {
+		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("the page is of log index %d, and this node has only got to %d; ask the leader, or try again", upto, s.Index))
+	}
+	r := &lifeboatv1.ListUsageResponse{Index: upto}
 	at, skip := page, page.Skip
 	names := typeNames(s)
 	looked := 0
-	for x := range s.Usage(fsm.UsageQuery{From: q.FromUnixNs, To: q.ToUnixNs, After: q.After, Type: typ, Resource: q.Resource, Owner: owner,
+	for x := range s.Usage(fsm.UsageQuery{From: q.FromUnixNs, To: q.ToUnixNs, After: q.After, Upto: upto, Type: typ, Resource: q.Resource, Owner: owner,
 		Window: page.Window, Resuming: fsm.UsageKey{Type: page.Type, Resource: page.ID}}) {
 		if looked++; looked%4096 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if here := (usagePage{x.Window.Start, x.Key.Type, x.Key.Resource, 0}); here != (usagePage{at.Window, at.Type, at.ID, 0}) {
-			at, skip = here, 0
+		if x.Window.Start != at.Window || (x.Key != fsm.UsageKey{Type: at.Type, Resource: at.ID}) {
+			at, skip = usagePage{Window: x.Window.Start, Type: x.Key.Type, ID: x.Key.Resource, Upto: upto}, 0
 		}
 		if skip > 0 {
 			skip--
@@ -234,11 +242,8 @@ func (n *Node) readUsageResources(_ *term, _ context.Context, q *lifeboatv1.List
 	r := &lifeboatv1.ListUsageResourcesResponse{Index: s.Index}
 	from := fsm.UsageKey{Type: max(page.Type, typ), Resource: page.ID}
 	names := typeNames(s)
-	for key, x := range s.UsageResources(from) {
-		if typ != 0 && key.Type != typ {
-			break
-		}
-		if q.Resource != "" && key.Resource != q.Resource || q.Open && x.Open() == nil || q.Trouble && x.Trouble() == 0 {
+	for key, x := range s.UsageNamed(from, typ, q.Resource) {
+		if q.Open && x.Open() == nil || q.Trouble && x.Trouble() == 0 {
 			continue
 		}
 		v := usageResourceView(names, x, owner)

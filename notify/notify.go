@@ -16,6 +16,7 @@ type Message struct {
 	Cluster string    `json:"cluster"`
 	Node    string    `json:"node"` // which sends it
 	Time    time.Time `json:"time"` // when it was begun
+	Sent    time.Time `json:"-"`    // when this attempt was made
 	Test    bool      `json:"test,omitempty"`
 	Total   int       `json:"total"`          // notices that it stands for
 	Lost    uint64    `json:"lost,omitempty"` // that were dropped before they could be sent, ever
@@ -31,7 +32,7 @@ func (m *Message) Digest() bool { return m.Total > 1 }
 
 // Notice is what happened to one alert.
 type Notice struct {
-	Kind       string            `json:"kind"` // opened, reopened, worse, resolved
+	Kind       string            `json:"kind"` // opened, reopened, worse, resolved, still (open)
 	Alert      uint64            `json:"alert"`
 	Type       string            `json:"type"`
 	Code       string            `json:"code"` // CloudStack's name of the type
@@ -133,6 +134,9 @@ type Kind struct {
 	Options []Option
 	// Open checks the target and makes the driver. It talks to nobody.
 	Open func(Target) (Driver, error)
+	// Repeat is how often such a target has to be told again of what stays open; 0 =
+	// never. nil = no target has to.
+	Repeat func(Target) time.Duration
 }
 
 // Registry is the set of drivers that a program knows, by name: a value made by
@@ -173,6 +177,15 @@ func (r Registry) Open(t Target) (Driver, error) {
 		return nil, fmt.Errorf("open %s: %w", t.Kind, t.redact(err))
 	}
 	return &discreet{d, t}, nil
+}
+
+// Repeat is how often a target, which Open has let pass, has to be told again of what
+// stays open; 0 = never.
+func (r Registry) Repeat(t Target) time.Duration {
+	if k := r[t.Kind]; k.Repeat != nil {
+		return k.Repeat(t)
+	}
+	return 0
 }
 
 // discreet keeps the secret out of what a driver says.

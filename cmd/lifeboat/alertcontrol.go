@@ -18,7 +18,7 @@ type matchFlags struct {
 	Severity string            `placeholder:"LEVEL" help:"Alerts at least this severe: info, warning or critical."`
 	Subject  []string          `placeholder:"NAME" help:"Alerts about these; a * at the end stands for anything."`
 	Cause    []string          `placeholder:"CAUSE" help:"Alerts of these causes; a * at the end stands for anything."`
-	Label    map[string]string `placeholder:"KEY=VALUE" help:"Alerts of hosts with this label, and of their VMs."`
+	Label    map[string]string `mapsep:"none" placeholder:"KEY=VALUE" help:"Alerts of hosts with this label, and of their VMs."`
 }
 
 // filter is the filter, nil when no flag was given.

@@ -22,6 +22,7 @@ import (
 type fakeAdmin struct {
 	lifeboatv1connect.UnimplementedAdminServiceHandler
 	receivers []*pb.ReceiverView
+	silences  []*pb.SilenceView
 
 	mu      sync.Mutex
 	state   *fakeState

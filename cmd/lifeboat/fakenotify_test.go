@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -61,14 +62,25 @@ func (f *fakeAdmin) TestReceiver(_ context.Context, r *connect.Request[pb.TestRe
 }
 
 func (f *fakeAdmin) ListSilences(context.Context, *connect.Request[pb.ListSilencesRequest]) (*connect.Response[pb.ListSilencesResponse], error) {
-	return connect.NewResponse(&pb.ListSilencesResponse{}), nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return connect.NewResponse(&pb.ListSilencesResponse{Silences: f.silences}), nil
 }
 
 func (f *fakeAdmin) SetSilence(_ context.Context, r *connect.Request[pb.SetSilenceRequest]) (*connect.Response[pb.WriteResponse], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if r.Msg.End != 0 {
-		return nil, notFoundErr("there is no silence %d", r.Msg.End)
+	q := r.Msg
+	if q.End != 0 {
+		return nil, notFoundErr("there is no silence %d", q.End)
 	}
+	x := &pb.SilenceView{Id: uint64(40 + len(f.silences)), Match: q.Match, Reason: q.Reason, By: "alice", State: "active", UntilUnixNs: q.UntilUnixNs}
+	if q.FromUnixNs != 0 {
+		x.State, x.FromUnixNs = "planned", q.FromUnixNs
+	}
+	if q.ForMs != 0 {
+		x.UntilUnixNs = x.FromUnixNs + q.ForMs*int64(time.Millisecond)
+	}
+	f.silences = append(f.silences, x)
 	return f.wrote("SetSilence", "SILENCE.START", "silence 1", "", r.Msg)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -97,7 +98,7 @@ type NotifySetCmd struct {
 	Name    string            `arg:"" help:"Name of the receiver."`
 	Kind    string            `arg:"" help:"webhook, mail, alertmanager or program."`
 	Address string            `arg:"" help:"Where: https://HOST/PATH, smtp://HOST:587, https://HOST:9093, or the name of a program in /etc/lifeboat/notify.d."`
-	Option  map[string]string `placeholder:"KEY=VALUE" help:"Option of the kind: ca; for mail from, to, user, helo; for alertmanager user, lasts; for program args."`
+	Option  map[string]string `mapsep:"none" placeholder:"KEY=VALUE" help:"Option of the kind: ca; for mail from, to, user, helo; for alertmanager user, lasts; for program args."`
 	Secret  string            `placeholder:"SECRET" env:"LIFEBOAT_NOTIFY_SECRET" help:"Key of the signature, or password; - reads it from the input, where no list of processes shows it. It is sealed, and never shown again."`
 	Keep    bool              `name:"keep-secret" help:"Keep the secret that it has."`
 	Off     bool              `help:"Send nothing to it; what waits for it is dropped."`
@@ -154,9 +155,9 @@ func (c *NotifyTestCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) e
 
 // NotifySilenceCmd is 'lifeboat notify silence'.
 type NotifySilenceCmd struct {
-	Add  SilenceAddCmd  `cmd:"" help:"Begin a silence: alerts that match notify nobody. What is still open when it ends is told then."`
-	List SilenceListCmd `cmd:"" help:"List the silences."`
-	End  SilenceEndCmd  `cmd:"" help:"End a silence before its time."`
+	Add  SilenceAddCmd  `cmd:"" help:"Begin a silence, or plan one: alerts that match notify nobody. What is still open when it ends is told then."`
+	List SilenceListCmd `cmd:"" help:"List the silences: planned, active, and ended in the last week."`
+	End  SilenceEndCmd  `cmd:"" help:"End a silence before its time, or call off a planned one."`
 }
 
 const seeSilences = "'lifeboat notify silence list' shows the silences"
@@ -164,27 +165,39 @@ const seeSilences = "'lifeboat notify silence list' shows the silences"
 // SilenceAddCmd is 'lifeboat notify silence add'.
 type SilenceAddCmd struct {
 	Reason string        `arg:"" help:"Why, for who wonders that nobody was told."`
+	From   time.Time     `placeholder:"TIME" help:"When it begins, for example 2026-11-22T04:00:00Z; without it at once."`
 	For    time.Duration `placeholder:"TIME" help:"How long, for example 2h."`
 	Until  time.Time     `placeholder:"TIME" help:"Until when, for example 2026-11-22T06:00:00Z."`
 	All    bool          `help:"All alerts."`
 	matchFlags
 }
 
-// Run begins a silence.
+// Run begins or plans a silence. What its times mean is decided where the log is, not
+// by the clock of this machine.
 func (c *SilenceAddCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
-	lasts := c.For
-	if !c.Until.IsZero() {
-		lasts = time.Until(c.Until)
-	}
 	switch {
-	case (c.For > 0) == !c.Until.IsZero() || lasts < time.Millisecond:
-		return cli.Usage("for example: lifeboat notify silence add --for 2h --subject h2 'new memory'", "a silence takes --for, or an --until that lies ahead")
+	case (c.For > 0) == !c.Until.IsZero() || c.For < 0 || c.For > 0 && c.For < time.Millisecond:
+		return cli.Usage("for example: lifeboat notify silence add --for 2h --subject h2 'new memory'", "a silence takes either --for or --until, and --from if it is to begin later")
 	case c.filter() == nil && !c.All:
 		return cli.Usage("--subject, --type, --severity, --cause or --label choose them; --all takes all", "say which alerts")
 	}
-	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.SetSilence, &pb.SetSilenceRequest{Match: c.filter(), Reason: c.Reason, ForMs: lasts.Milliseconds()},
-		"alerts that match notify nobody for "+lasts.Round(time.Second).String(), "'lifeboat alert types' lists the types")
+	q := &pb.SetSilenceRequest{Match: c.filter(), Reason: c.Reason, ForMs: c.For.Milliseconds()}
+	said := "alerts that match notify nobody"
+	if !c.From.IsZero() {
+		q.FromUnixNs = c.From.UnixNano()
+		said = "alerts that match will notify nobody from " + minute(q.FromUnixNs)
+	}
+	if c.Until.IsZero() {
+		said += " for " + c.For.Round(time.Second).String()
+	} else {
+		q.UntilUnixNs = c.Until.UnixNano()
+		said += " until " + minute(q.UntilUnixNs)
+	}
+	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.SetSilence, q, said, "'lifeboat alert types' lists the types")
 }
+
+// minute is a time that an operator has chosen, which may be long past or ahead.
+func minute(unixNs int64) string { return time.Unix(0, unixNs).UTC().Format("2006-01-02 15:04Z") }
 
 // SilenceListCmd is 'lifeboat notify silence list'.
 type SilenceListCmd struct{ cli.ReadFlags }
@@ -196,11 +209,10 @@ func (c *SilenceListCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) 
 	}, func(v *cli.View, r *pb.ListSilencesResponse) {
 		cli.DrawTable(v, []cli.Column[*pb.SilenceView]{
 			{Title: "ID", Cell: func(_ *cli.View, s *pb.SilenceView) string { return fmt.Sprint(s.Id) }},
+			{Title: "STATE", Cell: func(_ *cli.View, s *pb.SilenceView) string { return s.State }},
 			{Title: "ALERTS", Cell: func(_ *cli.View, s *pb.SilenceView) string { return filterText(s.Match) }},
-			{Title: "SINCE", Cell: func(v *cli.View, s *pb.SilenceView) string { return v.Time(s.FromUnixNs) }},
-			{Title: "UNTIL", Cell: func(_ *cli.View, s *pb.SilenceView) string {
-				return time.Unix(0, s.UntilUnixNs).UTC().Format("2006-01-02 15:04Z")
-			}},
+			{Title: "FROM", Cell: func(_ *cli.View, s *pb.SilenceView) string { return minute(s.FromUnixNs) }},
+			{Title: "UNTIL", Cell: func(_ *cli.View, s *pb.SilenceView) string { return minute(cmp.Or(s.EndedUnixNs, s.UntilUnixNs)) }},
 			{Title: "SILENCED", Cell: func(_ *cli.View, s *pb.SilenceView) string { return fmt.Sprint(s.Muted) }},
 			{Title: "BY", Cell: func(_ *cli.View, s *pb.SilenceView) string { return s.By }},
 			{Title: "REASON", Cell: func(_ *cli.View, s *pb.SilenceView) string { return s.Reason }},

@@ -101,6 +101,7 @@ type Command struct {
 	//	*Command_NotifyStep
 	//	*Command_EventPurge
 	//	*Command_VmGuest
+	//	*Command_Audit
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -745,6 +746,15 @@ func (x *Command) GetVmGuest() *VMGuest {
 	return nil
 }
 
+func (x *Command) GetAudit() *Audit {
+	if x != nil {
+		if x, ok := x.Body.(*Command_Audit); ok {
+			return x.Audit
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -1001,6 +1011,10 @@ type Command_VmGuest struct {
 	VmGuest *VMGuest `protobuf:"bytes,130,opt,name=vm_guest,json=vmGuest,proto3,oneof"`
 }
 
+type Command_Audit struct {
+	Audit *Audit `protobuf:"bytes,150,opt,name=audit,proto3,oneof"`
+}
+
 func (*Command_ClusterInit) isCommand_Body() {}
 
 func (*Command_NodeHello) isCommand_Body() {}
@@ -1126,6 +1140,8 @@ func (*Command_NotifyStep) isCommand_Body() {}
 func (*Command_EventPurge) isCommand_Body() {}
 
 func (*Command_VmGuest) isCommand_Body() {}
+
+func (*Command_Audit) isCommand_Body() {}
 
 // RuleAdd writes a rule about where VMs run.
 type RuleAdd struct {
@@ -1726,9 +1742,10 @@ type NodeHello struct {
 	Version         string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
 	FeatureLevel    uint32                 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
 	Machine         string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`
-	StartedUnixNs   int64                  `protobuf:"varint,8,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`     // when this run began, by the node's clock; 0 = not said
-	SnapshotFailure string                 `protobuf:"bytes,30,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"` // why it takes no snapshots by itself although it should
-	Instance        string                 `protobuf:"bytes,80,opt,name=instance,proto3" json:"instance,omitempty"`                                      // of its data directory
+	StartedUnixNs   int64                  `protobuf:"varint,8,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`      // when this run began, by the node's clock; 0 = not said
+	SnapshotFailure string                 `protobuf:"bytes,30,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"`  // why it takes no snapshots by itself although it should
+	Instance        string                 `protobuf:"bytes,80,opt,name=instance,proto3" json:"instance,omitempty"`                                       // of its data directory
+	SnapshotUnixNs  int64                  `protobuf:"varint,150,opt,name=snapshot_unix_ns,json=snapshotUnixNs,proto3" json:"snapshot_unix_ns,omitempty"` // when it took its newest snapshot by itself; 0 = it has none
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1831,6 +1848,13 @@ func (x *NodeHello) GetInstance() string {
 		return x.Instance
 	}
 	return ""
+}
+
+func (x *NodeHello) GetSnapshotUnixNs() int64 {
+	if x != nil {
+		return x.SnapshotUnixNs
+	}
+	return 0
 }
 
 type NodeDown struct {
@@ -7236,7 +7260,8 @@ type NotifySet struct {
 	Secret        []byte                 `protobuf:"bytes,5,opt,name=secret,proto3" json:"secret,omitempty"`                            // sealed
 	KeepSecret    bool                   `protobuf:"varint,6,opt,name=keep_secret,json=keepSecret,proto3" json:"keep_secret,omitempty"` // the one that it has
 	Match         *AlertMatch            `protobuf:"bytes,7,opt,name=match,proto3" json:"match,omitempty"`
-	Off           bool                   `protobuf:"varint,8,opt,name=off,proto3" json:"off,omitempty"` // nothing is sent to it
+	Off           bool                   `protobuf:"varint,8,opt,name=off,proto3" json:"off,omitempty"`                           // nothing is sent to it
+	RepeatNs      int64                  `protobuf:"varint,9,opt,name=repeat_ns,json=repeatNs,proto3" json:"repeat_ns,omitempty"` // what stays open is told again that often; 0 = never
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7327,6 +7352,13 @@ func (x *NotifySet) GetOff() bool {
 	return false
 }
 
+func (x *NotifySet) GetRepeatNs() int64 {
+	if x != nil {
+		return x.RepeatNs
+	}
+	return 0
+}
+
 type NotifyRemove struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -7377,7 +7409,9 @@ type SilenceSet struct {
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // ends this one; 0 = begins one
 	Match         *AlertMatch            `protobuf:"bytes,2,opt,name=match,proto3" json:"match,omitempty"`
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	ForNs         int64                  `protobuf:"varint,4,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"` // from the command's time
+	ForNs         int64                  `protobuf:"varint,4,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"`                  // from where it begins; 0 = it ends at until
+	FromUnixNs    int64                  `protobuf:"varint,5,opt,name=from_unix_ns,json=fromUnixNs,proto3" json:"from_unix_ns,omitempty"` // 0 = the command's time
+	UntilUnixNs   int64                  `protobuf:"varint,6,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7440,6 +7474,81 @@ func (x *SilenceSet) GetForNs() int64 {
 	return 0
 }
 
+func (x *SilenceSet) GetFromUnixNs() int64 {
+	if x != nil {
+		return x.FromUnixNs
+	}
+	return 0
+}
+
+func (x *SilenceSet) GetUntilUnixNs() int64 {
+	if x != nil {
+		return x.UntilUnixNs
+	}
+	return 0
+}
+
+// Audit is what an operator did that changes nothing else of the state: it is an event.
+type Audit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Action        uint32                 `protobuf:"varint,1,opt,name=action,proto3" json:"action,omitempty"`  // 1 read a snapshot 2 tested a receiver 3 tested a host's fence levels
+	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"` // the node, receiver or host
+	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Audit) Reset() {
+	*x = Audit{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Audit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Audit) ProtoMessage() {}
+
+func (x *Audit) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Audit.ProtoReflect.Descriptor instead.
+func (*Audit) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *Audit) GetAction() uint32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *Audit) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Audit) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 // NotifyStep moves the delivery to a receiver on. What is sent is committed before.
 type NotifyStep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7456,7 +7565,7 @@ type NotifyStep struct {
 
 func (x *NotifyStep) Reset() {
 	*x = NotifyStep{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[92]
+	mi := &file_fsm_logpb_log_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7468,7 +7577,7 @@ func (x *NotifyStep) String() string {
 func (*NotifyStep) ProtoMessage() {}
 
 func (x *NotifyStep) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[92]
+	mi := &file_fsm_logpb_log_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7481,7 +7590,7 @@ func (x *NotifyStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyStep.ProtoReflect.Descriptor instead.
 func (*NotifyStep) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{92}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *NotifyStep) GetReceiver() string {
@@ -7544,7 +7653,7 @@ type EventPurge struct {
 
 func (x *EventPurge) Reset() {
 	*x = EventPurge{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[93]
+	mi := &file_fsm_logpb_log_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7556,7 +7665,7 @@ func (x *EventPurge) String() string {
 func (*EventPurge) ProtoMessage() {}
 
 func (x *EventPurge) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[93]
+	mi := &file_fsm_logpb_log_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7569,7 +7678,7 @@ func (x *EventPurge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventPurge.ProtoReflect.Descriptor instead.
 func (*EventPurge) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{93}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *EventPurge) GetBeforeUnixNs() int64 {
@@ -7616,7 +7725,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[94]
+	mi := &file_fsm_logpb_log_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7628,7 +7737,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[94]
+	mi := &file_fsm_logpb_log_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7641,7 +7750,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{94}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *Record) GetBody() isRecord_Body {
@@ -7971,7 +8080,7 @@ type MetaRecord struct {
 
 func (x *MetaRecord) Reset() {
 	*x = MetaRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[95]
+	mi := &file_fsm_logpb_log_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7983,7 +8092,7 @@ func (x *MetaRecord) String() string {
 func (*MetaRecord) ProtoMessage() {}
 
 func (x *MetaRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[95]
+	mi := &file_fsm_logpb_log_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7996,7 +8105,7 @@ func (x *MetaRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRecord.ProtoReflect.Descriptor instead.
 func (*MetaRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{95}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *MetaRecord) GetSchema() uint32 {
@@ -8178,7 +8287,7 @@ type TokenRecord struct {
 
 func (x *TokenRecord) Reset() {
 	*x = TokenRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[96]
+	mi := &file_fsm_logpb_log_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8190,7 +8299,7 @@ func (x *TokenRecord) String() string {
 func (*TokenRecord) ProtoMessage() {}
 
 func (x *TokenRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[96]
+	mi := &file_fsm_logpb_log_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8203,7 +8312,7 @@ func (x *TokenRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRecord.ProtoReflect.Descriptor instead.
 func (*TokenRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{96}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *TokenRecord) GetId() string {
@@ -8286,7 +8395,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[97]
+	mi := &file_fsm_logpb_log_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8298,7 +8407,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[97]
+	mi := &file_fsm_logpb_log_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8311,7 +8420,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{97}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *TokenUsed) GetName() string {
@@ -8340,7 +8449,7 @@ type OperatorRecord struct {
 
 func (x *OperatorRecord) Reset() {
 	*x = OperatorRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[98]
+	mi := &file_fsm_logpb_log_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8352,7 +8461,7 @@ func (x *OperatorRecord) String() string {
 func (*OperatorRecord) ProtoMessage() {}
 
 func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[98]
+	mi := &file_fsm_logpb_log_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8365,7 +8474,7 @@ func (x *OperatorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRecord.ProtoReflect.Descriptor instead.
 func (*OperatorRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{98}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *OperatorRecord) GetName() string {
@@ -8413,18 +8522,19 @@ type NodeRecord struct {
 	Left            bool                   `protobuf:"varint,13,opt,name=left,proto3" json:"left,omitempty"`
 	Going           uint32                 `protobuf:"varint,14,opt,name=going,proto3" json:"going,omitempty"` // action of the NodeControl that takes it out of the cluster
 	SnapshotFailure string                 `protobuf:"bytes,30,opt,name=snapshot_failure,json=snapshotFailure,proto3" json:"snapshot_failure,omitempty"`
-	UntilUnixNs     int64                  `protobuf:"varint,40,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"` // when the state ends by itself; 0 = it does not
-	ForNs           int64                  `protobuf:"varint,41,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"`                     // how long the maintenance is to last that it prepares for; 0 = until it is ended
-	Invited         bool                   `protobuf:"varint,80,opt,name=invited,proto3" json:"invited,omitempty"`                              // it may come and be a member
-	Instance        string                 `protobuf:"bytes,81,opt,name=instance,proto3" json:"instance,omitempty"`                             // of its data directory
-	BegunEvent      uint64                 `protobuf:"varint,140,opt,name=begun_event,json=begunEvent,proto3" json:"begun_event,omitempty"`     // the event that began its maintenance or shutdown
+	UntilUnixNs     int64                  `protobuf:"varint,40,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`           // when the state ends by itself; 0 = it does not
+	ForNs           int64                  `protobuf:"varint,41,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"`                               // how long the maintenance is to last that it prepares for; 0 = until it is ended
+	Invited         bool                   `protobuf:"varint,80,opt,name=invited,proto3" json:"invited,omitempty"`                                        // it may come and be a member
+	Instance        string                 `protobuf:"bytes,81,opt,name=instance,proto3" json:"instance,omitempty"`                                       // of its data directory
+	BegunEvent      uint64                 `protobuf:"varint,140,opt,name=begun_event,json=begunEvent,proto3" json:"begun_event,omitempty"`               // the event that began its maintenance or shutdown
+	SnapshotUnixNs  int64                  `protobuf:"varint,150,opt,name=snapshot_unix_ns,json=snapshotUnixNs,proto3" json:"snapshot_unix_ns,omitempty"` // when it took its newest snapshot by itself
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[99]
+	mi := &file_fsm_logpb_log_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8436,7 +8546,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[99]
+	mi := &file_fsm_logpb_log_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8449,7 +8559,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{99}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *NodeRecord) GetId() string {
@@ -8592,6 +8702,13 @@ func (x *NodeRecord) GetBegunEvent() uint64 {
 	return 0
 }
 
+func (x *NodeRecord) GetSnapshotUnixNs() int64 {
+	if x != nil {
+		return x.SnapshotUnixNs
+	}
+	return 0
+}
+
 type HostRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -8644,7 +8761,7 @@ type HostRecord struct {
 
 func (x *HostRecord) Reset() {
 	*x = HostRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[100]
+	mi := &file_fsm_logpb_log_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8656,7 +8773,7 @@ func (x *HostRecord) String() string {
 func (*HostRecord) ProtoMessage() {}
 
 func (x *HostRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[100]
+	mi := &file_fsm_logpb_log_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8669,7 +8786,7 @@ func (x *HostRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostRecord.ProtoReflect.Descriptor instead.
 func (*HostRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{100}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *HostRecord) GetId() string {
@@ -8994,7 +9111,7 @@ type DrainRecord struct {
 
 func (x *DrainRecord) Reset() {
 	*x = DrainRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[101]
+	mi := &file_fsm_logpb_log_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9006,7 +9123,7 @@ func (x *DrainRecord) String() string {
 func (*DrainRecord) ProtoMessage() {}
 
 func (x *DrainRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[101]
+	mi := &file_fsm_logpb_log_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9019,7 +9136,7 @@ func (x *DrainRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRecord.ProtoReflect.Descriptor instead.
 func (*DrainRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{101}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *DrainRecord) GetSinceUnixNs() int64 {
@@ -9073,7 +9190,7 @@ type CopyRecord struct {
 
 func (x *CopyRecord) Reset() {
 	*x = CopyRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[102]
+	mi := &file_fsm_logpb_log_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9085,7 +9202,7 @@ func (x *CopyRecord) String() string {
 func (*CopyRecord) ProtoMessage() {}
 
 func (x *CopyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[102]
+	mi := &file_fsm_logpb_log_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9098,7 +9215,7 @@ func (x *CopyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRecord.ProtoReflect.Descriptor instead.
 func (*CopyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{102}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *CopyRecord) GetVm() []byte {
@@ -9165,7 +9282,7 @@ type AttemptRecord struct {
 
 func (x *AttemptRecord) Reset() {
 	*x = AttemptRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[103]
+	mi := &file_fsm_logpb_log_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9177,7 +9294,7 @@ func (x *AttemptRecord) String() string {
 func (*AttemptRecord) ProtoMessage() {}
 
 func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[103]
+	mi := &file_fsm_logpb_log_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9190,7 +9307,7 @@ func (x *AttemptRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRecord.ProtoReflect.Descriptor instead.
 func (*AttemptRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{103}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *AttemptRecord) GetLevel() uint32 {
@@ -9261,7 +9378,7 @@ type OrderRecord struct {
 
 func (x *OrderRecord) Reset() {
 	*x = OrderRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[104]
+	mi := &file_fsm_logpb_log_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9273,7 +9390,7 @@ func (x *OrderRecord) String() string {
 func (*OrderRecord) ProtoMessage() {}
 
 func (x *OrderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[104]
+	mi := &file_fsm_logpb_log_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9286,7 +9403,7 @@ func (x *OrderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRecord.ProtoReflect.Descriptor instead.
 func (*OrderRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{104}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *OrderRecord) GetId() uint64 {
@@ -9392,7 +9509,7 @@ type VMRecord struct {
 
 func (x *VMRecord) Reset() {
 	*x = VMRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[105]
+	mi := &file_fsm_logpb_log_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9404,7 +9521,7 @@ func (x *VMRecord) String() string {
 func (*VMRecord) ProtoMessage() {}
 
 func (x *VMRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[105]
+	mi := &file_fsm_logpb_log_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9417,7 +9534,7 @@ func (x *VMRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMRecord.ProtoReflect.Descriptor instead.
 func (*VMRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{105}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *VMRecord) GetId() []byte {
@@ -9576,7 +9693,7 @@ type WorkRecord struct {
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[106]
+	mi := &file_fsm_logpb_log_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9588,7 +9705,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[106]
+	mi := &file_fsm_logpb_log_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9601,7 +9718,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{106}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -9768,7 +9885,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[107]
+	mi := &file_fsm_logpb_log_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9780,7 +9897,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[107]
+	mi := &file_fsm_logpb_log_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9793,7 +9910,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{107}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *Tried) GetHost() string {
@@ -9833,13 +9950,14 @@ type AlertRecord struct {
 	Begun          uint64                 `protobuf:"varint,125,opt,name=begun,proto3" json:"begun,omitempty"`  // the event that opened it
 	Muted          bool                   `protobuf:"varint,126,opt,name=muted,proto3" json:"muted,omitempty"`  // a silence kept it from those who would have been told
 	Labels         []*Label               `protobuf:"bytes,140,rep,name=labels,proto3" json:"labels,omitempty"` // of its host, as it opened
+	Worse          bool                   `protobuf:"varint,141,opt,name=worse,proto3" json:"worse,omitempty"`  // a silence kept it from receivers that it became more severe
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[108]
+	mi := &file_fsm_logpb_log_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9851,7 +9969,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[108]
+	mi := &file_fsm_logpb_log_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9864,7 +9982,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{108}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -10014,6 +10132,13 @@ func (x *AlertRecord) GetLabels() []*Label {
 	return nil
 }
 
+func (x *AlertRecord) GetWorse() bool {
+	if x != nil {
+		return x.Worse
+	}
+	return false
+}
+
 type ReceiverRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -10032,13 +10157,16 @@ type ReceiverRecord struct {
 	Failure         string                 `protobuf:"bytes,14,opt,name=failure,proto3" json:"failure,omitempty"`
 	By              string                 `protobuf:"bytes,15,opt,name=by,proto3" json:"by,omitempty"`
 	SetUnixNs       int64                  `protobuf:"varint,16,opt,name=set_unix_ns,json=setUnixNs,proto3" json:"set_unix_ns,omitempty"`
+	RepeatNs        int64                  `protobuf:"varint,17,opt,name=repeat_ns,json=repeatNs,proto3" json:"repeat_ns,omitempty"`            // what stays open is told again that often
+	RoundUnixNs     int64                  `protobuf:"varint,18,opt,name=round_unix_ns,json=roundUnixNs,proto3" json:"round_unix_ns,omitempty"` // when the newest round of that began
+	Cursor          uint64                 `protobuf:"varint,19,opt,name=cursor,proto3" json:"cursor,omitempty"`                                // the alert where the round goes on; 0 = it is over
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ReceiverRecord) Reset() {
 	*x = ReceiverRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[109]
+	mi := &file_fsm_logpb_log_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10050,7 +10178,7 @@ func (x *ReceiverRecord) String() string {
 func (*ReceiverRecord) ProtoMessage() {}
 
 func (x *ReceiverRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[109]
+	mi := &file_fsm_logpb_log_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10063,7 +10191,7 @@ func (x *ReceiverRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiverRecord.ProtoReflect.Descriptor instead.
 func (*ReceiverRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{109}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *ReceiverRecord) GetName() string {
@@ -10178,6 +10306,27 @@ func (x *ReceiverRecord) GetSetUnixNs() int64 {
 	return 0
 }
 
+func (x *ReceiverRecord) GetRepeatNs() int64 {
+	if x != nil {
+		return x.RepeatNs
+	}
+	return 0
+}
+
+func (x *ReceiverRecord) GetRoundUnixNs() int64 {
+	if x != nil {
+		return x.RoundUnixNs
+	}
+	return 0
+}
+
+func (x *ReceiverRecord) GetCursor() uint64 {
+	if x != nil {
+		return x.Cursor
+	}
+	return 0
+}
+
 // BatchRecord is a delivery that was begun: one notice, or a digest of many.
 type BatchRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -10193,7 +10342,7 @@ type BatchRecord struct {
 
 func (x *BatchRecord) Reset() {
 	*x = BatchRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[110]
+	mi := &file_fsm_logpb_log_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10205,7 +10354,7 @@ func (x *BatchRecord) String() string {
 func (*BatchRecord) ProtoMessage() {}
 
 func (x *BatchRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[110]
+	mi := &file_fsm_logpb_log_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10218,7 +10367,7 @@ func (x *BatchRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchRecord.ProtoReflect.Descriptor instead.
 func (*BatchRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{110}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *BatchRecord) GetId() string {
@@ -10271,14 +10420,16 @@ type SilenceRecord struct {
 	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
 	FromUnixNs    int64                  `protobuf:"varint,5,opt,name=from_unix_ns,json=fromUnixNs,proto3" json:"from_unix_ns,omitempty"`
 	UntilUnixNs   int64                  `protobuf:"varint,6,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
-	Muted         uint64                 `protobuf:"varint,7,opt,name=muted,proto3" json:"muted,omitempty"` // alerts
+	Muted         uint64                 `protobuf:"varint,7,opt,name=muted,proto3" json:"muted,omitempty"`                                  // alerts
+	Planned       bool                   `protobuf:"varint,8,opt,name=planned,proto3" json:"planned,omitempty"`                              // its begin was not noted yet
+	EndedUnixNs   int64                  `protobuf:"varint,9,opt,name=ended_unix_ns,json=endedUnixNs,proto3" json:"ended_unix_ns,omitempty"` // 0 = it has not ended
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SilenceRecord) Reset() {
 	*x = SilenceRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[111]
+	mi := &file_fsm_logpb_log_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10290,7 +10441,7 @@ func (x *SilenceRecord) String() string {
 func (*SilenceRecord) ProtoMessage() {}
 
 func (x *SilenceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[111]
+	mi := &file_fsm_logpb_log_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10303,7 +10454,7 @@ func (x *SilenceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SilenceRecord.ProtoReflect.Descriptor instead.
 func (*SilenceRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{111}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *SilenceRecord) GetId() uint64 {
@@ -10355,11 +10506,25 @@ func (x *SilenceRecord) GetMuted() uint64 {
 	return 0
 }
 
+func (x *SilenceRecord) GetPlanned() bool {
+	if x != nil {
+		return x.Planned
+	}
+	return false
+}
+
+func (x *SilenceRecord) GetEndedUnixNs() int64 {
+	if x != nil {
+		return x.EndedUnixNs
+	}
+	return 0
+}
+
 // NoticeRecord is a change of an alert that somebody is to be told of.
 type NoticeRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Kind          uint32                 `protobuf:"varint,2,opt,name=kind,proto3" json:"kind,omitempty"` // 1 opened 2 reopened 3 resolved 4 more severe
+	Kind          uint32                 `protobuf:"varint,2,opt,name=kind,proto3" json:"kind,omitempty"` // 1 opened 2 reopened 3 resolved 4 more severe 5 still open
 	TimeUnixNs    int64                  `protobuf:"varint,3,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
 	Receivers     []string               `protobuf:"bytes,4,rep,name=receivers,proto3" json:"receivers,omitempty"`
 	Alert         *AlertRecord           `protobuf:"bytes,5,opt,name=alert,proto3" json:"alert,omitempty"` // as it was then
@@ -10369,7 +10534,7 @@ type NoticeRecord struct {
 
 func (x *NoticeRecord) Reset() {
 	*x = NoticeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[112]
+	mi := &file_fsm_logpb_log_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10381,7 +10546,7 @@ func (x *NoticeRecord) String() string {
 func (*NoticeRecord) ProtoMessage() {}
 
 func (x *NoticeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[112]
+	mi := &file_fsm_logpb_log_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10394,7 +10559,7 @@ func (x *NoticeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoticeRecord.ProtoReflect.Descriptor instead.
 func (*NoticeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{112}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *NoticeRecord) GetId() uint64 {
@@ -10450,7 +10615,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[113]
+	mi := &file_fsm_logpb_log_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10462,7 +10627,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[113]
+	mi := &file_fsm_logpb_log_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10475,7 +10640,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{113}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -10558,7 +10723,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[114]
+	mi := &file_fsm_logpb_log_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10570,7 +10735,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[114]
+	mi := &file_fsm_logpb_log_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10583,7 +10748,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{114}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -10615,7 +10780,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[115]
+	mi := &file_fsm_logpb_log_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10627,7 +10792,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[115]
+	mi := &file_fsm_logpb_log_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10640,7 +10805,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{115}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *RequestRecord) GetIndex() uint64 {
@@ -10699,7 +10864,7 @@ type UsageResourceRecord struct {
 
 func (x *UsageResourceRecord) Reset() {
 	*x = UsageResourceRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[116]
+	mi := &file_fsm_logpb_log_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10711,7 +10876,7 @@ func (x *UsageResourceRecord) String() string {
 func (*UsageResourceRecord) ProtoMessage() {}
 
 func (x *UsageResourceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[116]
+	mi := &file_fsm_logpb_log_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10724,7 +10889,7 @@ func (x *UsageResourceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResourceRecord.ProtoReflect.Descriptor instead.
 func (*UsageResourceRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{116}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *UsageResourceRecord) GetType() uint32 {
@@ -10776,7 +10941,7 @@ type UsageFact struct {
 
 func (x *UsageFact) Reset() {
 	*x = UsageFact{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[117]
+	mi := &file_fsm_logpb_log_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10788,7 +10953,7 @@ func (x *UsageFact) String() string {
 func (*UsageFact) ProtoMessage() {}
 
 func (x *UsageFact) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[117]
+	mi := &file_fsm_logpb_log_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10801,7 +10966,7 @@ func (x *UsageFact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageFact.ProtoReflect.Descriptor instead.
 func (*UsageFact) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{117}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *UsageFact) GetId() string {
@@ -10862,7 +11027,7 @@ type UsageSettled struct {
 
 func (x *UsageSettled) Reset() {
 	*x = UsageSettled{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[118]
+	mi := &file_fsm_logpb_log_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10874,7 +11039,7 @@ func (x *UsageSettled) String() string {
 func (*UsageSettled) ProtoMessage() {}
 
 func (x *UsageSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[118]
+	mi := &file_fsm_logpb_log_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10887,7 +11052,7 @@ func (x *UsageSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageSettled.ProtoReflect.Descriptor instead.
 func (*UsageSettled) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{118}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *UsageSettled) GetStartUnixNs() int64 {
@@ -10943,7 +11108,7 @@ type UsageAccountRecord struct {
 
 func (x *UsageAccountRecord) Reset() {
 	*x = UsageAccountRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[119]
+	mi := &file_fsm_logpb_log_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10955,7 +11120,7 @@ func (x *UsageAccountRecord) String() string {
 func (*UsageAccountRecord) ProtoMessage() {}
 
 func (x *UsageAccountRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[119]
+	mi := &file_fsm_logpb_log_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10968,7 +11133,7 @@ func (x *UsageAccountRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageAccountRecord.ProtoReflect.Descriptor instead.
 func (*UsageAccountRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{119}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *UsageAccountRecord) GetAccount() *UsageAccount {
@@ -11006,7 +11171,7 @@ type UsageWindowRecord struct {
 
 func (x *UsageWindowRecord) Reset() {
 	*x = UsageWindowRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[120]
+	mi := &file_fsm_logpb_log_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -11018,7 +11183,7 @@ func (x *UsageWindowRecord) String() string {
 func (*UsageWindowRecord) ProtoMessage() {}
 
 func (x *UsageWindowRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[120]
+	mi := &file_fsm_logpb_log_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -11031,7 +11196,7 @@ func (x *UsageWindowRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageWindowRecord.ProtoReflect.Descriptor instead.
 func (*UsageWindowRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{120}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *UsageWindowRecord) GetStartUnixNs() int64 {
@@ -11080,7 +11245,7 @@ var File_fsm_logpb_log_proto protoreflect.FileDescriptor
 
 const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\n" +
-	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\xe4\x1e\n" +
+	"\x13fsm/logpb/log.proto\x12\flifeboat.log\"\x92\x1f\n" +
 	"\aCommand\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x14\n" +
@@ -11175,7 +11340,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"notifyStep\x12;\n" +
 	"\vevent_purge\x18~ \x01(\v2\x18.lifeboat.log.EventPurgeH\x00R\n" +
 	"eventPurge\x123\n" +
-	"\bvm_guest\x18\x82\x01 \x01(\v2\x15.lifeboat.log.VMGuestH\x00R\avmGuestB\x06\n" +
+	"\bvm_guest\x18\x82\x01 \x01(\v2\x15.lifeboat.log.VMGuestH\x00R\avmGuest\x12,\n" +
+	"\x05audit\x18\x96\x01 \x01(\v2\x13.lifeboat.log.AuditH\x00R\x05auditB\x06\n" +
 	"\x04body\"1\n" +
 	"\aRuleAdd\x12&\n" +
 	"\x04rule\x18\x01 \x01(\v2\x12.lifeboat.log.RuleR\x04rule\"\x1c\n" +
@@ -11222,7 +11388,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\aversion\x18A \x01(\tR\aversion\">\n" +
 	"\fFeatureRaise\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\rR\x05level\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversion\"\xab\x02\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\"\xd6\x02\n" +
 	"\tNodeHello\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -11233,7 +11399,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\amachine\x18\a \x01(\tR\amachine\x12&\n" +
 	"\x0fstarted_unix_ns\x18\b \x01(\x03R\rstartedUnixNs\x12)\n" +
 	"\x10snapshot_failure\x18\x1e \x01(\tR\x0fsnapshotFailure\x12\x1a\n" +
-	"\binstance\x18P \x01(\tR\binstance\"]\n" +
+	"\binstance\x18P \x01(\tR\binstance\x12)\n" +
+	"\x10snapshot_unix_ns\x18\x96\x01 \x01(\x03R\x0esnapshotUnixNs\"]\n" +
 	"\bNodeDown\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x16\n" +
@@ -11674,7 +11841,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05cause\x18\x03 \x01(\tR\x05cause\x12\x1a\n" +
 	"\bseverity\x18\x04 \x01(\rR\bseverity\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x1a\n" +
-	"\bresolved\x18\x06 \x01(\bR\bresolved\"\xf9\x01\n" +
+	"\bresolved\x18\x06 \x01(\bR\bresolved\"\x96\x02\n" +
 	"\tNotifySet\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -11684,15 +11851,23 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\vkeep_secret\x18\x06 \x01(\bR\n" +
 	"keepSecret\x12.\n" +
 	"\x05match\x18\a \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x10\n" +
-	"\x03off\x18\b \x01(\bR\x03off\"\"\n" +
+	"\x03off\x18\b \x01(\bR\x03off\x12\x1b\n" +
+	"\trepeat_ns\x18\t \x01(\x03R\brepeatNs\"\"\n" +
 	"\fNotifyRemove\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"{\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xc1\x01\n" +
 	"\n" +
 	"SilenceSet\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
 	"\x05match\x18\x02 \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x15\n" +
-	"\x06for_ns\x18\x04 \x01(\x03R\x05forNs\"\xba\x01\n" +
+	"\x06for_ns\x18\x04 \x01(\x03R\x05forNs\x12 \n" +
+	"\ffrom_unix_ns\x18\x05 \x01(\x03R\n" +
+	"fromUnixNs\x12\"\n" +
+	"\runtil_unix_ns\x18\x06 \x01(\x03R\vuntilUnixNs\"M\n" +
+	"\x05Audit\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\rR\x06action\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\xba\x01\n" +
 	"\n" +
 	"NotifyStep\x12\x1a\n" +
 	"\breceiver\x18\x01 \x01(\tR\breceiver\x12\x16\n" +
@@ -11779,7 +11954,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\rR\x04role\x12\"\n" +
 	"\rsince_unix_ns\x18\x03 \x01(\x03R\vsinceUnixNs\x12\x0e\n" +
-	"\x02by\x18\x04 \x01(\tR\x02by\"\xb5\x04\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\"\xe0\x04\n" +
 	"\n" +
 	"NodeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -11803,7 +11978,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\ainvited\x18P \x01(\bR\ainvited\x12\x1a\n" +
 	"\binstance\x18Q \x01(\tR\binstance\x12 \n" +
 	"\vbegun_event\x18\x8c\x01 \x01(\x04R\n" +
-	"begunEvent\"\xbc\v\n" +
+	"begunEvent\x12)\n" +
+	"\x10snapshot_unix_ns\x18\x96\x01 \x01(\x03R\x0esnapshotUnixNs\"\xbc\v\n" +
 	"\n" +
 	"HostRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -11942,7 +12118,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"begunEvent\"1\n" +
 	"\x05Tried\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"\xd6\x04\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\xed\x04\n" +
 	"\vAlertRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
@@ -11968,7 +12144,8 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x10archived_unix_ns\x18| \x01(\x03R\x0earchivedUnixNs\x12\x14\n" +
 	"\x05begun\x18} \x01(\x04R\x05begun\x12\x14\n" +
 	"\x05muted\x18~ \x01(\bR\x05muted\x12,\n" +
-	"\x06labels\x18\x8c\x01 \x03(\v2\x13.lifeboat.log.LabelR\x06labels\"\xf2\x03\n" +
+	"\x06labels\x18\x8c\x01 \x03(\v2\x13.lifeboat.log.LabelR\x06labels\x12\x15\n" +
+	"\x05worse\x18\x8d\x01 \x01(\bR\x05worse\"\xcb\x04\n" +
 	"\x0eReceiverRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -11986,14 +12163,17 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x0ffailing_unix_ns\x18\r \x01(\x03R\rfailingUnixNs\x12\x18\n" +
 	"\afailure\x18\x0e \x01(\tR\afailure\x12\x0e\n" +
 	"\x02by\x18\x0f \x01(\tR\x02by\x12\x1e\n" +
-	"\vset_unix_ns\x18\x10 \x01(\x03R\tsetUnixNs\"\xb4\x01\n" +
+	"\vset_unix_ns\x18\x10 \x01(\x03R\tsetUnixNs\x12\x1b\n" +
+	"\trepeat_ns\x18\x11 \x01(\x03R\brepeatNs\x12\"\n" +
+	"\rround_unix_ns\x18\x12 \x01(\x03R\vroundUnixNs\x12\x16\n" +
+	"\x06cursor\x18\x13 \x01(\x04R\x06cursor\"\xb4\x01\n" +
 	"\vBatchRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04upto\x18\x02 \x01(\x04R\x04upto\x12\x14\n" +
 	"\x05count\x18\x03 \x01(\rR\x05count\x12\x1a\n" +
 	"\battempts\x18\x04 \x01(\rR\battempts\x12\"\n" +
 	"\rbegun_unix_ns\x18\x05 \x01(\x03R\vbegunUnixNs\x12+\n" +
-	"\x12not_before_unix_ns\x18\x06 \x01(\x03R\x0fnotBeforeUnixNs\"\xd3\x01\n" +
+	"\x12not_before_unix_ns\x18\x06 \x01(\x03R\x0fnotBeforeUnixNs\"\x91\x02\n" +
 	"\rSilenceRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
 	"\x05match\x18\x02 \x01(\v2\x18.lifeboat.log.AlertMatchR\x05match\x12\x16\n" +
@@ -12002,7 +12182,9 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\ffrom_unix_ns\x18\x05 \x01(\x03R\n" +
 	"fromUnixNs\x12\"\n" +
 	"\runtil_unix_ns\x18\x06 \x01(\x03R\vuntilUnixNs\x12\x14\n" +
-	"\x05muted\x18\a \x01(\x04R\x05muted\"\xa3\x01\n" +
+	"\x05muted\x18\a \x01(\x04R\x05muted\x12\x18\n" +
+	"\aplanned\x18\b \x01(\bR\aplanned\x12\"\n" +
+	"\rended_unix_ns\x18\t \x01(\x03R\vendedUnixNs\"\xa3\x01\n" +
 	"\fNoticeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12 \n" +
@@ -12079,7 +12261,7 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 121)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 122)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),             // 0: lifeboat.log.Command
 	(*RuleAdd)(nil),             // 1: lifeboat.log.RuleAdd
@@ -12173,35 +12355,36 @@ var file_fsm_logpb_log_proto_goTypes = []any{
 	(*NotifySet)(nil),           // 89: lifeboat.log.NotifySet
 	(*NotifyRemove)(nil),        // 90: lifeboat.log.NotifyRemove
 	(*SilenceSet)(nil),          // 91: lifeboat.log.SilenceSet
-	(*NotifyStep)(nil),          // 92: lifeboat.log.NotifyStep
-	(*EventPurge)(nil),          // 93: lifeboat.log.EventPurge
-	(*Record)(nil),              // 94: lifeboat.log.Record
-	(*MetaRecord)(nil),          // 95: lifeboat.log.MetaRecord
-	(*TokenRecord)(nil),         // 96: lifeboat.log.TokenRecord
-	(*TokenUsed)(nil),           // 97: lifeboat.log.TokenUsed
-	(*OperatorRecord)(nil),      // 98: lifeboat.log.OperatorRecord
-	(*NodeRecord)(nil),          // 99: lifeboat.log.NodeRecord
-	(*HostRecord)(nil),          // 100: lifeboat.log.HostRecord
-	(*DrainRecord)(nil),         // 101: lifeboat.log.DrainRecord
-	(*CopyRecord)(nil),          // 102: lifeboat.log.CopyRecord
-	(*AttemptRecord)(nil),       // 103: lifeboat.log.AttemptRecord
-	(*OrderRecord)(nil),         // 104: lifeboat.log.OrderRecord
-	(*VMRecord)(nil),            // 105: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),          // 106: lifeboat.log.WorkRecord
-	(*Tried)(nil),               // 107: lifeboat.log.Tried
-	(*AlertRecord)(nil),         // 108: lifeboat.log.AlertRecord
-	(*ReceiverRecord)(nil),      // 109: lifeboat.log.ReceiverRecord
-	(*BatchRecord)(nil),         // 110: lifeboat.log.BatchRecord
-	(*SilenceRecord)(nil),       // 111: lifeboat.log.SilenceRecord
-	(*NoticeRecord)(nil),        // 112: lifeboat.log.NoticeRecord
-	(*EventRecord)(nil),         // 113: lifeboat.log.EventRecord
-	(*EndRecord)(nil),           // 114: lifeboat.log.EndRecord
-	(*RequestRecord)(nil),       // 115: lifeboat.log.RequestRecord
-	(*UsageResourceRecord)(nil), // 116: lifeboat.log.UsageResourceRecord
-	(*UsageFact)(nil),           // 117: lifeboat.log.UsageFact
-	(*UsageSettled)(nil),        // 118: lifeboat.log.UsageSettled
-	(*UsageAccountRecord)(nil),  // 119: lifeboat.log.UsageAccountRecord
-	(*UsageWindowRecord)(nil),   // 120: lifeboat.log.UsageWindowRecord
+	(*Audit)(nil),               // 92: lifeboat.log.Audit
+	(*NotifyStep)(nil),          // 93: lifeboat.log.NotifyStep
+	(*EventPurge)(nil),          // 94: lifeboat.log.EventPurge
+	(*Record)(nil),              // 95: lifeboat.log.Record
+	(*MetaRecord)(nil),          // 96: lifeboat.log.MetaRecord
+	(*TokenRecord)(nil),         // 97: lifeboat.log.TokenRecord
+	(*TokenUsed)(nil),           // 98: lifeboat.log.TokenUsed
+	(*OperatorRecord)(nil),      // 99: lifeboat.log.OperatorRecord
+	(*NodeRecord)(nil),          // 100: lifeboat.log.NodeRecord
+	(*HostRecord)(nil),          // 101: lifeboat.log.HostRecord
+	(*DrainRecord)(nil),         // 102: lifeboat.log.DrainRecord
+	(*CopyRecord)(nil),          // 103: lifeboat.log.CopyRecord
+	(*AttemptRecord)(nil),       // 104: lifeboat.log.AttemptRecord
+	(*OrderRecord)(nil),         // 105: lifeboat.log.OrderRecord
+	(*VMRecord)(nil),            // 106: lifeboat.log.VMRecord
+	(*WorkRecord)(nil),          // 107: lifeboat.log.WorkRecord
+	(*Tried)(nil),               // 108: lifeboat.log.Tried
+	(*AlertRecord)(nil),         // 109: lifeboat.log.AlertRecord
+	(*ReceiverRecord)(nil),      // 110: lifeboat.log.ReceiverRecord
+	(*BatchRecord)(nil),         // 111: lifeboat.log.BatchRecord
+	(*SilenceRecord)(nil),       // 112: lifeboat.log.SilenceRecord
+	(*NoticeRecord)(nil),        // 113: lifeboat.log.NoticeRecord
+	(*EventRecord)(nil),         // 114: lifeboat.log.EventRecord
+	(*EndRecord)(nil),           // 115: lifeboat.log.EndRecord
+	(*RequestRecord)(nil),       // 116: lifeboat.log.RequestRecord
+	(*UsageResourceRecord)(nil), // 117: lifeboat.log.UsageResourceRecord
+	(*UsageFact)(nil),           // 118: lifeboat.log.UsageFact
+	(*UsageSettled)(nil),        // 119: lifeboat.log.UsageSettled
+	(*UsageAccountRecord)(nil),  // 120: lifeboat.log.UsageAccountRecord
+	(*UsageWindowRecord)(nil),   // 121: lifeboat.log.UsageWindowRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
 	9,   // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
@@ -12264,106 +12447,107 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	89,  // 57: lifeboat.log.Command.notify_set:type_name -> lifeboat.log.NotifySet
 	90,  // 58: lifeboat.log.Command.notify_remove:type_name -> lifeboat.log.NotifyRemove
 	91,  // 59: lifeboat.log.Command.silence_set:type_name -> lifeboat.log.SilenceSet
-	92,  // 60: lifeboat.log.Command.notify_step:type_name -> lifeboat.log.NotifyStep
-	93,  // 61: lifeboat.log.Command.event_purge:type_name -> lifeboat.log.EventPurge
+	93,  // 60: lifeboat.log.Command.notify_step:type_name -> lifeboat.log.NotifyStep
+	94,  // 61: lifeboat.log.Command.event_purge:type_name -> lifeboat.log.EventPurge
 	64,  // 62: lifeboat.log.Command.vm_guest:type_name -> lifeboat.log.VMGuest
-	3,   // 63: lifeboat.log.RuleAdd.rule:type_name -> lifeboat.log.Rule
-	4,   // 64: lifeboat.log.Rule.hosts:type_name -> lifeboat.log.HostChoice
-	22,  // 65: lifeboat.log.VMSet.settings:type_name -> lifeboat.log.Setting
-	3,   // 66: lifeboat.log.RuleRecord.rule:type_name -> lifeboat.log.Rule
-	22,  // 67: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
-	26,  // 68: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
-	27,  // 69: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
-	26,  // 70: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
-	29,  // 71: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
-	28,  // 72: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
-	31,  // 73: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
-	32,  // 74: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
-	34,  // 75: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
-	31,  // 76: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
-	29,  // 77: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
-	36,  // 78: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
-	43,  // 79: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
-	44,  // 80: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
-	22,  // 81: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
-	50,  // 82: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
-	52,  // 83: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
-	49,  // 84: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
-	52,  // 85: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
-	55,  // 86: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
-	57,  // 87: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
-	56,  // 88: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
-	57,  // 89: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
-	70,  // 90: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
-	74,  // 91: lifeboat.log.UsageEvents.events:type_name -> lifeboat.log.UsageEvent
-	75,  // 92: lifeboat.log.UsageEvent.account:type_name -> lifeboat.log.UsageAccount
-	76,  // 93: lifeboat.log.UsageEvent.detail:type_name -> lifeboat.log.UsageDetail
-	75,  // 94: lifeboat.log.UsageAccountSet.account:type_name -> lifeboat.log.UsageAccount
-	80,  // 95: lifeboat.log.UsageClose.windows:type_name -> lifeboat.log.UsageSpan
-	82,  // 96: lifeboat.log.UsageTrim.keys:type_name -> lifeboat.log.UsageKey
-	75,  // 97: lifeboat.log.UsageOwnerSet.account:type_name -> lifeboat.log.UsageAccount
-	28,  // 98: lifeboat.log.AlertMatch.labels:type_name -> lifeboat.log.Label
-	85,  // 99: lifeboat.log.AlertControl.match:type_name -> lifeboat.log.AlertMatch
-	88,  // 100: lifeboat.log.AlertRaise.alerts:type_name -> lifeboat.log.Raised
-	22,  // 101: lifeboat.log.NotifySet.options:type_name -> lifeboat.log.Setting
-	85,  // 102: lifeboat.log.NotifySet.match:type_name -> lifeboat.log.AlertMatch
-	85,  // 103: lifeboat.log.SilenceSet.match:type_name -> lifeboat.log.AlertMatch
-	95,  // 104: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
-	99,  // 105: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
-	100, // 106: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	106, // 107: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	108, // 108: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	113, // 109: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
-	96,  // 110: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
-	98,  // 111: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
-	114, // 112: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	115, // 113: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
-	8,   // 114: lifeboat.log.Record.rule:type_name -> lifeboat.log.RuleRecord
-	116, // 115: lifeboat.log.Record.usage_resource:type_name -> lifeboat.log.UsageResourceRecord
-	119, // 116: lifeboat.log.Record.usage_account:type_name -> lifeboat.log.UsageAccountRecord
-	78,  // 117: lifeboat.log.Record.usage_type:type_name -> lifeboat.log.UsageTypeSet
-	120, // 118: lifeboat.log.Record.usage_window:type_name -> lifeboat.log.UsageWindowRecord
-	83,  // 119: lifeboat.log.Record.usage_owner:type_name -> lifeboat.log.UsageOwnerSet
-	109, // 120: lifeboat.log.Record.receiver:type_name -> lifeboat.log.ReceiverRecord
-	111, // 121: lifeboat.log.Record.silence:type_name -> lifeboat.log.SilenceRecord
-	112, // 122: lifeboat.log.Record.notice:type_name -> lifeboat.log.NoticeRecord
-	22,  // 123: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
-	54,  // 124: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
-	97,  // 125: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
-	29,  // 126: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
-	28,  // 127: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
-	47,  // 128: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
-	49,  // 129: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
-	36,  // 130: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
-	103, // 131: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
-	43,  // 132: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
-	104, // 133: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
-	105, // 134: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
-	102, // 135: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
-	101, // 136: lifeboat.log.HostRecord.drain:type_name -> lifeboat.log.DrainRecord
-	56,  // 137: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
-	57,  // 138: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
-	6,   // 139: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
-	7,   // 140: lifeboat.log.VMRecord.guest:type_name -> lifeboat.log.GuestHealth
-	107, // 141: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	28,  // 142: lifeboat.log.AlertRecord.labels:type_name -> lifeboat.log.Label
-	22,  // 143: lifeboat.log.ReceiverRecord.options:type_name -> lifeboat.log.Setting
-	85,  // 144: lifeboat.log.ReceiverRecord.match:type_name -> lifeboat.log.AlertMatch
-	110, // 145: lifeboat.log.ReceiverRecord.batch:type_name -> lifeboat.log.BatchRecord
-	85,  // 146: lifeboat.log.SilenceRecord.match:type_name -> lifeboat.log.AlertMatch
-	108, // 147: lifeboat.log.NoticeRecord.alert:type_name -> lifeboat.log.AlertRecord
-	117, // 148: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
-	118, // 149: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
-	75,  // 150: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
-	76,  // 151: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
-	75,  // 152: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
-	76,  // 153: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
-	75,  // 154: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
-	155, // [155:155] is the sub-list for method output_type
-	155, // [155:155] is the sub-list for method input_type
-	155, // [155:155] is the sub-list for extension type_name
-	155, // [155:155] is the sub-list for extension extendee
-	0,   // [0:155] is the sub-list for field type_name
+	92,  // 63: lifeboat.log.Command.audit:type_name -> lifeboat.log.Audit
+	3,   // 64: lifeboat.log.RuleAdd.rule:type_name -> lifeboat.log.Rule
+	4,   // 65: lifeboat.log.Rule.hosts:type_name -> lifeboat.log.HostChoice
+	22,  // 66: lifeboat.log.VMSet.settings:type_name -> lifeboat.log.Setting
+	3,   // 67: lifeboat.log.RuleRecord.rule:type_name -> lifeboat.log.Rule
+	22,  // 68: lifeboat.log.PolicySet.settings:type_name -> lifeboat.log.Setting
+	26,  // 69: lifeboat.log.Inventory.storages:type_name -> lifeboat.log.Storage
+	27,  // 70: lifeboat.log.Inventory.problems:type_name -> lifeboat.log.Problem
+	26,  // 71: lifeboat.log.Inventory.beats:type_name -> lifeboat.log.Storage
+	29,  // 72: lifeboat.log.HostRegister.inventory:type_name -> lifeboat.log.Inventory
+	28,  // 73: lifeboat.log.HostRegister.labels:type_name -> lifeboat.log.Label
+	31,  // 74: lifeboat.log.HostRegister.vms:type_name -> lifeboat.log.VMEntries
+	32,  // 75: lifeboat.log.VMEntries.details:type_name -> lifeboat.log.VMDetail
+	34,  // 76: lifeboat.log.HostReports.reports:type_name -> lifeboat.log.HostReport
+	31,  // 77: lifeboat.log.HostReport.vms:type_name -> lifeboat.log.VMEntries
+	29,  // 78: lifeboat.log.HostReport.inventory:type_name -> lifeboat.log.Inventory
+	36,  // 79: lifeboat.log.HostEvidence.evidence:type_name -> lifeboat.log.Evidence
+	43,  // 80: lifeboat.log.HostFenced.proof:type_name -> lifeboat.log.Proof
+	44,  // 81: lifeboat.log.HostFenced.placements:type_name -> lifeboat.log.Placement
+	22,  // 82: lifeboat.log.FenceLevel.options:type_name -> lifeboat.log.Setting
+	50,  // 83: lifeboat.log.FenceLevel.check:type_name -> lifeboat.log.FenceCheck
+	52,  // 84: lifeboat.log.FenceChecked.levels:type_name -> lifeboat.log.LevelCheck
+	49,  // 85: lifeboat.log.HostFenceLevels.levels:type_name -> lifeboat.log.FenceLevel
+	52,  // 86: lifeboat.log.HostFenceLevels.checks:type_name -> lifeboat.log.LevelCheck
+	55,  // 87: lifeboat.log.Spec.disks:type_name -> lifeboat.log.Disk
+	57,  // 88: lifeboat.log.Spec.protect:type_name -> lifeboat.log.Protection
+	56,  // 89: lifeboat.log.VMSpecs.specs:type_name -> lifeboat.log.Spec
+	57,  // 90: lifeboat.log.VMProtect.protect:type_name -> lifeboat.log.Protection
+	70,  // 91: lifeboat.log.Place.placements:type_name -> lifeboat.log.WorkPlacement
+	74,  // 92: lifeboat.log.UsageEvents.events:type_name -> lifeboat.log.UsageEvent
+	75,  // 93: lifeboat.log.UsageEvent.account:type_name -> lifeboat.log.UsageAccount
+	76,  // 94: lifeboat.log.UsageEvent.detail:type_name -> lifeboat.log.UsageDetail
+	75,  // 95: lifeboat.log.UsageAccountSet.account:type_name -> lifeboat.log.UsageAccount
+	80,  // 96: lifeboat.log.UsageClose.windows:type_name -> lifeboat.log.UsageSpan
+	82,  // 97: lifeboat.log.UsageTrim.keys:type_name -> lifeboat.log.UsageKey
+	75,  // 98: lifeboat.log.UsageOwnerSet.account:type_name -> lifeboat.log.UsageAccount
+	28,  // 99: lifeboat.log.AlertMatch.labels:type_name -> lifeboat.log.Label
+	85,  // 100: lifeboat.log.AlertControl.match:type_name -> lifeboat.log.AlertMatch
+	88,  // 101: lifeboat.log.AlertRaise.alerts:type_name -> lifeboat.log.Raised
+	22,  // 102: lifeboat.log.NotifySet.options:type_name -> lifeboat.log.Setting
+	85,  // 103: lifeboat.log.NotifySet.match:type_name -> lifeboat.log.AlertMatch
+	85,  // 104: lifeboat.log.SilenceSet.match:type_name -> lifeboat.log.AlertMatch
+	96,  // 105: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
+	100, // 106: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
+	101, // 107: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
+	107, // 108: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	109, // 109: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	114, // 110: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	97,  // 111: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
+	99,  // 112: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
+	115, // 113: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	116, // 114: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
+	8,   // 115: lifeboat.log.Record.rule:type_name -> lifeboat.log.RuleRecord
+	117, // 116: lifeboat.log.Record.usage_resource:type_name -> lifeboat.log.UsageResourceRecord
+	120, // 117: lifeboat.log.Record.usage_account:type_name -> lifeboat.log.UsageAccountRecord
+	78,  // 118: lifeboat.log.Record.usage_type:type_name -> lifeboat.log.UsageTypeSet
+	121, // 119: lifeboat.log.Record.usage_window:type_name -> lifeboat.log.UsageWindowRecord
+	83,  // 120: lifeboat.log.Record.usage_owner:type_name -> lifeboat.log.UsageOwnerSet
+	110, // 121: lifeboat.log.Record.receiver:type_name -> lifeboat.log.ReceiverRecord
+	112, // 122: lifeboat.log.Record.silence:type_name -> lifeboat.log.SilenceRecord
+	113, // 123: lifeboat.log.Record.notice:type_name -> lifeboat.log.NoticeRecord
+	22,  // 124: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
+	54,  // 125: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
+	98,  // 126: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
+	29,  // 127: lifeboat.log.HostRecord.inventory:type_name -> lifeboat.log.Inventory
+	28,  // 128: lifeboat.log.HostRecord.labels:type_name -> lifeboat.log.Label
+	47,  // 129: lifeboat.log.HostRecord.lease:type_name -> lifeboat.log.HostLease
+	49,  // 130: lifeboat.log.HostRecord.fence:type_name -> lifeboat.log.FenceLevel
+	36,  // 131: lifeboat.log.HostRecord.evidence:type_name -> lifeboat.log.Evidence
+	104, // 132: lifeboat.log.HostRecord.attempt:type_name -> lifeboat.log.AttemptRecord
+	43,  // 133: lifeboat.log.HostRecord.proof:type_name -> lifeboat.log.Proof
+	105, // 134: lifeboat.log.HostRecord.orders:type_name -> lifeboat.log.OrderRecord
+	106, // 135: lifeboat.log.HostRecord.vms:type_name -> lifeboat.log.VMRecord
+	103, // 136: lifeboat.log.HostRecord.copies:type_name -> lifeboat.log.CopyRecord
+	102, // 137: lifeboat.log.HostRecord.drain:type_name -> lifeboat.log.DrainRecord
+	56,  // 138: lifeboat.log.VMRecord.spec:type_name -> lifeboat.log.Spec
+	57,  // 139: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
+	6,   // 140: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
+	7,   // 141: lifeboat.log.VMRecord.guest:type_name -> lifeboat.log.GuestHealth
+	108, // 142: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	28,  // 143: lifeboat.log.AlertRecord.labels:type_name -> lifeboat.log.Label
+	22,  // 144: lifeboat.log.ReceiverRecord.options:type_name -> lifeboat.log.Setting
+	85,  // 145: lifeboat.log.ReceiverRecord.match:type_name -> lifeboat.log.AlertMatch
+	111, // 146: lifeboat.log.ReceiverRecord.batch:type_name -> lifeboat.log.BatchRecord
+	85,  // 147: lifeboat.log.SilenceRecord.match:type_name -> lifeboat.log.AlertMatch
+	109, // 148: lifeboat.log.NoticeRecord.alert:type_name -> lifeboat.log.AlertRecord
+	118, // 149: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
+	119, // 150: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
+	75,  // 151: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
+	76,  // 152: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
+	75,  // 153: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
+	76,  // 154: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
+	75,  // 155: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
+	156, // [156:156] is the sub-list for method output_type
+	156, // [156:156] is the sub-list for method input_type
+	156, // [156:156] is the sub-list for extension type_name
+	156, // [156:156] is the sub-list for extension extendee
+	0,   // [0:156] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -12435,9 +12619,10 @@ func file_fsm_logpb_log_proto_init() {
 		(*Command_NotifyStep)(nil),
 		(*Command_EventPurge)(nil),
 		(*Command_VmGuest)(nil),
+		(*Command_Audit)(nil),
 	}
 	file_fsm_logpb_log_proto_msgTypes[57].OneofWrappers = []any{}
-	file_fsm_logpb_log_proto_msgTypes[94].OneofWrappers = []any{
+	file_fsm_logpb_log_proto_msgTypes[95].OneofWrappers = []any{
 		(*Record_Meta)(nil),
 		(*Record_Node)(nil),
 		(*Record_Host)(nil),
@@ -12464,7 +12649,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   121,
+			NumMessages:   122,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -27,8 +27,33 @@ func Kind() notify.Kind {
 	return notify.Kind{Name: "alertmanager", Address: "https://HOST:9093", Options: []notify.Option{
 		{Name: "ca", Help: "file with the certificates to trust, on every node"},
 		{Name: "user", Help: "for basic authentication; without it the secret is a bearer token"},
-		{Name: "lasts", Help: "how long an open alert is firing there without another word; 24h"},
-	}, Open: open}
+		{Name: "lasts", Help: "how long an open alert is firing there without another word; it is sent again in time; 24h"},
+	}, Open: open, Repeat: repeat}
+}
+
+// parts is into how many parts lasts is divided: an alert is sent again after one of them,
+// and there is time to try that again.
+const parts = 3
+
+func repeat(t notify.Target) time.Duration {
+	lasts, err := lastsOf(t)
+	if err != nil {
+		return 0
+	}
+	return lasts / parts
+}
+
+func lastsOf(t notify.Target) (time.Duration, error) {
+	text := t.Options["lasts"]
+	if text == "" {
+		return 24 * time.Hour, nil
+	}
+	const longest = 366 * 24 * time.Hour
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Minute || d > longest {
+		return 0, fmt.Errorf("lasts: %q is no duration of a minute to %s; write for example 24h", text, longest)
+	}
+	return d, nil
 }
 
 func open(t notify.Target) (notify.Driver, error) {
@@ -40,11 +65,9 @@ func open(t notify.Target) (notify.Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &driver{http: h, lasts: 24 * time.Hour}
-	if text := t.Options["lasts"]; text != "" {
-		if d.lasts, err = time.ParseDuration(text); err != nil || d.lasts < time.Minute {
-			return nil, fmt.Errorf("lasts: %q is no duration of a minute or more; write for example 24h", text)
-		}
+	d := &driver{http: h}
+	if d.lasts, err = lastsOf(t); err != nil {
+		return nil, err
 	}
 	switch user := t.Options["user"]; {
 	case user != "":
@@ -95,8 +118,10 @@ func Alerts(m *notify.Message, lasts time.Duration) []Alert {
 			a.Labels[name] = n.Labels[k]
 		}
 		a.Labels["type"], a.Labels["subject"], a.Labels["cause"] = n.Code, n.Subject, n.Cause
-		if now := m.Time.Add(lasts); now.After(a.EndsAt) {
-			a.EndsAt = now
+		for _, at := range []time.Time{m.Time, m.Sent} { // what was tried for long is as fresh as any
+			if end := at.Add(lasts); end.After(a.EndsAt) {
+				a.EndsAt = end
+			}
 		}
 		if n.Over() {
 			a.EndsAt = n.Resolved

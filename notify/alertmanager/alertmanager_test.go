@@ -62,3 +62,49 @@ func TestLabelsThatBecomeTheSame(t *testing.T) {
 		}
 	}
 }
+
+func FuzzOpen(f *testing.F) {
+	notifytest.FuzzOpen(f, Kind(), [2]string{"https://am:9093", "lasts=24h\nuser=x"}, [2]string{"http://am", "lasts=1m"}, [2]string{"am", "lasts=-1h"}, [2]string{"https://am/api/v2/alerts/", "lasts=2540400h"})
+}
+
+// What stays open is sent again with the same labels and a later end, also when it took
+// long to send it.
+func TestWhatStaysOpenEndsLater(t *testing.T) {
+	const lasts = 30 * time.Minute
+	w := notifytest.NewWeb(t)
+	to := notify.Target{Kind: "alertmanager", Address: w.URL, Options: map[string]string{"lasts": lasts.String()}}
+	r := notify.NewRegistry(Kind())
+	if every := r.Repeat(to); every != 10*time.Minute {
+		t.Fatalf("it is sent again every %s", every)
+	}
+	d, err := r.Open(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, still := notifytest.Message("d-1"), notifytest.Message("d-2")
+	still.Notices[0].Kind, still.Time = "still", begin.Time.Add(10*time.Minute)
+	late := notifytest.Message("d-3")
+	late.Notices[0].Kind, late.Time, late.Sent = "still", still.Time, begin.Time.Add(5*time.Hour)
+	var got [3][]Alert
+	for i, m := range []*notify.Message{begin, still, late} {
+		if err := d.Send(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal([]byte(w.Got()[i]), &got[i]); err != nil || len(got[i]) != 1 {
+			t.Fatalf("%v: %s", err, w.Got()[i])
+		}
+		if a := got[i][0]; !maps.Equal(a.Labels, got[0][0].Labels) || !a.StartsAt.Equal(got[0][0].StartsAt) {
+			t.Errorf("it is another alert: %+v, and %+v before", a, got[0][0])
+		}
+	}
+	for i, want := range []time.Duration{lasts, 10*time.Minute + lasts, 5*time.Hour + lasts} {
+		if end := got[i][0].EndsAt; !end.Equal(begin.Time.Add(want)) {
+			t.Errorf("post %d lasts until %s, not %s", i, end, begin.Time.Add(want))
+		}
+	}
+	for _, text := range []string{"59s", "x", "-1h", "9000h"} {
+		if _, err := r.Open(notify.Target{Kind: "alertmanager", Address: w.URL, Options: map[string]string{"lasts": text}}); err == nil {
+			t.Errorf("lasts %s is let pass", text)
+		}
+	}
+}

@@ -136,3 +136,7 @@ func TestHeadersCannotBeForged(t *testing.T) {
 		t.Errorf("the head is\n%s", head)
 	}
 }
+
+func FuzzOpen(f *testing.F) {
+	notifytest.FuzzOpen(f, Kind(), [2]string{"smtp://mail:587", "from=a@example.org\nto=b@example.org"}, [2]string{"smtps://mail", "from=a@example.org\nto=b@example.org,c@example.org\nuser=u\nhelo=h"}, [2]string{"smtp+plain://localhost", "to=x"})
+}

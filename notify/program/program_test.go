@@ -55,3 +55,7 @@ func TestOnlyWhatLiesThere(t *testing.T) {
 		t.Errorf("its arguments were %v", err)
 	}
 }
+
+func FuzzOpen(f *testing.F) {
+	notifytest.FuzzOpen(f, Kind("/etc/lifeboat/notify.d"), [2]string{"page-somebody", "args=a b"}, [2]string{"../sh", ""}, [2]string{"a/b", "args=\"x"})
+}

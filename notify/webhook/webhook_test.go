@@ -50,3 +50,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 		t.Errorf("it was sent on: %v", err)
 	}
 }
+
+func FuzzOpen(f *testing.F) {
+	notifytest.FuzzOpen(f, Kind(), [2]string{"https://hooks.example.org/x", ""}, [2]string{"http://[::1]:80/", "x=y"}, [2]string{"../../bin/sh", ""})
+}

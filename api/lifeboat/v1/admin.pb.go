@@ -521,6 +521,7 @@ type HelloRequest struct {
 	Agents          uint32                 `protobuf:"varint,40,opt,name=agents,proto3" json:"agents,omitempty"`                                         // hosts whose agents come to this node
 	StateIndex      uint64                 `protobuf:"varint,41,opt,name=state_index,json=stateIndex,proto3" json:"state_index,omitempty"`               // log index of the newest change of its own state that it knew as it counted them
 	Instance        string                 `protobuf:"bytes,80,opt,name=instance,proto3" json:"instance,omitempty"`                                      // of its data directory
+	HandedOut       []*HandedOut           `protobuf:"bytes,150,rep,name=handed_out,json=handedOut,proto3" json:"handed_out,omitempty"`                  // that no leader has noted yet
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -667,6 +668,82 @@ func (x *HelloRequest) GetInstance() string {
 	return ""
 }
 
+func (x *HelloRequest) GetHandedOut() []*HandedOut {
+	if x != nil {
+		return x.HandedOut
+	}
+	return nil
+}
+
+// HandedOut is a snapshot that a node which does not lead has given an operator.
+type HandedOut struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // of the snapshot
+	Actor         string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"` // log index of its state
+	Bytes         int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandedOut) Reset() {
+	*x = HandedOut{}
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandedOut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandedOut) ProtoMessage() {}
+
+func (x *HandedOut) ProtoReflect() protoreflect.Message {
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandedOut.ProtoReflect.Descriptor instead.
+func (*HandedOut) Descriptor() ([]byte, []int) {
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *HandedOut) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *HandedOut) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *HandedOut) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *HandedOut) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 type HelloResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -675,7 +752,7 @@ type HelloResponse struct {
 
 func (x *HelloResponse) Reset() {
 	*x = HelloResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +764,7 @@ func (x *HelloResponse) String() string {
 func (*HelloResponse) ProtoMessage() {}
 
 func (x *HelloResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[9]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +777,7 @@ func (x *HelloResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloResponse.ProtoReflect.Descriptor instead.
 func (*HelloResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 // Answered says where an answer comes from.
@@ -716,7 +793,7 @@ type Answered struct {
 
 func (x *Answered) Reset() {
 	*x = Answered{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +805,7 @@ func (x *Answered) String() string {
 func (*Answered) ProtoMessage() {}
 
 func (x *Answered) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[10]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +818,7 @@ func (x *Answered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answered.ProtoReflect.Descriptor instead.
 func (*Answered) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Answered) GetNodeId() string {
@@ -783,7 +860,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +872,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[11]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +885,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StatusRequest) GetStale() bool {
@@ -870,7 +947,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +959,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[12]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +972,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StatusResponse) GetNodeId() string {
@@ -1118,7 +1195,7 @@ type DigestAt struct {
 
 func (x *DigestAt) Reset() {
 	*x = DigestAt{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1207,7 @@ func (x *DigestAt) String() string {
 func (*DigestAt) ProtoMessage() {}
 
 func (x *DigestAt) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[13]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1220,7 @@ func (x *DigestAt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestAt.ProtoReflect.Descriptor instead.
 func (*DigestAt) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DigestAt) GetIndex() uint64 {
@@ -1188,7 +1265,7 @@ type NodeView struct {
 
 func (x *NodeView) Reset() {
 	*x = NodeView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1277,7 @@ func (x *NodeView) String() string {
 func (*NodeView) ProtoMessage() {}
 
 func (x *NodeView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[14]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1290,7 @@ func (x *NodeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeView.ProtoReflect.Descriptor instead.
 func (*NodeView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *NodeView) GetId() string {
@@ -1366,7 +1443,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1455,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[15]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1468,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListNodesRequest) GetStale() bool {
@@ -1419,7 +1496,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1431,7 +1508,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[16]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1444,7 +1521,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListNodesResponse) GetNodes() []*NodeView {
@@ -1488,7 +1565,7 @@ type FenceLevelView struct {
 
 func (x *FenceLevelView) Reset() {
 	*x = FenceLevelView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1577,7 @@ func (x *FenceLevelView) String() string {
 func (*FenceLevelView) ProtoMessage() {}
 
 func (x *FenceLevelView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[17]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1590,7 @@ func (x *FenceLevelView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceLevelView.ProtoReflect.Descriptor instead.
 func (*FenceLevelView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *FenceLevelView) GetDriver() string {
@@ -1613,7 +1690,7 @@ type EvidenceView struct {
 
 func (x *EvidenceView) Reset() {
 	*x = EvidenceView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1702,7 @@ func (x *EvidenceView) String() string {
 func (*EvidenceView) ProtoMessage() {}
 
 func (x *EvidenceView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[18]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1715,7 @@ func (x *EvidenceView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceView.ProtoReflect.Descriptor instead.
 func (*EvidenceView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EvidenceView) GetSource() string {
@@ -1715,7 +1792,7 @@ type HostView struct {
 
 func (x *HostView) Reset() {
 	*x = HostView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1804,7 @@ func (x *HostView) String() string {
 func (*HostView) ProtoMessage() {}
 
 func (x *HostView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[19]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1817,7 @@ func (x *HostView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostView.ProtoReflect.Descriptor instead.
 func (*HostView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HostView) GetId() string {
@@ -1971,7 +2048,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +2060,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[20]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +2073,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListHostsRequest) GetStale() bool {
@@ -2031,7 +2108,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2043,7 +2120,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[21]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2056,7 +2133,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListHostsResponse) GetHosts() []*HostView {
@@ -2125,7 +2202,7 @@ type VMView struct {
 
 func (x *VMView) Reset() {
 	*x = VMView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2214,7 @@ func (x *VMView) String() string {
 func (*VMView) ProtoMessage() {}
 
 func (x *VMView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[22]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2227,7 @@ func (x *VMView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMView.ProtoReflect.Descriptor instead.
 func (*VMView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VMView) GetId() string {
@@ -2425,7 +2502,7 @@ type ListVMsRequest struct {
 
 func (x *ListVMsRequest) Reset() {
 	*x = ListVMsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2437,7 +2514,7 @@ func (x *ListVMsRequest) String() string {
 func (*ListVMsRequest) ProtoMessage() {}
 
 func (x *ListVMsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[23]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2450,7 +2527,7 @@ func (x *ListVMsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVMsRequest.ProtoReflect.Descriptor instead.
 func (*ListVMsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListVMsRequest) GetStale() bool {
@@ -2499,7 +2576,7 @@ type ListVMsResponse struct {
 
 func (x *ListVMsResponse) Reset() {
 	*x = ListVMsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2511,7 +2588,7 @@ func (x *ListVMsResponse) String() string {
 func (*ListVMsResponse) ProtoMessage() {}
 
 func (x *ListVMsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[24]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2524,7 +2601,7 @@ func (x *ListVMsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVMsResponse.ProtoReflect.Descriptor instead.
 func (*ListVMsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListVMsResponse) GetVms() []*VMView {
@@ -2574,7 +2651,7 @@ type WorkView struct {
 
 func (x *WorkView) Reset() {
 	*x = WorkView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2586,7 +2663,7 @@ func (x *WorkView) String() string {
 func (*WorkView) ProtoMessage() {}
 
 func (x *WorkView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[25]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2599,7 +2676,7 @@ func (x *WorkView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkView.ProtoReflect.Descriptor instead.
 func (*WorkView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *WorkView) GetId() uint64 {
@@ -2741,7 +2818,7 @@ type ListWorkRequest struct {
 
 func (x *ListWorkRequest) Reset() {
 	*x = ListWorkRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2753,7 +2830,7 @@ func (x *ListWorkRequest) String() string {
 func (*ListWorkRequest) ProtoMessage() {}
 
 func (x *ListWorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[26]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2766,7 +2843,7 @@ func (x *ListWorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListWorkRequest) GetStale() bool {
@@ -2815,7 +2892,7 @@ type ListWorkResponse struct {
 
 func (x *ListWorkResponse) Reset() {
 	*x = ListWorkResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2827,7 +2904,7 @@ func (x *ListWorkResponse) String() string {
 func (*ListWorkResponse) ProtoMessage() {}
 
 func (x *ListWorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[27]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2840,7 +2917,7 @@ func (x *ListWorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListWorkResponse) GetWork() []*WorkView {
@@ -2892,7 +2969,7 @@ type AlertView struct {
 
 func (x *AlertView) Reset() {
 	*x = AlertView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2904,7 +2981,7 @@ func (x *AlertView) String() string {
 func (*AlertView) ProtoMessage() {}
 
 func (x *AlertView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[28]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2917,7 +2994,7 @@ func (x *AlertView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertView.ProtoReflect.Descriptor instead.
 func (*AlertView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AlertView) GetId() uint64 {
@@ -3078,7 +3155,7 @@ type ListAlertsRequest struct {
 
 func (x *ListAlertsRequest) Reset() {
 	*x = ListAlertsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3090,7 +3167,7 @@ func (x *ListAlertsRequest) String() string {
 func (*ListAlertsRequest) ProtoMessage() {}
 
 func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[29]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3103,7 +3180,7 @@ func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListAlertsRequest) GetStale() bool {
@@ -3189,7 +3266,7 @@ type AlertTypeView struct {
 
 func (x *AlertTypeView) Reset() {
 	*x = AlertTypeView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3201,7 +3278,7 @@ func (x *AlertTypeView) String() string {
 func (*AlertTypeView) ProtoMessage() {}
 
 func (x *AlertTypeView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[30]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3214,7 +3291,7 @@ func (x *AlertTypeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertTypeView.ProtoReflect.Descriptor instead.
 func (*AlertTypeView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AlertTypeView) GetId() uint32 {
@@ -3254,7 +3331,7 @@ type AlertTypes struct {
 
 func (x *AlertTypes) Reset() {
 	*x = AlertTypes{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3266,7 +3343,7 @@ func (x *AlertTypes) String() string {
 func (*AlertTypes) ProtoMessage() {}
 
 func (x *AlertTypes) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[31]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3279,7 +3356,7 @@ func (x *AlertTypes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertTypes.ProtoReflect.Descriptor instead.
 func (*AlertTypes) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AlertTypes) GetTypes() []*AlertTypeView {
@@ -3300,7 +3377,7 @@ type ListAlertsResponse struct {
 
 func (x *ListAlertsResponse) Reset() {
 	*x = ListAlertsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3312,7 +3389,7 @@ func (x *ListAlertsResponse) String() string {
 func (*ListAlertsResponse) ProtoMessage() {}
 
 func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[32]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3325,7 +3402,7 @@ func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsResponse.ProtoReflect.Descriptor instead.
 func (*ListAlertsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListAlertsResponse) GetAlerts() []*AlertView {
@@ -3367,7 +3444,7 @@ type EventView struct {
 
 func (x *EventView) Reset() {
 	*x = EventView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3379,7 +3456,7 @@ func (x *EventView) String() string {
 func (*EventView) ProtoMessage() {}
 
 func (x *EventView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[33]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3392,7 +3469,7 @@ func (x *EventView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventView.ProtoReflect.Descriptor instead.
 func (*EventView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *EventView) GetId() uint64 {
@@ -3484,7 +3561,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3496,7 +3573,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[34]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3509,7 +3586,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListEventsRequest) GetStale() bool {
@@ -3604,7 +3681,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3616,7 +3693,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[35]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3629,7 +3706,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListEventsResponse) GetEvents() []*EventView {
@@ -3679,7 +3756,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3691,7 +3768,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[36]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3704,7 +3781,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExplainRequest) GetStale() bool {
@@ -3745,7 +3822,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3757,7 +3834,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[37]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3770,7 +3847,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExplainResponse) GetLines() []string {
@@ -3799,7 +3876,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3811,7 +3888,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[38]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3824,7 +3901,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Setting) GetKey() string {
@@ -3865,7 +3942,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3877,7 +3954,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[39]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3890,7 +3967,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetPolicyRequest) GetStale() bool {
@@ -3919,7 +3996,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3931,7 +4008,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[40]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3944,7 +4021,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetPolicyResponse) GetSettings() []*Setting {
@@ -3984,7 +4061,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3996,7 +4073,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[41]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4009,7 +4086,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SetPolicyRequest) GetSettings() []*Setting {
@@ -4030,7 +4107,7 @@ type WriteResponse struct {
 
 func (x *WriteResponse) Reset() {
 	*x = WriteResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4042,7 +4119,7 @@ func (x *WriteResponse) String() string {
 func (*WriteResponse) ProtoMessage() {}
 
 func (x *WriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[42]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4055,7 +4132,7 @@ func (x *WriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
 func (*WriteResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *WriteResponse) GetIndex() uint64 {
@@ -4095,7 +4172,7 @@ type ProtectVMRequest struct {
 
 func (x *ProtectVMRequest) Reset() {
 	*x = ProtectVMRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4107,7 +4184,7 @@ func (x *ProtectVMRequest) String() string {
 func (*ProtectVMRequest) ProtoMessage() {}
 
 func (x *ProtectVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[43]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4120,7 +4197,7 @@ func (x *ProtectVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtectVMRequest.ProtoReflect.Descriptor instead.
 func (*ProtectVMRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ProtectVMRequest) GetVm() string {
@@ -4190,7 +4267,7 @@ type ControlVMRequest struct {
 
 func (x *ControlVMRequest) Reset() {
 	*x = ControlVMRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4202,7 +4279,7 @@ func (x *ControlVMRequest) String() string {
 func (*ControlVMRequest) ProtoMessage() {}
 
 func (x *ControlVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[44]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4215,7 +4292,7 @@ func (x *ControlVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlVMRequest.ProtoReflect.Descriptor instead.
 func (*ControlVMRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ControlVMRequest) GetVm() string {
@@ -4250,7 +4327,7 @@ type ControlHostRequest struct {
 
 func (x *ControlHostRequest) Reset() {
 	*x = ControlHostRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4262,7 +4339,7 @@ func (x *ControlHostRequest) String() string {
 func (*ControlHostRequest) ProtoMessage() {}
 
 func (x *ControlHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[45]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4275,7 +4352,7 @@ func (x *ControlHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlHostRequest.ProtoReflect.Descriptor instead.
 func (*ControlHostRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ControlHostRequest) GetHost() string {
@@ -4309,7 +4386,7 @@ type SetFenceRequest struct {
 
 func (x *SetFenceRequest) Reset() {
 	*x = SetFenceRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4321,7 +4398,7 @@ func (x *SetFenceRequest) String() string {
 func (*SetFenceRequest) ProtoMessage() {}
 
 func (x *SetFenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[46]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4334,7 +4411,7 @@ func (x *SetFenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFenceRequest.ProtoReflect.Descriptor instead.
 func (*SetFenceRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SetFenceRequest) GetHost() string {
@@ -4367,7 +4444,7 @@ type FenceSpec struct {
 
 func (x *FenceSpec) Reset() {
 	*x = FenceSpec{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4379,7 +4456,7 @@ func (x *FenceSpec) String() string {
 func (*FenceSpec) ProtoMessage() {}
 
 func (x *FenceSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[47]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4392,7 +4469,7 @@ func (x *FenceSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceSpec.ProtoReflect.Descriptor instead.
 func (*FenceSpec) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *FenceSpec) GetDriver() string {
@@ -4461,7 +4538,7 @@ type ControlWorkRequest struct {
 
 func (x *ControlWorkRequest) Reset() {
 	*x = ControlWorkRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4473,7 +4550,7 @@ func (x *ControlWorkRequest) String() string {
 func (*ControlWorkRequest) ProtoMessage() {}
 
 func (x *ControlWorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[48]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4486,7 +4563,7 @@ func (x *ControlWorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlWorkRequest.ProtoReflect.Descriptor instead.
 func (*ControlWorkRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ControlWorkRequest) GetId() uint64 {
@@ -4515,7 +4592,7 @@ type ControlAlertRequest struct {
 
 func (x *ControlAlertRequest) Reset() {
 	*x = ControlAlertRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4527,7 +4604,7 @@ func (x *ControlAlertRequest) String() string {
 func (*ControlAlertRequest) ProtoMessage() {}
 
 func (x *ControlAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[49]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4540,7 +4617,7 @@ func (x *ControlAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlAlertRequest.ProtoReflect.Descriptor instead.
 func (*ControlAlertRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ControlAlertRequest) GetId() uint64 {
@@ -4586,7 +4663,7 @@ type AlertFilter struct {
 
 func (x *AlertFilter) Reset() {
 	*x = AlertFilter{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4598,7 +4675,7 @@ func (x *AlertFilter) String() string {
 func (*AlertFilter) ProtoMessage() {}
 
 func (x *AlertFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[50]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4611,7 +4688,7 @@ func (x *AlertFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertFilter.ProtoReflect.Descriptor instead.
 func (*AlertFilter) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AlertFilter) GetTypes() []string {
@@ -4672,7 +4749,7 @@ type RaiseAlertsRequest struct {
 
 func (x *RaiseAlertsRequest) Reset() {
 	*x = RaiseAlertsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4684,7 +4761,7 @@ func (x *RaiseAlertsRequest) String() string {
 func (*RaiseAlertsRequest) ProtoMessage() {}
 
 func (x *RaiseAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[51]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4697,7 +4774,7 @@ func (x *RaiseAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseAlertsRequest.ProtoReflect.Descriptor instead.
 func (*RaiseAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RaiseAlertsRequest) GetAlerts() []*RaiseAlert {
@@ -4721,7 +4798,7 @@ type RaiseAlert struct {
 
 func (x *RaiseAlert) Reset() {
 	*x = RaiseAlert{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4733,7 +4810,7 @@ func (x *RaiseAlert) String() string {
 func (*RaiseAlert) ProtoMessage() {}
 
 func (x *RaiseAlert) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[52]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4746,7 +4823,7 @@ func (x *RaiseAlert) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseAlert.ProtoReflect.Descriptor instead.
 func (*RaiseAlert) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RaiseAlert) GetType() string {
@@ -4801,7 +4878,7 @@ type PurgeEventsRequest struct {
 
 func (x *PurgeEventsRequest) Reset() {
 	*x = PurgeEventsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4813,7 +4890,7 @@ func (x *PurgeEventsRequest) String() string {
 func (*PurgeEventsRequest) ProtoMessage() {}
 
 func (x *PurgeEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[53]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4826,7 +4903,7 @@ func (x *PurgeEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeEventsRequest.ProtoReflect.Descriptor instead.
 func (*PurgeEventsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *PurgeEventsRequest) GetBeforeUnixNs() int64 {
@@ -4867,7 +4944,7 @@ type ReceiverView struct {
 
 func (x *ReceiverView) Reset() {
 	*x = ReceiverView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4879,7 +4956,7 @@ func (x *ReceiverView) String() string {
 func (*ReceiverView) ProtoMessage() {}
 
 func (x *ReceiverView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[54]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4892,7 +4969,7 @@ func (x *ReceiverView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiverView.ProtoReflect.Descriptor instead.
 func (*ReceiverView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ReceiverView) GetName() string {
@@ -5017,7 +5094,7 @@ type ListReceiversRequest struct {
 
 func (x *ListReceiversRequest) Reset() {
 	*x = ListReceiversRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5029,7 +5106,7 @@ func (x *ListReceiversRequest) String() string {
 func (*ListReceiversRequest) ProtoMessage() {}
 
 func (x *ListReceiversRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[55]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5042,7 +5119,7 @@ func (x *ListReceiversRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReceiversRequest.ProtoReflect.Descriptor instead.
 func (*ListReceiversRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListReceiversRequest) GetStale() bool {
@@ -5070,7 +5147,7 @@ type ListReceiversResponse struct {
 
 func (x *ListReceiversResponse) Reset() {
 	*x = ListReceiversResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5082,7 +5159,7 @@ func (x *ListReceiversResponse) String() string {
 func (*ListReceiversResponse) ProtoMessage() {}
 
 func (x *ListReceiversResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[56]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5095,7 +5172,7 @@ func (x *ListReceiversResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReceiversResponse.ProtoReflect.Descriptor instead.
 func (*ListReceiversResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListReceiversResponse) GetReceivers() []*ReceiverView {
@@ -5135,7 +5212,7 @@ type SetReceiverRequest struct {
 
 func (x *SetReceiverRequest) Reset() {
 	*x = SetReceiverRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5147,7 +5224,7 @@ func (x *SetReceiverRequest) String() string {
 func (*SetReceiverRequest) ProtoMessage() {}
 
 func (x *SetReceiverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[57]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5160,7 +5237,7 @@ func (x *SetReceiverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetReceiverRequest.ProtoReflect.Descriptor instead.
 func (*SetReceiverRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SetReceiverRequest) GetName() string {
@@ -5228,7 +5305,7 @@ type RemoveReceiverRequest struct {
 
 func (x *RemoveReceiverRequest) Reset() {
 	*x = RemoveReceiverRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5240,7 +5317,7 @@ func (x *RemoveReceiverRequest) String() string {
 func (*RemoveReceiverRequest) ProtoMessage() {}
 
 func (x *RemoveReceiverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[58]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5253,7 +5330,7 @@ func (x *RemoveReceiverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveReceiverRequest.ProtoReflect.Descriptor instead.
 func (*RemoveReceiverRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RemoveReceiverRequest) GetName() string {
@@ -5272,7 +5349,7 @@ type TestReceiverRequest struct {
 
 func (x *TestReceiverRequest) Reset() {
 	*x = TestReceiverRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5284,7 +5361,7 @@ func (x *TestReceiverRequest) String() string {
 func (*TestReceiverRequest) ProtoMessage() {}
 
 func (x *TestReceiverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[59]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5297,7 +5374,7 @@ func (x *TestReceiverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestReceiverRequest.ProtoReflect.Descriptor instead.
 func (*TestReceiverRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TestReceiverRequest) GetName() string {
@@ -5318,7 +5395,7 @@ type TestReceiverResponse struct {
 
 func (x *TestReceiverResponse) Reset() {
 	*x = TestReceiverResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5330,7 +5407,7 @@ func (x *TestReceiverResponse) String() string {
 func (*TestReceiverResponse) ProtoMessage() {}
 
 func (x *TestReceiverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[60]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5343,7 +5420,7 @@ func (x *TestReceiverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestReceiverResponse.ProtoReflect.Descriptor instead.
 func (*TestReceiverResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *TestReceiverResponse) GetFailure() string {
@@ -5376,13 +5453,15 @@ type SilenceView struct {
 	FromUnixNs    int64                  `protobuf:"varint,5,opt,name=from_unix_ns,json=fromUnixNs,proto3" json:"from_unix_ns,omitempty"`
 	UntilUnixNs   int64                  `protobuf:"varint,6,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
 	Muted         uint64                 `protobuf:"varint,7,opt,name=muted,proto3" json:"muted,omitempty"`
+	State         string                 `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`                                   // planned, active or ended
+	EndedUnixNs   int64                  `protobuf:"varint,9,opt,name=ended_unix_ns,json=endedUnixNs,proto3" json:"ended_unix_ns,omitempty"` // 0 = it has not ended
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SilenceView) Reset() {
 	*x = SilenceView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5394,7 +5473,7 @@ func (x *SilenceView) String() string {
 func (*SilenceView) ProtoMessage() {}
 
 func (x *SilenceView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[61]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5407,7 +5486,7 @@ func (x *SilenceView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SilenceView.ProtoReflect.Descriptor instead.
 func (*SilenceView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *SilenceView) GetId() uint64 {
@@ -5459,6 +5538,20 @@ func (x *SilenceView) GetMuted() uint64 {
 	return 0
 }
 
+func (x *SilenceView) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *SilenceView) GetEndedUnixNs() int64 {
+	if x != nil {
+		return x.EndedUnixNs
+	}
+	return 0
+}
+
 type ListSilencesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
@@ -5469,7 +5562,7 @@ type ListSilencesRequest struct {
 
 func (x *ListSilencesRequest) Reset() {
 	*x = ListSilencesRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5481,7 +5574,7 @@ func (x *ListSilencesRequest) String() string {
 func (*ListSilencesRequest) ProtoMessage() {}
 
 func (x *ListSilencesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[62]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5494,7 +5587,7 @@ func (x *ListSilencesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSilencesRequest.ProtoReflect.Descriptor instead.
 func (*ListSilencesRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListSilencesRequest) GetStale() bool {
@@ -5521,7 +5614,7 @@ type ListSilencesResponse struct {
 
 func (x *ListSilencesResponse) Reset() {
 	*x = ListSilencesResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[63]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5533,7 +5626,7 @@ func (x *ListSilencesResponse) String() string {
 func (*ListSilencesResponse) ProtoMessage() {}
 
 func (x *ListSilencesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[63]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5546,7 +5639,7 @@ func (x *ListSilencesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSilencesResponse.ProtoReflect.Descriptor instead.
 func (*ListSilencesResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListSilencesResponse) GetSilences() []*SilenceView {
@@ -5568,14 +5661,16 @@ type SetSilenceRequest struct {
 	End           uint64                 `protobuf:"varint,1,opt,name=end,proto3" json:"end,omitempty"` // ends this one; 0 = begins one
 	Match         *AlertFilter           `protobuf:"bytes,2,opt,name=match,proto3" json:"match,omitempty"`
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	ForMs         int64                  `protobuf:"varint,4,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"`
+	ForMs         int64                  `protobuf:"varint,4,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"`                  // from its begin; 0 = it ends at until
+	FromUnixNs    int64                  `protobuf:"varint,5,opt,name=from_unix_ns,json=fromUnixNs,proto3" json:"from_unix_ns,omitempty"` // 0 = it begins at once
+	UntilUnixNs   int64                  `protobuf:"varint,6,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SetSilenceRequest) Reset() {
 	*x = SetSilenceRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[64]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5587,7 +5682,7 @@ func (x *SetSilenceRequest) String() string {
 func (*SetSilenceRequest) ProtoMessage() {}
 
 func (x *SetSilenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[64]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5600,7 +5695,7 @@ func (x *SetSilenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSilenceRequest.ProtoReflect.Descriptor instead.
 func (*SetSilenceRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *SetSilenceRequest) GetEnd() uint64 {
@@ -5631,6 +5726,20 @@ func (x *SetSilenceRequest) GetForMs() int64 {
 	return 0
 }
 
+func (x *SetSilenceRequest) GetFromUnixNs() int64 {
+	if x != nil {
+		return x.FromUnixNs
+	}
+	return 0
+}
+
+func (x *SetSilenceRequest) GetUntilUnixNs() int64 {
+	if x != nil {
+		return x.UntilUnixNs
+	}
+	return 0
+}
+
 type ControlNodeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -5644,7 +5753,7 @@ type ControlNodeRequest struct {
 
 func (x *ControlNodeRequest) Reset() {
 	*x = ControlNodeRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[65]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5656,7 +5765,7 @@ func (x *ControlNodeRequest) String() string {
 func (*ControlNodeRequest) ProtoMessage() {}
 
 func (x *ControlNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[65]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5669,7 +5778,7 @@ func (x *ControlNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlNodeRequest.ProtoReflect.Descriptor instead.
 func (*ControlNodeRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ControlNodeRequest) GetId() string {
@@ -5718,7 +5827,7 @@ type ControlHARequest struct {
 
 func (x *ControlHARequest) Reset() {
 	*x = ControlHARequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[66]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5730,7 +5839,7 @@ func (x *ControlHARequest) String() string {
 func (*ControlHARequest) ProtoMessage() {}
 
 func (x *ControlHARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[66]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5743,7 +5852,7 @@ func (x *ControlHARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlHARequest.ProtoReflect.Descriptor instead.
 func (*ControlHARequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ControlHARequest) GetAction() string {
@@ -5780,7 +5889,7 @@ type ReadSnapshotRequest struct {
 
 func (x *ReadSnapshotRequest) Reset() {
 	*x = ReadSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[67]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5792,7 +5901,7 @@ func (x *ReadSnapshotRequest) String() string {
 func (*ReadSnapshotRequest) ProtoMessage() {}
 
 func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[67]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5805,7 +5914,7 @@ func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*ReadSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ReadSnapshotRequest) GetStale() bool {
@@ -5841,7 +5950,7 @@ type ReadSnapshotResponse struct {
 
 func (x *ReadSnapshotResponse) Reset() {
 	*x = ReadSnapshotResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[68]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5853,7 +5962,7 @@ func (x *ReadSnapshotResponse) String() string {
 func (*ReadSnapshotResponse) ProtoMessage() {}
 
 func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[68]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5866,7 +5975,7 @@ func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*ReadSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ReadSnapshotResponse) GetId() string {
@@ -5910,7 +6019,7 @@ type WriteSnapshotRequest struct {
 
 func (x *WriteSnapshotRequest) Reset() {
 	*x = WriteSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[69]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5922,7 +6031,7 @@ func (x *WriteSnapshotRequest) String() string {
 func (*WriteSnapshotRequest) ProtoMessage() {}
 
 func (x *WriteSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[69]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5935,7 +6044,7 @@ func (x *WriteSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*WriteSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *WriteSnapshotRequest) GetId() string {
@@ -5969,7 +6078,7 @@ type WriteSnapshotResponse struct {
 
 func (x *WriteSnapshotResponse) Reset() {
 	*x = WriteSnapshotResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[70]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5981,7 +6090,7 @@ func (x *WriteSnapshotResponse) String() string {
 func (*WriteSnapshotResponse) ProtoMessage() {}
 
 func (x *WriteSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[70]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5994,7 +6103,7 @@ func (x *WriteSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*WriteSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *WriteSnapshotResponse) GetId() string {
@@ -6023,7 +6132,7 @@ type RestoreSnapshotRequest struct {
 
 func (x *RestoreSnapshotRequest) Reset() {
 	*x = RestoreSnapshotRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[71]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6035,7 +6144,7 @@ func (x *RestoreSnapshotRequest) String() string {
 func (*RestoreSnapshotRequest) ProtoMessage() {}
 
 func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[71]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6048,7 +6157,7 @@ func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *RestoreSnapshotRequest) GetId() string {
@@ -6092,7 +6201,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[72]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6104,7 +6213,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[72]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6117,7 +6226,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{72}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CreateTokenRequest) GetKind() string {
@@ -6167,7 +6276,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[73]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6179,7 +6288,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[73]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6192,7 +6301,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{73}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -6233,7 +6342,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[74]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6245,7 +6354,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[74]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6258,7 +6367,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{74}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListTokensRequest) GetStale() bool {
@@ -6285,7 +6394,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[75]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6297,7 +6406,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[75]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6310,7 +6419,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{75}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ListTokensResponse) GetTokens() []*TokenView {
@@ -6345,7 +6454,7 @@ type TokenView struct {
 
 func (x *TokenView) Reset() {
 	*x = TokenView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[76]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6357,7 +6466,7 @@ func (x *TokenView) String() string {
 func (*TokenView) ProtoMessage() {}
 
 func (x *TokenView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[76]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6370,7 +6479,7 @@ func (x *TokenView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenView.ProtoReflect.Descriptor instead.
 func (*TokenView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{76}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *TokenView) GetId() string {
@@ -6452,7 +6561,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[77]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6464,7 +6573,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[77]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6477,7 +6586,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{77}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -6497,7 +6606,7 @@ type ListOperatorsRequest struct {
 
 func (x *ListOperatorsRequest) Reset() {
 	*x = ListOperatorsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[78]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6509,7 +6618,7 @@ func (x *ListOperatorsRequest) String() string {
 func (*ListOperatorsRequest) ProtoMessage() {}
 
 func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[78]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6522,7 +6631,7 @@ func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsRequest.ProtoReflect.Descriptor instead.
 func (*ListOperatorsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{78}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ListOperatorsRequest) GetStale() bool {
@@ -6552,7 +6661,7 @@ type ListOperatorsResponse struct {
 
 func (x *ListOperatorsResponse) Reset() {
 	*x = ListOperatorsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[79]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6564,7 +6673,7 @@ func (x *ListOperatorsResponse) String() string {
 func (*ListOperatorsResponse) ProtoMessage() {}
 
 func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[79]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6577,7 +6686,7 @@ func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsResponse.ProtoReflect.Descriptor instead.
 func (*ListOperatorsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{79}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ListOperatorsResponse) GetOperators() []*OperatorView {
@@ -6627,7 +6736,7 @@ type OperatorView struct {
 
 func (x *OperatorView) Reset() {
 	*x = OperatorView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[80]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6639,7 +6748,7 @@ func (x *OperatorView) String() string {
 func (*OperatorView) ProtoMessage() {}
 
 func (x *OperatorView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[80]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6652,7 +6761,7 @@ func (x *OperatorView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorView.ProtoReflect.Descriptor instead.
 func (*OperatorView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{80}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *OperatorView) GetName() string {
@@ -6693,7 +6802,7 @@ type SetOperatorRequest struct {
 
 func (x *SetOperatorRequest) Reset() {
 	*x = SetOperatorRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[81]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6705,7 +6814,7 @@ func (x *SetOperatorRequest) String() string {
 func (*SetOperatorRequest) ProtoMessage() {}
 
 func (x *SetOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[81]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6718,7 +6827,7 @@ func (x *SetOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetOperatorRequest.ProtoReflect.Descriptor instead.
 func (*SetOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{81}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *SetOperatorRequest) GetName() string {
@@ -6745,7 +6854,7 @@ type ListRulesRequest struct {
 
 func (x *ListRulesRequest) Reset() {
 	*x = ListRulesRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[82]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6757,7 +6866,7 @@ func (x *ListRulesRequest) String() string {
 func (*ListRulesRequest) ProtoMessage() {}
 
 func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[82]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6770,7 +6879,7 @@ func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
 func (*ListRulesRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{82}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ListRulesRequest) GetStale() bool {
@@ -6798,7 +6907,7 @@ type ListRulesResponse struct {
 
 func (x *ListRulesResponse) Reset() {
 	*x = ListRulesResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[83]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6810,7 +6919,7 @@ func (x *ListRulesResponse) String() string {
 func (*ListRulesResponse) ProtoMessage() {}
 
 func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[83]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6823,7 +6932,7 @@ func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesResponse.ProtoReflect.Descriptor instead.
 func (*ListRulesResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{83}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ListRulesResponse) GetRules() []*RuleView {
@@ -6864,7 +6973,7 @@ type RuleView struct {
 
 func (x *RuleView) Reset() {
 	*x = RuleView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[84]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6876,7 +6985,7 @@ func (x *RuleView) String() string {
 func (*RuleView) ProtoMessage() {}
 
 func (x *RuleView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[84]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6889,7 +6998,7 @@ func (x *RuleView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleView.ProtoReflect.Descriptor instead.
 func (*RuleView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{84}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *RuleView) GetId() uint64 {
@@ -6967,7 +7076,7 @@ type RuleVM struct {
 
 func (x *RuleVM) Reset() {
 	*x = RuleVM{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[85]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6979,7 +7088,7 @@ func (x *RuleVM) String() string {
 func (*RuleVM) ProtoMessage() {}
 
 func (x *RuleVM) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[85]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6992,7 +7101,7 @@ func (x *RuleVM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleVM.ProtoReflect.Descriptor instead.
 func (*RuleVM) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{85}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *RuleVM) GetId() string {
@@ -7033,7 +7142,7 @@ type RuleHost struct {
 
 func (x *RuleHost) Reset() {
 	*x = RuleHost{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[86]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7045,7 +7154,7 @@ func (x *RuleHost) String() string {
 func (*RuleHost) ProtoMessage() {}
 
 func (x *RuleHost) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[86]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7058,7 +7167,7 @@ func (x *RuleHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleHost.ProtoReflect.Descriptor instead.
 func (*RuleHost) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{86}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *RuleHost) GetHost() string {
@@ -7087,7 +7196,7 @@ type AddRuleRequest struct {
 
 func (x *AddRuleRequest) Reset() {
 	*x = AddRuleRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[87]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7099,7 +7208,7 @@ func (x *AddRuleRequest) String() string {
 func (*AddRuleRequest) ProtoMessage() {}
 
 func (x *AddRuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[87]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7112,7 +7221,7 @@ func (x *AddRuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddRuleRequest.ProtoReflect.Descriptor instead.
 func (*AddRuleRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{87}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *AddRuleRequest) GetKind() string {
@@ -7152,7 +7261,7 @@ type RemoveRuleRequest struct {
 
 func (x *RemoveRuleRequest) Reset() {
 	*x = RemoveRuleRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7164,7 +7273,7 @@ func (x *RemoveRuleRequest) String() string {
 func (*RemoveRuleRequest) ProtoMessage() {}
 
 func (x *RemoveRuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[88]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7177,7 +7286,7 @@ func (x *RemoveRuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRuleRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRuleRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{88}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *RemoveRuleRequest) GetId() uint64 {
@@ -7197,7 +7306,7 @@ type SetVMRequest struct {
 
 func (x *SetVMRequest) Reset() {
 	*x = SetVMRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7209,7 +7318,7 @@ func (x *SetVMRequest) String() string {
 func (*SetVMRequest) ProtoMessage() {}
 
 func (x *SetVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[89]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7222,7 +7331,7 @@ func (x *SetVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetVMRequest.ProtoReflect.Descriptor instead.
 func (*SetVMRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{89}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *SetVMRequest) GetVm() string {
@@ -7256,7 +7365,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7268,7 +7377,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[90]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7281,7 +7390,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{90}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *PlanRequest) GetStale() bool {
@@ -7354,7 +7463,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7366,7 +7475,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[91]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7379,7 +7488,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{91}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *PlanResponse) GetHosts() []string {
@@ -7491,7 +7600,7 @@ type PlannedVM struct {
 
 func (x *PlannedVM) Reset() {
 	*x = PlannedVM{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7503,7 +7612,7 @@ func (x *PlannedVM) String() string {
 func (*PlannedVM) ProtoMessage() {}
 
 func (x *PlannedVM) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[92]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7516,7 +7625,7 @@ func (x *PlannedVM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedVM.ProtoReflect.Descriptor instead.
 func (*PlannedVM) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{92}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *PlannedVM) GetId() string {
@@ -7601,7 +7710,7 @@ type HostLoss struct {
 
 func (x *HostLoss) Reset() {
 	*x = HostLoss{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7613,7 +7722,7 @@ func (x *HostLoss) String() string {
 func (*HostLoss) ProtoMessage() {}
 
 func (x *HostLoss) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[93]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7626,7 +7735,7 @@ func (x *HostLoss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLoss.ProtoReflect.Descriptor instead.
 func (*HostLoss) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{93}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *HostLoss) GetHost() string {
@@ -7669,7 +7778,7 @@ type ListIncidentsRequest struct {
 
 func (x *ListIncidentsRequest) Reset() {
 	*x = ListIncidentsRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7681,7 +7790,7 @@ func (x *ListIncidentsRequest) String() string {
 func (*ListIncidentsRequest) ProtoMessage() {}
 
 func (x *ListIncidentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[94]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7694,7 +7803,7 @@ func (x *ListIncidentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListIncidentsRequest.ProtoReflect.Descriptor instead.
 func (*ListIncidentsRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{94}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ListIncidentsRequest) GetStale() bool {
@@ -7736,7 +7845,7 @@ type ListIncidentsResponse struct {
 
 func (x *ListIncidentsResponse) Reset() {
 	*x = ListIncidentsResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7748,7 +7857,7 @@ func (x *ListIncidentsResponse) String() string {
 func (*ListIncidentsResponse) ProtoMessage() {}
 
 func (x *ListIncidentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[95]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7761,7 +7870,7 @@ func (x *ListIncidentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListIncidentsResponse.ProtoReflect.Descriptor instead.
 func (*ListIncidentsResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{95}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ListIncidentsResponse) GetIncidents() []*IncidentView {
@@ -7810,7 +7919,7 @@ type IncidentView struct {
 
 func (x *IncidentView) Reset() {
 	*x = IncidentView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7822,7 +7931,7 @@ func (x *IncidentView) String() string {
 func (*IncidentView) ProtoMessage() {}
 
 func (x *IncidentView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[96]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7835,7 +7944,7 @@ func (x *IncidentView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentView.ProtoReflect.Descriptor instead.
 func (*IncidentView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{96}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *IncidentView) GetId() uint64 {
@@ -7971,7 +8080,7 @@ type IncidentStep struct {
 
 func (x *IncidentStep) Reset() {
 	*x = IncidentStep{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7983,7 +8092,7 @@ func (x *IncidentStep) String() string {
 func (*IncidentStep) ProtoMessage() {}
 
 func (x *IncidentStep) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[97]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7996,7 +8105,7 @@ func (x *IncidentStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentStep.ProtoReflect.Descriptor instead.
 func (*IncidentStep) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{97}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *IncidentStep) GetStep() string {
@@ -8051,7 +8160,7 @@ type IncidentVM struct {
 
 func (x *IncidentVM) Reset() {
 	*x = IncidentVM{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8063,7 +8172,7 @@ func (x *IncidentVM) String() string {
 func (*IncidentVM) ProtoMessage() {}
 
 func (x *IncidentVM) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[98]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8076,7 +8185,7 @@ func (x *IncidentVM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentVM.ProtoReflect.Descriptor instead.
 func (*IncidentVM) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{98}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *IncidentVM) GetId() string {
@@ -8203,7 +8312,7 @@ type IncidentSpan struct {
 
 func (x *IncidentSpan) Reset() {
 	*x = IncidentSpan{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8215,7 +8324,7 @@ func (x *IncidentSpan) String() string {
 func (*IncidentSpan) ProtoMessage() {}
 
 func (x *IncidentSpan) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[99]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8228,7 +8337,7 @@ func (x *IncidentSpan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentSpan.ProtoReflect.Descriptor instead.
 func (*IncidentSpan) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{99}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *IncidentSpan) GetStep() string {
@@ -8278,7 +8387,7 @@ type UsageEvent struct {
 
 func (x *UsageEvent) Reset() {
 	*x = UsageEvent{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8290,7 +8399,7 @@ func (x *UsageEvent) String() string {
 func (*UsageEvent) ProtoMessage() {}
 
 func (x *UsageEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[100]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8303,7 +8412,7 @@ func (x *UsageEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageEvent.ProtoReflect.Descriptor instead.
 func (*UsageEvent) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{100}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *UsageEvent) GetId() string {
@@ -8392,7 +8501,7 @@ type RecordUsageRequest struct {
 
 func (x *RecordUsageRequest) Reset() {
 	*x = RecordUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8404,7 +8513,7 @@ func (x *RecordUsageRequest) String() string {
 func (*RecordUsageRequest) ProtoMessage() {}
 
 func (x *RecordUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[101]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8417,7 +8526,7 @@ func (x *RecordUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordUsageRequest.ProtoReflect.Descriptor instead.
 func (*RecordUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{101}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *RecordUsageRequest) GetEvents() []*UsageEvent {
@@ -8439,7 +8548,7 @@ type RecordUsageResponse struct {
 
 func (x *RecordUsageResponse) Reset() {
 	*x = RecordUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8451,7 +8560,7 @@ func (x *RecordUsageResponse) String() string {
 func (*RecordUsageResponse) ProtoMessage() {}
 
 func (x *RecordUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[102]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8464,7 +8573,7 @@ func (x *RecordUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordUsageResponse.ProtoReflect.Descriptor instead.
 func (*RecordUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{102}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *RecordUsageResponse) GetIndex() uint64 {
@@ -8506,7 +8615,7 @@ type UsageRefusal struct {
 
 func (x *UsageRefusal) Reset() {
 	*x = UsageRefusal{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8518,7 +8627,7 @@ func (x *UsageRefusal) String() string {
 func (*UsageRefusal) ProtoMessage() {}
 
 func (x *UsageRefusal) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[103]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8531,7 +8640,7 @@ func (x *UsageRefusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRefusal.ProtoReflect.Descriptor instead.
 func (*UsageRefusal) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{103}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *UsageRefusal) GetAt() uint32 {
@@ -8575,7 +8684,7 @@ type ListUsageRequest struct {
 
 func (x *ListUsageRequest) Reset() {
 	*x = ListUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8587,7 +8696,7 @@ func (x *ListUsageRequest) String() string {
 func (*ListUsageRequest) ProtoMessage() {}
 
 func (x *ListUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[104]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8600,7 +8709,7 @@ func (x *ListUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageRequest.ProtoReflect.Descriptor instead.
 func (*ListUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{104}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ListUsageRequest) GetStale() bool {
@@ -8699,7 +8808,7 @@ type ListUsageResponse struct {
 
 func (x *ListUsageResponse) Reset() {
 	*x = ListUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8711,7 +8820,7 @@ func (x *ListUsageResponse) String() string {
 func (*ListUsageResponse) ProtoMessage() {}
 
 func (x *ListUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[105]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8724,7 +8833,7 @@ func (x *ListUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResponse.ProtoReflect.Descriptor instead.
 func (*ListUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{105}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *ListUsageResponse) GetRecords() []*UsageRecordView {
@@ -8780,7 +8889,7 @@ type UsageRecordView struct {
 
 func (x *UsageRecordView) Reset() {
 	*x = UsageRecordView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8792,7 +8901,7 @@ func (x *UsageRecordView) String() string {
 func (*UsageRecordView) ProtoMessage() {}
 
 func (x *UsageRecordView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[106]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8805,7 +8914,7 @@ func (x *UsageRecordView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRecordView.ProtoReflect.Descriptor instead.
 func (*UsageRecordView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{106}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *UsageRecordView) GetWindowStartUnixNs() int64 {
@@ -8946,7 +9055,7 @@ type ListUsageResourcesRequest struct {
 
 func (x *ListUsageResourcesRequest) Reset() {
 	*x = ListUsageResourcesRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[107]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8958,7 +9067,7 @@ func (x *ListUsageResourcesRequest) String() string {
 func (*ListUsageResourcesRequest) ProtoMessage() {}
 
 func (x *ListUsageResourcesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[107]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8971,7 +9080,7 @@ func (x *ListUsageResourcesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResourcesRequest.ProtoReflect.Descriptor instead.
 func (*ListUsageResourcesRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{107}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *ListUsageResourcesRequest) GetStale() bool {
@@ -9063,7 +9172,7 @@ type ListUsageResourcesResponse struct {
 
 func (x *ListUsageResourcesResponse) Reset() {
 	*x = ListUsageResourcesResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[108]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9075,7 +9184,7 @@ func (x *ListUsageResourcesResponse) String() string {
 func (*ListUsageResourcesResponse) ProtoMessage() {}
 
 func (x *ListUsageResourcesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[108]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9088,7 +9197,7 @@ func (x *ListUsageResourcesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsageResourcesResponse.ProtoReflect.Descriptor instead.
 func (*ListUsageResourcesResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{108}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ListUsageResourcesResponse) GetResources() []*UsageResourceView {
@@ -9133,7 +9242,7 @@ type UsageResourceView struct {
 
 func (x *UsageResourceView) Reset() {
 	*x = UsageResourceView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[109]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9145,7 +9254,7 @@ func (x *UsageResourceView) String() string {
 func (*UsageResourceView) ProtoMessage() {}
 
 func (x *UsageResourceView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[109]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9158,7 +9267,7 @@ func (x *UsageResourceView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResourceView.ProtoReflect.Descriptor instead.
 func (*UsageResourceView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{109}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *UsageResourceView) GetTypeId() uint32 {
@@ -9220,7 +9329,7 @@ type UsageIntervalView struct {
 
 func (x *UsageIntervalView) Reset() {
 	*x = UsageIntervalView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[110]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9232,7 +9341,7 @@ func (x *UsageIntervalView) String() string {
 func (*UsageIntervalView) ProtoMessage() {}
 
 func (x *UsageIntervalView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[110]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9245,7 +9354,7 @@ func (x *UsageIntervalView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageIntervalView.ProtoReflect.Descriptor instead.
 func (*UsageIntervalView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{110}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *UsageIntervalView) GetStartUnixNs() int64 {
@@ -9321,7 +9430,7 @@ type DescribeUsageRequest struct {
 
 func (x *DescribeUsageRequest) Reset() {
 	*x = DescribeUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[111]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9333,7 +9442,7 @@ func (x *DescribeUsageRequest) String() string {
 func (*DescribeUsageRequest) ProtoMessage() {}
 
 func (x *DescribeUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[111]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9346,7 +9455,7 @@ func (x *DescribeUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeUsageRequest.ProtoReflect.Descriptor instead.
 func (*DescribeUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{111}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *DescribeUsageRequest) GetStale() bool {
@@ -9380,7 +9489,7 @@ type DescribeUsageResponse struct {
 
 func (x *DescribeUsageResponse) Reset() {
 	*x = DescribeUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[112]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9392,7 +9501,7 @@ func (x *DescribeUsageResponse) String() string {
 func (*DescribeUsageResponse) ProtoMessage() {}
 
 func (x *DescribeUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[112]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9405,7 +9514,7 @@ func (x *DescribeUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeUsageResponse.ProtoReflect.Descriptor instead.
 func (*DescribeUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{112}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *DescribeUsageResponse) GetTypes() []*UsageTypeView {
@@ -9488,7 +9597,7 @@ type UsageTypeView struct {
 
 func (x *UsageTypeView) Reset() {
 	*x = UsageTypeView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[113]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9500,7 +9609,7 @@ func (x *UsageTypeView) String() string {
 func (*UsageTypeView) ProtoMessage() {}
 
 func (x *UsageTypeView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[113]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9513,7 +9622,7 @@ func (x *UsageTypeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageTypeView.ProtoReflect.Descriptor instead.
 func (*UsageTypeView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{113}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *UsageTypeView) GetId() uint32 {
@@ -9593,7 +9702,7 @@ type UsageAccountView struct {
 
 func (x *UsageAccountView) Reset() {
 	*x = UsageAccountView{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[114]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9605,7 +9714,7 @@ func (x *UsageAccountView) String() string {
 func (*UsageAccountView) ProtoMessage() {}
 
 func (x *UsageAccountView) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[114]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9618,7 +9727,7 @@ func (x *UsageAccountView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageAccountView.ProtoReflect.Descriptor instead.
 func (*UsageAccountView) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{114}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *UsageAccountView) GetDomain() string {
@@ -9678,7 +9787,7 @@ type VerifyUsageRequest struct {
 
 func (x *VerifyUsageRequest) Reset() {
 	*x = VerifyUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[115]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9690,7 +9799,7 @@ func (x *VerifyUsageRequest) String() string {
 func (*VerifyUsageRequest) ProtoMessage() {}
 
 func (x *VerifyUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[115]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9703,7 +9812,7 @@ func (x *VerifyUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyUsageRequest.ProtoReflect.Descriptor instead.
 func (*VerifyUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{115}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *VerifyUsageRequest) GetType() string {
@@ -9760,7 +9869,7 @@ type VerifyUsageResponse struct {
 
 func (x *VerifyUsageResponse) Reset() {
 	*x = VerifyUsageResponse{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[116]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9772,7 +9881,7 @@ func (x *VerifyUsageResponse) String() string {
 func (*VerifyUsageResponse) ProtoMessage() {}
 
 func (x *VerifyUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[116]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9785,7 +9894,7 @@ func (x *VerifyUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyUsageResponse.ProtoReflect.Descriptor instead.
 func (*VerifyUsageResponse) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{116}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *VerifyUsageResponse) GetFindings() []*UsageFinding {
@@ -9830,7 +9939,7 @@ type UsageFinding struct {
 
 func (x *UsageFinding) Reset() {
 	*x = UsageFinding{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[117]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9842,7 +9951,7 @@ func (x *UsageFinding) String() string {
 func (*UsageFinding) ProtoMessage() {}
 
 func (x *UsageFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[117]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9855,7 +9964,7 @@ func (x *UsageFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageFinding.ProtoReflect.Descriptor instead.
 func (*UsageFinding) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{117}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *UsageFinding) GetType() string {
@@ -9915,7 +10024,7 @@ type SetUsageRequest struct {
 
 func (x *SetUsageRequest) Reset() {
 	*x = SetUsageRequest{}
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[118]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9927,7 +10036,7 @@ func (x *SetUsageRequest) String() string {
 func (*SetUsageRequest) ProtoMessage() {}
 
 func (x *SetUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lifeboat_v1_admin_proto_msgTypes[118]
+	mi := &file_lifeboat_v1_admin_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9940,7 +10049,7 @@ func (x *SetUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUsageRequest.ProtoReflect.Descriptor instead.
 func (*SetUsageRequest) Descriptor() ([]byte, []int) {
-	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{118}
+	return file_lifeboat_v1_admin_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *SetUsageRequest) GetAction() string {
@@ -10022,7 +10131,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x02by\x18\x04 \x01(\tR\x02by\x12\x16\n" +
 	"\x06proven\x18\x05 \x01(\bR\x06proven\x12\x12\n" +
 	"\x04text\x18\x06 \x01(\tR\x04text\x12\x16\n" +
-	"\x06action\x18\a \x01(\tR\x06action\"\xf2\x03\n" +
+	"\x06action\x18\a \x01(\tR\x06action\"\xaa\x04\n" +
 	"\fHelloRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x1b\n" +
@@ -10042,7 +10151,14 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06agents\x18( \x01(\rR\x06agents\x12\x1f\n" +
 	"\vstate_index\x18) \x01(\x04R\n" +
 	"stateIndex\x12\x1a\n" +
-	"\binstance\x18P \x01(\tR\binstance\"\x0f\n" +
+	"\binstance\x18P \x01(\tR\binstance\x126\n" +
+	"\n" +
+	"handed_out\x18\x96\x01 \x03(\v2\x16.lifeboat.v1.HandedOutR\thandedOut\"]\n" +
+	"\tHandedOut\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\"\x0f\n" +
 	"\rHelloResponse\"\x9d\x01\n" +
 	"\bAnswered\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
@@ -10496,7 +10612,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x14TestReceiverResponse\x12\x18\n" +
 	"\afailure\x18\x01 \x01(\tR\afailure\x12\x17\n" +
 	"\atook_ms\x18\x02 \x01(\x03R\x06tookMs\x12\x1a\n" +
-	"\bdelivery\x18\x03 \x01(\tR\bdelivery\"\xd1\x01\n" +
+	"\bdelivery\x18\x03 \x01(\tR\bdelivery\"\x8b\x02\n" +
 	"\vSilenceView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
 	"\x05match\x18\x02 \x01(\v2\x18.lifeboat.v1.AlertFilterR\x05match\x12\x16\n" +
@@ -10505,18 +10621,23 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\ffrom_unix_ns\x18\x05 \x01(\x03R\n" +
 	"fromUnixNs\x12\"\n" +
 	"\runtil_unix_ns\x18\x06 \x01(\x03R\vuntilUnixNs\x12\x14\n" +
-	"\x05muted\x18\a \x01(\x04R\x05muted\"g\n" +
+	"\x05muted\x18\a \x01(\x04R\x05muted\x12\x14\n" +
+	"\x05state\x18\b \x01(\tR\x05state\x12\"\n" +
+	"\rended_unix_ns\x18\t \x01(\x03R\vendedUnixNs\"g\n" +
 	"\x13ListSilencesRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12:\n" +
 	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\x7f\n" +
 	"\x14ListSilencesResponse\x124\n" +
 	"\bsilences\x18\x01 \x03(\v2\x18.lifeboat.v1.SilenceViewR\bsilences\x121\n" +
-	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\x84\x01\n" +
+	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xca\x01\n" +
 	"\x11SetSilenceRequest\x12\x10\n" +
 	"\x03end\x18\x01 \x01(\x04R\x03end\x12.\n" +
 	"\x05match\x18\x02 \x01(\v2\x18.lifeboat.v1.AlertFilterR\x05match\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x15\n" +
-	"\x06for_ms\x18\x04 \x01(\x03R\x05forMs\"\x86\x01\n" +
+	"\x06for_ms\x18\x04 \x01(\x03R\x05forMs\x12 \n" +
+	"\ffrom_unix_ns\x18\x05 \x01(\x03R\n" +
+	"fromUnixNs\x12\"\n" +
+	"\runtil_unix_ns\x18\x06 \x01(\x03R\vuntilUnixNs\"\x86\x01\n" +
 	"\x12ControlNodeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x14\n" +
@@ -10974,7 +11095,7 @@ func file_lifeboat_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_lifeboat_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 123)
+var file_lifeboat_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 124)
 var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(Consistency)(0),                   // 0: lifeboat.v1.Consistency
 	(*RecognizeRequest)(nil),           // 1: lifeboat.v1.RecognizeRequest
@@ -10986,338 +11107,340 @@ var file_lifeboat_v1_admin_proto_goTypes = []any{
 	(*TestFenceResponse)(nil),          // 7: lifeboat.v1.TestFenceResponse
 	(*FenceTestView)(nil),              // 8: lifeboat.v1.FenceTestView
 	(*HelloRequest)(nil),               // 9: lifeboat.v1.HelloRequest
-	(*HelloResponse)(nil),              // 10: lifeboat.v1.HelloResponse
-	(*Answered)(nil),                   // 11: lifeboat.v1.Answered
-	(*StatusRequest)(nil),              // 12: lifeboat.v1.StatusRequest
-	(*StatusResponse)(nil),             // 13: lifeboat.v1.StatusResponse
-	(*DigestAt)(nil),                   // 14: lifeboat.v1.DigestAt
-	(*NodeView)(nil),                   // 15: lifeboat.v1.NodeView
-	(*ListNodesRequest)(nil),           // 16: lifeboat.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),          // 17: lifeboat.v1.ListNodesResponse
-	(*FenceLevelView)(nil),             // 18: lifeboat.v1.FenceLevelView
-	(*EvidenceView)(nil),               // 19: lifeboat.v1.EvidenceView
-	(*HostView)(nil),                   // 20: lifeboat.v1.HostView
-	(*ListHostsRequest)(nil),           // 21: lifeboat.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),          // 22: lifeboat.v1.ListHostsResponse
-	(*VMView)(nil),                     // 23: lifeboat.v1.VMView
-	(*ListVMsRequest)(nil),             // 24: lifeboat.v1.ListVMsRequest
-	(*ListVMsResponse)(nil),            // 25: lifeboat.v1.ListVMsResponse
-	(*WorkView)(nil),                   // 26: lifeboat.v1.WorkView
-	(*ListWorkRequest)(nil),            // 27: lifeboat.v1.ListWorkRequest
-	(*ListWorkResponse)(nil),           // 28: lifeboat.v1.ListWorkResponse
-	(*AlertView)(nil),                  // 29: lifeboat.v1.AlertView
-	(*ListAlertsRequest)(nil),          // 30: lifeboat.v1.ListAlertsRequest
-	(*AlertTypeView)(nil),              // 31: lifeboat.v1.AlertTypeView
-	(*AlertTypes)(nil),                 // 32: lifeboat.v1.AlertTypes
-	(*ListAlertsResponse)(nil),         // 33: lifeboat.v1.ListAlertsResponse
-	(*EventView)(nil),                  // 34: lifeboat.v1.EventView
-	(*ListEventsRequest)(nil),          // 35: lifeboat.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),         // 36: lifeboat.v1.ListEventsResponse
-	(*ExplainRequest)(nil),             // 37: lifeboat.v1.ExplainRequest
-	(*ExplainResponse)(nil),            // 38: lifeboat.v1.ExplainResponse
-	(*Setting)(nil),                    // 39: lifeboat.v1.Setting
-	(*GetPolicyRequest)(nil),           // 40: lifeboat.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),          // 41: lifeboat.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),           // 42: lifeboat.v1.SetPolicyRequest
-	(*WriteResponse)(nil),              // 43: lifeboat.v1.WriteResponse
-	(*ProtectVMRequest)(nil),           // 44: lifeboat.v1.ProtectVMRequest
-	(*ControlVMRequest)(nil),           // 45: lifeboat.v1.ControlVMRequest
-	(*ControlHostRequest)(nil),         // 46: lifeboat.v1.ControlHostRequest
-	(*SetFenceRequest)(nil),            // 47: lifeboat.v1.SetFenceRequest
-	(*FenceSpec)(nil),                  // 48: lifeboat.v1.FenceSpec
-	(*ControlWorkRequest)(nil),         // 49: lifeboat.v1.ControlWorkRequest
-	(*ControlAlertRequest)(nil),        // 50: lifeboat.v1.ControlAlertRequest
-	(*AlertFilter)(nil),                // 51: lifeboat.v1.AlertFilter
-	(*RaiseAlertsRequest)(nil),         // 52: lifeboat.v1.RaiseAlertsRequest
-	(*RaiseAlert)(nil),                 // 53: lifeboat.v1.RaiseAlert
-	(*PurgeEventsRequest)(nil),         // 54: lifeboat.v1.PurgeEventsRequest
-	(*ReceiverView)(nil),               // 55: lifeboat.v1.ReceiverView
-	(*ListReceiversRequest)(nil),       // 56: lifeboat.v1.ListReceiversRequest
-	(*ListReceiversResponse)(nil),      // 57: lifeboat.v1.ListReceiversResponse
-	(*SetReceiverRequest)(nil),         // 58: lifeboat.v1.SetReceiverRequest
-	(*RemoveReceiverRequest)(nil),      // 59: lifeboat.v1.RemoveReceiverRequest
-	(*TestReceiverRequest)(nil),        // 60: lifeboat.v1.TestReceiverRequest
-	(*TestReceiverResponse)(nil),       // 61: lifeboat.v1.TestReceiverResponse
-	(*SilenceView)(nil),                // 62: lifeboat.v1.SilenceView
-	(*ListSilencesRequest)(nil),        // 63: lifeboat.v1.ListSilencesRequest
-	(*ListSilencesResponse)(nil),       // 64: lifeboat.v1.ListSilencesResponse
-	(*SetSilenceRequest)(nil),          // 65: lifeboat.v1.SetSilenceRequest
-	(*ControlNodeRequest)(nil),         // 66: lifeboat.v1.ControlNodeRequest
-	(*ControlHARequest)(nil),           // 67: lifeboat.v1.ControlHARequest
-	(*ReadSnapshotRequest)(nil),        // 68: lifeboat.v1.ReadSnapshotRequest
-	(*ReadSnapshotResponse)(nil),       // 69: lifeboat.v1.ReadSnapshotResponse
-	(*WriteSnapshotRequest)(nil),       // 70: lifeboat.v1.WriteSnapshotRequest
-	(*WriteSnapshotResponse)(nil),      // 71: lifeboat.v1.WriteSnapshotResponse
-	(*RestoreSnapshotRequest)(nil),     // 72: lifeboat.v1.RestoreSnapshotRequest
-	(*CreateTokenRequest)(nil),         // 73: lifeboat.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 74: lifeboat.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),          // 75: lifeboat.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),         // 76: lifeboat.v1.ListTokensResponse
-	(*TokenView)(nil),                  // 77: lifeboat.v1.TokenView
-	(*RevokeTokenRequest)(nil),         // 78: lifeboat.v1.RevokeTokenRequest
-	(*ListOperatorsRequest)(nil),       // 79: lifeboat.v1.ListOperatorsRequest
-	(*ListOperatorsResponse)(nil),      // 80: lifeboat.v1.ListOperatorsResponse
-	(*OperatorView)(nil),               // 81: lifeboat.v1.OperatorView
-	(*SetOperatorRequest)(nil),         // 82: lifeboat.v1.SetOperatorRequest
-	(*ListRulesRequest)(nil),           // 83: lifeboat.v1.ListRulesRequest
-	(*ListRulesResponse)(nil),          // 84: lifeboat.v1.ListRulesResponse
-	(*RuleView)(nil),                   // 85: lifeboat.v1.RuleView
-	(*RuleVM)(nil),                     // 86: lifeboat.v1.RuleVM
-	(*RuleHost)(nil),                   // 87: lifeboat.v1.RuleHost
-	(*AddRuleRequest)(nil),             // 88: lifeboat.v1.AddRuleRequest
-	(*RemoveRuleRequest)(nil),          // 89: lifeboat.v1.RemoveRuleRequest
-	(*SetVMRequest)(nil),               // 90: lifeboat.v1.SetVMRequest
-	(*PlanRequest)(nil),                // 91: lifeboat.v1.PlanRequest
-	(*PlanResponse)(nil),               // 92: lifeboat.v1.PlanResponse
-	(*PlannedVM)(nil),                  // 93: lifeboat.v1.PlannedVM
-	(*HostLoss)(nil),                   // 94: lifeboat.v1.HostLoss
-	(*ListIncidentsRequest)(nil),       // 95: lifeboat.v1.ListIncidentsRequest
-	(*ListIncidentsResponse)(nil),      // 96: lifeboat.v1.ListIncidentsResponse
-	(*IncidentView)(nil),               // 97: lifeboat.v1.IncidentView
-	(*IncidentStep)(nil),               // 98: lifeboat.v1.IncidentStep
-	(*IncidentVM)(nil),                 // 99: lifeboat.v1.IncidentVM
-	(*IncidentSpan)(nil),               // 100: lifeboat.v1.IncidentSpan
-	(*UsageEvent)(nil),                 // 101: lifeboat.v1.UsageEvent
-	(*RecordUsageRequest)(nil),         // 102: lifeboat.v1.RecordUsageRequest
-	(*RecordUsageResponse)(nil),        // 103: lifeboat.v1.RecordUsageResponse
-	(*UsageRefusal)(nil),               // 104: lifeboat.v1.UsageRefusal
-	(*ListUsageRequest)(nil),           // 105: lifeboat.v1.ListUsageRequest
-	(*ListUsageResponse)(nil),          // 106: lifeboat.v1.ListUsageResponse
-	(*UsageRecordView)(nil),            // 107: lifeboat.v1.UsageRecordView
-	(*ListUsageResourcesRequest)(nil),  // 108: lifeboat.v1.ListUsageResourcesRequest
-	(*ListUsageResourcesResponse)(nil), // 109: lifeboat.v1.ListUsageResourcesResponse
-	(*UsageResourceView)(nil),          // 110: lifeboat.v1.UsageResourceView
-	(*UsageIntervalView)(nil),          // 111: lifeboat.v1.UsageIntervalView
-	(*DescribeUsageRequest)(nil),       // 112: lifeboat.v1.DescribeUsageRequest
-	(*DescribeUsageResponse)(nil),      // 113: lifeboat.v1.DescribeUsageResponse
-	(*UsageTypeView)(nil),              // 114: lifeboat.v1.UsageTypeView
-	(*UsageAccountView)(nil),           // 115: lifeboat.v1.UsageAccountView
-	(*VerifyUsageRequest)(nil),         // 116: lifeboat.v1.VerifyUsageRequest
-	(*VerifyUsageResponse)(nil),        // 117: lifeboat.v1.VerifyUsageResponse
-	(*UsageFinding)(nil),               // 118: lifeboat.v1.UsageFinding
-	(*SetUsageRequest)(nil),            // 119: lifeboat.v1.SetUsageRequest
-	nil,                                // 120: lifeboat.v1.FenceSpec.OptionsEntry
-	nil,                                // 121: lifeboat.v1.AlertFilter.LabelsEntry
-	nil,                                // 122: lifeboat.v1.ReceiverView.OptionsEntry
-	nil,                                // 123: lifeboat.v1.SetReceiverRequest.OptionsEntry
-	(*FenceJob)(nil),                   // 124: lifeboat.v1.FenceJob
-	(*Label)(nil),                      // 125: lifeboat.v1.Label
-	(*Lease)(nil),                      // 126: lifeboat.v1.Lease
-	(*Problem)(nil),                    // 127: lifeboat.v1.Problem
-	(*Storage)(nil),                    // 128: lifeboat.v1.Storage
-	(*FenceOutcome)(nil),               // 129: lifeboat.v1.FenceOutcome
+	(*HandedOut)(nil),                  // 10: lifeboat.v1.HandedOut
+	(*HelloResponse)(nil),              // 11: lifeboat.v1.HelloResponse
+	(*Answered)(nil),                   // 12: lifeboat.v1.Answered
+	(*StatusRequest)(nil),              // 13: lifeboat.v1.StatusRequest
+	(*StatusResponse)(nil),             // 14: lifeboat.v1.StatusResponse
+	(*DigestAt)(nil),                   // 15: lifeboat.v1.DigestAt
+	(*NodeView)(nil),                   // 16: lifeboat.v1.NodeView
+	(*ListNodesRequest)(nil),           // 17: lifeboat.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),          // 18: lifeboat.v1.ListNodesResponse
+	(*FenceLevelView)(nil),             // 19: lifeboat.v1.FenceLevelView
+	(*EvidenceView)(nil),               // 20: lifeboat.v1.EvidenceView
+	(*HostView)(nil),                   // 21: lifeboat.v1.HostView
+	(*ListHostsRequest)(nil),           // 22: lifeboat.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),          // 23: lifeboat.v1.ListHostsResponse
+	(*VMView)(nil),                     // 24: lifeboat.v1.VMView
+	(*ListVMsRequest)(nil),             // 25: lifeboat.v1.ListVMsRequest
+	(*ListVMsResponse)(nil),            // 26: lifeboat.v1.ListVMsResponse
+	(*WorkView)(nil),                   // 27: lifeboat.v1.WorkView
+	(*ListWorkRequest)(nil),            // 28: lifeboat.v1.ListWorkRequest
+	(*ListWorkResponse)(nil),           // 29: lifeboat.v1.ListWorkResponse
+	(*AlertView)(nil),                  // 30: lifeboat.v1.AlertView
+	(*ListAlertsRequest)(nil),          // 31: lifeboat.v1.ListAlertsRequest
+	(*AlertTypeView)(nil),              // 32: lifeboat.v1.AlertTypeView
+	(*AlertTypes)(nil),                 // 33: lifeboat.v1.AlertTypes
+	(*ListAlertsResponse)(nil),         // 34: lifeboat.v1.ListAlertsResponse
+	(*EventView)(nil),                  // 35: lifeboat.v1.EventView
+	(*ListEventsRequest)(nil),          // 36: lifeboat.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),         // 37: lifeboat.v1.ListEventsResponse
+	(*ExplainRequest)(nil),             // 38: lifeboat.v1.ExplainRequest
+	(*ExplainResponse)(nil),            // 39: lifeboat.v1.ExplainResponse
+	(*Setting)(nil),                    // 40: lifeboat.v1.Setting
+	(*GetPolicyRequest)(nil),           // 41: lifeboat.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),          // 42: lifeboat.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),           // 43: lifeboat.v1.SetPolicyRequest
+	(*WriteResponse)(nil),              // 44: lifeboat.v1.WriteResponse
+	(*ProtectVMRequest)(nil),           // 45: lifeboat.v1.ProtectVMRequest
+	(*ControlVMRequest)(nil),           // 46: lifeboat.v1.ControlVMRequest
+	(*ControlHostRequest)(nil),         // 47: lifeboat.v1.ControlHostRequest
+	(*SetFenceRequest)(nil),            // 48: lifeboat.v1.SetFenceRequest
+	(*FenceSpec)(nil),                  // 49: lifeboat.v1.FenceSpec
+	(*ControlWorkRequest)(nil),         // 50: lifeboat.v1.ControlWorkRequest
+	(*ControlAlertRequest)(nil),        // 51: lifeboat.v1.ControlAlertRequest
+	(*AlertFilter)(nil),                // 52: lifeboat.v1.AlertFilter
+	(*RaiseAlertsRequest)(nil),         // 53: lifeboat.v1.RaiseAlertsRequest
+	(*RaiseAlert)(nil),                 // 54: lifeboat.v1.RaiseAlert
+	(*PurgeEventsRequest)(nil),         // 55: lifeboat.v1.PurgeEventsRequest
+	(*ReceiverView)(nil),               // 56: lifeboat.v1.ReceiverView
+	(*ListReceiversRequest)(nil),       // 57: lifeboat.v1.ListReceiversRequest
+	(*ListReceiversResponse)(nil),      // 58: lifeboat.v1.ListReceiversResponse
+	(*SetReceiverRequest)(nil),         // 59: lifeboat.v1.SetReceiverRequest
+	(*RemoveReceiverRequest)(nil),      // 60: lifeboat.v1.RemoveReceiverRequest
+	(*TestReceiverRequest)(nil),        // 61: lifeboat.v1.TestReceiverRequest
+	(*TestReceiverResponse)(nil),       // 62: lifeboat.v1.TestReceiverResponse
+	(*SilenceView)(nil),                // 63: lifeboat.v1.SilenceView
+	(*ListSilencesRequest)(nil),        // 64: lifeboat.v1.ListSilencesRequest
+	(*ListSilencesResponse)(nil),       // 65: lifeboat.v1.ListSilencesResponse
+	(*SetSilenceRequest)(nil),          // 66: lifeboat.v1.SetSilenceRequest
+	(*ControlNodeRequest)(nil),         // 67: lifeboat.v1.ControlNodeRequest
+	(*ControlHARequest)(nil),           // 68: lifeboat.v1.ControlHARequest
+	(*ReadSnapshotRequest)(nil),        // 69: lifeboat.v1.ReadSnapshotRequest
+	(*ReadSnapshotResponse)(nil),       // 70: lifeboat.v1.ReadSnapshotResponse
+	(*WriteSnapshotRequest)(nil),       // 71: lifeboat.v1.WriteSnapshotRequest
+	(*WriteSnapshotResponse)(nil),      // 72: lifeboat.v1.WriteSnapshotResponse
+	(*RestoreSnapshotRequest)(nil),     // 73: lifeboat.v1.RestoreSnapshotRequest
+	(*CreateTokenRequest)(nil),         // 74: lifeboat.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 75: lifeboat.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),          // 76: lifeboat.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),         // 77: lifeboat.v1.ListTokensResponse
+	(*TokenView)(nil),                  // 78: lifeboat.v1.TokenView
+	(*RevokeTokenRequest)(nil),         // 79: lifeboat.v1.RevokeTokenRequest
+	(*ListOperatorsRequest)(nil),       // 80: lifeboat.v1.ListOperatorsRequest
+	(*ListOperatorsResponse)(nil),      // 81: lifeboat.v1.ListOperatorsResponse
+	(*OperatorView)(nil),               // 82: lifeboat.v1.OperatorView
+	(*SetOperatorRequest)(nil),         // 83: lifeboat.v1.SetOperatorRequest
+	(*ListRulesRequest)(nil),           // 84: lifeboat.v1.ListRulesRequest
+	(*ListRulesResponse)(nil),          // 85: lifeboat.v1.ListRulesResponse
+	(*RuleView)(nil),                   // 86: lifeboat.v1.RuleView
+	(*RuleVM)(nil),                     // 87: lifeboat.v1.RuleVM
+	(*RuleHost)(nil),                   // 88: lifeboat.v1.RuleHost
+	(*AddRuleRequest)(nil),             // 89: lifeboat.v1.AddRuleRequest
+	(*RemoveRuleRequest)(nil),          // 90: lifeboat.v1.RemoveRuleRequest
+	(*SetVMRequest)(nil),               // 91: lifeboat.v1.SetVMRequest
+	(*PlanRequest)(nil),                // 92: lifeboat.v1.PlanRequest
+	(*PlanResponse)(nil),               // 93: lifeboat.v1.PlanResponse
+	(*PlannedVM)(nil),                  // 94: lifeboat.v1.PlannedVM
+	(*HostLoss)(nil),                   // 95: lifeboat.v1.HostLoss
+	(*ListIncidentsRequest)(nil),       // 96: lifeboat.v1.ListIncidentsRequest
+	(*ListIncidentsResponse)(nil),      // 97: lifeboat.v1.ListIncidentsResponse
+	(*IncidentView)(nil),               // 98: lifeboat.v1.IncidentView
+	(*IncidentStep)(nil),               // 99: lifeboat.v1.IncidentStep
+	(*IncidentVM)(nil),                 // 100: lifeboat.v1.IncidentVM
+	(*IncidentSpan)(nil),               // 101: lifeboat.v1.IncidentSpan
+	(*UsageEvent)(nil),                 // 102: lifeboat.v1.UsageEvent
+	(*RecordUsageRequest)(nil),         // 103: lifeboat.v1.RecordUsageRequest
+	(*RecordUsageResponse)(nil),        // 104: lifeboat.v1.RecordUsageResponse
+	(*UsageRefusal)(nil),               // 105: lifeboat.v1.UsageRefusal
+	(*ListUsageRequest)(nil),           // 106: lifeboat.v1.ListUsageRequest
+	(*ListUsageResponse)(nil),          // 107: lifeboat.v1.ListUsageResponse
+	(*UsageRecordView)(nil),            // 108: lifeboat.v1.UsageRecordView
+	(*ListUsageResourcesRequest)(nil),  // 109: lifeboat.v1.ListUsageResourcesRequest
+	(*ListUsageResourcesResponse)(nil), // 110: lifeboat.v1.ListUsageResourcesResponse
+	(*UsageResourceView)(nil),          // 111: lifeboat.v1.UsageResourceView
+	(*UsageIntervalView)(nil),          // 112: lifeboat.v1.UsageIntervalView
+	(*DescribeUsageRequest)(nil),       // 113: lifeboat.v1.DescribeUsageRequest
+	(*DescribeUsageResponse)(nil),      // 114: lifeboat.v1.DescribeUsageResponse
+	(*UsageTypeView)(nil),              // 115: lifeboat.v1.UsageTypeView
+	(*UsageAccountView)(nil),           // 116: lifeboat.v1.UsageAccountView
+	(*VerifyUsageRequest)(nil),         // 117: lifeboat.v1.VerifyUsageRequest
+	(*VerifyUsageResponse)(nil),        // 118: lifeboat.v1.VerifyUsageResponse
+	(*UsageFinding)(nil),               // 119: lifeboat.v1.UsageFinding
+	(*SetUsageRequest)(nil),            // 120: lifeboat.v1.SetUsageRequest
+	nil,                                // 121: lifeboat.v1.FenceSpec.OptionsEntry
+	nil,                                // 122: lifeboat.v1.AlertFilter.LabelsEntry
+	nil,                                // 123: lifeboat.v1.ReceiverView.OptionsEntry
+	nil,                                // 124: lifeboat.v1.SetReceiverRequest.OptionsEntry
+	(*FenceJob)(nil),                   // 125: lifeboat.v1.FenceJob
+	(*Label)(nil),                      // 126: lifeboat.v1.Label
+	(*Lease)(nil),                      // 127: lifeboat.v1.Lease
+	(*Problem)(nil),                    // 128: lifeboat.v1.Problem
+	(*Storage)(nil),                    // 129: lifeboat.v1.Storage
+	(*FenceOutcome)(nil),               // 130: lifeboat.v1.FenceOutcome
 }
 var file_lifeboat_v1_admin_proto_depIdxs = []int32{
-	124, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
+	125, // 0: lifeboat.v1.RunFenceRequest.job:type_name -> lifeboat.v1.FenceJob
 	8,   // 1: lifeboat.v1.TestFenceResponse.levels:type_name -> lifeboat.v1.FenceTestView
-	0,   // 2: lifeboat.v1.Answered.consistency:type_name -> lifeboat.v1.Consistency
-	0,   // 3: lifeboat.v1.StatusRequest.consistency:type_name -> lifeboat.v1.Consistency
-	14,  // 4: lifeboat.v1.StatusResponse.digests:type_name -> lifeboat.v1.DigestAt
-	11,  // 5: lifeboat.v1.StatusResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 6: lifeboat.v1.ListNodesRequest.consistency:type_name -> lifeboat.v1.Consistency
-	15,  // 7: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
-	11,  // 8: lifeboat.v1.ListNodesResponse.answered:type_name -> lifeboat.v1.Answered
-	125, // 9: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
-	18,  // 10: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
-	126, // 11: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
-	19,  // 12: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
-	127, // 13: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
-	128, // 14: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
-	0,   // 15: lifeboat.v1.ListHostsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	20,  // 16: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
-	11,  // 17: lifeboat.v1.ListHostsResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 18: lifeboat.v1.ListVMsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	23,  // 19: lifeboat.v1.ListVMsResponse.vms:type_name -> lifeboat.v1.VMView
-	11,  // 20: lifeboat.v1.ListVMsResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 21: lifeboat.v1.ListWorkRequest.consistency:type_name -> lifeboat.v1.Consistency
-	26,  // 22: lifeboat.v1.ListWorkResponse.work:type_name -> lifeboat.v1.WorkView
-	11,  // 23: lifeboat.v1.ListWorkResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 24: lifeboat.v1.ListAlertsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	31,  // 25: lifeboat.v1.AlertTypes.types:type_name -> lifeboat.v1.AlertTypeView
-	29,  // 26: lifeboat.v1.ListAlertsResponse.alerts:type_name -> lifeboat.v1.AlertView
-	11,  // 27: lifeboat.v1.ListAlertsResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 28: lifeboat.v1.ListEventsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	34,  // 29: lifeboat.v1.ListEventsResponse.events:type_name -> lifeboat.v1.EventView
-	11,  // 30: lifeboat.v1.ListEventsResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 31: lifeboat.v1.ExplainRequest.consistency:type_name -> lifeboat.v1.Consistency
-	11,  // 32: lifeboat.v1.ExplainResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 33: lifeboat.v1.GetPolicyRequest.consistency:type_name -> lifeboat.v1.Consistency
-	39,  // 34: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
-	11,  // 35: lifeboat.v1.GetPolicyResponse.answered:type_name -> lifeboat.v1.Answered
-	39,  // 36: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
-	48,  // 37: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
-	120, // 38: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
-	51,  // 39: lifeboat.v1.ControlAlertRequest.filter:type_name -> lifeboat.v1.AlertFilter
-	121, // 40: lifeboat.v1.AlertFilter.labels:type_name -> lifeboat.v1.AlertFilter.LabelsEntry
-	53,  // 41: lifeboat.v1.RaiseAlertsRequest.alerts:type_name -> lifeboat.v1.RaiseAlert
-	122, // 42: lifeboat.v1.ReceiverView.options:type_name -> lifeboat.v1.ReceiverView.OptionsEntry
-	51,  // 43: lifeboat.v1.ReceiverView.match:type_name -> lifeboat.v1.AlertFilter
-	0,   // 44: lifeboat.v1.ListReceiversRequest.consistency:type_name -> lifeboat.v1.Consistency
-	55,  // 45: lifeboat.v1.ListReceiversResponse.receivers:type_name -> lifeboat.v1.ReceiverView
-	11,  // 46: lifeboat.v1.ListReceiversResponse.answered:type_name -> lifeboat.v1.Answered
-	123, // 47: lifeboat.v1.SetReceiverRequest.options:type_name -> lifeboat.v1.SetReceiverRequest.OptionsEntry
-	51,  // 48: lifeboat.v1.SetReceiverRequest.match:type_name -> lifeboat.v1.AlertFilter
-	51,  // 49: lifeboat.v1.SilenceView.match:type_name -> lifeboat.v1.AlertFilter
-	0,   // 50: lifeboat.v1.ListSilencesRequest.consistency:type_name -> lifeboat.v1.Consistency
-	62,  // 51: lifeboat.v1.ListSilencesResponse.silences:type_name -> lifeboat.v1.SilenceView
-	11,  // 52: lifeboat.v1.ListSilencesResponse.answered:type_name -> lifeboat.v1.Answered
-	51,  // 53: lifeboat.v1.SetSilenceRequest.match:type_name -> lifeboat.v1.AlertFilter
-	0,   // 54: lifeboat.v1.ListTokensRequest.consistency:type_name -> lifeboat.v1.Consistency
-	77,  // 55: lifeboat.v1.ListTokensResponse.tokens:type_name -> lifeboat.v1.TokenView
-	11,  // 56: lifeboat.v1.ListTokensResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 57: lifeboat.v1.ListOperatorsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	81,  // 58: lifeboat.v1.ListOperatorsResponse.operators:type_name -> lifeboat.v1.OperatorView
-	11,  // 59: lifeboat.v1.ListOperatorsResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 60: lifeboat.v1.ListRulesRequest.consistency:type_name -> lifeboat.v1.Consistency
-	85,  // 61: lifeboat.v1.ListRulesResponse.rules:type_name -> lifeboat.v1.RuleView
-	11,  // 62: lifeboat.v1.ListRulesResponse.answered:type_name -> lifeboat.v1.Answered
-	86,  // 63: lifeboat.v1.RuleView.vms:type_name -> lifeboat.v1.RuleVM
-	87,  // 64: lifeboat.v1.RuleView.hosts:type_name -> lifeboat.v1.RuleHost
-	87,  // 65: lifeboat.v1.AddRuleRequest.hosts:type_name -> lifeboat.v1.RuleHost
-	39,  // 66: lifeboat.v1.SetVMRequest.settings:type_name -> lifeboat.v1.Setting
-	0,   // 67: lifeboat.v1.PlanRequest.consistency:type_name -> lifeboat.v1.Consistency
-	93,  // 68: lifeboat.v1.PlanResponse.steps:type_name -> lifeboat.v1.PlannedVM
-	93,  // 69: lifeboat.v1.PlanResponse.stays:type_name -> lifeboat.v1.PlannedVM
-	94,  // 70: lifeboat.v1.PlanResponse.each:type_name -> lifeboat.v1.HostLoss
-	11,  // 71: lifeboat.v1.PlanResponse.answered:type_name -> lifeboat.v1.Answered
-	93,  // 72: lifeboat.v1.HostLoss.down:type_name -> lifeboat.v1.PlannedVM
-	0,   // 73: lifeboat.v1.ListIncidentsRequest.consistency:type_name -> lifeboat.v1.Consistency
-	97,  // 74: lifeboat.v1.ListIncidentsResponse.incidents:type_name -> lifeboat.v1.IncidentView
-	11,  // 75: lifeboat.v1.ListIncidentsResponse.answered:type_name -> lifeboat.v1.Answered
-	98,  // 76: lifeboat.v1.IncidentView.slowest:type_name -> lifeboat.v1.IncidentStep
-	98,  // 77: lifeboat.v1.IncidentView.steps:type_name -> lifeboat.v1.IncidentStep
-	99,  // 78: lifeboat.v1.IncidentView.vms:type_name -> lifeboat.v1.IncidentVM
-	34,  // 79: lifeboat.v1.IncidentView.timeline:type_name -> lifeboat.v1.EventView
-	34,  // 80: lifeboat.v1.IncidentView.evidence:type_name -> lifeboat.v1.EventView
-	29,  // 81: lifeboat.v1.IncidentView.alerts:type_name -> lifeboat.v1.AlertView
-	98,  // 82: lifeboat.v1.IncidentVM.slowest:type_name -> lifeboat.v1.IncidentStep
-	100, // 83: lifeboat.v1.IncidentVM.spans:type_name -> lifeboat.v1.IncidentSpan
-	101, // 84: lifeboat.v1.RecordUsageRequest.events:type_name -> lifeboat.v1.UsageEvent
-	104, // 85: lifeboat.v1.RecordUsageResponse.refused:type_name -> lifeboat.v1.UsageRefusal
-	0,   // 86: lifeboat.v1.ListUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
-	107, // 87: lifeboat.v1.ListUsageResponse.records:type_name -> lifeboat.v1.UsageRecordView
-	11,  // 88: lifeboat.v1.ListUsageResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 89: lifeboat.v1.ListUsageResourcesRequest.consistency:type_name -> lifeboat.v1.Consistency
-	110, // 90: lifeboat.v1.ListUsageResourcesResponse.resources:type_name -> lifeboat.v1.UsageResourceView
-	11,  // 91: lifeboat.v1.ListUsageResourcesResponse.answered:type_name -> lifeboat.v1.Answered
-	111, // 92: lifeboat.v1.UsageResourceView.intervals:type_name -> lifeboat.v1.UsageIntervalView
-	0,   // 93: lifeboat.v1.DescribeUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
-	114, // 94: lifeboat.v1.DescribeUsageResponse.types:type_name -> lifeboat.v1.UsageTypeView
-	115, // 95: lifeboat.v1.DescribeUsageResponse.accounts:type_name -> lifeboat.v1.UsageAccountView
-	11,  // 96: lifeboat.v1.DescribeUsageResponse.answered:type_name -> lifeboat.v1.Answered
-	0,   // 97: lifeboat.v1.VerifyUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
-	118, // 98: lifeboat.v1.VerifyUsageResponse.findings:type_name -> lifeboat.v1.UsageFinding
-	11,  // 99: lifeboat.v1.VerifyUsageResponse.answered:type_name -> lifeboat.v1.Answered
-	114, // 100: lifeboat.v1.SetUsageRequest.type:type_name -> lifeboat.v1.UsageTypeView
-	12,  // 101: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
-	16,  // 102: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
-	21,  // 103: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
-	24,  // 104: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
-	27,  // 105: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
-	30,  // 106: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
-	35,  // 107: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
-	37,  // 108: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
-	40,  // 109: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
-	42,  // 110: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
-	44,  // 111: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
-	45,  // 112: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
-	46,  // 113: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
-	47,  // 114: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
-	49,  // 115: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
-	50,  // 116: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
-	66,  // 117: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
-	67,  // 118: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
-	6,   // 119: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
-	68,  // 120: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
-	70,  // 121: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
-	72,  // 122: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
-	73,  // 123: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
-	75,  // 124: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
-	78,  // 125: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
-	79,  // 126: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
-	82,  // 127: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
-	83,  // 128: lifeboat.v1.AdminService.ListRules:input_type -> lifeboat.v1.ListRulesRequest
-	88,  // 129: lifeboat.v1.AdminService.AddRule:input_type -> lifeboat.v1.AddRuleRequest
-	89,  // 130: lifeboat.v1.AdminService.RemoveRule:input_type -> lifeboat.v1.RemoveRuleRequest
-	90,  // 131: lifeboat.v1.AdminService.SetVM:input_type -> lifeboat.v1.SetVMRequest
-	91,  // 132: lifeboat.v1.AdminService.Plan:input_type -> lifeboat.v1.PlanRequest
-	95,  // 133: lifeboat.v1.AdminService.ListIncidents:input_type -> lifeboat.v1.ListIncidentsRequest
-	102, // 134: lifeboat.v1.AdminService.RecordUsage:input_type -> lifeboat.v1.RecordUsageRequest
-	105, // 135: lifeboat.v1.AdminService.ListUsage:input_type -> lifeboat.v1.ListUsageRequest
-	108, // 136: lifeboat.v1.AdminService.ListUsageResources:input_type -> lifeboat.v1.ListUsageResourcesRequest
-	112, // 137: lifeboat.v1.AdminService.DescribeUsage:input_type -> lifeboat.v1.DescribeUsageRequest
-	116, // 138: lifeboat.v1.AdminService.VerifyUsage:input_type -> lifeboat.v1.VerifyUsageRequest
-	116, // 139: lifeboat.v1.AdminService.RepairUsage:input_type -> lifeboat.v1.VerifyUsageRequest
-	119, // 140: lifeboat.v1.AdminService.SetUsage:input_type -> lifeboat.v1.SetUsageRequest
-	52,  // 141: lifeboat.v1.AdminService.RaiseAlerts:input_type -> lifeboat.v1.RaiseAlertsRequest
-	54,  // 142: lifeboat.v1.AdminService.PurgeEvents:input_type -> lifeboat.v1.PurgeEventsRequest
-	56,  // 143: lifeboat.v1.AdminService.ListReceivers:input_type -> lifeboat.v1.ListReceiversRequest
-	58,  // 144: lifeboat.v1.AdminService.SetReceiver:input_type -> lifeboat.v1.SetReceiverRequest
-	59,  // 145: lifeboat.v1.AdminService.RemoveReceiver:input_type -> lifeboat.v1.RemoveReceiverRequest
-	60,  // 146: lifeboat.v1.AdminService.TestReceiver:input_type -> lifeboat.v1.TestReceiverRequest
-	63,  // 147: lifeboat.v1.AdminService.ListSilences:input_type -> lifeboat.v1.ListSilencesRequest
-	65,  // 148: lifeboat.v1.AdminService.SetSilence:input_type -> lifeboat.v1.SetSilenceRequest
-	9,   // 149: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
-	1,   // 150: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
-	3,   // 151: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
-	5,   // 152: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
-	13,  // 153: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
-	17,  // 154: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
-	22,  // 155: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
-	25,  // 156: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
-	28,  // 157: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
-	33,  // 158: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
-	36,  // 159: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
-	38,  // 160: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
-	41,  // 161: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
-	43,  // 162: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
-	43,  // 163: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
-	43,  // 164: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
-	43,  // 165: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
-	43,  // 166: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
-	43,  // 167: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
-	43,  // 168: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
-	43,  // 169: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
-	43,  // 170: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
-	7,   // 171: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
-	69,  // 172: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
-	71,  // 173: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
-	43,  // 174: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
-	74,  // 175: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
-	76,  // 176: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
-	43,  // 177: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
-	80,  // 178: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
-	43,  // 179: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
-	84,  // 180: lifeboat.v1.AdminService.ListRules:output_type -> lifeboat.v1.ListRulesResponse
-	43,  // 181: lifeboat.v1.AdminService.AddRule:output_type -> lifeboat.v1.WriteResponse
-	43,  // 182: lifeboat.v1.AdminService.RemoveRule:output_type -> lifeboat.v1.WriteResponse
-	43,  // 183: lifeboat.v1.AdminService.SetVM:output_type -> lifeboat.v1.WriteResponse
-	92,  // 184: lifeboat.v1.AdminService.Plan:output_type -> lifeboat.v1.PlanResponse
-	96,  // 185: lifeboat.v1.AdminService.ListIncidents:output_type -> lifeboat.v1.ListIncidentsResponse
-	103, // 186: lifeboat.v1.AdminService.RecordUsage:output_type -> lifeboat.v1.RecordUsageResponse
-	106, // 187: lifeboat.v1.AdminService.ListUsage:output_type -> lifeboat.v1.ListUsageResponse
-	109, // 188: lifeboat.v1.AdminService.ListUsageResources:output_type -> lifeboat.v1.ListUsageResourcesResponse
-	113, // 189: lifeboat.v1.AdminService.DescribeUsage:output_type -> lifeboat.v1.DescribeUsageResponse
-	117, // 190: lifeboat.v1.AdminService.VerifyUsage:output_type -> lifeboat.v1.VerifyUsageResponse
-	117, // 191: lifeboat.v1.AdminService.RepairUsage:output_type -> lifeboat.v1.VerifyUsageResponse
-	43,  // 192: lifeboat.v1.AdminService.SetUsage:output_type -> lifeboat.v1.WriteResponse
-	43,  // 193: lifeboat.v1.AdminService.RaiseAlerts:output_type -> lifeboat.v1.WriteResponse
-	43,  // 194: lifeboat.v1.AdminService.PurgeEvents:output_type -> lifeboat.v1.WriteResponse
-	57,  // 195: lifeboat.v1.AdminService.ListReceivers:output_type -> lifeboat.v1.ListReceiversResponse
-	43,  // 196: lifeboat.v1.AdminService.SetReceiver:output_type -> lifeboat.v1.WriteResponse
-	43,  // 197: lifeboat.v1.AdminService.RemoveReceiver:output_type -> lifeboat.v1.WriteResponse
-	61,  // 198: lifeboat.v1.AdminService.TestReceiver:output_type -> lifeboat.v1.TestReceiverResponse
-	64,  // 199: lifeboat.v1.AdminService.ListSilences:output_type -> lifeboat.v1.ListSilencesResponse
-	43,  // 200: lifeboat.v1.AdminService.SetSilence:output_type -> lifeboat.v1.WriteResponse
-	10,  // 201: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
-	2,   // 202: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
-	4,   // 203: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
-	129, // 204: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
-	153, // [153:205] is the sub-list for method output_type
-	101, // [101:153] is the sub-list for method input_type
-	101, // [101:101] is the sub-list for extension type_name
-	101, // [101:101] is the sub-list for extension extendee
-	0,   // [0:101] is the sub-list for field type_name
+	10,  // 2: lifeboat.v1.HelloRequest.handed_out:type_name -> lifeboat.v1.HandedOut
+	0,   // 3: lifeboat.v1.Answered.consistency:type_name -> lifeboat.v1.Consistency
+	0,   // 4: lifeboat.v1.StatusRequest.consistency:type_name -> lifeboat.v1.Consistency
+	15,  // 5: lifeboat.v1.StatusResponse.digests:type_name -> lifeboat.v1.DigestAt
+	12,  // 6: lifeboat.v1.StatusResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 7: lifeboat.v1.ListNodesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	16,  // 8: lifeboat.v1.ListNodesResponse.nodes:type_name -> lifeboat.v1.NodeView
+	12,  // 9: lifeboat.v1.ListNodesResponse.answered:type_name -> lifeboat.v1.Answered
+	126, // 10: lifeboat.v1.HostView.labels:type_name -> lifeboat.v1.Label
+	19,  // 11: lifeboat.v1.HostView.fence:type_name -> lifeboat.v1.FenceLevelView
+	127, // 12: lifeboat.v1.HostView.lease:type_name -> lifeboat.v1.Lease
+	20,  // 13: lifeboat.v1.HostView.evidence:type_name -> lifeboat.v1.EvidenceView
+	128, // 14: lifeboat.v1.HostView.problems:type_name -> lifeboat.v1.Problem
+	129, // 15: lifeboat.v1.HostView.storages:type_name -> lifeboat.v1.Storage
+	0,   // 16: lifeboat.v1.ListHostsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	21,  // 17: lifeboat.v1.ListHostsResponse.hosts:type_name -> lifeboat.v1.HostView
+	12,  // 18: lifeboat.v1.ListHostsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 19: lifeboat.v1.ListVMsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	24,  // 20: lifeboat.v1.ListVMsResponse.vms:type_name -> lifeboat.v1.VMView
+	12,  // 21: lifeboat.v1.ListVMsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 22: lifeboat.v1.ListWorkRequest.consistency:type_name -> lifeboat.v1.Consistency
+	27,  // 23: lifeboat.v1.ListWorkResponse.work:type_name -> lifeboat.v1.WorkView
+	12,  // 24: lifeboat.v1.ListWorkResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 25: lifeboat.v1.ListAlertsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	32,  // 26: lifeboat.v1.AlertTypes.types:type_name -> lifeboat.v1.AlertTypeView
+	30,  // 27: lifeboat.v1.ListAlertsResponse.alerts:type_name -> lifeboat.v1.AlertView
+	12,  // 28: lifeboat.v1.ListAlertsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 29: lifeboat.v1.ListEventsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	35,  // 30: lifeboat.v1.ListEventsResponse.events:type_name -> lifeboat.v1.EventView
+	12,  // 31: lifeboat.v1.ListEventsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 32: lifeboat.v1.ExplainRequest.consistency:type_name -> lifeboat.v1.Consistency
+	12,  // 33: lifeboat.v1.ExplainResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 34: lifeboat.v1.GetPolicyRequest.consistency:type_name -> lifeboat.v1.Consistency
+	40,  // 35: lifeboat.v1.GetPolicyResponse.settings:type_name -> lifeboat.v1.Setting
+	12,  // 36: lifeboat.v1.GetPolicyResponse.answered:type_name -> lifeboat.v1.Answered
+	40,  // 37: lifeboat.v1.SetPolicyRequest.settings:type_name -> lifeboat.v1.Setting
+	49,  // 38: lifeboat.v1.SetFenceRequest.levels:type_name -> lifeboat.v1.FenceSpec
+	121, // 39: lifeboat.v1.FenceSpec.options:type_name -> lifeboat.v1.FenceSpec.OptionsEntry
+	52,  // 40: lifeboat.v1.ControlAlertRequest.filter:type_name -> lifeboat.v1.AlertFilter
+	122, // 41: lifeboat.v1.AlertFilter.labels:type_name -> lifeboat.v1.AlertFilter.LabelsEntry
+	54,  // 42: lifeboat.v1.RaiseAlertsRequest.alerts:type_name -> lifeboat.v1.RaiseAlert
+	123, // 43: lifeboat.v1.ReceiverView.options:type_name -> lifeboat.v1.ReceiverView.OptionsEntry
+	52,  // 44: lifeboat.v1.ReceiverView.match:type_name -> lifeboat.v1.AlertFilter
+	0,   // 45: lifeboat.v1.ListReceiversRequest.consistency:type_name -> lifeboat.v1.Consistency
+	56,  // 46: lifeboat.v1.ListReceiversResponse.receivers:type_name -> lifeboat.v1.ReceiverView
+	12,  // 47: lifeboat.v1.ListReceiversResponse.answered:type_name -> lifeboat.v1.Answered
+	124, // 48: lifeboat.v1.SetReceiverRequest.options:type_name -> lifeboat.v1.SetReceiverRequest.OptionsEntry
+	52,  // 49: lifeboat.v1.SetReceiverRequest.match:type_name -> lifeboat.v1.AlertFilter
+	52,  // 50: lifeboat.v1.SilenceView.match:type_name -> lifeboat.v1.AlertFilter
+	0,   // 51: lifeboat.v1.ListSilencesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	63,  // 52: lifeboat.v1.ListSilencesResponse.silences:type_name -> lifeboat.v1.SilenceView
+	12,  // 53: lifeboat.v1.ListSilencesResponse.answered:type_name -> lifeboat.v1.Answered
+	52,  // 54: lifeboat.v1.SetSilenceRequest.match:type_name -> lifeboat.v1.AlertFilter
+	0,   // 55: lifeboat.v1.ListTokensRequest.consistency:type_name -> lifeboat.v1.Consistency
+	78,  // 56: lifeboat.v1.ListTokensResponse.tokens:type_name -> lifeboat.v1.TokenView
+	12,  // 57: lifeboat.v1.ListTokensResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 58: lifeboat.v1.ListOperatorsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	82,  // 59: lifeboat.v1.ListOperatorsResponse.operators:type_name -> lifeboat.v1.OperatorView
+	12,  // 60: lifeboat.v1.ListOperatorsResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 61: lifeboat.v1.ListRulesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	86,  // 62: lifeboat.v1.ListRulesResponse.rules:type_name -> lifeboat.v1.RuleView
+	12,  // 63: lifeboat.v1.ListRulesResponse.answered:type_name -> lifeboat.v1.Answered
+	87,  // 64: lifeboat.v1.RuleView.vms:type_name -> lifeboat.v1.RuleVM
+	88,  // 65: lifeboat.v1.RuleView.hosts:type_name -> lifeboat.v1.RuleHost
+	88,  // 66: lifeboat.v1.AddRuleRequest.hosts:type_name -> lifeboat.v1.RuleHost
+	40,  // 67: lifeboat.v1.SetVMRequest.settings:type_name -> lifeboat.v1.Setting
+	0,   // 68: lifeboat.v1.PlanRequest.consistency:type_name -> lifeboat.v1.Consistency
+	94,  // 69: lifeboat.v1.PlanResponse.steps:type_name -> lifeboat.v1.PlannedVM
+	94,  // 70: lifeboat.v1.PlanResponse.stays:type_name -> lifeboat.v1.PlannedVM
+	95,  // 71: lifeboat.v1.PlanResponse.each:type_name -> lifeboat.v1.HostLoss
+	12,  // 72: lifeboat.v1.PlanResponse.answered:type_name -> lifeboat.v1.Answered
+	94,  // 73: lifeboat.v1.HostLoss.down:type_name -> lifeboat.v1.PlannedVM
+	0,   // 74: lifeboat.v1.ListIncidentsRequest.consistency:type_name -> lifeboat.v1.Consistency
+	98,  // 75: lifeboat.v1.ListIncidentsResponse.incidents:type_name -> lifeboat.v1.IncidentView
+	12,  // 76: lifeboat.v1.ListIncidentsResponse.answered:type_name -> lifeboat.v1.Answered
+	99,  // 77: lifeboat.v1.IncidentView.slowest:type_name -> lifeboat.v1.IncidentStep
+	99,  // 78: lifeboat.v1.IncidentView.steps:type_name -> lifeboat.v1.IncidentStep
+	100, // 79: lifeboat.v1.IncidentView.vms:type_name -> lifeboat.v1.IncidentVM
+	35,  // 80: lifeboat.v1.IncidentView.timeline:type_name -> lifeboat.v1.EventView
+	35,  // 81: lifeboat.v1.IncidentView.evidence:type_name -> lifeboat.v1.EventView
+	30,  // 82: lifeboat.v1.IncidentView.alerts:type_name -> lifeboat.v1.AlertView
+	99,  // 83: lifeboat.v1.IncidentVM.slowest:type_name -> lifeboat.v1.IncidentStep
+	101, // 84: lifeboat.v1.IncidentVM.spans:type_name -> lifeboat.v1.IncidentSpan
+	102, // 85: lifeboat.v1.RecordUsageRequest.events:type_name -> lifeboat.v1.UsageEvent
+	105, // 86: lifeboat.v1.RecordUsageResponse.refused:type_name -> lifeboat.v1.UsageRefusal
+	0,   // 87: lifeboat.v1.ListUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	108, // 88: lifeboat.v1.ListUsageResponse.records:type_name -> lifeboat.v1.UsageRecordView
+	12,  // 89: lifeboat.v1.ListUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 90: lifeboat.v1.ListUsageResourcesRequest.consistency:type_name -> lifeboat.v1.Consistency
+	111, // 91: lifeboat.v1.ListUsageResourcesResponse.resources:type_name -> lifeboat.v1.UsageResourceView
+	12,  // 92: lifeboat.v1.ListUsageResourcesResponse.answered:type_name -> lifeboat.v1.Answered
+	112, // 93: lifeboat.v1.UsageResourceView.intervals:type_name -> lifeboat.v1.UsageIntervalView
+	0,   // 94: lifeboat.v1.DescribeUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	115, // 95: lifeboat.v1.DescribeUsageResponse.types:type_name -> lifeboat.v1.UsageTypeView
+	116, // 96: lifeboat.v1.DescribeUsageResponse.accounts:type_name -> lifeboat.v1.UsageAccountView
+	12,  // 97: lifeboat.v1.DescribeUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	0,   // 98: lifeboat.v1.VerifyUsageRequest.consistency:type_name -> lifeboat.v1.Consistency
+	119, // 99: lifeboat.v1.VerifyUsageResponse.findings:type_name -> lifeboat.v1.UsageFinding
+	12,  // 100: lifeboat.v1.VerifyUsageResponse.answered:type_name -> lifeboat.v1.Answered
+	115, // 101: lifeboat.v1.SetUsageRequest.type:type_name -> lifeboat.v1.UsageTypeView
+	13,  // 102: lifeboat.v1.AdminService.Status:input_type -> lifeboat.v1.StatusRequest
+	17,  // 103: lifeboat.v1.AdminService.ListNodes:input_type -> lifeboat.v1.ListNodesRequest
+	22,  // 104: lifeboat.v1.AdminService.ListHosts:input_type -> lifeboat.v1.ListHostsRequest
+	25,  // 105: lifeboat.v1.AdminService.ListVMs:input_type -> lifeboat.v1.ListVMsRequest
+	28,  // 106: lifeboat.v1.AdminService.ListWork:input_type -> lifeboat.v1.ListWorkRequest
+	31,  // 107: lifeboat.v1.AdminService.ListAlerts:input_type -> lifeboat.v1.ListAlertsRequest
+	36,  // 108: lifeboat.v1.AdminService.ListEvents:input_type -> lifeboat.v1.ListEventsRequest
+	38,  // 109: lifeboat.v1.AdminService.Explain:input_type -> lifeboat.v1.ExplainRequest
+	41,  // 110: lifeboat.v1.AdminService.GetPolicy:input_type -> lifeboat.v1.GetPolicyRequest
+	43,  // 111: lifeboat.v1.AdminService.SetPolicy:input_type -> lifeboat.v1.SetPolicyRequest
+	45,  // 112: lifeboat.v1.AdminService.ProtectVM:input_type -> lifeboat.v1.ProtectVMRequest
+	46,  // 113: lifeboat.v1.AdminService.ControlVM:input_type -> lifeboat.v1.ControlVMRequest
+	47,  // 114: lifeboat.v1.AdminService.ControlHost:input_type -> lifeboat.v1.ControlHostRequest
+	48,  // 115: lifeboat.v1.AdminService.SetFence:input_type -> lifeboat.v1.SetFenceRequest
+	50,  // 116: lifeboat.v1.AdminService.ControlWork:input_type -> lifeboat.v1.ControlWorkRequest
+	51,  // 117: lifeboat.v1.AdminService.ControlAlert:input_type -> lifeboat.v1.ControlAlertRequest
+	67,  // 118: lifeboat.v1.AdminService.ControlNode:input_type -> lifeboat.v1.ControlNodeRequest
+	68,  // 119: lifeboat.v1.AdminService.ControlHA:input_type -> lifeboat.v1.ControlHARequest
+	6,   // 120: lifeboat.v1.AdminService.TestFence:input_type -> lifeboat.v1.TestFenceRequest
+	69,  // 121: lifeboat.v1.AdminService.ReadSnapshot:input_type -> lifeboat.v1.ReadSnapshotRequest
+	71,  // 122: lifeboat.v1.AdminService.WriteSnapshot:input_type -> lifeboat.v1.WriteSnapshotRequest
+	73,  // 123: lifeboat.v1.AdminService.RestoreSnapshot:input_type -> lifeboat.v1.RestoreSnapshotRequest
+	74,  // 124: lifeboat.v1.AdminService.CreateToken:input_type -> lifeboat.v1.CreateTokenRequest
+	76,  // 125: lifeboat.v1.AdminService.ListTokens:input_type -> lifeboat.v1.ListTokensRequest
+	79,  // 126: lifeboat.v1.AdminService.RevokeToken:input_type -> lifeboat.v1.RevokeTokenRequest
+	80,  // 127: lifeboat.v1.AdminService.ListOperators:input_type -> lifeboat.v1.ListOperatorsRequest
+	83,  // 128: lifeboat.v1.AdminService.SetOperator:input_type -> lifeboat.v1.SetOperatorRequest
+	84,  // 129: lifeboat.v1.AdminService.ListRules:input_type -> lifeboat.v1.ListRulesRequest
+	89,  // 130: lifeboat.v1.AdminService.AddRule:input_type -> lifeboat.v1.AddRuleRequest
+	90,  // 131: lifeboat.v1.AdminService.RemoveRule:input_type -> lifeboat.v1.RemoveRuleRequest
+	91,  // 132: lifeboat.v1.AdminService.SetVM:input_type -> lifeboat.v1.SetVMRequest
+	92,  // 133: lifeboat.v1.AdminService.Plan:input_type -> lifeboat.v1.PlanRequest
+	96,  // 134: lifeboat.v1.AdminService.ListIncidents:input_type -> lifeboat.v1.ListIncidentsRequest
+	103, // 135: lifeboat.v1.AdminService.RecordUsage:input_type -> lifeboat.v1.RecordUsageRequest
+	106, // 136: lifeboat.v1.AdminService.ListUsage:input_type -> lifeboat.v1.ListUsageRequest
+	109, // 137: lifeboat.v1.AdminService.ListUsageResources:input_type -> lifeboat.v1.ListUsageResourcesRequest
+	113, // 138: lifeboat.v1.AdminService.DescribeUsage:input_type -> lifeboat.v1.DescribeUsageRequest
+	117, // 139: lifeboat.v1.AdminService.VerifyUsage:input_type -> lifeboat.v1.VerifyUsageRequest
+	117, // 140: lifeboat.v1.AdminService.RepairUsage:input_type -> lifeboat.v1.VerifyUsageRequest
+	120, // 141: lifeboat.v1.AdminService.SetUsage:input_type -> lifeboat.v1.SetUsageRequest
+	53,  // 142: lifeboat.v1.AdminService.RaiseAlerts:input_type -> lifeboat.v1.RaiseAlertsRequest
+	55,  // 143: lifeboat.v1.AdminService.PurgeEvents:input_type -> lifeboat.v1.PurgeEventsRequest
+	57,  // 144: lifeboat.v1.AdminService.ListReceivers:input_type -> lifeboat.v1.ListReceiversRequest
+	59,  // 145: lifeboat.v1.AdminService.SetReceiver:input_type -> lifeboat.v1.SetReceiverRequest
+	60,  // 146: lifeboat.v1.AdminService.RemoveReceiver:input_type -> lifeboat.v1.RemoveReceiverRequest
+	61,  // 147: lifeboat.v1.AdminService.TestReceiver:input_type -> lifeboat.v1.TestReceiverRequest
+	64,  // 148: lifeboat.v1.AdminService.ListSilences:input_type -> lifeboat.v1.ListSilencesRequest
+	66,  // 149: lifeboat.v1.AdminService.SetSilence:input_type -> lifeboat.v1.SetSilenceRequest
+	9,   // 150: lifeboat.v1.NodeService.Hello:input_type -> lifeboat.v1.HelloRequest
+	1,   // 151: lifeboat.v1.NodeService.Recognize:input_type -> lifeboat.v1.RecognizeRequest
+	3,   // 152: lifeboat.v1.NodeService.FenceTicket:input_type -> lifeboat.v1.FenceTicketRequest
+	5,   // 153: lifeboat.v1.NodeService.RunFence:input_type -> lifeboat.v1.RunFenceRequest
+	14,  // 154: lifeboat.v1.AdminService.Status:output_type -> lifeboat.v1.StatusResponse
+	18,  // 155: lifeboat.v1.AdminService.ListNodes:output_type -> lifeboat.v1.ListNodesResponse
+	23,  // 156: lifeboat.v1.AdminService.ListHosts:output_type -> lifeboat.v1.ListHostsResponse
+	26,  // 157: lifeboat.v1.AdminService.ListVMs:output_type -> lifeboat.v1.ListVMsResponse
+	29,  // 158: lifeboat.v1.AdminService.ListWork:output_type -> lifeboat.v1.ListWorkResponse
+	34,  // 159: lifeboat.v1.AdminService.ListAlerts:output_type -> lifeboat.v1.ListAlertsResponse
+	37,  // 160: lifeboat.v1.AdminService.ListEvents:output_type -> lifeboat.v1.ListEventsResponse
+	39,  // 161: lifeboat.v1.AdminService.Explain:output_type -> lifeboat.v1.ExplainResponse
+	42,  // 162: lifeboat.v1.AdminService.GetPolicy:output_type -> lifeboat.v1.GetPolicyResponse
+	44,  // 163: lifeboat.v1.AdminService.SetPolicy:output_type -> lifeboat.v1.WriteResponse
+	44,  // 164: lifeboat.v1.AdminService.ProtectVM:output_type -> lifeboat.v1.WriteResponse
+	44,  // 165: lifeboat.v1.AdminService.ControlVM:output_type -> lifeboat.v1.WriteResponse
+	44,  // 166: lifeboat.v1.AdminService.ControlHost:output_type -> lifeboat.v1.WriteResponse
+	44,  // 167: lifeboat.v1.AdminService.SetFence:output_type -> lifeboat.v1.WriteResponse
+	44,  // 168: lifeboat.v1.AdminService.ControlWork:output_type -> lifeboat.v1.WriteResponse
+	44,  // 169: lifeboat.v1.AdminService.ControlAlert:output_type -> lifeboat.v1.WriteResponse
+	44,  // 170: lifeboat.v1.AdminService.ControlNode:output_type -> lifeboat.v1.WriteResponse
+	44,  // 171: lifeboat.v1.AdminService.ControlHA:output_type -> lifeboat.v1.WriteResponse
+	7,   // 172: lifeboat.v1.AdminService.TestFence:output_type -> lifeboat.v1.TestFenceResponse
+	70,  // 173: lifeboat.v1.AdminService.ReadSnapshot:output_type -> lifeboat.v1.ReadSnapshotResponse
+	72,  // 174: lifeboat.v1.AdminService.WriteSnapshot:output_type -> lifeboat.v1.WriteSnapshotResponse
+	44,  // 175: lifeboat.v1.AdminService.RestoreSnapshot:output_type -> lifeboat.v1.WriteResponse
+	75,  // 176: lifeboat.v1.AdminService.CreateToken:output_type -> lifeboat.v1.CreateTokenResponse
+	77,  // 177: lifeboat.v1.AdminService.ListTokens:output_type -> lifeboat.v1.ListTokensResponse
+	44,  // 178: lifeboat.v1.AdminService.RevokeToken:output_type -> lifeboat.v1.WriteResponse
+	81,  // 179: lifeboat.v1.AdminService.ListOperators:output_type -> lifeboat.v1.ListOperatorsResponse
+	44,  // 180: lifeboat.v1.AdminService.SetOperator:output_type -> lifeboat.v1.WriteResponse
+	85,  // 181: lifeboat.v1.AdminService.ListRules:output_type -> lifeboat.v1.ListRulesResponse
+	44,  // 182: lifeboat.v1.AdminService.AddRule:output_type -> lifeboat.v1.WriteResponse
+	44,  // 183: lifeboat.v1.AdminService.RemoveRule:output_type -> lifeboat.v1.WriteResponse
+	44,  // 184: lifeboat.v1.AdminService.SetVM:output_type -> lifeboat.v1.WriteResponse
+	93,  // 185: lifeboat.v1.AdminService.Plan:output_type -> lifeboat.v1.PlanResponse
+	97,  // 186: lifeboat.v1.AdminService.ListIncidents:output_type -> lifeboat.v1.ListIncidentsResponse
+	104, // 187: lifeboat.v1.AdminService.RecordUsage:output_type -> lifeboat.v1.RecordUsageResponse
+	107, // 188: lifeboat.v1.AdminService.ListUsage:output_type -> lifeboat.v1.ListUsageResponse
+	110, // 189: lifeboat.v1.AdminService.ListUsageResources:output_type -> lifeboat.v1.ListUsageResourcesResponse
+	114, // 190: lifeboat.v1.AdminService.DescribeUsage:output_type -> lifeboat.v1.DescribeUsageResponse
+	118, // 191: lifeboat.v1.AdminService.VerifyUsage:output_type -> lifeboat.v1.VerifyUsageResponse
+	118, // 192: lifeboat.v1.AdminService.RepairUsage:output_type -> lifeboat.v1.VerifyUsageResponse
+	44,  // 193: lifeboat.v1.AdminService.SetUsage:output_type -> lifeboat.v1.WriteResponse
+	44,  // 194: lifeboat.v1.AdminService.RaiseAlerts:output_type -> lifeboat.v1.WriteResponse
+	44,  // 195: lifeboat.v1.AdminService.PurgeEvents:output_type -> lifeboat.v1.WriteResponse
+	58,  // 196: lifeboat.v1.AdminService.ListReceivers:output_type -> lifeboat.v1.ListReceiversResponse
+	44,  // 197: lifeboat.v1.AdminService.SetReceiver:output_type -> lifeboat.v1.WriteResponse
+	44,  // 198: lifeboat.v1.AdminService.RemoveReceiver:output_type -> lifeboat.v1.WriteResponse
+	62,  // 199: lifeboat.v1.AdminService.TestReceiver:output_type -> lifeboat.v1.TestReceiverResponse
+	65,  // 200: lifeboat.v1.AdminService.ListSilences:output_type -> lifeboat.v1.ListSilencesResponse
+	44,  // 201: lifeboat.v1.AdminService.SetSilence:output_type -> lifeboat.v1.WriteResponse
+	11,  // 202: lifeboat.v1.NodeService.Hello:output_type -> lifeboat.v1.HelloResponse
+	2,   // 203: lifeboat.v1.NodeService.Recognize:output_type -> lifeboat.v1.RecognizeResponse
+	4,   // 204: lifeboat.v1.NodeService.FenceTicket:output_type -> lifeboat.v1.FenceTicketResponse
+	130, // 205: lifeboat.v1.NodeService.RunFence:output_type -> lifeboat.v1.FenceOutcome
+	154, // [154:206] is the sub-list for method output_type
+	102, // [102:154] is the sub-list for method input_type
+	102, // [102:102] is the sub-list for extension type_name
+	102, // [102:102] is the sub-list for extension extendee
+	0,   // [0:102] is the sub-list for field type_name
 }
 
 func init() { file_lifeboat_v1_admin_proto_init() }
@@ -11326,14 +11449,14 @@ func file_lifeboat_v1_admin_proto_init() {
 		return
 	}
 	file_lifeboat_v1_agent_proto_init()
-	file_lifeboat_v1_admin_proto_msgTypes[43].OneofWrappers = []any{}
+	file_lifeboat_v1_admin_proto_msgTypes[44].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lifeboat_v1_admin_proto_rawDesc), len(file_lifeboat_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   123,
+			NumMessages:   124,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

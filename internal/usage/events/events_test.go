@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 func TestReadRefusesWithTheLine(t *testing.T) {
@@ -61,6 +62,39 @@ func FuzzParse(f *testing.F) {
 		back.Time, e.Time = time.Time{}, time.Time{}
 		if back != e {
 			t.Fatalf("%+v became %+v", e, back)
+		}
+	})
+}
+
+// FuzzRead: of a batch, whatever was written as events is read as the same, in order and with
+// its line; what is none stops it with the line's number.
+func FuzzRead(f *testing.F) {
+	f.Add("1", "LB.CREATE", "7", int64(1767323045), "alice", "\n\n")
+	f.Add("a\"b", "X\n", "é", int64(0), "", "\r\n")
+	f.Add("1", "T", "r", int64(1), "", "nonsense\n")
+	f.Fuzz(func(t *testing.T, id, typ, resource string, at int64, account, between string) {
+		e := Event{ID: id, Type: typ, Resource: resource, Time: time.Unix(at, 0).UTC(), Account: account}
+		line, err := json.Marshal(e)
+		if err != nil || e.check() != nil || !utf8.ValidString(id+" "+typ+" "+resource+" "+account) || len(line) >= maxLine {
+			t.Skip()
+		}
+		var got []Event
+		text := string(line) + "\n" + between + "\n" + string(line) + "\n"
+		err = Read(strings.NewReader(text), func(n int, x Event) error {
+			if x == e && strings.Split(text, "\n")[n-1] != string(line) && strings.TrimSpace(between) == "" {
+				t.Fatalf("line %d is said to be an event", n)
+			}
+			got = append(got, x)
+			return nil
+		})
+		if len(got) == 0 || got[0] != e {
+			t.Fatalf("%q was read as %+v: %v", line, got, err)
+		}
+		switch {
+		case strings.TrimSpace(between) == "" && (err != nil || len(got) != 2 || got[1] != e):
+			t.Fatalf("%q gave %+v, %v", text, got, err)
+		case err != nil && !strings.Contains(err.Error(), "line "):
+			t.Fatalf("the error does not say where: %v", err)
 		}
 	})
 }
