@@ -10,18 +10,19 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The last one whose own modules the module proxy has.
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 
-.PHONY: help build demo fuzz mutation test test-race test-upgrade test-lab lab-demo bench bench-long test-storm lint packages test-packages test-units test-deploy test-docs image test-compose generate clean
+.PHONY: help build demo fuzz mutation test test-race test-upgrade test-lab lab-demo bench bench-long bench-peers test-storm lint packages test-packages test-units test-deploy test-docs image test-compose generate clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 build: ## bin/lifeboat, static
 	$(GO) build -trimpath -tags $(TAGS) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lifeboat ./cmd/lifeboat
 
+# Without vet: lint has all of it.
 test: ## all that needs no root, under 5 minutes
-	LIFEBOAT_LAB=0 $(GO) test -tags $(TAGS) -timeout 5m $(PKGS)
+	LIFEBOAT_LAB=0 $(GO) test -vet=off -tags $(TAGS) -timeout 5m $(PKGS)
 
 test-race: ## the same under the race detector
-	LIFEBOAT_LAB=0 CGO_ENABLED=1 go test -race -tags $(TAGS) -timeout 10m $(PKGS)
+	LIFEBOAT_LAB=0 CGO_ENABLED=1 go test -race -vet=off -tags $(TAGS) -timeout 10m $(PKGS)
 
 fuzz: build ## random worlds and stories with fresh seeds, some minutes
 	LIFEBOAT_SEED=fresh $(GO) test -tags $(TAGS) -count 1 ./fsm ./ha ./agent/session -args -rapid.checks=1000
@@ -41,7 +42,7 @@ test-upgrade: ## three processes from the previous build to this one and to the 
 LAB_PKGS := ./internal/lab/... ./internal/labcluster/... ./hypervisor/... ./fence/... ./internal/usage/... ./notify/...
 test-lab: ## real libvirt hosts with real guests, in namespaces; needs root and deploy/lab/install.sh
 	@mkdir -p bin
-	LIFEBOAT_LAB=1 $(GO) test -v -tags $(TAGS) -count 1 -p 1 -timeout 25m $(LAB_PKGS) 2>&1 | tee bin/test-lab.log | \
+	LIFEBOAT_LAB=1 $(GO) test -v -vet=off -tags $(TAGS) -count 1 -p 1 -timeout 25m $(LAB_PKGS) 2>&1 | tee bin/test-lab.log | \
 		grep --line-buffered -E '^(--- |ok |FAIL|panic:)' || { grep -A 30 -- '--- FAIL' bin/test-lab.log; exit 1; }
 	@# Indented ones are parts of the conformance suite that a driver cannot do at all.
 	@! grep -- '^--- SKIP' bin/test-lab.log || { echo 'a lab test was skipped here, where none may be (bin/test-lab.log)'; exit 1; }
@@ -60,6 +61,9 @@ bench: build ## what the documentation promises about speed, measured here; some
 
 bench-long: build ## the rest of it: kills under load, 10,000 agents, a million VMs; half an hour
 	$(GO) run -tags $(TAGS) ./internal/bench -long
+
+bench-peers: ## our plans beside those of crm_simulate (Debian: pacemaker-cli-utils), some minutes
+	$(GO) run -tags $(TAGS) ./internal/bench -peers
 
 STORM_KILLS := 200
 test-storm: ## 200 kill -9 under write load, a full disk (as root), agents; a quarter of an hour

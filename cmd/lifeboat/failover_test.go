@@ -93,7 +93,7 @@ func TestNothingAnswers(t *testing.T) {
 	w := newWorld(t, busyState())
 	a, b := closedPort(t), w.start("n2", &fakeAdmin{before: noLeader}).addr
 	w.use(a, b)
-	for _, line := range []string{"status", "host disable h1 --timeout=1s"} {
+	for _, line := range []string{"status", "host disable h1 --timeout=3s"} {
 		w.run(strings.Fields(line)...).want(t, cli.ExitUnreachable,
 			a+": connection refused", b+": no leader is known", "majority", "context.yaml")
 	}

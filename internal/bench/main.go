@@ -50,6 +50,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&b.lab, "lab", "bin/lab-result.json", "figures that `make lab-demo` left")
 	flag.StringVar(&b.tags, "tags", "hashicorpmetrics", "build tags")
 	long := flag.Bool("long", false, "measure what takes long, instead of the rest, and keep the other figures of the file")
+	peers := flag.Bool("peers", false, "measure beside programs of others that are installed here, instead of the rest, and keep the other figures of the file")
 	only := flag.String("only", "", "measure only the parts in whose names this occurs")
 	flag.IntVar(&b.kills, "kills", 50, "how often a leader is killed, and stopped, for the failover")
 	flag.IntVar(&b.storm, "storm", 200, "how many processes are killed under write load")
@@ -58,8 +59,11 @@ func run(ctx context.Context) error {
 	began := time.Now()
 	fmt.Printf("%s, %d cores, load %s; %s\n", cpu(), runtime.NumCPU(), load(), began.UTC().Format("2006-01-02 15:04 MST"))
 	parts := b.parts()
-	if *long {
+	switch {
+	case *long:
 		parts = b.longParts()
+	case *peers:
+		parts = b.peerParts()
 	}
 	for _, part := range parts {
 		if !strings.Contains(part.name, *only) {
@@ -76,7 +80,7 @@ func run(ctx context.Context) error {
 	fmt.Println()
 	printTable(os.Stdout, b.results)
 	fmt.Printf("\n%.0f s, load %s at the end\n", time.Since(began).Seconds(), load())
-	if *long || *only != "" {
+	if *long || *peers || *only != "" {
 		earlier, err := readResults(*out)
 		if err != nil {
 			return err

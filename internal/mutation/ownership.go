@@ -5,8 +5,8 @@ func ownership() []mutation {
 	return []mutation{
 		{"S1", "a later generation grants greater incarnations", "fsm/ids.go",
 			"n := NewIncarnation(max(generation, i.Generation()), i.Counter()+1)", "n := NewIncarnation(i.Generation(), i.Counter()+1)", inFSM},
-		{"S2", "a VM on its way to a host that is not heard may be there", "ha/copies.go",
-			"for _, vm := range c.Coming {", "for _, vm := range c.Coming[:0] {", inHA},
+		{"S2", "a VM on its way to a host that is not heard may be there", "ha/plan.go",
+			"for _, vm := range heard.Coming {", "for _, vm := range heard.Coming[:0] {", inHA},
 		{"S2", "no incarnation without proof that the last one is gone", "fsm/apply_fence.go",
 			"case !old.Gone && (target != from.ID || old.Power != PowerOff):", "case false:", inFSM},
 		{"S2", "Down alone proves nothing", "fsm/apply_fence.go",
