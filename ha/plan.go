@@ -92,6 +92,7 @@ type look struct {
 func Decide(s *fsm.State, soft *Soft, now Now) Plan {
 	d := decide(s, soft, now)
 	closer := d.survey()
+	d.memo.rank() // now rather than in the moment when thousands of VMs wait
 	d.brakes(closer)
 	for _, l := range closer {
 		d.host(l.h, l.c)
