@@ -19,8 +19,8 @@ func (b *bench) asked() (n int) {
 	return n
 }
 
-// silentAgent is what the hypervisor says of an agent that does not answer.
-var silentAgent = fmt.Errorf("ask the agent: %w", hypervisor.ErrSilent)
+// errSilentAgent is what the hypervisor says of an agent that does not answer.
+var errSilentAgent = fmt.Errorf("ask the agent: %w", hypervisor.ErrSilent)
 
 func (b *bench) watch(ids ...hypervisor.UUID) {
 	b.assign(func(a *lifeboatv1.Assignment) {
@@ -68,7 +68,7 @@ func watching(t *testing.T) *bench {
 // asked in vain; one answer ends that.
 func TestGuestFallsSilent(t *testing.T) {
 	b := watching(t)
-	b.guests(time.Minute, 3*time.Second, always(silentAgent))
+	b.guests(time.Minute, 3*time.Second, always(errSilentAgent))
 	if b.silence() != 0 {
 		t.Fatalf("it has never answered, and was silent for %s", b.silence())
 	}
@@ -76,7 +76,7 @@ func TestGuestFallsSilent(t *testing.T) {
 	if b.silence() != 0 || !b.vm(vm1).GuestAnswers {
 		t.Fatalf("it answers: %v", b.vm(vm1))
 	}
-	b.guests(time.Minute, 3*time.Second, always(silentAgent))
+	b.guests(time.Minute, 3*time.Second, always(errSilentAgent))
 	if s := b.silence(); s < 50*time.Second || s > 62*time.Second {
 		t.Fatalf("it was asked in vain for a minute, and silent for %s", s)
 	}
@@ -95,30 +95,30 @@ func TestGuestIsNotSilent(t *testing.T) {
 	}{
 		"libvirtd is gone for ten minutes": {func(b *bench) {
 			b.guests(10*time.Minute, time.Second, always(hypervisor.ErrUnavailable))
-			b.guests(20*time.Second, 3*time.Second, always(silentAgent))
+			b.guests(20*time.Second, 3*time.Second, always(errSilentAgent))
 		}, 25 * time.Second},
 		"libvirtd does not say": {func(b *bench) { b.guests(10*time.Minute, time.Second, always(hypervisor.ErrUnknownOutcome)) }, 0},
 		"the machine stood still": {func(b *bench) {
 			b.pass(watchEvery)
 			b.now = b.now.Add(time.Hour)
-			b.guests(time.Second, 0, always(silentAgent))
+			b.guests(time.Second, 0, always(errSilentAgent))
 		}, askAtMost},
 		"paused by a user": {func(b *bench) {
-			b.guests(40*time.Second, 3*time.Second, always(silentAgent))
+			b.guests(40*time.Second, 3*time.Second, always(errSilentAgent))
 			b.set(vm1, hypervisor.StatePaused, hypervisor.ReasonUser)
-			b.guests(10*time.Minute, 0, always(silentAgent))
+			b.guests(10*time.Minute, 0, always(errSilentAgent))
 			b.set(vm1, hypervisor.StateRunning, hypervisor.ReasonUser)
-			b.guests(5*time.Second, 0, always(silentAgent))
+			b.guests(5*time.Second, 0, always(errSilentAgent))
 		}, askAtMost},
 		"it boots again": {func(b *bench) {
 			b.doms[0].Reboots++
-			b.guests(10*time.Minute, 3*time.Second, always(silentAgent))
+			b.guests(10*time.Minute, 3*time.Second, always(errSilentAgent))
 		}, 0},
 		"it was started anew": {func(b *bench) {
 			b.set(vm1, hypervisor.StateOff, hypervisor.ReasonCrashed)
-			b.guests(time.Second, 0, always(silentAgent))
+			b.guests(time.Second, 0, always(errSilentAgent))
 			b.set(vm1, hypervisor.StateRunning, hypervisor.ReasonBooted)
-			b.guests(10*time.Minute, 3*time.Second, always(silentAgent))
+			b.guests(10*time.Minute, 3*time.Second, always(errSilentAgent))
 		}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -137,17 +137,17 @@ func TestGuestIsNotSilent(t *testing.T) {
 func TestGuestIsSilentForANewAgent(t *testing.T) {
 	b := watching(t)
 	b.guests(20*time.Second, 0, always(nil))
-	b.guests(50*time.Second, 3*time.Second, always(silentAgent))
+	b.guests(50*time.Second, 3*time.Second, always(errSilentAgent))
 	b.acts = nil
 	b.s = New(b.cfg, Saved{Ledger: b.disk, Held: b.held})
 	b.take(b.s.Boot(b.now))
 	b.pass(time.Second)
 	b.watch(vm1)
-	b.guests(10*time.Second, 3*time.Second, always(silentAgent))
+	b.guests(10*time.Second, 3*time.Second, always(errSilentAgent))
 	if s := b.silence(); s > 15*time.Second || b.vm(vm1).GuestAnswers {
 		t.Fatalf("it was silent for %s after ten seconds", s)
 	}
-	b.guests(50*time.Second, 3*time.Second, always(silentAgent))
+	b.guests(50*time.Second, 3*time.Second, always(errSilentAgent))
 	if s := b.silence(); s < 50*time.Second {
 		t.Fatalf("it was silent for %s after a minute", s)
 	}
@@ -186,7 +186,7 @@ func TestSilentGuestsDelayNobody(t *testing.T) {
 				b.take(b.s.GuestAsked(b.now, id, nil))
 			case b.now.Sub(at) >= 4*time.Second:
 				delete(out, id)
-				b.take(b.s.GuestAsked(b.now, id, silentAgent))
+				b.take(b.s.GuestAsked(b.now, id, errSilentAgent))
 			}
 		}
 		for _, id := range ids {
@@ -216,7 +216,7 @@ func TestGuestWatchdogFires(t *testing.T) {
 	if ms := b.vm(vm1).WatchdogMs; ms < 1 || ms > 6000 {
 		t.Fatalf("it fired %d ms ago", ms)
 	}
-	b.guests(20*time.Second, 3*time.Second, always(silentAgent))
+	b.guests(20*time.Second, 3*time.Second, always(errSilentAgent))
 	if ms := b.vm(vm1).WatchdogMs; ms < 15000 || ms > 30000 {
 		t.Fatalf("it fired %d ms ago", ms)
 	}
@@ -234,7 +234,7 @@ func TestGuestWatchdogFires(t *testing.T) {
 		t.Fatalf("another run's watchdog fired %d ms ago", ms)
 	}
 	b.set(vm1, hypervisor.StatePaused, hypervisor.ReasonWatchdog)
-	b.guests(time.Minute, 0, always(silentAgent))
+	b.guests(time.Minute, 0, always(errSilentAgent))
 	if ms := b.vm(vm1).WatchdogMs; ms != 1 {
 		t.Fatalf("it stands still, and its watchdog fired %d ms ago", ms)
 	}
@@ -268,7 +268,7 @@ func TestGuestIsAskedUntilItAnswers(t *testing.T) {
 		if b.asked() != n {
 			t.Fatal("it is asked while it is being asked")
 		}
-		b.take(b.s.GuestAsked(b.now, vm1, silentAgent))
+		b.take(b.s.GuestAsked(b.now, vm1, errSilentAgent))
 		b.pass(askEvery + time.Second)
 	}
 	if b.vm(vm1).GuestAnswers {

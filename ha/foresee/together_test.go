@@ -171,6 +171,37 @@ func TestGateOfTwoHosts(t *testing.T) {
 	}
 }
 
+// What one host leaves down by itself is no news of a set, however often the proof is asked
+// for, and however little time there is to play things through; nor does a command break
+// what is broken already.
+func TestSetsAreSettled(t *testing.T) {
+	w := newWorld(t)
+	w.host("h1", 30*gib, 2, "ipmi")
+	w.host("h2", 9*gib, 1, "ipmi")
+	w.host("h3", 9*gib, 1, "ipmi")
+	w.host("h4", 7*gib, 0, "ipmi")
+	w.rule(fsm.RuleTogether, 1, 2) // a bundle that fits nowhere else is played through
+	two := foresee.Scope{Hosts: 2}
+	for plays := range 12 {
+		var p foresee.Prover
+		o := p.Outlook(w.state(), two)
+		n := plays
+		p.Rehearse(w.state(), o, func() bool { n--; return n < 0 })
+		for _, v := range o.Together {
+			for _, x := range v.Down {
+				for _, one := range o.All {
+					if len(one.Hosts) == 1 && one.Hosts[0] == x.From && slices.ContainsFunc(one.Down, func(y foresee.Stay) bool { return y.VM == x.VM }) {
+						t.Errorf("after %d plays %s is said of %s, and it is %s's alone", plays, x.Name, v.Name(), x.From)
+					}
+				}
+			}
+		}
+	}
+	if got := foresee.Gate(w.state(), setCommand("beat", "2s"), two, never); len(got) > 0 {
+		t.Errorf("it changes nothing: %v", got)
+	}
+}
+
 func BenchmarkProofOfTwoAfterChange(b *testing.B) {
 	w := fleet(b, 1000, 100)
 	two := foresee.Scope{Domains: true, Hosts: 2}
