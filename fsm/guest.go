@@ -151,13 +151,15 @@ func (s *State) hang(id VMID) *Work {
 }
 
 // GaveUpOnGuest reports whether a VM whose guest hangs has been restarted as often as it
-// may be: until that alert is resolved it is left as it is.
+// may be: until that alert is resolved it is left as it is. An alert that was raised since,
+// because many hang at once, gives nobody up.
 func (s *State) GaveUpOnGuest(v *VM) bool {
-	if s.GuestAlert(v) == nil {
+	a := s.GuestAlert(v)
+	if a == nil {
 		return false
 	}
 	w := s.hang(v.ID)
-	return w != nil && w.Step == Error
+	return w != nil && w.Step == Error && w.Ended >= a.Opened()
 }
 
 // TriedGuest is what the restarts of a VM amount to with one more because its guest

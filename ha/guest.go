@@ -39,7 +39,7 @@ func (d *decision) guests() {
 	d.wake(d.now.Mono + d.p.Beat) // it goes on, or ends
 	var all []hung
 	at := map[fsm.HostID]int{} // that hang, or are about to
-	for w := range d.s.OpenWork() {
+	for _, w := range d.works {
 		if w.Cause.Hang() {
 			at[w.From]++
 		}
@@ -50,12 +50,12 @@ func (d *decision) guests() {
 			if v == nil || v.Incarnation != g.Incarnation {
 				continue
 			}
-			if alarming(v, g) {
-				at[x.h.ID]++
+			if w := d.s.Work(v.Work); alarming(v, g) && v.Protected() && !d.s.GaveUpOnGuest(v) && (w == nil || !w.Cause.Hang()) {
+				at[x.h.ID]++ // one that is being restarted is counted, and one that was given up hangs of its own cause
 			}
 			if act, why := d.hangs(v, g); act != 0 {
 				all = append(all, hung{x.h, v, act, why})
-			} else if g.Heard && g.Silent == 0 && d.s.GuestAlert(v) != nil {
+			} else if v.Guest().Watch&fsm.WatchPing != 0 && g.Heard && g.Silent == 0 && g.Watchdog == 0 && d.s.GuestAlert(v) != nil {
 				d.aboutGuest(v, fsm.GuestWell, "its agent answers")
 			}
 		}

@@ -64,7 +64,7 @@ func Gate(s *fsm.State, c *logpb.Command, scope Scope, enough func() bool) []Bre
 			continue
 		}
 		w := was[v.Name()]
-		if w == nil && len(v.Hosts) > 1 && v.Domain == "" {
+		if len(v.Hosts) > 1 && v.Domain == "" { // what one of them leaves down by itself included, as in v once it is played
 			w = now.about(s, v.Hosts)
 		}
 		if w == nil {

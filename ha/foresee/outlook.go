@@ -158,6 +158,7 @@ func sortStays(all []Stay) {
 // decisions, one after the other until enough says so. What comes out is remembered until
 // something changes that it may depend on.
 func (p *Prover) Rehearse(s *fsm.State, out *Outlook, enough func() bool) {
+	defer out.settle()
 	var base *fsm.State
 	for v := range out.each() {
 		if !v.Unproven {
@@ -177,7 +178,6 @@ func (p *Prover) Rehearse(s *fsm.State, out *Outlook, enough func() bool) {
 		p.played[v.Name()] = down
 		v.Down, v.Unproven, v.Short = down, false, ""
 	}
-	out.settle()
 }
 
 // each goes through all verdicts, those about one host first.

@@ -71,7 +71,7 @@ func (o *Outlook) settle() {
 			alone[v.Hosts[0]] = v
 		}
 	}
-	kept := o.Together[:0]
+	var kept []Verdict // others may be reading the one before
 	for _, v := range o.Together {
 		var down []Stay // its own: what was played through is remembered whole
 		for _, x := range v.Down {
