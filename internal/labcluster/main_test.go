@@ -177,6 +177,9 @@ func begin(t *testing.T, levels ...string) *story {
 	t.Parallel()
 	own := shared.take(levels)
 	t.Cleanup(func() { shared.give(own) })
+	if _, err := shared.program(t.Context()); err != nil { // not in the time that a cluster has
+		t.Fatal(err)
+	}
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
