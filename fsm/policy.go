@@ -363,7 +363,7 @@ func PolicySettings() []PolicySetting {
 		from(LevelPolicy, dur("notify_give_up", func(p *Policy) *time.Duration { return &p.NotifyGiveUp }, 0, 365*day, "how long a delivery is tried before it is given up; 0 = for ever")),
 		from(LevelPolicy, num("n1_hosts", func(p *Policy) *int { return &p.N1Hosts }, 1, 3, "the N+1 proof is also about any so many hosts that fail at once: N+2, N+3")),
 		from(LevelPolicy, flag("n1_domains", func(p *Policy) *bool { return &p.N1Domains }, "the N+1 proof is also about the failure of all hosts with the same label rack at once")),
-		from(LevelPolicy, flag("n1_admission", func(p *Policy) *bool { return &p.N1Admission }, "refuse a start, a rule or a maintenance after which a failure (of n1_hosts, n1_domains) that the cluster stands today would leave a VM down")),
+		from(LevelPolicy, flag("n1_admission", func(p *Policy) *bool { return &p.N1Admission }, "refuse a start, a rule or a maintenance after which a failure that the cluster stands today, of those that n1_hosts and n1_domains name, would leave a VM down")),
 		from(LevelPolicy, dur("recovery_objective", func(p *Policy) *time.Duration { return &p.RecoveryObjective }, 0, day, "how long after a host died its protected VMs may be ordered to start at the latest; what cannot keep it is refused; 0 = none")),
 		from(LevelPolicy, dur("guest_window", func(p *Policy) *time.Duration { return &p.GuestWindow }, time.Minute, 30*day, "restarts of a VM because its guest hangs that follow one another within this time count together against max_restart and max_relocate")),
 	}
