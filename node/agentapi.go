@@ -41,8 +41,12 @@ func forAgent[Q, R any](ctx context.Context, a *agentAPI, host string, req *conn
 	ctx, done := a.n.calls.repeatable(ctx)
 	defer done()
 	r, err := onward(ctx, a.n, req, false, local, lifeboatv1connect.NewAgentServiceClient, remote)
-	if err != nil && errors.Is(context.Cause(ctx), errStopping) {
+	switch {
+	case err == nil:
+	case errors.Is(context.Cause(ctx), errStopping):
 		return nil, errStopping
+	case errors.Is(err, errNoLeader):
+		return nil, noLeader() // its term has ended meanwhile
 	}
 	return r, err
 }

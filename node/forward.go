@@ -34,8 +34,11 @@ var errNoLeader = connect.NewError(connect.CodeUnavailable, errors.New("there is
 
 // noLeader is errNoLeader for an agent: it says in a header that any other node most
 // likely says the same.
-func noLeader() *connect.Error {
-	err := connect.NewError(errNoLeader.Code(), errors.New(errNoLeader.Message()))
+func noLeader() *connect.Error { return leaderless(errors.New(errNoLeader.Message())) }
+
+// leaderless is a refusal by a node that reaches no leader.
+func leaderless(why error) *connect.Error {
+	err := connect.NewError(connect.CodeUnavailable, why)
 	err.Meta().Set(lifeboatv1.HeaderNoLeader, "true")
 	return err
 }
@@ -145,7 +148,8 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 	r, err := remote(dial(n.client, "https://"+string(addr)), ctx, out)
 	switch {
 	case err != nil && !sent.Load():
-		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("the leader, node %s, cannot be reached from here, so nothing was done; try again in a second: %w", leader, err))
+		// Most likely it has just died, and the other nodes know no better.
+		return nil, leaderless(fmt.Errorf("the leader, node %s, cannot be reached from here, so nothing was done; try again in a second: %w", leader, err))
 	case err != nil:
 		return nil, passOn(err)
 	}
@@ -157,6 +161,9 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 func passOn(err error) error {
 	var answered *connect.Error
 	if errors.As(err, &answered) && connect.IsWireError(err) {
+		if answered.Meta().Get(lifeboatv1.HeaderNoLeader) != "" {
+			return leaderless(errors.New(answered.Message()))
+		}
 		return connect.NewError(answered.Code(), errors.New(answered.Message()))
 	}
 	return connect.NewError(connect.CodeUnknown, fmt.Errorf("the leader does not answer, so the outcome is not known; look at the state before trying again: %w", err))

@@ -5,13 +5,19 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"connectrpc.com/connect"
+
 	"lifeboat/agent"
+	lifeboatv1 "lifeboat/api/lifeboat/v1"
+	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
 	"lifeboat/transport"
+	"lifeboat/transport/memnet"
 )
 
 // A request of an agent that comes while nobody leads is refused before it is read: a
@@ -53,6 +59,41 @@ func TestAgentsAreRefusedUnread(t *testing.T) {
 		w.net.HealAll()
 		w.leader()
 	})
+}
+
+// A node whose leader has just died says so: its agents then wait with it, over the
+// connection that they have, instead of going to one that knows no better.
+func TestLeaderHasJustDied(t *testing.T) {
+	run(t, 3, func(w *world) {
+		l := w.leader()
+		f := w.others(l)[0]
+		l.crash(memnet.Crash)
+		err := w.raw("h1", f).register()
+		if addr, _ := f.n.raft.LeaderWithID(); addr == "" {
+			t.Fatal("the follower has noticed already: nothing is tested")
+		}
+		if !agent.NobodyLeads(err) {
+			t.Errorf("an agent would go on to the next node: %v", err)
+		}
+	})
+}
+
+// Who passes a request on hands the leader's refusal back as it is.
+func TestPassOn(t *testing.T) {
+	for _, c := range []struct {
+		refusal *connect.Error
+		nobody  bool
+	}{{noLeader(), true}, {errNoMember, false}} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = connect.NewErrorWriter().Write(w, r, c.refusal) }))
+		defer srv.Close()
+		_, err := lifeboatv1connect.NewAgentServiceClient(http.DefaultClient, srv.URL).Report(t.Context(), connect.NewRequest(&lifeboatv1.ReportRequest{}))
+		var kept *connect.Error
+		if !errors.As(passOn(err), &kept) || kept.Code() != connect.CodeUnavailable || kept.Message() != c.refusal.Message() {
+			t.Errorf("%v became %v", c.refusal, passOn(err))
+		} else if got := kept.Meta().Get(lifeboatv1.HeaderNoLeader) != ""; got != c.nobody {
+			t.Errorf("%v: says that nobody leads: %v", c.refusal, got)
+		}
+	}
 }
 
 // Who has begun a request and sends no more delays the others for a moment only, and

@@ -37,8 +37,11 @@ func (m *manager) serve(c *call, req any) {
 		return
 	}
 	m.w.ask(m, l.name, forwardLimit, req, func(r response) {
-		if r.err == errReset || r.err == errTimeout || r.err == errRefused {
+		switch r.err {
+		case errReset, errTimeout:
 			r = response{err: errForwarded}
+		case errRefused:
+			r = response{err: errNoLeader} // nothing was done, and the others know no better
 		}
 		m.do(func() { c.answer(r) })
 	})

@@ -99,13 +99,15 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 			}
 		} else {
 			seq++
+			sent := time.Now()
 			var r *pb.ReportResponse
 			if r, err = a.report(ctx, client, &pb.ReportRequest{HostId: a.name, Epoch: epoch, BootId: a.boot(), Session: a.session(), Seq: seq, Vms: a.vms, HaveAssignment: have}, beat); err == nil {
 				beat, fails = time.Duration(r.BeatMs)*time.Millisecond, 0
 				if r.Register {
 					epoch = 0
 				}
-				if r.Assignment != nil {
+				news := r.Assignment != nil
+				if news {
 					have = r.Assignment.Index
 				}
 				// As the agent does, see agent/session: a leader that is told for the
@@ -117,6 +119,11 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 					leader = r.LeaderAddr
 				}
 				aimless = 0
+				// A report whose answer was not parked is followed by the next one a
+				// beat after it, but for one that says that the assignment has come.
+				if rest := beat - time.Since(sent); !news && rest > 0 {
+					sleep(ctx, rest)
+				}
 				continue
 			}
 		}

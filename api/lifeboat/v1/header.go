@@ -5,6 +5,6 @@ package lifeboatv1
 // with the same id.
 const HeaderRequestID = "Lifeboat-Request-Id"
 
-// HeaderNoLeader is in a refusal that says that nobody leads: the node that answers
-// lives, and another one most likely says the same.
+// HeaderNoLeader is in a refusal by a node that lives and reaches no leader: nothing was
+// done, and another one most likely says the same.
 const HeaderNoLeader = "Lifeboat-No-Leader"
