@@ -71,8 +71,13 @@ func Build(f File, d Deps) (Config, error) {
 // connection lives would cost a manager of a large fleet, which beats slowly, more than
 // the reports do. What is left to notice is a connection that nothing is sent on.
 func ClientOptions() transport.ClientOptions {
-	return transport.ClientOptions{PingAfter: 15 * time.Second}
+	return transport.ClientOptions{PingAfter: 15 * time.Second, Dial: transport.DialOptions{HandshakeTimeout: dialWithin}}
 }
+
+// dialWithin bounds a handshake. It outlasts the request that asked for it, which gives up
+// after a beat: with a manager to which everybody comes at once the next request finds
+// the connection made.
+const dialWithin = 15 * time.Second
 
 // renewWithin bounds one request for another certificate.
 const renewWithin = 15 * time.Second

@@ -60,9 +60,9 @@ func (t *term) register(ctx context.Context, req *lifeboatv1.RegisterRequest) (*
 		return nil, connect.NewError(connect.CodeAborted, fmt.Errorf("another agent has registered as host %s in the meantime", req.HostId))
 	}
 	x := t.contacts.of(h.ID, h.Epoch)
-	t.contacts.touch(x, 0, arrived)
+	x.touch(0, arrived)
 	if whole {
-		t.contacts.absorbed(x, 0, wall)
+		x.absorbed(0, wall)
 	}
 	t.again()
 	return &lifeboatv1.RegisterResponse{Epoch: h.Epoch, LeaderId: t.node.cfg.ID, LeaderAddr: t.node.cfg.Advertise,
@@ -88,8 +88,8 @@ func (t *term) report(ctx context.Context, req *lifeboatv1.ReportRequest) (*life
 		// epoch must not count in the new one.
 		return t.refusal(s, &exchange.RegisterError{Reason: fmt.Sprintf("host %s has registered again", h.ID)})
 	}
-	t.contacts.touch(x, req.Seq, arrived)
-	t.contacts.arrive(x, req.Seq, wall)
+	x.touch(req.Seq, arrived)
+	x.arrive(req.Seq, wall)
 	for _, p := range req.Probes {
 		t.probes.deliver(h.ID, p)
 	}
@@ -103,16 +103,16 @@ func (t *term) report(ctx context.Context, req *lifeboatv1.ReportRequest) (*life
 	if err != nil {
 		return t.refusal(s, err)
 	}
-	p := t.contacts.park(x, req.HaveAssignment)
-	defer t.contacts.unpark(x, p)
+	p := x.park(req.HaveAssignment)
+	defer x.unpark(p)
 	s = t.node.fsm.State()
 	if h, err = known(s, req); err != nil {
 		return t.refusal(s, err)
 	}
-	probes := t.contacts.takeProbes(x)
+	probes := x.takeProbes()
 	// The first answer does not wait: the agent learns from it who leads, and leaves the
 	// node that passed its report on.
-	if !t.contacts.greet(x) && len(wanted) == 0 && len(probes) == 0 && !t.proxies.news(h.ID) && exchange.AssignmentIndex(s, h) <= req.HaveAssignment {
+	if !x.greet() && len(wanted) == 0 && len(probes) == 0 && !t.proxies.news(h.ID) && exchange.AssignmentIndex(s, h) <= req.HaveAssignment {
 		beat := time.NewTimer(s.Policy.Beat)
 		defer beat.Stop()
 		select {
@@ -125,7 +125,7 @@ func (t *term) report(ctx context.Context, req *lifeboatv1.ReportRequest) (*life
 		if h, err = known(s, req); err != nil {
 			return t.refusal(s, err)
 		}
-		probes = t.contacts.takeProbes(x)
+		probes = x.takeProbes()
 	}
 	if t.node.term.Load() != t {
 		return nil, noLeader()
@@ -151,7 +151,7 @@ func (t *term) absorb(ctx context.Context, x *contact, req *lifeboatv1.ReportReq
 	if err != nil {
 		return nil, err
 	}
-	if req.Seq <= t.contacts.seq(x) {
+	if req.Seq <= x.seq() {
 		return nil, nil // overtaken by a later one
 	}
 	if c := exchange.LeaseChange(s, h, req); c != nil {
@@ -172,8 +172,8 @@ func (t *term) absorb(ctx context.Context, x *contact, req *lifeboatv1.ReportReq
 		t.node.metrics.changed.Inc()
 	}
 	if !d.Partly {
-		t.contacts.absorbed(x, req.Seq, wall)
-		t.contacts.lookedAt(x, req.LookedAfterSeq)
+		x.absorbed(req.Seq, wall)
+		x.lookedAt(req.LookedAfterSeq)
 	}
 	return d.Wanted, nil
 }
@@ -181,7 +181,7 @@ func (t *term) absorb(ctx context.Context, x *contact, req *lifeboatv1.ReportReq
 // answer is what a host is told.
 func (t *term) answer(s *fsm.State, h *fsm.Host, x *contact, req *lifeboatv1.ReportRequest, wanted [][]byte, probes []*lifeboatv1.Probe) *lifeboatv1.ReportResponse {
 	r := &lifeboatv1.ReportResponse{
-		LeaderId: t.node.cfg.ID, LeaderAddr: t.node.cfg.Advertise, Term: t.wire(s), AckedSeq: t.contacts.seq(x),
+		LeaderId: t.node.cfg.ID, LeaderAddr: t.node.cfg.Advertise, Term: t.wire(s), AckedSeq: x.seq(),
 		WantSpecs: wanted, Probes: probes, BeatMs: s.Policy.Beat.Milliseconds(),
 	}
 	if exchange.AssignmentIndex(s, h) > req.HaveAssignment {
@@ -237,7 +237,7 @@ func (t *term) putSpecs(ctx context.Context, req *lifeboatv1.PutSpecsRequest) (*
 	}
 	x := t.contacts.of(h.ID, h.Epoch)
 	for _, p := range req.Specs {
-		if t.contacts.readCopy(x, h, p) {
+		if x.readCopy(h, p) {
 			t.again()
 			continue
 		}

@@ -111,7 +111,7 @@ func benchAbsorb(b *testing.B, ctx context.Context, t *term, req *lifeboatv1.Rep
 		b.Fatal(err)
 	}
 	x := t.contacts.of(h.ID, h.Epoch)
-	t.contacts.touch(x, req.Seq, t.mono())
+	x.touch(req.Seq, t.mono())
 	if _, err := t.absorb(ctx, x, req, time.Now().UnixNano()); err != nil {
 		b.Fatal(err)
 	}

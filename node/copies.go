@@ -8,22 +8,22 @@ import (
 // What a term knows of VMs that run where nobody granted them (S6).
 
 // arrive notes the arrival of a report.
-func (c *contacts) arrive(x *contact, seq uint64, wall int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (x *contact) arrive(seq uint64, wall int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	x.arrivals.Note(seq, wall)
 }
 
 // lookedAt notes what an absorbed report says about when it was looked.
-func (c *contacts) lookedAt(x *contact, after uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (x *contact) lookedAt(after uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	x.arrivals.LookedAfter(after)
 }
 
 // readCopy takes the definition of a copy. It reports whether it is one.
-func (c *contacts) readCopy(x *contact, h *fsm.Host, p *lifeboatv1.VMSpec) bool {
-	c.mu.Lock() // one writer at a time
-	defer c.mu.Unlock()
+func (x *contact) readCopy(h *fsm.Host, p *lifeboatv1.VMSpec) bool {
+	x.mu.Lock() // one writer at a time
+	defer x.mu.Unlock()
 	return x.memory.ReadCopy(h, p)
 }

@@ -41,7 +41,7 @@ func (t *term) ensure(ctx context.Context, effects []ha.Effect) {
 		// Noted here and not there: the next look must see that it runs.
 		switch e := e.(type) {
 		case ha.Investigate:
-			t.contacts.checking(t.contacts.of(e.Host, e.Epoch), e.Round, t.mono())
+			t.contacts.of(e.Host, e.Epoch).checking(e.Round, t.mono())
 		case ha.Check:
 			t.checks.set(e.Host, ha.CheckRun{Round: e.Round})
 		}
@@ -69,7 +69,7 @@ func (t *term) investigate(ctx context.Context, e ha.Investigate) {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			t.contacts.found(x, e.Round, find(ctx)...)
+			x.found(e.Round, find(ctx)...)
 			t.again()
 		}()
 	}
@@ -80,7 +80,7 @@ func (t *term) investigate(ctx context.Context, e ha.Investigate) {
 		ask(func(ctx context.Context) []ha.Finding { return []ha.Finding{t.readPower(ctx, h, level)} })
 	}
 	all.Wait()
-	t.contacts.checked(x, e.Round)
+	x.checked(e.Round)
 }
 
 // askPeer has another host try to reach the silent one, and look for its
@@ -158,7 +158,7 @@ func (t *term) readPower(ctx context.Context, h *fsm.Host, level ha.Level) ha.Fi
 // fence runs one committed attempt (S10).
 func (t *term) fence(ctx context.Context, e ha.Fence) {
 	x := t.contacts.of(e.Host, e.Epoch)
-	t.contacts.fencing(x, ha.FenceRun{Attempt: e.Attempt})
+	x.fencing(ha.FenceRun{Attempt: e.Attempt})
 	run := ha.FenceRun{Attempt: e.Attempt}
 	proof, by, err := t.cut(ctx, e)
 	if ctx.Err() != nil {
@@ -171,7 +171,7 @@ func (t *term) fence(ctx context.Context, e ha.Fence) {
 	} else {
 		run.Proof = &ha.Finding{Source: proof.Driver + " at " + proof.Address + through(by), Verdict: fsm.Dead, Detail: proofText(proof)}
 	}
-	t.contacts.fencing(x, run)
+	x.fencing(run)
 }
 
 func (t *term) cut(ctx context.Context, e ha.Fence) (proof fence.Proof, by string, err error) {

@@ -13,7 +13,7 @@ import (
 func TestHostThatRegistersIsNotSilent(t *testing.T) {
 	c := newContacts()
 	x := c.of("h1", 1)
-	c.touch(x, 1, time.Second)
+	x.touch(1, time.Second)
 	c.knock("h1", 60*time.Second)
 
 	soft := c.soft()

@@ -325,7 +325,7 @@ func TestS14LeaseSeqIsProven(t *testing.T) {
 			"report": func(*rapid.T) {
 				seq++
 				arrived[seq] = now
-				c.touch(x, seq, now)
+				x.touch(seq, now)
 			},
 			"time": func(t *rapid.T) { now += time.Duration(rapid.IntRange(0, 700).Draw(t, "ms")) * time.Millisecond },
 			"canary": func(t *rapid.T) {

@@ -27,7 +27,8 @@ type trackedConn struct {
 	table  *connTable
 	source string // IP of the peer, or its whole address
 
-	yield func() // gives its turn at handshakes back; nil = it had none
+	yield  func()        // gives its turn at handshakes back; nil = it had none
+	within time.Duration // for each half of its handshake
 
 	proto string   // guarded by table.mu; empty until the handshake is over
 	id    Identity // the same

@@ -166,12 +166,11 @@ func (l *Listener) admit(c *trackedConn) error {
 	if err := setUserTimeout(c.Conn, l.opts.UserTimeout); err != nil {
 		return err
 	}
-	deadline := time.Now().Add(l.opts.HandshakeTimeout)
-	c.SetDeadline(deadline)
 	tc := tls.Server(c, l.tls)
-	if err := l.turns.handshake(tc, c, deadline); err != nil {
+	if err := l.turns.handshake(tc, c, l.opts.HandshakeTimeout); err != nil {
 		return err
 	}
+	deadline := time.Now().Add(l.opts.HandshakeTimeout) // to be taken by its protocol
 	cs := tc.ConnectionState()
 	if cs.NegotiatedProtocol == ProtoJoin {
 		c.SetDeadline(time.Time{})

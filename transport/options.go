@@ -32,7 +32,7 @@ type Options struct {
 	// Join lets strangers speak ProtoJoin.
 	Join bool
 
-	HandshakeTimeout time.Duration // TCP accept to end of TLS handshake; 0 means 5 s
+	HandshakeTimeout time.Duration // for a peer's hello, and for the rest of its handshake; 0 means 5 s
 	// FirstByteTimeout is how long a Raft peer may stay silent after the
 	// handshake; 0 means 10 s. For HTTP net/http has the same limit.
 	FirstByteTimeout time.Duration

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -22,6 +21,11 @@ type turns chan struct{}
 // connections that one source may have delay the others by less than a second.
 const turnTime = 5 * time.Millisecond
 
+// turnWait is how long a connection waits for its turn at most. That time is not the
+// peer's: of ten thousand agents the last ones would else be sent away when they had
+// waited longest, and begin anew.
+const turnWait = 10 * time.Second
+
 // handshakesAtOnce leaves the scheduler something else to choose from.
 func handshakesAtOnce() int { return 2 * runtime.GOMAXPROCS(0) }
 
@@ -31,23 +35,31 @@ func (t turns) take(hello *tls.ClientHelloInfo) error {
 	if !ok || slices.Contains(hello.SupportedProtos, ProtoRaft) {
 		return nil
 	}
+	late := time.NewTimer(turnWait)
+	defer late.Stop()
 	select {
 	case t <- struct{}{}:
 	case <-c.table.done:
 		return net.ErrClosed
-	case <-hello.Context().Done():
-		return fmt.Errorf("wait for a turn among the handshakes: %w", context.Cause(hello.Context()))
+	case <-late.C:
+		return fmt.Errorf("it waited for %s for its turn among the handshakes", turnWait)
+	}
+	if err := c.SetDeadline(time.Now().Add(c.within)); err != nil {
+		return err
 	}
 	c.yield = sync.OnceFunc(func() { <-t })
 	time.AfterFunc(turnTime, c.yield)
 	return nil
 }
 
-// handshake runs a handshake until a moment.
-func (t turns) handshake(tc *tls.Conn, c *trackedConn, deadline time.Time) error {
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
-	err := tc.HandshakeContext(ctx)
+// handshake runs a handshake whose peer may take so long, its turn not counted: for its
+// hello, and for the rest.
+func (t turns) handshake(tc *tls.Conn, c *trackedConn, within time.Duration) error {
+	c.within = within
+	if err := c.SetDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
+	err := tc.Handshake()
 	if c.yield != nil {
 		c.yield()
 	}

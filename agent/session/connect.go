@@ -286,14 +286,14 @@ func (s *Session) SendFailed(now Instant, seq uint64, why Failure) Out {
 	}
 	wasRegistering := c.registering
 	first := c.fails == 0 && c.refuge == nil
-	if why.NoLeader && c.aimless+1 < aimlessMax && c.refuge == nil {
+	if why.NoLeader && c.waits() {
 		s.wait()
 	} else {
 		s.lost()
 		if first && why.Broken {
 			// All agents of that manager have lost it at the same moment: they come to
-			// the next one over half a beat.
-			c.retryAt = s.now.Add(s.jitter(max(backoffMin, c.beat/2)))
+			// the next one over a beat.
+			c.retryAt = s.now.Add(s.jitter(c.beat))
 		}
 	}
 	if why.Register && !wasRegistering {

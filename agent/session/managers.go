@@ -22,7 +22,7 @@ const (
 	// leader can do without.
 	backoffMin   = 100 * time.Millisecond
 	backoffMax   = time.Second
-	aimlessMax   = 3                // times that a manager may say that nobody leads before another one is asked
+	aimlessMax   = 4                // times that a manager may say that nobody leads before another one is asked
 	forgiveAfter = 10 * time.Second // a manager that was silent is not preferred for this long
 	maxManagers  = 32
 )
@@ -145,12 +145,19 @@ func (s *Session) moveOn() {
 }
 
 // wait asks the same manager again: it lives and knows of no leader, as the others most
-// likely do, and this host has a connection to it.
+// likely do, and this host has a connection to it. The pauses grow: what all hosts ask
+// meanwhile is in the way of the election that they wait for.
 func (s *Session) wait() {
 	c := &s.conn
 	c.unanswered()
+	c.retryAt = s.now.Add(s.around(c.backoff(c.aimless + c.fails)))
 	c.aimless++ // and no failure: it answers
-	c.retryAt = s.now.Add(s.around(c.backoff(0)))
+}
+
+// waits reports whether a manager that reaches no leader is asked once more. Each one that
+// says so makes it less likely that the next one knows better.
+func (c *connState) waits() bool {
+	return c.refuge == nil && c.aimless+1 < aimlessMax<<min(c.fails, 10)
 }
 
 // unanswered notes that the request which is out has failed.

@@ -68,7 +68,8 @@ func newAgent(ca *pki.CA, cfg AgentsConfig, number int) (*agent, error) {
 		return nil, err
 	}
 	block := number / perSource
-	from := net.Dialer{Timeout: 2 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 77, byte(block/250), byte(block%250+1))}}
+	// Agents do not share their cores with ten thousand others.
+	from := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 77, byte(block/250), byte(block%250+1))}}
 	opts := lifeboatagent.ClientOptions()
 	opts.Dial.Dial = from.DialContext
 	a := &agent{name: name, addrs: cfg.Addrs, http: transport.NewHTTPClient(creds, opts)}
@@ -136,9 +137,9 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 		}
 		// One that lives and knows of no leader is asked again, and a connection that
 		// broke has broken for all.
-		if aimless < 2 && lifeboatagent.NobodyLeads(err) {
+		if aimless+1 < 4<<min(fails, 10) && lifeboatagent.NobodyLeads(err) {
+			sleep(ctx, spread(backoff(beat, aimless+fails)))
 			aimless++
-			sleep(ctx, spread(max(100*time.Millisecond, beat/10)))
 			continue
 		}
 		fails, aimless = fails+1, 0
@@ -149,11 +150,16 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 			}
 		}
 		if fails == 1 && connect.CodeOf(err) != connect.CodeDeadlineExceeded {
-			sleep(ctx, rand.N(max(100*time.Millisecond, beat/2)))
+			sleep(ctx, rand.N(beat))
 			continue
 		}
-		sleep(ctx, spread(min(max(100*time.Millisecond, beat/10)<<min(fails/len(a.addrs), 10), max(time.Second, beat/2))))
+		sleep(ctx, spread(backoff(beat, fails/len(a.addrs))))
 	}
+}
+
+// backoff is the pause after a number of failures, as agents have it.
+func backoff(beat time.Duration, rounds int) time.Duration {
+	return min(max(100*time.Millisecond, beat/10)<<min(rounds, 10), max(time.Second, beat/2))
 }
 
 // spread is a pause about as long as given.
