@@ -21,6 +21,7 @@ type slowDisk struct {
 	raft.LogStore
 	mu   sync.Mutex
 	hang chan struct{} // not nil: writes wait for its end
+	noop bool          // the first entry of the next term makes it stall
 }
 
 func (d *slowDisk) stall() {
@@ -50,6 +51,13 @@ func (d *slowDisk) wait() {
 
 func (d *slowDisk) StoreLog(l *raft.Log) error { d.wait(); return d.LogStore.StoreLog(l) }
 func (d *slowDisk) StoreLogs(l []*raft.Log) error {
+	d.mu.Lock()
+	now := d.noop && l[0].Type == raft.LogNoop
+	d.noop = d.noop && !now
+	d.mu.Unlock()
+	if now {
+		d.stall()
+	}
 	d.wait()
 	return d.LogStore.StoreLogs(l)
 }
@@ -178,4 +186,29 @@ func TestStalledFollowersKeepTheirLeader(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A node whose disk stalls as it is elected has nothing to prove yet, and hangs before its
+// first entry: it ends as well, and another one leads.
+func TestStalledAtItsElection(t *testing.T) {
+	onSlowDisks(t, func(w *world, disk func(*testNode) *slowDisk) {
+		w.fleet(3, 1, "bmc")
+		l := w.leader()
+		next := w.others(l)[0]
+		d := disk(next)
+		defer d.goOn()
+		d.mu.Lock()
+		d.noop = true
+		d.mu.Unlock()
+		_ = l.n.raft.LeadershipTransferToServer(raft.ServerID(next.id), raft.ServerAddress(next.cfg.Advertise))
+		w.within(5*time.Second, "it is elected", func() bool { return next.n.raft.State() == raft.Leader })
+		w.within(15*time.Second, "it has ended", func() bool { return len(next.done) == 1 })
+		if err := next.wait(); !errors.Is(err, ErrStalled) {
+			t.Errorf("it ended with %v", err)
+		}
+		next.n = nil
+		w.within(5*time.Second, "another leads", func() bool { return len(w.serving()) == 1 })
+		d.goOn()
+		next.back()
+	})
 }

@@ -65,7 +65,7 @@ var (
 // leadership away.
 func (n *Node) lead(ctx context.Context) error {
 	number := n.raft.CurrentTerm()
-	if err := n.barrier(ctx); err != nil {
+	if err := n.begin(ctx, number); err != nil {
 		return err
 	}
 	if n.raft.CurrentTerm() != number || n.fsm.Err() != nil {
@@ -112,25 +112,6 @@ func (n *Node) lead(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-// barrier waits until everything earlier terms committed is applied here.
-func (n *Node) barrier(ctx context.Context) error {
-	f := n.raft.Barrier(0)
-	done := make(chan error, 1)
-	go func() { done <- f.Error() }()
-	select {
-	case <-ctx.Done():
-		return errOver
-	case err := <-done:
-		if errors.Is(err, raft.ErrLeadershipLost) || errors.Is(err, raft.ErrNotLeader) {
-			return errOver
-		}
-		if err != nil {
-			return fmt.Errorf("wait for the barrier: %w", err)
-		}
-		return nil
-	}
 }
 
 // mono is the time since the term began, on a monotonic clock.
