@@ -115,6 +115,7 @@ func (b *bench) parts() []part {
 		{"a virtual hour of 10,000 hosts with 100 VMs each", b.simulator},
 		{"the N+1 proof of 1,000 hosts with 100 VMs each", b.foresight},
 		{"100 of 10,000 hosts die", b.storm100},
+		{"1,000 restarts on 50 hosts", b.budget},
 		{"failover", b.failover},
 		{"1,000 agents", b.thousand},
 	}
