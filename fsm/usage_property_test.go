@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -18,8 +19,29 @@ import (
 // usageTruth knows what was taken, and reckons by counting minutes: it shares no code
 // with the fold.
 type usageTruth struct {
-	facts map[UsageKey][]UsageFact
-	ids   map[string]bool
+	facts   map[UsageKey][]UsageFact
+	ids     map[string]bool
+	removed map[string]int64 // accounts; 0 = it is there again
+}
+
+func newUsageTruth() *usageTruth {
+	return &usageTruth{facts: map[UsageKey][]UsageFact{}, ids: map[string]bool{}, removed: map[string]int64{}}
+}
+
+func (u *usageTruth) clone() *usageTruth {
+	n := &usageTruth{facts: map[UsageKey][]UsageFact{}, ids: maps.Clone(u.ids), removed: maps.Clone(u.removed)}
+	for k, f := range u.facts {
+		n.facts[k] = slices.Clone(f)
+	}
+	return n
+}
+
+// savedUsage is a snapshot, and what was true of it.
+type savedUsage struct {
+	raw    []byte
+	truth  *usageTruth
+	closed int64
+	log    []Entry
 }
 
 // open reports for each minute whether the resource is open in it. At one minute, n
@@ -74,15 +96,17 @@ func everyRecord(s *State) []byte {
 }
 
 // usageStory tells events at random: early, late, twice, in any order, through leaders
-// whose terms end in between and whose clocks differ, while windows are closed; and
-// holds all that must hold of usage against the result.
+// whose terms end in between and whose clocks differ, while windows are closed and
+// snapshots are restored, of which what came after them is gone; and holds all that must hold of usage against the result.
 func usageStory(fail func(string, ...any), c chooser, steps int) {
 	const before, resources = 200, 4
 	m := NewMachine()
-	truth := &usageTruth{facts: map[UsageKey][]UsageFact{}, ids: map[string]bool{}}
+	truth := newUsageTruth()
 	now, zero := epochStart, epochStart
 	term, closed := uint64(1), zero
 	var log []Entry
+	var index uint64
+	var saved []savedUsage
 	var said []*logpb.UsageEvent
 	apply := func(cmd *logpb.Command) Result {
 		cmd.TimeUnixNs = now
@@ -90,7 +114,8 @@ func usageStory(fail func(string, ...any), c chooser, steps int) {
 		if err != nil {
 			fail("%v", err)
 		}
-		e := Entry{Index: uint64(len(log) + 1), Term: term, Data: b}
+		index++
+		e := Entry{Index: index, Term: term, Data: b}
 		log = append(log, e)
 		r := m.Apply([]Entry{e})[0]
 		if err := m.Check(); err != nil {
@@ -108,6 +133,25 @@ func usageStory(fail func(string, ...any), c chooser, steps int) {
 	}
 	seen := map[string]bool{}
 	for range steps {
+		if c.odds(10) {
+			var b bytes.Buffer
+			if _, err := m.State().WriteTo(&b); err != nil {
+				fail("%v", err)
+			}
+			saved = append(saved, savedUsage{b.Bytes(), truth.clone(), closed, slices.Clone(log)})
+		}
+		if len(saved) > 0 && c.odds(25) {
+			x := saved[c(len(saved))]
+			s, err := ReadState(bytes.NewReader(x.raw))
+			if err != nil {
+				fail("%v", err)
+			}
+			m = NewMachine()
+			m.Restore(s)
+			truth, closed, log = x.truth.clone(), x.closed, slices.Clone(x.log)
+			seen = map[string]bool{}
+			apply(command(&logpb.AcceptTime{})) // its time stood still since
+		}
 		records := everyRecord(m.State())
 		for line := range seen {
 			if !bytes.Contains(records, []byte(line)) {
@@ -127,7 +171,7 @@ func usageStory(fail func(string, ...any), c chooser, steps int) {
 				}
 				at := zero + int64(c(int((now-zero)/minute)+before)-before)*minute
 				typ := pick(c, "LB.CREATE", "LB.DELETE")
-				e := ev(fmt.Sprint("e", len(said)), typ, fmt.Sprint(c(resources)), at, map[string]string{"LB.CREATE": "a"}[typ])
+				e := ev(fmt.Sprint("e", len(said)), typ, fmt.Sprint(c(resources)), at, map[string]string{"LB.CREATE": pick(c, "a", "b")}[typ])
 				said = append(said, e)
 				batch.Events = append(batch.Events, e)
 			}
@@ -139,11 +183,13 @@ func usageStory(fail func(string, ...any), c chooser, steps int) {
 			if r.Void {
 				continue
 			}
-			if r.Rejected != "" {
-				fail("%s: %s", batch, r.Rejected)
-			}
+			var refused []string
 			for _, e := range batch.Events {
 				if truth.ids[e.Id] {
+					continue
+				}
+				if at := truth.removed[e.Account.GetAccount()]; at != 0 && e.TimeUnixNs >= at {
+					refused = append(refused, e.Id) // nothing begins for an account that is gone
 					continue
 				}
 				truth.ids[e.Id] = true
@@ -154,6 +200,25 @@ func usageStory(fail func(string, ...any), c chooser, steps int) {
 				key := UsageKey{lb, e.Resource}
 				truth.facts[key] = append(truth.facts[key], UsageFact{Time: e.TimeUnixNs, Kind: kind})
 			}
+			var said []string
+			for _, x := range r.Told.Refused {
+				said = append(said, x.ID)
+			}
+			if !slices.Equal(said, refused) || (r.Rejected != "") != (len(refused) > 0) {
+				fail("%s: refused are %v, expected %v; %q", batch, said, refused, r.Rejected)
+			}
+		case 4:
+			at := int64(0) // it is there again
+			if truth.removed["b"] == 0 {
+				at = now - int64(c(30))*minute
+			}
+			if m.State().Account(Owner{Account: "b"}) == nil {
+				continue
+			}
+			if r := apply(command(&logpb.UsageAccountSet{Account: &logpb.UsageAccount{Account: "b"}, RemovedUnixNs: at})); r.Rejected != "" {
+				fail("%s", r.Rejected)
+			}
+			truth.removed["b"] = at
 		case 0, 1:
 			now += int64(1+c(50)) * minute
 			apply(command(&logpb.Canary{Node: "n1", Term: term}))
@@ -199,12 +264,14 @@ func usageStory(fail func(string, ...any), c chooser, steps int) {
 				}
 			}
 			last := uint64(0)
-			for _, x := range r.Records(w) {
+			records := r.Records(w)
+			for k, x := range records {
 				got += x.Used
-				if got < 0 || got > w.End-w.Start {
+				whole := k+1 == len(records) || records[k+1].Index != x.Index // an entry may move time from one account to another
+				if whole && (got < 0 || got > w.End-w.Start) {
 					fail("%v holds %d of a window of %d after entry %d", key, got, w.End-w.Start, x.Index)
 				}
-				if !x.Corrects && (last != 0 || x.Index != w.Index) || x.Corrects && (x.Index <= w.Index || x.Index < last) {
+				if !x.Corrects && x.Index != w.Index || x.Corrects && x.Index <= w.Index || x.Index < last {
 					fail("records of %v in the wrong order", key)
 				}
 				last = x.Index
