@@ -21,6 +21,9 @@ func (t *tx) audit(c *logpb.Audit) string {
 	subject, text := cut(c.Subject, most), cut(c.Text, most)
 	switch c.Action {
 	case AuditSnapshot:
+		if t.s.noted("SNAPSHOT.SAVE", text) {
+			return "" // a node tells of it until it knows that it was noted
+		}
 		t.event("SNAPSHOT.SAVE", Info, "node "+subject, "%s", text)
 	case AuditNotifyTest:
 		t.event("NOTIFY.TEST", Info, receiverSubject(subject), "%s", text)
@@ -30,6 +33,17 @@ func (t *tx) audit(c *logpb.Audit) string {
 		return "what is noted for the audit is a snapshot, or a test of a receiver or of a host's fence levels"
 	}
 	return ""
+}
+
+// noted reports whether there is an event of a type with a text. It walks the events that
+// are kept, the newest first: for what is rare, and was noted lately if ever.
+func (s *State) noted(typ, text string) bool {
+	for _, e := range s.EventsDown() {
+		if e.Type == typ && e.Text == text {
+			return true
+		}
+	}
+	return false
 }
 
 // snapshotTaken notes when a node took its newest snapshot by itself. What it says again

@@ -40,23 +40,24 @@ func (t *tx) notice(kind NoticeKind, a *AlertRecord) {
 		return
 	}
 	id := NoticeID(t.mint())
-	t.s.outbox.set(id, &Notice{ID: id, Kind: kind, Time: t.now, For: to, Alert: a})
+	t.s.putNotice(&Notice{ID: id, Kind: kind, Time: t.now, For: to, Alert: a})
 	t.boundOutbox()
 }
 
-// boundOutbox drops the oldest notices beyond notify_keep; those who miss one are
-// told how many.
+// boundOutbox drops the oldest news beyond notify_keep; those who miss one are told how
+// many. Repeats have a bound of their own (repeatShare), so that they cost no news.
 func (t *tx) boundOutbox() {
-	for t.s.outbox.len() > t.s.Policy.NotifyKeep {
-		id, n, _ := t.s.outbox.min()
+	for t.s.news.len() > t.s.Policy.NotifyKeep {
+		id, _, _ := t.s.news.min()
+		n, _ := t.s.outbox.get(id)
 		for _, name := range n.For {
-			if r := t.s.Receiver(name); r != nil && r.Done < id && n.Kind != NoticeStill { // that comes again
+			if r := t.s.Receiver(name); r != nil && r.Done < id {
 				x := *r
 				x.Lost++
 				t.s.receivers.set(name, &x)
 			}
 		}
-		t.s.outbox.delete(id)
+		t.s.dropNotice(id)
 	}
 }
 
@@ -72,7 +73,7 @@ func (t *tx) sweepOutbox(after, upto NoticeID) {
 		}
 	}
 	for _, id := range drop {
-		t.s.outbox.delete(id)
+		t.s.dropNotice(id)
 	}
 }
 
@@ -197,7 +198,11 @@ func (t *tx) notifyStep(c *logpb.NotifyStep) string {
 	give := t.s.Policy.NotifyGiveUp
 	if give != 0 && t.now-b.Begun >= int64(give) {
 		after := r.Done
-		r.Lost += uint64(b.Count)
+		for n := range t.s.Notices(r.Name, after, b.Upto) {
+			if n.Kind != NoticeStill { // that comes again
+				r.Lost++
+			}
+		}
 		r.Done, r.Batch = max(r.Done, b.Upto), nil
 		t.event("NOTIFY.GIVEUP", Critical, receiverSubject(r.Name), "%d notices for receiver %s were given up after %d attempts in %s: %s", b.Count, r.Name, b.Attempts, time.Duration(t.now-b.Begun), r.Failure)
 		t.s.receivers.set(r.Name, &r)

@@ -223,3 +223,20 @@ func TestEveryActOfAnOperatorIsAnEvent(t *testing.T) {
 		t.Errorf("there are %d commands, and %d are written about", n, len(acts))
 	}
 }
+
+// A node tells of a snapshot until it knows that it was noted; told again it is no news.
+func TestASnapshotIsNotedOnce(t *testing.T) {
+	l := level4(t)
+	for _, text := range []string{"snapshot a of log index 7", "snapshot b of log index 7", "snapshot a of log index 7"} {
+		l.ok(&logpb.Audit{Action: AuditSnapshot, Subject: "n1", Text: text})
+	}
+	n := 0
+	for _, e := range l.state().EventsAfter(0) {
+		if e.Type == "SNAPSHOT.SAVE" {
+			n++
+		}
+	}
+	if n != 2 {
+		t.Errorf("two snapshots are %d events", n)
+	}
+}

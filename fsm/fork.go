@@ -11,7 +11,7 @@ func (s *State) Fork() *State {
 	n.shapes, n.nodes, n.hosts, n.owner, n.brakes = newShapes(), copied(s.nodes, e.nodes), copied(s.hosts, e.hosts), copied(s.owner, e.owner), copied(s.brakes, e.brakes)
 	n.tokens, n.operators, n.requests, n.asked, n.events = e.tokens, e.operators, e.requests, e.asked, e.events
 	n.rules, n.usage = copied(s.rules, e.rules), e.usage
-	n.closed, n.settled, n.receivers, n.silences, n.outbox = e.closed, e.settled, e.receivers, e.silences, e.outbox
+	n.closed, n.settled, n.receivers, n.silences, n.outbox, n.news = e.closed, e.settled, e.receivers, e.silences, e.outbox, e.news
 	n.open, n.work = copied(s.open, e.open), e.work
 	for _, id := range s.open.all() {
 		if w := s.Work(id); w != nil {

@@ -139,6 +139,20 @@ func (s *State) Pending(r *Receiver) iter.Seq[*Notice] {
 	return s.Notices(r.Name, r.Done, ^NoticeID(0)-1)
 }
 
+// putNotice adds a notice to the outbox. Which are news is derived, so that a snapshot
+// gives the same.
+func (s *State) putNotice(n *Notice) {
+	s.outbox.set(n.ID, n)
+	if n.Kind != NoticeStill {
+		s.news.set(n.ID, struct{}{})
+	}
+}
+
+func (s *State) dropNotice(id NoticeID) {
+	s.outbox.delete(id)
+	s.news.delete(id)
+}
+
 // NoticesWaiting counts what each receiver has not got.
 func (s *State) NoticesWaiting() map[string]int {
 	out := map[string]int{}

@@ -297,7 +297,7 @@ func (s *State) load(rec *logpb.Record, first bool) error {
 		if _, ok := s.outbox.get(x.ID); ok {
 			return fmt.Errorf("notice %d is there twice", x.ID)
 		}
-		s.outbox.set(x.ID, x)
+		s.putNotice(x)
 	case *logpb.Record_Request:
 		return s.loadRequest(requestFromLog(b.Request))
 	default:

@@ -43,7 +43,8 @@ type State struct {
 	receivers table[string, *Receiver]
 	silences  table[SilenceID, *Silence]
 	outbox    table[NoticeID, *Notice]
-	brakes    table[string, Brake] // by failure domain
+	news      table[NoticeID, struct{}] // those of the outbox that are no repeats
+	brakes    table[string, Brake]      // by failure domain
 	tokens    table[string, *Token]
 	operators table[string, *Operator]
 	requests  table[uint64, *Request] // by log index
@@ -80,7 +81,7 @@ func newState() *State {
 		events: newTable[EventID, *Event](less[EventID]),
 		closed: newTable[closedKey, AlertID](lessClosed), settled: newTable[settledKey, AlertID](lessSettled),
 		receivers: newTable[string, *Receiver](less[string]), silences: newTable[SilenceID, *Silence](less[SilenceID]),
-		outbox: newTable[NoticeID, *Notice](less[NoticeID]),
+		outbox: newTable[NoticeID, *Notice](less[NoticeID]), news: newTable[NoticeID, struct{}](less[NoticeID]),
 		brakes: newTable[string, Brake](less[string]),
 		tokens: newTable[string, *Token](less[string]), operators: newTable[string, *Operator](less[string]),
 
@@ -107,6 +108,7 @@ func (s *State) clone() *State {
 	n.receivers = s.receivers.clone()
 	n.silences = s.silences.clone()
 	n.outbox = s.outbox.clone()
+	n.news = s.news.clone()
 	n.brakes = s.brakes.clone()
 	n.tokens = s.tokens.clone()
 	n.operators = s.operators.clone()

@@ -122,11 +122,8 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 		}
 		return connect.NewResponse(r), nil
 	}
-	if !n.isMember(n.self()) {
-		if servers, err := n.servers(); err == nil && len(servers) == 0 {
-			return nil, errNotYet
-		}
-		return nil, errNoMember
+	if err := n.outside(); err != nil {
+		return nil, err
 	}
 	id, _ := transport.IdentityFromContext(ctx)
 	addr, leader := n.raft.LeaderWithID()
@@ -154,6 +151,17 @@ func onward[Q, R, C any](ctx context.Context, n *Node, req *connect.Request[Q], 
 		return nil, passOn(err)
 	}
 	return connect.NewResponse(r.Msg), nil
+}
+
+// outside says why this node speaks for no cluster, nil when it is a member of one.
+func (n *Node) outside() error {
+	if n.isMember(n.self()) {
+		return nil
+	}
+	if servers, err := n.servers(); err == nil && len(servers) == 0 {
+		return errNotYet
+	}
+	return errNoMember
 }
 
 // passOn keeps an answer of the leader. A connection to it that broke leaves the

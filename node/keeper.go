@@ -67,14 +67,19 @@ func (n *Node) sayHello(ctx context.Context, leaving bool) error {
 		known = x.Index
 	}
 	taken, failure := n.backups.report(n.clock())
-	handed := n.handed.list()
+	var handed []*lifeboatv1.HandedOut
+	if n.fsm.State().Level >= fsm.LevelPolicy { // an older leader would pass over it
+		handed = n.handed.oldest()
+	}
 	req := &lifeboatv1.HelloRequest{SnapshotUnixNs: taken, SnapshotFailure: failure,
 		Id: n.cfg.ID, Addr: n.cfg.Advertise, HttpAddr: n.cfg.HTTPListen, RunId: n.runID, Version: n.deps.Version,
 		FeatureLevel: n.level(), Machine: n.cfg.Host, Leaving: leaving, TimeUnixNs: n.clock().UnixNano(), StartedUnixNs: n.started,
 		Instance: n.store.instance, AppliedIndex: n.raft.AppliedIndex(), Agents: uint32(n.agents()), StateIndex: known, HandedOut: handed}
 	err := n.tellLeader(ctx, req)
 	if err == nil {
-		n.handed.noted(handed)
+		if err := n.handed.noted(handed); err != nil {
+			n.log.Warn("who was given this node's state will be told once more", "error", err)
+		}
 	}
 	return err
 }

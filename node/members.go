@@ -93,12 +93,12 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 	m.note(id, req)
 	ctx, cancel := context.WithTimeout(ctx, absorbTimeout)
 	defer cancel()
+	if err := m.handedOut(ctx, req); err != nil { // also of one that leaves: it may never come again
+		return err
+	}
 	if req.Leaving {
 		_, err := m.t.propose(ctx, "node/"+req.Id, &logpb.Command{Body: &logpb.Command_NodeDown{NodeDown: &logpb.NodeDown{
 			Id: req.Id, RunId: req.RunId, Reason: "it was stopped", Left: true}}})
-		return err
-	}
-	if err := m.handedOut(ctx, req); err != nil {
 		return err
 	}
 	failure := m.t.node.writtenFailure(n, req.SnapshotFailure)
@@ -115,10 +115,10 @@ func (m *members) hello(ctx context.Context, req *lifeboatv1.HelloRequest) error
 	return err
 }
 
-// handedOut notes which snapshots a node has given to operators while it did not lead.
+// handedOut notes which snapshots a node has given to operators.
 func (m *members) handedOut(ctx context.Context, req *lifeboatv1.HelloRequest) error {
 	for _, x := range req.HandedOut {
-		if err := m.t.auditSnapshot(ctx, valid(x.Actor), req.Id, valid(x.Id), x.Index, x.Bytes); err != nil {
+		if err := m.t.auditSnapshot(ctx, req.Id, x); err != nil {
 			return err
 		}
 	}

@@ -107,6 +107,9 @@ func (n *Node) openStorage(context.Context) error {
 		store.logs = wrap(store.logs)
 	}
 	n.store = store
+	if err := n.handed.open(n.cfg.DataDir); err != nil {
+		n.log.Error("who was given this node's state is not known any more", "error", err)
+	}
 	if err := store.watch(n.cfg.DataDir, n.log.Named("snapshot")); err != nil {
 		return errors.Join(err, store.Close())
 	}

@@ -36,7 +36,7 @@ func (n *Node) readSnapshot(t *term, ctx context.Context, q *lifeboatv1.ReadSnap
 		if err := archive.Write(&x.data, s, n.deps.Version, n.cfg.ID, n.clock()); err != nil {
 			return nil, fmt.Errorf("write snapshot: %w", err)
 		}
-		if err := n.noteHandedOut(ctx, t, &lifeboatv1.HandedOut{Id: id, Actor: actor(ctx), Index: s.Index, Bytes: int64(x.data.Len())}); err != nil {
+		if err := n.noteHandedOut(ctx, t, q.Stale, &lifeboatv1.HandedOut{Id: id, Actor: actor(ctx), Index: s.Index, Bytes: int64(x.data.Len())}); err != nil {
 			return nil, err
 		}
 	}
