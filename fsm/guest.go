@@ -28,8 +28,7 @@ func guestWatches() []string { return []string{"none", "ping", "watchdog", "both
 // GuestHealth is how the guest of a VM is watched. Nobody watches one that says nothing.
 type GuestHealth struct {
 	Watch GuestWatch
-	// Timeout: its agent is silent for so long before the guest counts as hung, and
-	// what its watchdog said counts for so long.
+	// Timeout: its agent is silent for so long before the guest counts as hung.
 	Timeout time.Duration
 	Grace   time.Duration // after a start its agent may be silent for so long
 }
