@@ -110,14 +110,14 @@ const firedLongAgo = "its watchdog fired too long ago for a restart that nobody 
 // is, within the policy's guest_window. The alert is in the log: whatever held the restart
 // back, and whoever leads when that is over, the evidence is as good as it was.
 func (d *decision) fired(v *fsm.VM, g Guest) (fired, counts bool) {
-	if v.Guest().Watch&fsm.WatchWatchdog == 0 || g.Watchdog == 0 {
+	at := d.now.Wall - int64(g.Watchdog)
+	if v.Guest().Watch&fsm.WatchWatchdog == 0 || g.Watchdog == 0 || v.Hangs != nil && at <= v.Hangs.Settled {
 		return false, false
 	}
 	if g.Watchdog <= watchdogNews {
 		return true, true
 	}
 	a := d.s.GuestAlert(v)
-	at := d.now.Wall - int64(g.Watchdog)
 	return true, a != nil && a.Opened()-at <= int64(watchdogNews) && g.Watchdog <= d.p.GuestWindow
 }
 
@@ -204,14 +204,8 @@ func guestLine(s *fsm.State, v *fsm.VM) string {
 	if a := s.GuestAlert(v); a != nil {
 		return text + " " + a.Text
 	}
-	n := 0
-	for _, w := range s.AllWork() {
-		if w.VM == v.ID && w.Cause.Hang() && s.Time-w.Created < int64(s.Policy.GuestWindow) {
-			n++
-		}
-	}
-	if n > 0 {
-		text += fmt.Sprintf(" It has hung %d times within %s (guest_window).", n, s.Policy.GuestWindow)
+	if n := s.HungTimes(v); n > 0 {
+		text += fmt.Sprintf(" It has hung %d times, less than %s (guest_window) apart.", n, s.Policy.GuestWindow)
 	}
 	return text
 }

@@ -89,6 +89,29 @@ func TestWatchdogFiresWhileNobodyActs(t *testing.T) {
 	}
 }
 
+// Who has looked knows better than what the watchdog said before.
+func TestWatchdogSettled(t *testing.T) {
+	for name, settle := range map[string]func(w *world){
+		"cleared": func(w *world) { w.apply(&logpb.VMControl{Vm: vmBytes(1), Action: fsm.VMClear}) },
+		"resolved": func(w *world) {
+			v, _ := w.vm(1)
+			w.apply(&logpb.AlertControl{Action: 2, Ids: []uint64{uint64(w.state().GuestAlert(v).ID)}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := watch(t, "watchdog", []int{1, 2, 3, 4}, newBox("h1", 1, 2, 3, 4), newBox("h2"))
+			w.fire(1, 2, 3, 4)
+			w.must(10*time.Second, "the brake", func() bool { return strings.Contains(w.left(1), "too many") })
+			w.advance(time.Minute)
+			settle(w)
+			w.must(time.Minute, "the others are restarted", func() bool { return w.restarts(2) == 1 && w.restarts(3) == 1 && w.restarts(4) == 1 })
+			w.never(2*time.Hour, "an alert, or a restart", func() bool { return w.left(1) != "" || w.restarts(1) > 0 })
+			w.fire(1)
+			w.must(20*time.Second, "a restart when it fires again", func() bool { return w.restarts(1) == 1 })
+		})
+	}
+}
+
 // With an agent there is no need to wait for people: who answers is well.
 func TestWatchdogOfAGuestThatAnswers(t *testing.T) {
 	w := watch(t, "both", []int{1}, newBox("h1", 1), newBox("h2"))
