@@ -165,7 +165,7 @@ func (t *tx) controlAlerts(action uint32, chosen []*AlertRecord) {
 			t.setAlert(&n)
 			t.linked(a.Begun, a.Key.link(), "ALERT.ACKNOWLEDGE", Info, subject, "acknowledged: "+a.Text)
 		case action == alertResolve && !a.State.Closed():
-			t.resolve(a.Key, "resolved by %s", t.actor)
+			t.resolveByHand(a.Key)
 		case action == alertArchive && a.State == AlertResolved:
 			t.archive(a)
 			t.linked(a.Begun, a.Key.link(), "ALERT.ARCHIVE", Info, subject, "archived: "+a.Text)
@@ -174,6 +174,19 @@ func (t *tx) controlAlerts(action uint32, chosen []*AlertRecord) {
 			t.linked(a.Begun, a.Key.link(), "ALERT.DELETE", Warning, subject, "deleted: "+a.Text)
 		}
 	}
+}
+
+// resolveByHand closes an alert by an operator's word. Of a guest that hangs it says that
+// this was seen to.
+func (t *tx) resolveByHand(k AlertKey) {
+	id, _ := ParseVMID(k.Subject)
+	if old, h := t.s.VM(id); old != nil && k == guestAlert(old) {
+		v := *old
+		t.guestSettled(&v, "resolved by %s", t.actor)
+		t.storeVM(h.ID, &v)
+		return
+	}
+	t.resolve(k, "resolved by %s", t.actor)
 }
 
 // alertRaise raises alerts about what lifeboat does not watch, all or none.

@@ -267,7 +267,7 @@ func (t *tx) grant(id VMID, target HostID, why string) (refused string) {
 	}
 	v.Gone, v.Power, v.Reason = false, PowerOff, ReasonNone
 	v.setError("") // what was said of the last incarnation is history
-	t.resolveVM(&v, GuestHangs, "it is started anew")
+	t.guestSettled(&v, "it is started anew")
 	t.removeVM(from.ID, id)
 	if from.ID != target {
 		f := edit(t.s.Host(from.ID))

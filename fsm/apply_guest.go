@@ -29,7 +29,11 @@ func (t *tx) vmGuest(c *logpb.VMGuest) string {
 	case old.Incarnation != Incarnation(c.Incarnation):
 		return "" // late
 	case c.Action == GuestWell:
-		t.resolveVM(old, GuestHangs, "its guest is well again")
+		if t.s.GuestAlert(old) != nil {
+			v := *old
+			t.guestSettled(&v, "its guest is well again")
+			t.storeVM(h.ID, &v)
+		}
 		return ""
 	case !t.s.ActsOnGuest(old, h):
 		return "" // late
@@ -60,6 +64,7 @@ func (t *tx) restartGuest(old *VM, h *Host, cause Cause, reason string) {
 	w := *t.openWork(&v, WorkHA, Stopping, cause, h.ID, reason)
 	w.Tried, w.Incarnation = count, v.Incarnation
 	t.putWork(&w)
+	t.restartsGuest(&v, &w)
 	if t.spent(&v, &w) {
 		t.endWork(&v, &w, Error, fmt.Sprintf("%s; it was restarted as often as it may be (max_restart, max_relocate), and is left as it is on host %s", reason, h.ID))
 		t.storeVM(h.ID, &v)

@@ -104,7 +104,7 @@ func offByHand(v *VM, r Reason) bool {
 func (p *reporting) poweredOff(v *VM, e *vmEntry, was Power) {
 	p.dropOrder(OrderStop, v.ID)
 	p.resolveVM(v, "I/O error", "it is off")
-	p.resolveVM(v, GuestHangs, "it is off")
+	p.guestSettled(v, "it is off")
 	if w := p.s.Work(v.Work); w != nil {
 		p.dropOrder(OrderStart, v.ID)
 		p.offDuringWork(v, w, e)

@@ -146,7 +146,7 @@ func (t *tx) unprotect(v *VM, host HostID, to ProtectedBy) {
 	t.assigned(host)
 	t.event("VM.UNPROTECT", Info, vmSubject(v), "VM %s on host %s is no longer protected", v.Name, host)
 	t.resolveVM(v, "error", "no longer protected")
-	t.resolveVM(v, GuestHangs, "no longer protected")
+	t.guestSettled(v, "no longer protected")
 }
 
 func (t *tx) vmProtect(c *logpb.VMProtect) string {

@@ -130,12 +130,14 @@ func (t *tx) endWork(v *VM, w *Work, step Step, outcome string) {
 	t.putWork(&n)
 	t.s.open.delete(v.ID)
 	v.Work = 0
+	t.restartEnded(v, w, step)
 	switch {
 	case step == Error && w.Type == WorkMigration:
 		t.event("WORK.ERROR", Warning, vmSubject(v), "work %d for %s failed: %s", n.ID, v.Name, outcome)
 	case step == Error && w.Cause.Hang() && v.Power == PowerOn:
 		// Its host's death is still acted on: it runs, whatever its guest does.
 		t.linked(n.Begun, workCause(n.ID), "WORK.ERROR", Critical, vmSubject(v), fmt.Sprintf("work %d for %s failed: %s", n.ID, v.Name, outcome))
+		t.givesUpGuest(v)
 		t.raiseVM(v, GuestHangs, Critical, "The guest of VM %s hangs: %s. Look at its console, restart it or mend the cause, then run `lifeboat vm clear %s`.", v.Name, outcome, v.Name)
 	case step == Error:
 		v.setError(outcome)
@@ -395,7 +397,10 @@ func (t *tx) clear(v *VM, h *Host) string {
 		t.event("VM.CLEAR", Info, vmSubject(v), "the error of VM %s was cleared by %s: %s", v.Name, t.actor, v.Error)
 	}
 	v.setError("")
-	t.resolveVM(v, GuestHangs, "cleared by %s", t.actor)
+	t.guestSettled(v, "cleared by %s", t.actor)
+	if v.Hangs != nil {
+		v.setHangs(&Hangs{Settled: v.Hangs.Settled}) // it begins anew
+	}
 	t.resolveVM(v, "error", "cleared by %s", t.actor)
 	t.bringBack(v, h, "cleared by "+t.actor)
 	t.storeVM(h.ID, v)

@@ -100,13 +100,16 @@ func (d *digester) host(h *Host) uint64 {
 
 func appendVM(b []byte, v *VM) []byte {
 	b = append(b, v.ID[:]...)
-	b = append(b, byte(v.Power), byte(v.Reason), byte(v.ProtectedBy), bit(v.Wanted)|bit(v.Gone)<<1|bit(v.Spec != nil)<<2|bit(v.Policy != nil)<<3|bit(v.Answers)<<4)
+	b = append(b, byte(v.Power), byte(v.Reason), byte(v.ProtectedBy), bit(v.Wanted)|bit(v.Gone)<<1|bit(v.Spec != nil)<<2|bit(v.Policy != nil)<<3|bit(v.Answers)<<4|bit(v.Hangs != nil)<<5)
 	b = binary.LittleEndian.AppendUint64(b, uint64(v.Incarnation))
 	b = binary.LittleEndian.AppendUint64(b, uint64(v.Since))
 	b = binary.LittleEndian.AppendUint64(b, uint64(v.Work))
 	b = appendText(appendText(b, v.Name), v.Error)
 	if v.Home != "" { // of level 4
 		b = appendText(append(b, 0xff), v.Home)
+	}
+	if v.Hangs != nil { // of level 4
+		b = v.Hangs.append(b)
 	}
 	if p := v.Policy; p != nil {
 		b = append(b, byte(p.HA), byte(p.Priority))

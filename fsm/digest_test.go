@@ -15,6 +15,7 @@ func TestDigestCoversEveryFieldOfAVM(t *testing.T) {
 		"MaxRestart": &one, "MaxRelocate": &one, "Shape": &Shape{sum: 1}, "Hash": [32]byte{1},
 		"packed": "a", "paths": uint32(1),
 		"Order": &StartOrder{}, "DependsOn": []VMID{{1}}, "Guest": &GuestHealth{},
+		"Hangs": &Hangs{}, "Tried": []Tried{{"h1", 1}},
 	}
 	differs := func(name string, field reflect.Value, v *VM) {
 		before := appendVM(nil, v)
@@ -54,6 +55,10 @@ func TestDigestCoversEveryFieldOfAVM(t *testing.T) {
 	for f := range reflect.TypeFor[GuestHealth]().Fields() {
 		v := &VM{traits: &traits{Policy: &VMPolicy{Guest: &GuestHealth{}}}}
 		differs(f.Name, reflect.ValueOf(v.Policy.Guest).Elem().FieldByName(f.Name), v)
+	}
+	for f := range reflect.TypeFor[Hangs]().Fields() {
+		v := &VM{traits: &traits{Hangs: &Hangs{}}}
+		differs(f.Name, reflect.ValueOf(v.Hangs).Elem().FieldByName(f.Name), v)
 	}
 	for f := range reflect.TypeFor[Spec]().Fields() {
 		v := &VM{traits: &traits{Spec: &Spec{Shape: &Shape{}}}}

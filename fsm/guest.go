@@ -28,8 +28,7 @@ func guestWatches() []string { return []string{"none", "ping", "watchdog", "both
 // GuestHealth is how the guest of a VM is watched. Nobody watches one that says nothing.
 type GuestHealth struct {
 	Watch GuestWatch
-	// Timeout: its agent is silent for so long before the guest counts as hung, and
-	// what its watchdog said counts for so long.
+	// Timeout: its agent is silent for so long before the guest counts as hung.
 	Timeout time.Duration
 	Grace   time.Duration // after a start its agent may be silent for so long
 }
@@ -138,37 +137,4 @@ func (s *State) ActsOnGuest(v *VM, h *Host) bool {
 		return false
 	}
 	return !s.copied(v) && !s.GaveUpOnGuest(v)
-}
-
-// hang is the newest work that a guest which hangs has led to; nil: none is remembered.
-func (s *State) hang(id VMID) *Work {
-	for _, w := range s.AllWork() {
-		if w.VM == id && w.Cause.Hang() {
-			return w
-		}
-	}
-	return nil
-}
-
-// GaveUpOnGuest reports whether a VM whose guest hangs has been restarted as often as it
-// may be: until that alert is resolved it is left as it is. An alert that was raised since,
-// because many hang at once, gives nobody up.
-func (s *State) GaveUpOnGuest(v *VM) bool {
-	a := s.GuestAlert(v)
-	if a == nil {
-		return false
-	}
-	w := s.hang(v.ID)
-	return w != nil && w.Step == Error && w.Ended >= a.Opened()
-}
-
-// TriedGuest is what the restarts of a VM amount to with one more because its guest
-// hangs on host h. Restarts that follow one another within the policy's guest_window
-// count together: each is a start that failed, though later than others do.
-func (s *State) TriedGuest(v *VM, h HostID) []Tried {
-	w := s.hang(v.ID)
-	if w == nil || w.Step != Done || s.Time-w.Ended >= int64(s.Policy.GuestWindow) {
-		w = &Work{}
-	}
-	return tried(w, h, 1)
 }

@@ -43,6 +43,9 @@ func (c *checker) vm(h *Host, v *VM) {
 			c.fail("S2", "VM %s is on host %s, which is proven dead, and is not gone", v.Name, h.ID)
 		}
 	}
+	if v.Hangs != nil {
+		c.hangs(v)
+	}
 	if v.Work == 0 {
 		return
 	}

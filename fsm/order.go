@@ -252,7 +252,7 @@ func (t *tx) vmSet(c *logpb.VMSet) string {
 		v.setPolicy(&p)
 		t.assigned(h.ID) // its agent asks, or asks no more
 		if e.guest.Watch == watchNothing {
-			t.resolveVM(&v, GuestHangs, "nobody watches its guest")
+			t.guestSettled(&v, "nobody watches its guest")
 		}
 	}
 	t.storeVM(h.ID, &v)

@@ -138,6 +138,7 @@ type traits struct {
 	Policy *VMPolicy // nil = the default
 	Error  string    // HA gave up; `vm clear` tries again
 	Home   HostID    // it was moved away from there, and goes back; "" = it is where it belongs
+	Hangs  *Hangs    // nil = its guest has never hung, or that is forgotten
 }
 
 func (v *VM) setName(n string) {
@@ -174,6 +175,13 @@ func (v *VM) setHome(h HostID) {
 	if v.Home != h {
 		t := *v.traits
 		t.Home, v.traits = h, &t
+	}
+}
+
+func (v *VM) setHangs(g *Hangs) {
+	if v.Hangs != g {
+		t := *v.traits
+		t.Hangs, v.traits = g, &t
 	}
 }
 

@@ -16,8 +16,12 @@ type Guest struct {
 	Incarnation fsm.Incarnation // that it is said of
 	Heard       bool            // its agent has answered the agent of the host that runs now
 	Silent      time.Duration   // its agent has been asked in vain for so long; 0 = it answers
-	Watchdog    time.Duration   // so long ago its watchdog has fired; 0 = it has not
+	Watchdog    time.Duration   // so long ago its watchdog has fired; 0 = it has not, or the guest has shown life since
 }
+
+// watchdogNews is for how long it is news that a watchdog has fired: a change of leader is
+// over by then, and a host that was disabled for a moment is enabled again.
+const watchdogNews = 5 * time.Minute
 
 // hung is a guest that hangs and whose VM may be restarted.
 type hung struct {
@@ -50,7 +54,7 @@ func (d *decision) guests() {
 			if v == nil || v.Incarnation != g.Incarnation {
 				continue
 			}
-			if w := d.s.Work(v.Work); alarming(v, g) && v.Protected() && !d.s.GaveUpOnGuest(v) && (w == nil || !w.Cause.Hang()) {
+			if w := d.s.Work(v.Work); d.alarming(v, g) && v.Protected() && !d.s.GaveUpOnGuest(v) && (w == nil || !w.Cause.Hang()) {
 				at[x.h.ID]++ // one that is being restarted is counted, and one that was given up hangs of its own cause
 			}
 			if act, why := d.hangs(v, g); act != 0 {
@@ -64,6 +68,8 @@ func (d *decision) guests() {
 	for _, x := range all {
 		switch {
 		case !d.s.ActsOnGuest(x.v, x.h) || d.goals[x.v.ID] != "":
+		case x.act == fsm.GuestLeft:
+			d.leaveGuest(x, x.why)
 		case many(x.h):
 			d.leaveGuest(x, "too many guests hang at once (brake_min, brake_percent): what they have in common is to be looked for first")
 		case d.triedOut(x):
@@ -75,28 +81,52 @@ func (d *decision) guests() {
 }
 
 // hangs judges the evidence about a guest: how it hangs, if it does. One whose agent has
-// never answered since it runs is not judged by that.
+// never answered since it runs is not judged by that. What a watchdog said too long ago is
+// told to people, who can look: the guest may be well again, and has no agent to say so.
 func (d *decision) hangs(v *fsm.VM, g Guest) (act uint32, why string) {
 	w := v.Guest()
-	if w.Watch&fsm.WatchWatchdog != 0 && g.Watchdog > 0 && g.Watchdog <= w.Timeout {
+	fired, counts := d.fired(v, g)
+	if counts {
 		return fsm.GuestWatchdog, "its watchdog has fired"
 	}
 	patience := w.Timeout
 	if !g.Heard {
 		patience += w.Grace // it may have booted behind the back of an agent that is new
 	}
-	if w.Watch&fsm.WatchPing == 0 || !v.Answers || g.Silent < patience || d.now.Wall-v.Since < int64(w.Grace) {
-		return 0, ""
+	if w.Watch&fsm.WatchPing != 0 && v.Answers && g.Silent >= patience && d.now.Wall-v.Since >= int64(w.Grace) {
+		return fsm.GuestSilent, fmt.Sprintf("its agent has been silent for %s", g.Silent.Round(time.Second))
 	}
-	return fsm.GuestSilent, fmt.Sprintf("its agent has been silent for %s", g.Silent.Round(time.Second))
+	if fired {
+		return fsm.GuestLeft, firedLongAgo
+	}
+	return 0, ""
+}
+
+// firedLongAgo is why a guest is left as it is whose watchdog is no reason any more.
+const firedLongAgo = "its watchdog fired too long ago for a restart that nobody asked for, and the guest has not shown since that it is well; look at its console, and restart it or clear the alert"
+
+// fired reports whether the watchdog of a guest has fired, and whether that counts: as long
+// as it is news, and when it was news as the alert was raised that the guest is left as it
+// is, within the policy's guest_window. The alert is in the log: whatever held the restart
+// back, and whoever leads when that is over, the evidence is as good as it was.
+func (d *decision) fired(v *fsm.VM, g Guest) (fired, counts bool) {
+	at := d.now.Wall - int64(g.Watchdog)
+	if v.Guest().Watch&fsm.WatchWatchdog == 0 || g.Watchdog == 0 || v.Hangs != nil && at <= v.Hangs.Settled {
+		return false, false
+	}
+	if g.Watchdog <= watchdogNews {
+		return true, true
+	}
+	a := d.s.GuestAlert(v)
+	return true, a != nil && a.Opened()-at <= int64(watchdogNews) && g.Watchdog <= d.p.GuestWindow
 }
 
 // alarming reports whether a guest hangs, or is half-way to it: those that hang of one
 // cause are not judged in the same moment.
-func alarming(v *fsm.VM, g Guest) bool {
+func (d *decision) alarming(v *fsm.VM, g Guest) bool {
 	w := v.Guest()
-	return w.Watch&fsm.WatchWatchdog != 0 && g.Watchdog > 0 && g.Watchdog <= w.Timeout ||
-		w.Watch&fsm.WatchPing != 0 && v.Answers && g.Silent >= w.Timeout/2
+	_, counts := d.fired(v, g)
+	return counts || w.Watch&fsm.WatchPing != 0 && v.Answers && g.Silent >= w.Timeout/2
 }
 
 // tooMany reports of each host whether more guests hang at once, there or in the whole
@@ -174,14 +204,8 @@ func guestLine(s *fsm.State, v *fsm.VM) string {
 	if a := s.GuestAlert(v); a != nil {
 		return text + " " + a.Text
 	}
-	n := 0
-	for _, w := range s.AllWork() {
-		if w.VM == v.ID && w.Cause.Hang() && s.Time-w.Created < int64(s.Policy.GuestWindow) {
-			n++
-		}
-	}
-	if n > 0 {
-		text += fmt.Sprintf(" It has hung %d times within %s (guest_window).", n, s.Policy.GuestWindow)
+	if n := s.HungTimes(v); n > 0 {
+		text += fmt.Sprintf(" It has hung %d times, less than %s (guest_window) apart.", n, s.Policy.GuestWindow)
 	}
 	return text
 }

@@ -219,7 +219,7 @@ func TestGuestIsExplained(t *testing.T) {
 	says("restarted when its agent (which has answered since it runs) is silent for 1m0s, not within 2m0s of a start, or when its watchdog fires")
 	w.hang(1)
 	w.must(2*time.Minute, "a restart", func() bool { return w.restarts(1) == 1 && w.runsOn(1, "h1")() })
-	says("It has hung 1 times within 1h0m0s")
+	says("It has hung 1 times, less than 1h0m0s (guest_window) apart")
 	says("its agent has been silent for")
 	w.watched(1, "none")
 	for _, l := range ha.ExplainVM(w.state(), vmID(1)) {

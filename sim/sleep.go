@@ -118,7 +118,9 @@ func (t *term) maySleep(x *contact, h *host) bool {
 		}
 	}
 	for _, id := range h.ids {
-		if d := h.domains[id]; d.state == hypervisor.StatePaused || d.g.crashLoop || f.VM(fsm.VMID(id)) == nil {
+		d := h.domains[id]
+		aging := d.fired > 0 && d.g.hung // its agent says how long ago that was
+		if d.state == hypervisor.StatePaused || d.g.crashLoop || aging || f.VM(fsm.VMID(id)) == nil {
 			return false
 		}
 	}

@@ -9503,6 +9503,7 @@ type VMRecord struct {
 	Home          string                 `protobuf:"bytes,100,opt,name=home,proto3" json:"home,omitempty"` // host that it was moved away from, and goes back to
 	GuestAnswers  bool                   `protobuf:"varint,108,opt,name=guest_answers,json=guestAnswers,proto3" json:"guest_answers,omitempty"`
 	Guest         *GuestHealth           `protobuf:"bytes,130,opt,name=guest,proto3" json:"guest,omitempty"`
+	Hangs         *GuestHangs            `protobuf:"bytes,131,opt,name=hangs,proto3" json:"hangs,omitempty"` // from level 4 on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -9663,6 +9664,98 @@ func (x *VMRecord) GetGuest() *GuestHealth {
 	return nil
 }
 
+func (x *VMRecord) GetHangs() *GuestHangs {
+	if x != nil {
+		return x.Hangs
+	}
+	return nil
+}
+
+// GuestHangs is what is remembered of a VM whose guest hung.
+type GuestHangs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         uint32                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`                               // restarts that count together
+	Work          uint64                 `protobuf:"varint,2,opt,name=work,proto3" json:"work,omitempty"`                                 // the newest of them
+	LastUnixNs    int64                  `protobuf:"varint,3,opt,name=last_unix_ns,json=lastUnixNs,proto3" json:"last_unix_ns,omitempty"` // when it ended; while it goes on, when it began
+	Tried         []*Tried               `protobuf:"bytes,4,rep,name=tried,proto3" json:"tried,omitempty"`
+	GaveUpUnixNs  int64                  `protobuf:"varint,5,opt,name=gave_up_unix_ns,json=gaveUpUnixNs,proto3" json:"gave_up_unix_ns,omitempty"`  // 0 = it is not given up
+	SettledUnixNs int64                  `protobuf:"varint,6,opt,name=settled_unix_ns,json=settledUnixNs,proto3" json:"settled_unix_ns,omitempty"` // when the alert about it ended; what its watchdog said before counts no more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GuestHangs) Reset() {
+	*x = GuestHangs{}
+	mi := &file_fsm_logpb_log_proto_msgTypes[107]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GuestHangs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GuestHangs) ProtoMessage() {}
+
+func (x *GuestHangs) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_logpb_log_proto_msgTypes[107]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GuestHangs.ProtoReflect.Descriptor instead.
+func (*GuestHangs) Descriptor() ([]byte, []int) {
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{107}
+}
+
+func (x *GuestHangs) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *GuestHangs) GetWork() uint64 {
+	if x != nil {
+		return x.Work
+	}
+	return 0
+}
+
+func (x *GuestHangs) GetLastUnixNs() int64 {
+	if x != nil {
+		return x.LastUnixNs
+	}
+	return 0
+}
+
+func (x *GuestHangs) GetTried() []*Tried {
+	if x != nil {
+		return x.Tried
+	}
+	return nil
+}
+
+func (x *GuestHangs) GetGaveUpUnixNs() int64 {
+	if x != nil {
+		return x.GaveUpUnixNs
+	}
+	return 0
+}
+
+func (x *GuestHangs) GetSettledUnixNs() int64 {
+	if x != nil {
+		return x.SettledUnixNs
+	}
+	return 0
+}
+
 type WorkRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -9693,7 +9786,7 @@ type WorkRecord struct {
 
 func (x *WorkRecord) Reset() {
 	*x = WorkRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[107]
+	mi := &file_fsm_logpb_log_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9705,7 +9798,7 @@ func (x *WorkRecord) String() string {
 func (*WorkRecord) ProtoMessage() {}
 
 func (x *WorkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[107]
+	mi := &file_fsm_logpb_log_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9718,7 +9811,7 @@ func (x *WorkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRecord.ProtoReflect.Descriptor instead.
 func (*WorkRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{107}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *WorkRecord) GetId() uint64 {
@@ -9885,7 +9978,7 @@ type Tried struct {
 
 func (x *Tried) Reset() {
 	*x = Tried{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[108]
+	mi := &file_fsm_logpb_log_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9897,7 +9990,7 @@ func (x *Tried) String() string {
 func (*Tried) ProtoMessage() {}
 
 func (x *Tried) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[108]
+	mi := &file_fsm_logpb_log_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9910,7 +10003,7 @@ func (x *Tried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tried.ProtoReflect.Descriptor instead.
 func (*Tried) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{108}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *Tried) GetHost() string {
@@ -9957,7 +10050,7 @@ type AlertRecord struct {
 
 func (x *AlertRecord) Reset() {
 	*x = AlertRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[109]
+	mi := &file_fsm_logpb_log_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9969,7 +10062,7 @@ func (x *AlertRecord) String() string {
 func (*AlertRecord) ProtoMessage() {}
 
 func (x *AlertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[109]
+	mi := &file_fsm_logpb_log_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9982,7 +10075,7 @@ func (x *AlertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertRecord.ProtoReflect.Descriptor instead.
 func (*AlertRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{109}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *AlertRecord) GetId() uint64 {
@@ -10166,7 +10259,7 @@ type ReceiverRecord struct {
 
 func (x *ReceiverRecord) Reset() {
 	*x = ReceiverRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[110]
+	mi := &file_fsm_logpb_log_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10178,7 +10271,7 @@ func (x *ReceiverRecord) String() string {
 func (*ReceiverRecord) ProtoMessage() {}
 
 func (x *ReceiverRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[110]
+	mi := &file_fsm_logpb_log_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10191,7 +10284,7 @@ func (x *ReceiverRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiverRecord.ProtoReflect.Descriptor instead.
 func (*ReceiverRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{110}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *ReceiverRecord) GetName() string {
@@ -10342,7 +10435,7 @@ type BatchRecord struct {
 
 func (x *BatchRecord) Reset() {
 	*x = BatchRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[111]
+	mi := &file_fsm_logpb_log_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10354,7 +10447,7 @@ func (x *BatchRecord) String() string {
 func (*BatchRecord) ProtoMessage() {}
 
 func (x *BatchRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[111]
+	mi := &file_fsm_logpb_log_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10367,7 +10460,7 @@ func (x *BatchRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchRecord.ProtoReflect.Descriptor instead.
 func (*BatchRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{111}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *BatchRecord) GetId() string {
@@ -10429,7 +10522,7 @@ type SilenceRecord struct {
 
 func (x *SilenceRecord) Reset() {
 	*x = SilenceRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[112]
+	mi := &file_fsm_logpb_log_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10441,7 +10534,7 @@ func (x *SilenceRecord) String() string {
 func (*SilenceRecord) ProtoMessage() {}
 
 func (x *SilenceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[112]
+	mi := &file_fsm_logpb_log_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10454,7 +10547,7 @@ func (x *SilenceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SilenceRecord.ProtoReflect.Descriptor instead.
 func (*SilenceRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{112}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *SilenceRecord) GetId() uint64 {
@@ -10534,7 +10627,7 @@ type NoticeRecord struct {
 
 func (x *NoticeRecord) Reset() {
 	*x = NoticeRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[113]
+	mi := &file_fsm_logpb_log_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10546,7 +10639,7 @@ func (x *NoticeRecord) String() string {
 func (*NoticeRecord) ProtoMessage() {}
 
 func (x *NoticeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[113]
+	mi := &file_fsm_logpb_log_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10559,7 +10652,7 @@ func (x *NoticeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoticeRecord.ProtoReflect.Descriptor instead.
 func (*NoticeRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{113}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *NoticeRecord) GetId() uint64 {
@@ -10615,7 +10708,7 @@ type EventRecord struct {
 
 func (x *EventRecord) Reset() {
 	*x = EventRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[114]
+	mi := &file_fsm_logpb_log_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10627,7 +10720,7 @@ func (x *EventRecord) String() string {
 func (*EventRecord) ProtoMessage() {}
 
 func (x *EventRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[114]
+	mi := &file_fsm_logpb_log_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10640,7 +10733,7 @@ func (x *EventRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRecord.ProtoReflect.Descriptor instead.
 func (*EventRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{114}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *EventRecord) GetId() uint64 {
@@ -10723,7 +10816,7 @@ type EndRecord struct {
 
 func (x *EndRecord) Reset() {
 	*x = EndRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[115]
+	mi := &file_fsm_logpb_log_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10735,7 +10828,7 @@ func (x *EndRecord) String() string {
 func (*EndRecord) ProtoMessage() {}
 
 func (x *EndRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[115]
+	mi := &file_fsm_logpb_log_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10748,7 +10841,7 @@ func (x *EndRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRecord.ProtoReflect.Descriptor instead.
 func (*EndRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{115}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *EndRecord) GetRecords() uint64 {
@@ -10780,7 +10873,7 @@ type RequestRecord struct {
 
 func (x *RequestRecord) Reset() {
 	*x = RequestRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[116]
+	mi := &file_fsm_logpb_log_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10792,7 +10885,7 @@ func (x *RequestRecord) String() string {
 func (*RequestRecord) ProtoMessage() {}
 
 func (x *RequestRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[116]
+	mi := &file_fsm_logpb_log_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10805,7 +10898,7 @@ func (x *RequestRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
 func (*RequestRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{116}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *RequestRecord) GetIndex() uint64 {
@@ -10864,7 +10957,7 @@ type UsageResourceRecord struct {
 
 func (x *UsageResourceRecord) Reset() {
 	*x = UsageResourceRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[117]
+	mi := &file_fsm_logpb_log_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10876,7 +10969,7 @@ func (x *UsageResourceRecord) String() string {
 func (*UsageResourceRecord) ProtoMessage() {}
 
 func (x *UsageResourceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[117]
+	mi := &file_fsm_logpb_log_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10889,7 +10982,7 @@ func (x *UsageResourceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResourceRecord.ProtoReflect.Descriptor instead.
 func (*UsageResourceRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{117}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *UsageResourceRecord) GetType() uint32 {
@@ -10941,7 +11034,7 @@ type UsageFact struct {
 
 func (x *UsageFact) Reset() {
 	*x = UsageFact{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[118]
+	mi := &file_fsm_logpb_log_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10953,7 +11046,7 @@ func (x *UsageFact) String() string {
 func (*UsageFact) ProtoMessage() {}
 
 func (x *UsageFact) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[118]
+	mi := &file_fsm_logpb_log_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10966,7 +11059,7 @@ func (x *UsageFact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageFact.ProtoReflect.Descriptor instead.
 func (*UsageFact) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{118}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *UsageFact) GetId() string {
@@ -11027,7 +11120,7 @@ type UsageSettled struct {
 
 func (x *UsageSettled) Reset() {
 	*x = UsageSettled{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[119]
+	mi := &file_fsm_logpb_log_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -11039,7 +11132,7 @@ func (x *UsageSettled) String() string {
 func (*UsageSettled) ProtoMessage() {}
 
 func (x *UsageSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[119]
+	mi := &file_fsm_logpb_log_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -11052,7 +11145,7 @@ func (x *UsageSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageSettled.ProtoReflect.Descriptor instead.
 func (*UsageSettled) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{119}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *UsageSettled) GetStartUnixNs() int64 {
@@ -11108,7 +11201,7 @@ type UsageAccountRecord struct {
 
 func (x *UsageAccountRecord) Reset() {
 	*x = UsageAccountRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[120]
+	mi := &file_fsm_logpb_log_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -11120,7 +11213,7 @@ func (x *UsageAccountRecord) String() string {
 func (*UsageAccountRecord) ProtoMessage() {}
 
 func (x *UsageAccountRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[120]
+	mi := &file_fsm_logpb_log_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -11133,7 +11226,7 @@ func (x *UsageAccountRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageAccountRecord.ProtoReflect.Descriptor instead.
 func (*UsageAccountRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{120}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *UsageAccountRecord) GetAccount() *UsageAccount {
@@ -11171,7 +11264,7 @@ type UsageWindowRecord struct {
 
 func (x *UsageWindowRecord) Reset() {
 	*x = UsageWindowRecord{}
-	mi := &file_fsm_logpb_log_proto_msgTypes[121]
+	mi := &file_fsm_logpb_log_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -11183,7 +11276,7 @@ func (x *UsageWindowRecord) String() string {
 func (*UsageWindowRecord) ProtoMessage() {}
 
 func (x *UsageWindowRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_logpb_log_proto_msgTypes[121]
+	mi := &file_fsm_logpb_log_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -11196,7 +11289,7 @@ func (x *UsageWindowRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageWindowRecord.ProtoReflect.Descriptor instead.
 func (*UsageWindowRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{121}
+	return file_fsm_logpb_log_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *UsageWindowRecord) GetStartUnixNs() int64 {
@@ -12068,7 +12161,7 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04work\x18\b \x01(\x04R\x04work\x12\x16\n" +
 	"\x06target\x18d \x01(\tR\x06target\x12\x14\n" +
 	"\x05abort\x18e \x01(\bR\x05abort\x12\x14\n" +
-	"\x05index\x18f \x01(\x04R\x05index\"\xb8\x04\n" +
+	"\x05index\x18f \x01(\x04R\x05index\"\xe9\x04\n" +
 	"\bVMRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -12088,7 +12181,17 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x05order\x18Z \x01(\v2\x18.lifeboat.log.StartOrderR\x05order\x12\x12\n" +
 	"\x04home\x18d \x01(\tR\x04home\x12#\n" +
 	"\rguest_answers\x18l \x01(\bR\fguestAnswers\x120\n" +
-	"\x05guest\x18\x82\x01 \x01(\v2\x19.lifeboat.log.GuestHealthR\x05guest\"\x87\x05\n" +
+	"\x05guest\x18\x82\x01 \x01(\v2\x19.lifeboat.log.GuestHealthR\x05guest\x12/\n" +
+	"\x05hangs\x18\x83\x01 \x01(\v2\x18.lifeboat.log.GuestHangsR\x05hangs\"\xd2\x01\n" +
+	"\n" +
+	"GuestHangs\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\x12\x12\n" +
+	"\x04work\x18\x02 \x01(\x04R\x04work\x12 \n" +
+	"\flast_unix_ns\x18\x03 \x01(\x03R\n" +
+	"lastUnixNs\x12)\n" +
+	"\x05tried\x18\x04 \x03(\v2\x13.lifeboat.log.TriedR\x05tried\x12%\n" +
+	"\x0fgave_up_unix_ns\x18\x05 \x01(\x03R\fgaveUpUnixNs\x12&\n" +
+	"\x0fsettled_unix_ns\x18\x06 \x01(\x03R\rsettledUnixNs\"\x87\x05\n" +
 	"\n" +
 	"WorkRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
@@ -12261,7 +12364,7 @@ func file_fsm_logpb_log_proto_rawDescGZIP() []byte {
 	return file_fsm_logpb_log_proto_rawDescData
 }
 
-var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 122)
+var file_fsm_logpb_log_proto_msgTypes = make([]protoimpl.MessageInfo, 123)
 var file_fsm_logpb_log_proto_goTypes = []any{
 	(*Command)(nil),             // 0: lifeboat.log.Command
 	(*RuleAdd)(nil),             // 1: lifeboat.log.RuleAdd
@@ -12370,21 +12473,22 @@ var file_fsm_logpb_log_proto_goTypes = []any{
 	(*AttemptRecord)(nil),       // 104: lifeboat.log.AttemptRecord
 	(*OrderRecord)(nil),         // 105: lifeboat.log.OrderRecord
 	(*VMRecord)(nil),            // 106: lifeboat.log.VMRecord
-	(*WorkRecord)(nil),          // 107: lifeboat.log.WorkRecord
-	(*Tried)(nil),               // 108: lifeboat.log.Tried
-	(*AlertRecord)(nil),         // 109: lifeboat.log.AlertRecord
-	(*ReceiverRecord)(nil),      // 110: lifeboat.log.ReceiverRecord
-	(*BatchRecord)(nil),         // 111: lifeboat.log.BatchRecord
-	(*SilenceRecord)(nil),       // 112: lifeboat.log.SilenceRecord
-	(*NoticeRecord)(nil),        // 113: lifeboat.log.NoticeRecord
-	(*EventRecord)(nil),         // 114: lifeboat.log.EventRecord
-	(*EndRecord)(nil),           // 115: lifeboat.log.EndRecord
-	(*RequestRecord)(nil),       // 116: lifeboat.log.RequestRecord
-	(*UsageResourceRecord)(nil), // 117: lifeboat.log.UsageResourceRecord
-	(*UsageFact)(nil),           // 118: lifeboat.log.UsageFact
-	(*UsageSettled)(nil),        // 119: lifeboat.log.UsageSettled
-	(*UsageAccountRecord)(nil),  // 120: lifeboat.log.UsageAccountRecord
-	(*UsageWindowRecord)(nil),   // 121: lifeboat.log.UsageWindowRecord
+	(*GuestHangs)(nil),          // 107: lifeboat.log.GuestHangs
+	(*WorkRecord)(nil),          // 108: lifeboat.log.WorkRecord
+	(*Tried)(nil),               // 109: lifeboat.log.Tried
+	(*AlertRecord)(nil),         // 110: lifeboat.log.AlertRecord
+	(*ReceiverRecord)(nil),      // 111: lifeboat.log.ReceiverRecord
+	(*BatchRecord)(nil),         // 112: lifeboat.log.BatchRecord
+	(*SilenceRecord)(nil),       // 113: lifeboat.log.SilenceRecord
+	(*NoticeRecord)(nil),        // 114: lifeboat.log.NoticeRecord
+	(*EventRecord)(nil),         // 115: lifeboat.log.EventRecord
+	(*EndRecord)(nil),           // 116: lifeboat.log.EndRecord
+	(*RequestRecord)(nil),       // 117: lifeboat.log.RequestRecord
+	(*UsageResourceRecord)(nil), // 118: lifeboat.log.UsageResourceRecord
+	(*UsageFact)(nil),           // 119: lifeboat.log.UsageFact
+	(*UsageSettled)(nil),        // 120: lifeboat.log.UsageSettled
+	(*UsageAccountRecord)(nil),  // 121: lifeboat.log.UsageAccountRecord
+	(*UsageWindowRecord)(nil),   // 122: lifeboat.log.UsageWindowRecord
 }
 var file_fsm_logpb_log_proto_depIdxs = []int32{
 	9,   // 0: lifeboat.log.Command.cluster_init:type_name -> lifeboat.log.ClusterInit
@@ -12495,22 +12599,22 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	96,  // 105: lifeboat.log.Record.meta:type_name -> lifeboat.log.MetaRecord
 	100, // 106: lifeboat.log.Record.node:type_name -> lifeboat.log.NodeRecord
 	101, // 107: lifeboat.log.Record.host:type_name -> lifeboat.log.HostRecord
-	107, // 108: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
-	109, // 109: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
-	114, // 110: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
+	108, // 108: lifeboat.log.Record.work:type_name -> lifeboat.log.WorkRecord
+	110, // 109: lifeboat.log.Record.alert:type_name -> lifeboat.log.AlertRecord
+	115, // 110: lifeboat.log.Record.event:type_name -> lifeboat.log.EventRecord
 	97,  // 111: lifeboat.log.Record.token:type_name -> lifeboat.log.TokenRecord
 	99,  // 112: lifeboat.log.Record.operator:type_name -> lifeboat.log.OperatorRecord
-	115, // 113: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
-	116, // 114: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
+	116, // 113: lifeboat.log.Record.end:type_name -> lifeboat.log.EndRecord
+	117, // 114: lifeboat.log.Record.request:type_name -> lifeboat.log.RequestRecord
 	8,   // 115: lifeboat.log.Record.rule:type_name -> lifeboat.log.RuleRecord
-	117, // 116: lifeboat.log.Record.usage_resource:type_name -> lifeboat.log.UsageResourceRecord
-	120, // 117: lifeboat.log.Record.usage_account:type_name -> lifeboat.log.UsageAccountRecord
+	118, // 116: lifeboat.log.Record.usage_resource:type_name -> lifeboat.log.UsageResourceRecord
+	121, // 117: lifeboat.log.Record.usage_account:type_name -> lifeboat.log.UsageAccountRecord
 	78,  // 118: lifeboat.log.Record.usage_type:type_name -> lifeboat.log.UsageTypeSet
-	121, // 119: lifeboat.log.Record.usage_window:type_name -> lifeboat.log.UsageWindowRecord
+	122, // 119: lifeboat.log.Record.usage_window:type_name -> lifeboat.log.UsageWindowRecord
 	83,  // 120: lifeboat.log.Record.usage_owner:type_name -> lifeboat.log.UsageOwnerSet
-	110, // 121: lifeboat.log.Record.receiver:type_name -> lifeboat.log.ReceiverRecord
-	112, // 122: lifeboat.log.Record.silence:type_name -> lifeboat.log.SilenceRecord
-	113, // 123: lifeboat.log.Record.notice:type_name -> lifeboat.log.NoticeRecord
+	111, // 121: lifeboat.log.Record.receiver:type_name -> lifeboat.log.ReceiverRecord
+	113, // 122: lifeboat.log.Record.silence:type_name -> lifeboat.log.SilenceRecord
+	114, // 123: lifeboat.log.Record.notice:type_name -> lifeboat.log.NoticeRecord
 	22,  // 124: lifeboat.log.MetaRecord.policy:type_name -> lifeboat.log.Setting
 	54,  // 125: lifeboat.log.MetaRecord.brakes:type_name -> lifeboat.log.Brake
 	98,  // 126: lifeboat.log.TokenRecord.used:type_name -> lifeboat.log.TokenUsed
@@ -12529,25 +12633,27 @@ var file_fsm_logpb_log_proto_depIdxs = []int32{
 	57,  // 139: lifeboat.log.VMRecord.policy:type_name -> lifeboat.log.Protection
 	6,   // 140: lifeboat.log.VMRecord.order:type_name -> lifeboat.log.StartOrder
 	7,   // 141: lifeboat.log.VMRecord.guest:type_name -> lifeboat.log.GuestHealth
-	108, // 142: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
-	28,  // 143: lifeboat.log.AlertRecord.labels:type_name -> lifeboat.log.Label
-	22,  // 144: lifeboat.log.ReceiverRecord.options:type_name -> lifeboat.log.Setting
-	85,  // 145: lifeboat.log.ReceiverRecord.match:type_name -> lifeboat.log.AlertMatch
-	111, // 146: lifeboat.log.ReceiverRecord.batch:type_name -> lifeboat.log.BatchRecord
-	85,  // 147: lifeboat.log.SilenceRecord.match:type_name -> lifeboat.log.AlertMatch
-	109, // 148: lifeboat.log.NoticeRecord.alert:type_name -> lifeboat.log.AlertRecord
-	118, // 149: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
-	119, // 150: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
-	75,  // 151: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
-	76,  // 152: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
-	75,  // 153: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
-	76,  // 154: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
-	75,  // 155: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
-	156, // [156:156] is the sub-list for method output_type
-	156, // [156:156] is the sub-list for method input_type
-	156, // [156:156] is the sub-list for extension type_name
-	156, // [156:156] is the sub-list for extension extendee
-	0,   // [0:156] is the sub-list for field type_name
+	107, // 142: lifeboat.log.VMRecord.hangs:type_name -> lifeboat.log.GuestHangs
+	109, // 143: lifeboat.log.GuestHangs.tried:type_name -> lifeboat.log.Tried
+	109, // 144: lifeboat.log.WorkRecord.tried:type_name -> lifeboat.log.Tried
+	28,  // 145: lifeboat.log.AlertRecord.labels:type_name -> lifeboat.log.Label
+	22,  // 146: lifeboat.log.ReceiverRecord.options:type_name -> lifeboat.log.Setting
+	85,  // 147: lifeboat.log.ReceiverRecord.match:type_name -> lifeboat.log.AlertMatch
+	112, // 148: lifeboat.log.ReceiverRecord.batch:type_name -> lifeboat.log.BatchRecord
+	85,  // 149: lifeboat.log.SilenceRecord.match:type_name -> lifeboat.log.AlertMatch
+	110, // 150: lifeboat.log.NoticeRecord.alert:type_name -> lifeboat.log.AlertRecord
+	119, // 151: lifeboat.log.UsageResourceRecord.facts:type_name -> lifeboat.log.UsageFact
+	120, // 152: lifeboat.log.UsageResourceRecord.settled:type_name -> lifeboat.log.UsageSettled
+	75,  // 153: lifeboat.log.UsageFact.account:type_name -> lifeboat.log.UsageAccount
+	76,  // 154: lifeboat.log.UsageFact.detail:type_name -> lifeboat.log.UsageDetail
+	75,  // 155: lifeboat.log.UsageSettled.account:type_name -> lifeboat.log.UsageAccount
+	76,  // 156: lifeboat.log.UsageSettled.detail:type_name -> lifeboat.log.UsageDetail
+	75,  // 157: lifeboat.log.UsageAccountRecord.account:type_name -> lifeboat.log.UsageAccount
+	158, // [158:158] is the sub-list for method output_type
+	158, // [158:158] is the sub-list for method input_type
+	158, // [158:158] is the sub-list for extension type_name
+	158, // [158:158] is the sub-list for extension extendee
+	0,   // [0:158] is the sub-list for field type_name
 }
 
 func init() { file_fsm_logpb_log_proto_init() }
@@ -12649,7 +12755,7 @@ func file_fsm_logpb_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_logpb_log_proto_rawDesc), len(file_fsm_logpb_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   122,
+			NumMessages:   123,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
