@@ -28,7 +28,7 @@ func rooms() []room {
 			"a decision is a function of state, soft view and time, so that simulator, what-if and replay run the same code"},
 		{"exchange", []string{"fsm", "fsm/logpb", "ha", "api/..."},
 			"what a report means is a function of state and message, so that simulator and leader run the same code"},
-		{"node/...", []string{"exchange", "node/...", "fsm/...", "ha/...", "api/...", "transport/...", "fence", "fence/wire", "notify", "internal/lifecycle"},
+		{"node/...", []string{"exchange", "node/...", "fsm/...", "ha/...", "api/...", "transport/...", "fence", "fence/wire", "notify", "internal/durable", "internal/lifecycle"},
 			"drivers of fencing and mail reach a node behind their interfaces, so that a whole cluster runs in virtual time"},
 		{"transport/...", []string{"transport/...", "internal/durable"},
 			"it moves bytes and names who sent them; knowing what they mean would tie every test of it to the product"},
