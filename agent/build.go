@@ -75,8 +75,8 @@ func ClientOptions() transport.ClientOptions {
 }
 
 // dialWithin bounds a handshake. It outlasts the request that asked for it, which gives up
-// after a beat: with a manager to which everybody comes at once the next request finds
-// the connection made.
+// after a beat: with a manager to which everybody comes at once the next request mostly
+// finds the connection made.
 const dialWithin = 15 * time.Second
 
 // renewWithin bounds one request for another certificate.

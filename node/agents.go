@@ -118,6 +118,8 @@ func (t *term) report(ctx context.Context, req *lifeboatv1.ReportRequest) (*life
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-t.over:
+			return nil, noLeader()
 		case <-beat.C:
 		case <-p.wake:
 		}

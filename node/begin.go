@@ -10,39 +10,68 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// beginLook is how often a node that was elected looks for the first entry of its term,
-// which is written while it does; nobody can be told sooner than that takes.
-const beginLook = 2 * time.Millisecond
+const (
+	// beginLook is how often a node that was elected looks for the first entry of its
+	// term, which is written while it does; nobody can be told sooner than that takes.
+	beginLook = 2 * time.Millisecond
+	// catchLook is how often it looks whether it gets on.
+	catchLook = time.Second
+)
 
 // begin waits until a term can be led: its first entry is in this node's log, and
 // everything that earlier terms committed is applied here. A node whose disk stalls as it
 // is elected heartbeats like any other leader, and Raft takes nothing from it, not even
-// the question; the error is ErrStalled then.
+// the question; the error is ErrStalled then. What else takes long is waited for: after a
+// restart of the whole cluster a log is applied, and a follower that was away for long
+// gets a snapshot before it can take an entry.
 func (n *Node) begin(ctx context.Context, term uint64) error {
-	began := time.Now()
+	if err := n.firstEntry(ctx, term); err != nil {
+		return err
+	}
+	written := n.raft.LastIndex()
+	outcome := make(chan error, 1)
+	go func() { outcome <- barred(n.raft.Barrier(0).Error()) }()
+	look := time.NewTicker(catchLook)
+	defer look.Stop()
+	applied, still := n.fsm.State().Index, 0
 	for {
+		select {
+		case <-ctx.Done():
+			return errOver
+		case err := <-outcome:
+			return err
+		case <-look.C:
+		}
+		// Raft's loop takes the barrier late where it waits for the state machine.
+		now := n.fsm.State().Index
+		if still++; now != applied || n.raft.LastIndex() != written {
+			applied, still = now, 0
+		}
+		if time.Duration(still)*catchLook >= canaryStall {
+			return errStalled
+		}
+	}
+}
+
+// firstEntry waits until the first entry of a term is in this node's log. It counts its
+// looks, since a process that was frozen has not looked.
+func (n *Node) firstEntry(ctx context.Context, term uint64) error {
+	began := time.Now()
+	for looks := 0; ; looks++ {
 		newest, err := strconv.ParseUint(n.raft.Stats()["last_log_term"], 10, 64)
 		if err != nil {
 			return fmt.Errorf("read the term of the newest entry: %w", err)
 		}
 		if newest >= term {
-			break
+			return nil
 		}
-		if time.Since(began) >= canaryStall {
+		if looks >= 100 && time.Since(began) >= canaryStall {
 			return errStalled
 		}
 		if !pause(ctx, beginLook) {
 			return errOver
 		}
 	}
-	written, outcome := n.raft.LastIndex(), make(chan error, 1)
-	f := n.raft.Barrier(canaryStall)
-	go func() { outcome <- barred(f.Error()) }()
-	err := n.outlast(ctx, outcome, written, canaryStall, func() time.Duration { return time.Since(began) })
-	if ctx.Err() != nil {
-		return errOver
-	}
-	return err
 }
 
 // barrier waits until everything earlier terms committed is applied here.
@@ -63,8 +92,6 @@ func barred(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, raft.ErrEnqueueTimeout): // Raft did not even take it
-		return errStalled
 	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrNotLeader):
 		return errOver
 	}

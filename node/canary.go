@@ -73,37 +73,28 @@ func (t *term) commitCanary(ctx context.Context, seq uint64, last time.Duration)
 		_, err := t.await(context.Background(), f) // also when it comes late: it proves what it proves
 		outcome <- err
 	}()
-	err = t.node.outlast(ctx, outcome, written, first, func() time.Duration { return t.mono() - last })
-	if errors.Is(err, context.DeadlineExceeded) { // Raft did not even take it
-		return errStalled
-	}
-	return err
-}
-
-// outlast waits for the outcome of an entry that was handed to Raft when this node's log
-// ended at an index. The error is ErrStalled when this node must end: after a first while
-// if its own log has not taken the entry, else when nothing was committed for as long as
-// the policy allows; silent is how long that is.
-func (n *Node) outlast(ctx context.Context, outcome <-chan error, written uint64, first time.Duration, silent func() time.Duration) error {
 	patience := time.NewTimer(first)
 	defer patience.Stop()
-	most := unheardStall(n.fsm.State().Policy)
+	most := unheardStall(t.node.fsm.State().Policy)
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case err := <-outcome:
+			if errors.Is(err, context.DeadlineExceeded) { // Raft did not even take it
+				return errStalled
+			}
 			return err
 		case <-patience.C:
 		}
-		quiet := silent()
-		if n.raft.LastIndex() == written {
+		silent := t.mono() - last
+		if t.node.raft.LastIndex() == written {
 			return errStalled
 		}
-		if quiet >= most {
+		if silent >= most {
 			return errUnheard(most)
 		}
-		n.log.Warn("the other nodes answer, but take no entry; nothing is decided until they do", "for", quiet.Round(time.Millisecond), "at_most", most)
-		patience.Reset(most - quiet)
+		t.log.Warn("the other nodes answer, but take no entry; nothing is decided until they do", "for", silent.Round(time.Millisecond), "at_most", most)
+		patience.Reset(most - silent)
 	}
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -13,7 +14,7 @@ import (
 // contacts is the soft view of one term: what was heard of every host. All
 // instants are on the term's monotonic clock. Each report notes a dozen things about one
 // host: these are guarded host by host, so that ten thousand reports do not wait for each
-// other, nor for a look at all hosts.
+// other; for a look at all hosts only those do that are the first of their host.
 type contacts struct {
 	mu     sync.RWMutex  // taken before a contact's
 	since  time.Duration // without a gap since
@@ -121,11 +122,17 @@ func (c *contacts) soft() *ha.Soft {
 
 // wakeNews wakes every parked answer that the state has news for.
 func (c *contacts) wakeNews(s *fsm.State) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	for id, x := range c.hosts {
+	for id, x := range c.all() {
 		x.wakeFor(s, s.Host(id))
 	}
+}
+
+// all are the contacts of now. A look at each of them takes long enough for a host that
+// comes first in this term to wait for, and with it those that only read.
+func (c *contacts) all() map[fsm.HostID]*contact {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return maps.Clone(c.hosts)
 }
 
 // deaf are the hosts that are Up and have not said yet that they know whether HA is
@@ -141,9 +148,7 @@ func (c *contacts) deaf(s *fsm.State) (hosts []string) {
 
 // wakeAll wakes every parked answer: the term is over.
 func (c *contacts) wakeAll() {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	for _, x := range c.hosts {
+	for _, x := range c.all() {
 		x.wake()
 	}
 }

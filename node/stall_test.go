@@ -212,3 +212,32 @@ func TestStalledAtItsElection(t *testing.T) {
 		next.back()
 	})
 }
+
+// A node that is elected and finds that the others take nothing yet, since they are given a
+// snapshot or their disks are slow, waits for as long as that takes: were it to end, the
+// next one would have to begin anew, if there is one.
+func TestTheOthersAreLateAtAnElection(t *testing.T) {
+	onSlowDisks(t, func(w *world, disk func(*testNode) *slowDisk) {
+		w.fleet(3, 1, "bmc")
+		l := w.leader()
+		next := w.others(l)[0]
+		for _, f := range w.others(next) {
+			d := disk(f)
+			defer d.goOn()
+			d.mu.Lock()
+			d.noop = true
+			d.mu.Unlock()
+		}
+		_ = l.n.raft.LeadershipTransferToServer(raft.ServerID(next.id), raft.ServerAddress(next.cfg.Advertise))
+		w.within(5*time.Second, "it is elected", func() bool { return next.n.raft.State() == raft.Leader })
+		w.stays(20*time.Second, "it waits", func() bool {
+			return len(next.done) == 0 && next.n.term.Load() == nil && next.n.raft.State() == raft.Leader
+		})
+		for _, f := range w.others(next) {
+			disk(f).goOn()
+		}
+		w.within(5*time.Second, "it leads", func() bool { return next.n.term.Load() != nil })
+		w.hosts["h1"].powerOff()
+		w.onceElsewhere(1, 20*time.Second)
+	})
+}

@@ -44,12 +44,9 @@ func (t turns) take(hello *tls.ClientHelloInfo) error {
 	case <-late.C:
 		return fmt.Errorf("it waited for %s for its turn among the handshakes", turnWait)
 	}
-	if err := c.SetDeadline(time.Now().Add(c.within)); err != nil {
-		return err
-	}
 	c.yield = sync.OnceFunc(func() { <-t })
 	time.AfterFunc(turnTime, c.yield)
-	return nil
+	return c.SetDeadline(time.Now().Add(c.within))
 }
 
 // handshake runs a handshake whose peer may take so long, its turn not counted: for its

@@ -281,19 +281,23 @@ func (s *Session) SendFailed(now Instant, seq uint64, why Failure) Out {
 		return s.step()
 	}
 	s.note(Debug, "a manager did not answer", "manager", c.target.Addr, "error", why.Err)
-	if c.fails == len(c.managers) {
+	if c.fails == len(c.managers) && c.aimless == 0 {
 		s.note(Warn, "no manager answers; still trying", "managers", len(c.managers), "error", why.Err)
 	}
 	wasRegistering := c.registering
 	first := c.fails == 0 && c.refuge == nil
-	if why.NoLeader && c.waits() {
+	if why.NoLeader && c.refuge == nil && c.aimless+1 < aimlessMax {
 		s.wait()
 	} else {
 		s.lost()
 		if first && why.Broken {
 			// All agents of that manager have lost it at the same moment: they come to
-			// the next one over a beat.
-			c.retryAt = s.now.Add(s.jitter(c.beat))
+			// the next one over a beat, but for those that had waited for long already.
+			spread := c.beat
+			if !wasRegistering {
+				spread = min(spread, c.since.Add(c.beat*5/4).Sub(s.now))
+			}
+			c.retryAt = s.now.Add(s.jitter(max(backoffMin, spread)))
 		}
 	}
 	if why.Register && !wasRegistering {

@@ -22,7 +22,7 @@ const (
 	// leader can do without.
 	backoffMin   = 100 * time.Millisecond
 	backoffMax   = time.Second
-	aimlessMax   = 4                // times that a manager may say that nobody leads before another one is asked
+	aimlessMax   = 3                // times that a manager may say that nobody leads before another one is asked
 	forgiveAfter = 10 * time.Second // a manager that was silent is not preferred for this long
 	maxManagers  = 32
 )
@@ -144,20 +144,16 @@ func (s *Session) moveOn() {
 	}
 }
 
-// wait asks the same manager again: it lives and knows of no leader, as the others most
-// likely do, and this host has a connection to it. The pauses grow: what all hosts ask
-// meanwhile is in the way of the election that they wait for.
+// wait asks the same manager again: it lives and reaches no leader, as is most likely true
+// of the others, and this host has a connection to it. The pauses grow, and once all have
+// failed they begin longer: what all hosts ask meanwhile is in the way of the election
+// that they wait for. All of them take less than half a beat before that: the next manager
+// may know better, and three beats are what a host has.
 func (s *Session) wait() {
 	c := &s.conn
 	c.unanswered()
-	c.retryAt = s.now.Add(s.around(c.backoff(c.aimless + c.fails)))
+	c.retryAt = s.now.Add(s.around(c.backoff(c.aimless + c.fails/max(len(c.managers), 1))))
 	c.aimless++ // and no failure: it answers
-}
-
-// waits reports whether a manager that reaches no leader is asked once more. Each one that
-// says so makes it less likely that the next one knows better.
-func (c *connState) waits() bool {
-	return c.refuge == nil && c.aimless+1 < aimlessMax<<min(c.fails, 10)
 }
 
 // unanswered notes that the request which is out has failed.

@@ -89,6 +89,7 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 	var leader string // as last told
 	aimless := 0      // answers in a row that nobody leads
 	beat, fails := time.Second, 0
+	var since time.Time // when the newest report was sent
 	for ctx.Err() == nil {
 		client := lifeboatv1connect.NewAgentServiceClient(a.http, "https://"+to)
 		var err error
@@ -100,7 +101,7 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 			}
 		} else {
 			seq++
-			sent := time.Now()
+			since = time.Now()
 			var r *pb.ReportResponse
 			if r, err = a.report(ctx, client, &pb.ReportRequest{HostId: a.name, Epoch: epoch, BootId: a.boot(), Session: a.session(), Seq: seq, Vms: a.vms, HaveAssignment: have}, beat); err == nil {
 				beat, fails = time.Duration(r.BeatMs)*time.Millisecond, 0
@@ -122,7 +123,7 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 				aimless = 0
 				// A report whose answer was not parked is followed by the next one a
 				// beat after it, but for one that says that the assignment has come.
-				if rest := beat - time.Since(sent); !news && rest > 0 {
+				if rest := beat - time.Since(since); !news && rest > 0 {
 					sleep(ctx, rest)
 				}
 				continue
@@ -137,8 +138,8 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 		}
 		// One that lives and knows of no leader is asked again, and a connection that
 		// broke has broken for all.
-		if aimless+1 < 4<<min(fails, 10) && lifeboatagent.NobodyLeads(err) {
-			sleep(ctx, spread(backoff(beat, aimless+fails)))
+		if aimless+1 < 3 && lifeboatagent.NobodyLeads(err) {
+			sleep(ctx, spread(backoff(beat, aimless+fails/len(a.addrs))))
 			aimless++
 			continue
 		}
@@ -150,7 +151,7 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 			}
 		}
 		if fails == 1 && connect.CodeOf(err) != connect.CodeDeadlineExceeded {
-			sleep(ctx, rand.N(beat))
+			sleep(ctx, rand.N(max(100*time.Millisecond, min(beat, beat*5/4-time.Since(since)))))
 			continue
 		}
 		sleep(ctx, spread(backoff(beat, fails/len(a.addrs))))

@@ -5,6 +5,7 @@ package lifeboatv1
 // with the same id.
 const HeaderRequestID = "Lifeboat-Request-Id"
 
-// HeaderNoLeader is in a refusal by a node that lives and reaches no leader: nothing was
-// done, and another one most likely says the same.
+// HeaderNoLeader is in a refusal by a node that lives and reaches no leader, or does not
+// lead any more: another one most likely says the same. What a report said may count
+// already; saying it again is harmless.
 const HeaderNoLeader = "Lifeboat-No-Leader"
