@@ -28,9 +28,11 @@ func (n *Node) begin(ctx context.Context, term uint64) error {
 	if err := n.firstEntry(ctx, term); err != nil {
 		return err
 	}
-	written := n.raft.LastIndex()
-	outcome := make(chan error, 1)
-	go func() { outcome <- barred(n.raft.Barrier(0).Error()) }()
+	written, outcome := n.raft.LastIndex(), n.askBarrier()
+	waits := time.AfterFunc(canaryStall, func() {
+		n.log.Warn("this node is elected, and leads when what earlier terms committed is applied here and another node takes entries", "term", term)
+	})
+	defer waits.Stop()
 	look := time.NewTicker(catchLook)
 	defer look.Stop()
 	applied, still := n.fsm.State().Index, 0
@@ -76,24 +78,27 @@ func (n *Node) firstEntry(ctx context.Context, term uint64) error {
 
 // barrier waits until everything earlier terms committed is applied here.
 func (n *Node) barrier(ctx context.Context) error {
-	f := n.raft.Barrier(0)
-	done := make(chan error, 1)
-	go func() { done <- f.Error() }()
 	select {
 	case <-ctx.Done():
 		return errOver
-	case err := <-done:
-		return barred(err)
+	case err := <-n.askBarrier():
+		return err
 	}
 }
 
-// barred is what became of a barrier.
-func barred(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrNotLeader):
-		return errOver
-	}
-	return fmt.Errorf("wait for the barrier: %w", err)
+// askBarrier has Raft say when everything earlier terms committed is applied here. The
+// question alone can take long: it is asked of Raft's loop.
+func (n *Node) askBarrier() <-chan error {
+	outcome := make(chan error, 1)
+	go func() {
+		err := n.raft.Barrier(0).Error()
+		switch {
+		case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrNotLeader):
+			err = errOver
+		case err != nil:
+			err = fmt.Errorf("wait for the barrier: %w", err)
+		}
+		outcome <- err
+	}()
+	return outcome
 }

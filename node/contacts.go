@@ -127,8 +127,8 @@ func (c *contacts) wakeNews(s *fsm.State) {
 	}
 }
 
-// all are the contacts of now. A look at each of them takes long enough for a host that
-// comes first in this term to wait for, and with it those that only read.
+// all is a copy of the contacts of now: a look at each of them takes long, and who waits
+// to add a host meanwhile would hold up everybody who reads.
 func (c *contacts) all() map[fsm.HostID]*contact {
 	c.mu.RLock()
 	defer c.mu.RUnlock()

@@ -49,6 +49,13 @@ func (d *slowDisk) wait() {
 	}
 }
 
+// stallAtNoop has the first entry of the next term make it stall.
+func (d *slowDisk) stallAtNoop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.noop = true
+}
+
 func (d *slowDisk) StoreLog(l *raft.Log) error { d.wait(); return d.LogStore.StoreLog(l) }
 func (d *slowDisk) StoreLogs(l []*raft.Log) error {
 	d.mu.Lock()
@@ -188,20 +195,22 @@ func TestStalledFollowersKeepTheirLeader(t *testing.T) {
 	}
 }
 
+// elect makes a node the leader in Raft's eyes.
+func (w *world) elect(n *testNode) {
+	_ = w.leader().n.raft.LeadershipTransferToServer(raft.ServerID(n.id), raft.ServerAddress(n.cfg.Advertise)) // it may hang with the node
+	w.within(5*time.Second, n.id+" is elected", func() bool { return n.n.raft.State() == raft.Leader })
+}
+
 // A node whose disk stalls as it is elected has nothing to prove yet, and hangs before its
 // first entry: it ends as well, and another one leads.
 func TestStalledAtItsElection(t *testing.T) {
 	onSlowDisks(t, func(w *world, disk func(*testNode) *slowDisk) {
 		w.fleet(3, 1, "bmc")
-		l := w.leader()
-		next := w.others(l)[0]
+		next := w.others(w.leader())[0]
 		d := disk(next)
 		defer d.goOn()
-		d.mu.Lock()
-		d.noop = true
-		d.mu.Unlock()
-		_ = l.n.raft.LeadershipTransferToServer(raft.ServerID(next.id), raft.ServerAddress(next.cfg.Advertise))
-		w.within(5*time.Second, "it is elected", func() bool { return next.n.raft.State() == raft.Leader })
+		d.stallAtNoop()
+		w.elect(next)
 		w.within(15*time.Second, "it has ended", func() bool { return len(next.done) == 1 })
 		if err := next.wait(); !errors.Is(err, ErrStalled) {
 			t.Errorf("it ended with %v", err)
@@ -219,17 +228,13 @@ func TestStalledAtItsElection(t *testing.T) {
 func TestTheOthersAreLateAtAnElection(t *testing.T) {
 	onSlowDisks(t, func(w *world, disk func(*testNode) *slowDisk) {
 		w.fleet(3, 1, "bmc")
-		l := w.leader()
-		next := w.others(l)[0]
+		next := w.others(w.leader())[0]
 		for _, f := range w.others(next) {
 			d := disk(f)
 			defer d.goOn()
-			d.mu.Lock()
-			d.noop = true
-			d.mu.Unlock()
+			d.stallAtNoop()
 		}
-		_ = l.n.raft.LeadershipTransferToServer(raft.ServerID(next.id), raft.ServerAddress(next.cfg.Advertise))
-		w.within(5*time.Second, "it is elected", func() bool { return next.n.raft.State() == raft.Leader })
+		w.elect(next)
 		w.stays(20*time.Second, "it waits", func() bool {
 			return len(next.done) == 0 && next.n.term.Load() == nil && next.n.raft.State() == raft.Leader
 		})

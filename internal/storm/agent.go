@@ -151,7 +151,11 @@ func (a *agent) run(ctx context.Context, slots chan struct{}) {
 			}
 		}
 		if fails == 1 && connect.CodeOf(err) != connect.CodeDeadlineExceeded {
-			sleep(ctx, rand.N(max(100*time.Millisecond, min(beat, beat*5/4-time.Since(since)))))
+			wide := beat
+			if epoch != 0 { // who had waited for long comes sooner
+				wide = min(wide, beat*5/4-time.Since(since))
+			}
+			sleep(ctx, rand.N(max(100*time.Millisecond, wide)))
 			continue
 		}
 		sleep(ctx, spread(backoff(beat, fails/len(a.addrs))))
