@@ -20,6 +20,8 @@ func TestGuestEvidence(t *testing.T) {
 		return &lifeboatv1.VMReport{Id: id[:], Power: lifeboatv1.PowerState_POWER_STATE_ON, Reason: lifeboatv1.PowerReason_POWER_REASON_BOOTED,
 			Incarnation: uint64(inc), GuestAnswers: true, GuestSilentMs: silent, WatchdogMs: watchdog}
 	}
+	paused := on(0, 1)
+	paused.WatchdogPaused = true
 	off := on(5000, 0)
 	off.Power = lifeboatv1.PowerState_POWER_STATE_OFF
 	for name, c := range map[string]struct {
@@ -29,6 +31,7 @@ func TestGuestEvidence(t *testing.T) {
 	}{
 		"silent":          {"ping", on(5000, 0), ha.Guest{VM: id, Incarnation: inc, Heard: true, Silent: 5 * time.Second}},
 		"watchdog fired":  {"ping", on(0, 7000), ha.Guest{VM: id, Incarnation: inc, Heard: true, Watchdog: 7 * time.Second}},
+		"watchdog paused": {"ping", paused, ha.Guest{VM: id, Incarnation: inc, Heard: true, Watchdog: time.Millisecond, Paused: true}},
 		"well":            {"ping", on(0, 0), ha.Guest{}},
 		"nobody watches":  {"none", on(5000, 7000), ha.Guest{}},
 		"off":             {"ping", off, ha.Guest{}},

@@ -154,7 +154,7 @@ func guest(s *fsm.State, v *fsm.VM, r *lifeboatv1.VMReport) *ha.Guest {
 		return nil
 	}
 	return &ha.Guest{VM: v.ID, Incarnation: fsm.Incarnation(r.Incarnation), Heard: r.GuestAnswers,
-		Silent: time.Duration(max(r.GuestSilentMs, 0)) * time.Millisecond, Watchdog: time.Duration(max(r.WatchdogMs, 0)) * time.Millisecond}
+		Silent: time.Duration(max(r.GuestSilentMs, 0)) * time.Millisecond, Watchdog: time.Duration(max(r.WatchdogMs, 0)) * time.Millisecond, Paused: r.WatchdogPaused}
 }
 
 // notListed counts a VM of the host that a report does not show. Twice in a row

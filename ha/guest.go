@@ -17,6 +17,7 @@ type Guest struct {
 	Heard       bool            // its agent has answered the agent of the host that runs now
 	Silent      time.Duration   // its agent has been asked in vain for so long; 0 = it answers
 	Watchdog    time.Duration   // so long ago its watchdog has fired; 0 = it has not, or the guest has shown life since
+	Paused      bool            // its watchdog has paused it, and it stands still
 }
 
 // watchdogNews is for how long it is news that a watchdog has fired: a change of leader is
@@ -81,13 +82,17 @@ func (d *decision) guests() {
 }
 
 // hangs judges the evidence about a guest: how it hangs, if it does. One whose agent has
-// never answered since it runs is not judged by that. What a watchdog said too long ago is
+// never answered since it runs is not judged by that, unless it cannot: its watchdog has
+// paused it. What a watchdog said too long ago is
 // told to people, who can look: the guest may be well again, and has no agent to say so.
 func (d *decision) hangs(v *fsm.VM, g Guest) (act uint32, why string) {
 	w := v.Guest()
 	fired, counts := d.fired(v, g)
 	if counts {
 		return fsm.GuestWatchdog, "its watchdog has fired"
+	}
+	if g.Paused && w.Watch&fsm.WatchPing != 0 {
+		return fsm.GuestSilent, "its watchdog has paused it, and its agent answers nobody"
 	}
 	patience := w.Timeout
 	if !g.Heard {
@@ -126,7 +131,7 @@ func (d *decision) fired(v *fsm.VM, g Guest) (fired, counts bool) {
 func (d *decision) alarming(v *fsm.VM, g Guest) bool {
 	w := v.Guest()
 	_, counts := d.fired(v, g)
-	return counts || w.Watch&fsm.WatchPing != 0 && v.Answers && g.Silent >= w.Timeout/2
+	return counts || w.Watch&fsm.WatchPing != 0 && (g.Paused || v.Answers && g.Silent >= w.Timeout/2)
 }
 
 // tooMany reports of each host whether more guests hang at once, there or in the whole

@@ -135,10 +135,14 @@ func (v *vm) hangs(now Instant) (silent, watchdog time.Duration) {
 		silent = g.silent
 	}
 	switch {
-	case v.dom.State == hypervisor.StatePaused && v.dom.Reason == hypervisor.ReasonWatchdog:
+	case v.pausedByWatchdog():
 		watchdog = time.Millisecond
 	case g.fired:
 		watchdog = max(now.Sub(g.firedAt), time.Millisecond)
 	}
 	return silent, watchdog
+}
+
+func (v *vm) pausedByWatchdog() bool {
+	return v.ran() && v.dom.State == hypervisor.StatePaused && v.dom.Reason == hypervisor.ReasonWatchdog
 }

@@ -235,8 +235,16 @@ func TestGuestWatchdogFires(t *testing.T) {
 	}
 	b.set(vm1, hypervisor.StatePaused, hypervisor.ReasonWatchdog)
 	b.guests(time.Minute, 0, always(errSilentAgent))
-	if ms := b.vm(vm1).WatchdogMs; ms != 1 {
-		t.Fatalf("it stands still, and its watchdog fired %d ms ago", ms)
+	if r := b.vm(vm1); r.WatchdogMs != 1 || !r.WatchdogPaused {
+		t.Fatalf("it stands still: %v", r)
+	}
+	b.acts = nil
+	b.assign(func(a *lifeboatv1.Assignment) {
+		a.Vms = append(a.Vms, own(vm1, 8))
+		a.Orders = append(a.Orders, b.order(orderStop, vm1, 8))
+	})
+	if a := act[StopVM](b); a.Mode != hypervisor.StopDestroy {
+		t.Fatalf("a guest that stands still is asked to shut down (%v)", a.Mode)
 	}
 }
 

@@ -317,7 +317,7 @@ func (s *Session) vmReports() []*lifeboatv1.VMReport {
 		r.Order, r.OrderFailure = v.notMoved()
 		r.GuestAnswers = v.guest.answers
 		silent, watchdog := v.hangs(s.now)
-		r.GuestSilentMs, r.WatchdogMs = silent.Milliseconds(), watchdog.Milliseconds()
+		r.GuestSilentMs, r.WatchdogMs, r.WatchdogPaused = silent.Milliseconds(), watchdog.Milliseconds(), v.pausedByWatchdog()
 		list[i] = r
 	}
 	return list

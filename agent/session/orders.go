@@ -204,6 +204,9 @@ func (s *Session) stopOrdered(v *vm) bool {
 	st := &v.stopping
 	if st.order != o.Id {
 		grace := min(max(o.GraceMs, 0), int64(24*time.Hour/time.Millisecond))
+		if v.pausedByWatchdog() {
+			grace = 0 // it hangs and stands still: it would hear nothing of it
+		}
 		*st = stopState{order: o.Id, deadline: s.now.Add(time.Duration(grace) * time.Millisecond)}
 		e.Stopping = true
 		s.set(v, e)

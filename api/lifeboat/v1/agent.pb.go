@@ -373,24 +373,25 @@ func (OrderKind) EnumDescriptor() ([]byte, []int) {
 }
 
 type VMReport struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // 16 bytes, the domain UUID
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Power         PowerState             `protobuf:"varint,3,opt,name=power,proto3,enum=lifeboat.v1.PowerState" json:"power,omitempty"`
-	Reason        PowerReason            `protobuf:"varint,4,opt,name=reason,proto3,enum=lifeboat.v1.PowerReason" json:"reason,omitempty"`
-	Incarnation   uint64                 `protobuf:"varint,5,opt,name=incarnation,proto3" json:"incarnation,omitempty"`          // held by the agent when it polled; 0 = none
-	Refused       uint64                 `protobuf:"varint,6,opt,name=refused,proto3" json:"refused,omitempty"`                  // tombstone: incarnations <= this are refused; the domain is verified inactive and undefined
-	Failed        uint64                 `protobuf:"varint,7,opt,name=failed,proto3" json:"failed,omitempty"`                    // this incarnation could not be started; verified inactive; it will never be started here
-	Failure       string                 `protobuf:"bytes,8,opt,name=failure,proto3" json:"failure,omitempty"`                   // why
-	SpecHash      []byte                 `protobuf:"bytes,9,opt,name=spec_hash,json=specHash,proto3" json:"spec_hash,omitempty"` // hash of the definition, 32 bytes; empty = not read yet
-	Autostart     bool                   `protobuf:"varint,10,opt,name=autostart,proto3" json:"autostart,omitempty"`
-	Order         uint64                 `protobuf:"varint,100,opt,name=order,proto3" json:"order,omitempty"` // an order to migrate that came to nothing: none is under way, and the VM runs here
-	OrderFailure  string                 `protobuf:"bytes,101,opt,name=order_failure,json=orderFailure,proto3" json:"order_failure,omitempty"`
-	GuestAnswers  bool                   `protobuf:"varint,108,opt,name=guest_answers,json=guestAnswers,proto3" json:"guest_answers,omitempty"`      // its guest's agent has answered since it runs, or booted again; asked only when AssignedVM says so
-	GuestSilentMs int64                  `protobuf:"varint,130,opt,name=guest_silent_ms,json=guestSilentMs,proto3" json:"guest_silent_ms,omitempty"` // its guest's agent has been asked in vain for so long, in a row; 0 = it answers, or says nothing about the guest
-	WatchdogMs    int64                  `protobuf:"varint,131,opt,name=watchdog_ms,json=watchdogMs,proto3" json:"watchdog_ms,omitempty"`            // so long ago its guest's watchdog has fired, and the guest was not made to boot again; 0 = it has not
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // 16 bytes, the domain UUID
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Power          PowerState             `protobuf:"varint,3,opt,name=power,proto3,enum=lifeboat.v1.PowerState" json:"power,omitempty"`
+	Reason         PowerReason            `protobuf:"varint,4,opt,name=reason,proto3,enum=lifeboat.v1.PowerReason" json:"reason,omitempty"`
+	Incarnation    uint64                 `protobuf:"varint,5,opt,name=incarnation,proto3" json:"incarnation,omitempty"`          // held by the agent when it polled; 0 = none
+	Refused        uint64                 `protobuf:"varint,6,opt,name=refused,proto3" json:"refused,omitempty"`                  // tombstone: incarnations <= this are refused; the domain is verified inactive and undefined
+	Failed         uint64                 `protobuf:"varint,7,opt,name=failed,proto3" json:"failed,omitempty"`                    // this incarnation could not be started; verified inactive; it will never be started here
+	Failure        string                 `protobuf:"bytes,8,opt,name=failure,proto3" json:"failure,omitempty"`                   // why
+	SpecHash       []byte                 `protobuf:"bytes,9,opt,name=spec_hash,json=specHash,proto3" json:"spec_hash,omitempty"` // hash of the definition, 32 bytes; empty = not read yet
+	Autostart      bool                   `protobuf:"varint,10,opt,name=autostart,proto3" json:"autostart,omitempty"`
+	Order          uint64                 `protobuf:"varint,100,opt,name=order,proto3" json:"order,omitempty"` // an order to migrate that came to nothing: none is under way, and the VM runs here
+	OrderFailure   string                 `protobuf:"bytes,101,opt,name=order_failure,json=orderFailure,proto3" json:"order_failure,omitempty"`
+	GuestAnswers   bool                   `protobuf:"varint,108,opt,name=guest_answers,json=guestAnswers,proto3" json:"guest_answers,omitempty"`       // its guest's agent has answered since it runs, or booted again; asked only when AssignedVM says so
+	GuestSilentMs  int64                  `protobuf:"varint,130,opt,name=guest_silent_ms,json=guestSilentMs,proto3" json:"guest_silent_ms,omitempty"`  // its guest's agent has been asked in vain for so long, in a row; 0 = it answers, or says nothing about the guest
+	WatchdogMs     int64                  `protobuf:"varint,131,opt,name=watchdog_ms,json=watchdogMs,proto3" json:"watchdog_ms,omitempty"`             // so long ago its guest's watchdog has fired, and the guest was not made to boot again; 0 = it has not
+	WatchdogPaused bool                   `protobuf:"varint,132,opt,name=watchdog_paused,json=watchdogPaused,proto3" json:"watchdog_paused,omitempty"` // its guest's watchdog has paused it, and it stands still
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *VMReport) Reset() {
@@ -526,6 +527,13 @@ func (x *VMReport) GetWatchdogMs() int64 {
 		return x.WatchdogMs
 	}
 	return 0
+}
+
+func (x *VMReport) GetWatchdogPaused() bool {
+	if x != nil {
+		return x.WatchdogPaused
+	}
+	return false
 }
 
 type Storage struct {
@@ -2895,7 +2903,7 @@ var File_lifeboat_v1_agent_proto protoreflect.FileDescriptor
 
 const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x17lifeboat/v1/agent.proto\x12\vlifeboat.v1\"\xe3\x03\n" +
+	"\x17lifeboat/v1/agent.proto\x12\vlifeboat.v1\"\x8d\x04\n" +
 	"\bVMReport\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12-\n" +
@@ -2913,7 +2921,8 @@ const file_lifeboat_v1_agent_proto_rawDesc = "" +
 	"\rguest_answers\x18l \x01(\bR\fguestAnswers\x12'\n" +
 	"\x0fguest_silent_ms\x18\x82\x01 \x01(\x03R\rguestSilentMs\x12 \n" +
 	"\vwatchdog_ms\x18\x83\x01 \x01(\x03R\n" +
-	"watchdogMs\"=\n" +
+	"watchdogMs\x12(\n" +
+	"\x0fwatchdog_paused\x18\x84\x01 \x01(\bR\x0ewatchdogPaused\"=\n" +
 	"\aStorage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x0e\n" +
