@@ -200,8 +200,13 @@ func (w *World) rulesHold(s *fsm.State) {
 }
 
 // mendable: a move would mend a rule that is broken.
+// mendable: there is a move that would mend the rule, and lifeboat may do it. One that may
+// not be migrated live is relocated by its operator only.
 func mendable(s *fsm.State, id fsm.RuleID) bool {
-	return slices.ContainsFunc(ha.Repairs(s), func(x ha.Repair) bool { return x.Rule == id && x.To != "" })
+	return slices.ContainsFunc(ha.Repairs(s), func(x ha.Repair) bool {
+		v, owner := s.VM(x.VM)
+		return x.Rule == id && x.To != "" && s.CannotMove(v, owner, true) == ""
+	})
 }
 
 // noteRules remembers which rules have been kept.
