@@ -32,6 +32,7 @@ func TestGuestEvidence(t *testing.T) {
 		"silent":          {"ping", on(5000, 0), ha.Guest{VM: id, Incarnation: inc, Heard: true, Silent: 5 * time.Second}},
 		"watchdog fired":  {"ping", on(0, 7000), ha.Guest{VM: id, Incarnation: inc, Heard: true, Watchdog: 7 * time.Second}},
 		"watchdog paused": {"ping", paused, ha.Guest{VM: id, Incarnation: inc, Heard: true, Watchdog: time.Millisecond, Paused: true}},
+		"paused, none":    {"none", paused, ha.Guest{VM: id, Incarnation: inc, Heard: true, Watchdog: time.Millisecond, Paused: true}},
 		"well":            {"ping", on(0, 0), ha.Guest{}},
 		"nobody watches":  {"none", on(5000, 7000), ha.Guest{}},
 		"off":             {"ping", off, ha.Guest{}},

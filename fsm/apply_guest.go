@@ -44,9 +44,7 @@ func (t *tx) vmGuest(c *logpb.VMGuest) string {
 	case GuestWatchdog:
 		cause, by = CauseWatchdog, WatchWatchdog
 	case GuestLeft:
-		if old.Guest().Watch != watchNothing {
-			t.raiseVM(old, GuestHangs, Critical, "The guest of VM %s on host %s hangs, and is left as it is: %s.", old.Name, h.ID, c.Reason)
-		}
+		t.raiseVM(old, GuestHangs, Critical, "The guest of VM %s on host %s hangs, and is left as it is: %s.", old.Name, h.ID, c.Reason)
 		return ""
 	default:
 		return "a guest is silent, its watchdog has fired, it is left as it is, or it is well again"

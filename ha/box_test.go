@@ -53,6 +53,7 @@ type guest struct {
 	answers bool  // its agent has answered the agent of the host
 	silent  int64 // since when its agent is asked in vain; 0 = it is not
 	fired   int64 // when its watchdog fired; 0 = it has not
+	paused  bool  // its watchdog has paused it
 	cured   bool  // a start makes it well again
 }
 
@@ -358,7 +359,7 @@ func (b *box) start(o *fsm.Order, g *guest) {
 		if g.begun == o.Incarnation && b.power && b.boot == boot && g.refused < o.Incarnation {
 			b.w.note("* %s runs %s at %s", b.id, o.Name, o.Incarnation)
 			g.on, g.reason, g.begun, g.failed = true, fsm.ReasonBooted, 0, 0
-			if g.answers, g.fired = false, 0; g.cured {
+			if g.answers, g.fired, g.paused = false, 0, false; g.cured {
 				g.silent = 0
 			}
 		}

@@ -60,8 +60,8 @@ func (d *decision) guests() {
 			}
 			if act, why := d.hangs(v, g); act != 0 {
 				all = append(all, hung{x.h, v, act, why})
-			} else if v.Guest().Watch&fsm.WatchPing != 0 && g.Heard && g.Silent == 0 && g.Watchdog == 0 && d.s.GuestAlert(v) != nil {
-				d.aboutGuest(v, fsm.GuestWell, "its agent answers")
+			} else if d.s.GuestAlert(v) != nil && well(v, g) {
+				d.aboutGuest(v, fsm.GuestWell, "its agent answers, or it runs on")
 			}
 		}
 	}
@@ -91,8 +91,11 @@ func (d *decision) hangs(v *fsm.VM, g Guest) (act uint32, why string) {
 	if counts {
 		return fsm.GuestWatchdog, "its watchdog has fired"
 	}
-	if g.Paused && w.Watch&fsm.WatchPing != 0 {
+	switch {
+	case g.Paused && w.Watch&fsm.WatchPing != 0:
 		return fsm.GuestSilent, "its watchdog has paused it, and its agent answers nobody"
+	case g.Paused:
+		return fsm.GuestLeft, pausedUnwatched
 	}
 	patience := w.Timeout
 	if !g.Heard {
@@ -110,6 +113,9 @@ func (d *decision) hangs(v *fsm.VM, g Guest) (act uint32, why string) {
 // firedLongAgo is why a guest is left as it is whose watchdog is no reason any more.
 const firedLongAgo = "its watchdog fired too long ago for a restart that nobody asked for, and the guest has not shown since that it is well; look at its console, and restart it or clear the alert"
 
+// pausedUnwatched is why a guest is left as it is that stands still and that nobody is to restart.
+const pausedUnwatched = "its watchdog has paused it, and nothing is to restart it for that (guest_health is none for it); look at its console, and resume or restart it"
+
 // fired reports whether the watchdog of a guest has fired, and whether that counts: as long
 // as it is news, and when it was news as the alert was raised that the guest is left as it
 // is, within the policy's guest_window. The alert is in the log: whatever held the restart
@@ -124,6 +130,13 @@ func (d *decision) fired(v *fsm.VM, g Guest) (fired, counts bool) {
 	}
 	a := d.s.GuestAlert(v)
 	return true, a != nil && a.Opened()-at <= int64(watchdogNews) && g.Watchdog <= d.p.GuestWindow
+}
+
+// well reports whether what is said of a guest ends the alert about it: its agent answers,
+// or where nobody watches it, it runs.
+func well(v *fsm.VM, g Guest) bool {
+	watch := v.Guest().Watch
+	return watch == 0 && !g.Paused || watch&fsm.WatchPing != 0 && g.Heard && g.Silent == 0 && g.Watchdog == 0
 }
 
 // alarming reports whether a guest hangs, or is half-way to it: those that hang of one

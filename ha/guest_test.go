@@ -21,6 +21,9 @@ func (b *box) sick() (out []ha.Guest) {
 		if g.fired != 0 {
 			x.Watchdog = time.Duration(b.w.now-g.fired) + time.Millisecond
 		}
+		if g.paused {
+			x.Paused, x.Watchdog = true, time.Millisecond
+		}
 		if g.on && (x != ha.Guest{VM: id, Incarnation: g.inc, Heard: g.answers} || b.w.state().CountOpenAlerts() > 0) {
 			out = append(out, x)
 		}
@@ -128,6 +131,21 @@ func TestGuestWatchdog(t *testing.T) {
 	w.guest(1).fired = w.now
 	w.must(10*time.Second, "a restart", func() bool { return w.restarts(1) == 1 && w.runsOn(1, "h1")() })
 	w.never(time.Hour, "another one", func() bool { return w.restarts(1) > 1 })
+}
+
+// A guest that its watchdog has paused stands still: where nobody watches it people are told,
+// until it runs on. Where its agent alone is watched it is restarted, heard before or not.
+func TestGuestPausedByItsWatchdog(t *testing.T) {
+	w := watch(t, "none", []int{1}, newBox("h1", 1), newBox("h2"))
+	w.guest(1).answers, w.guest(1).paused = false, true
+	w.must(5*time.Second, "an alert", func() bool { return strings.Contains(w.left(1), "guest_health is none") })
+	w.never(time.Hour, "a restart", func() bool { return w.restarts(1) > 0 || w.left(1) == "" })
+	w.guest(1).paused = false
+	w.must(5*time.Second, "its end", func() bool { return w.left(1) == "" })
+	w.guest(1).paused = true
+	w.must(5*time.Second, "another alert", func() bool { return w.left(1) != "" })
+	w.watched(1, "ping")
+	w.must(20*time.Second, "a restart", func() bool { return w.restarts(1) == 1 && w.runsOn(1, "h1")() && w.left(1) == "" })
 }
 
 // A new leader knows nothing, and acts on what the reports say; a new agent of the host

@@ -156,8 +156,8 @@ func (w *World) runs(s *fsm.State, g *guest) {
 			return
 		case d.h.frozen, d.reason == hypervisor.ReasonIOError && (!d.h.libvirt || !d.h.agent.runs || !d.h.wire() || owner.Status == fsm.Alert):
 			return // it lives as far as anybody can prove
-		case d.reason == hypervisor.ReasonWatchdog && (v.Guest().Watch == 0 || s.GuestAlert(v) != nil):
-			return // nobody watches its guest, or people know that it is left as it is
+		case d.reason == hypervisor.ReasonWatchdog && s.GuestAlert(v) != nil:
+			return // people know that it is left as it is
 		}
 		w.violate("7 (what can run does)", []string{g.name, d.h.name}, "VM %s is wanted on and %s (%s) on %s at the end", g.name, d.state, d.reason, d.h.name)
 		return
