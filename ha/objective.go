@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
 )
 
 // Death is what would prove a host dead, and when its VMs would be ordered to start
@@ -34,6 +35,34 @@ func DeathOf(p *fsm.Policy, h *fsm.Host) Death {
 		return Death{Worst: lease, By: "its self-fence lease", Unarmed: !armed}
 	}
 	return Death{}
+}
+
+// Unkept says why an operator's command is refused because of recovery_objective: it
+// declares one that the policy cannot keep, or changes the policy so that it cannot keep
+// the one that stands. "" = it is not. One that is missed already is no reason to refuse
+// anything else, and what is no policy the state machine refuses with its reason.
+func Unkept(s *fsm.State, c *logpb.Command) string {
+	set := c.GetPolicySet()
+	if set == nil {
+		return ""
+	}
+	var settings []fsm.Setting
+	declares := false
+	for _, x := range set.Settings {
+		settings = append(settings, fsm.Setting{Key: x.Key, Value: x.Value})
+		declares = declares || x.Key == "recovery_objective"
+	}
+	if !declares && Missed(s, s.Policy) != "" {
+		return ""
+	}
+	p, err := s.Policy.With(settings)
+	if err != nil {
+		return ""
+	}
+	if no := Missed(s, p); no != "" {
+		return no + "; nothing was changed"
+	}
+	return ""
 }
 
 // maxSlow hosts are named that cannot keep an objective.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,44 +79,23 @@ func (f *foresight) explain(s *fsm.State, id fsm.HostID) string {
 	return f.prover.Explain(s, id)
 }
 
-const (
-	// admitThinks is how long a command that asks for more of the cluster may wait for
-	// failures to be played through.
-	admitThinks = 3 * time.Second
-	// maxBreaches are named in a refusal.
-	maxBreaches = 3
-)
+// admitThinks is how long a command that asks for more of the cluster may wait for
+// failures to be played through.
+const admitThinks = 3 * time.Second
 
-// admit is write for a command that asks for more of the cluster: where the policy wants
-// it, one that would break the proof is refused. Two of them wait for each other, since
-// each might leave room for one only. refused says what does not come about.
-func (t *term) admit(ctx context.Context, cmd *logpb.Command, message, refused string) (*lifeboatv1.WriteResponse, error) {
-	if !t.node.fsm.State().Policy.N1Admission {
-		return t.write(ctx, cmd, message)
-	}
+// admit is record for a command that n1_admission judges: one that would break the proof
+// is refused. They wait for each other.
+func (t *term) admit(ctx context.Context, cmd *logpb.Command, message string) (*lifeboatv1.WriteResponse, error) {
 	select {
 	case t.admission <- struct{}{}:
 		defer func() { <-t.admission }()
 	case <-ctx.Done():
-		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("%s: another command is still being judged by n1_admission; nothing was done, try again: %w", refused, context.Cause(ctx)))
+		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("%s: another command is still being judged by n1_admission; nothing was done, try again: %w",
+			foresee.Undone(t.node.fsm.State(), cmd), context.Cause(ctx)))
 	}
-	s, began := t.node.fsm.State(), t.mono()
-	all := foresee.Gate(s, cmd, foresee.ScopeOf(s.Policy), func() bool { return t.mono()-began > admitThinks || ctx.Err() != nil })
-	if len(all) > 0 {
-		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New(refused+": "+breachText(all)+
-			". Make room first (one more host, or fewer VMs); while `lifeboat policy set n1_admission=false` stands it is done all the same"))
+	began := t.mono()
+	if no := foresee.Admit(t.node.fsm.State(), cmd, func() bool { return t.mono()-began > admitThinks || ctx.Err() != nil }); no != "" {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New(no))
 	}
-	return t.write(ctx, cmd, message)
-}
-
-func breachText(all []foresee.Breach) string {
-	var why []string
-	for i, b := range all {
-		if i == maxBreaches {
-			why = append(why, fmt.Sprintf("and so would %d more", len(all)-i))
-			break
-		}
-		why = append(why, b.String())
-	}
-	return "afterwards " + strings.Join(why, "; ")
+	return t.record(ctx, cmd, message)
 }

@@ -70,7 +70,7 @@ func (t *term) addRule(ctx context.Context, q *lifeboatv1.AddRuleRequest) (*life
 	for _, h := range q.Hosts {
 		r.Hosts = append(r.Hosts, &logpb.HostChoice{Host: valid(h.Host), Priority: h.Priority})
 	}
-	w, err := t.admit(ctx, &logpb.Command{Body: &logpb.Command_RuleAdd{RuleAdd: &logpb.RuleAdd{Rule: r}}}, "", "the rule is not written")
+	w, err := t.write(ctx, &logpb.Command{Body: &logpb.Command_RuleAdd{RuleAdd: &logpb.RuleAdd{Rule: r}}}, "")
 	if err != nil || w.DoneBefore {
 		return w, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,11 +13,24 @@ import (
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
 	"lifeboat/ha"
+	"lifeboat/ha/foresee"
 )
 
-// write commits a command of the operator who asks, under the request id if there
-// is one.
+// write commits a command of the operator who asks, unless a policy of the cluster has
+// something against it.
 func (t *term) write(ctx context.Context, cmd *logpb.Command, message string) (*lifeboatv1.WriteResponse, error) {
+	s := t.node.fsm.State()
+	if no := ha.Unkept(s, cmd); no != "" {
+		return nil, refuse("%s", no)
+	}
+	if foresee.Judged(s, cmd) {
+		return t.admit(ctx, cmd, message)
+	}
+	return t.record(ctx, cmd, message)
+}
+
+// record commits a command under the request id, if there is one.
+func (t *term) record(ctx context.Context, cmd *logpb.Command, message string) (*lifeboatv1.WriteResponse, error) {
 	askedIn(ctx).under(cmd)
 	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
 	defer cancel()
@@ -34,7 +46,6 @@ func (t *term) write(ctx context.Context, cmd *logpb.Command, message string) (*
 
 func (t *term) setPolicy(ctx context.Context, q *lifeboatv1.SetPolicyRequest) (*lifeboatv1.WriteResponse, error) {
 	c := &logpb.PolicySet{}
-	var settings []fsm.Setting
 	for _, s := range q.Settings {
 		if s.Key == "usage_timezone" {
 			if err := checkZone(s.Value); err != nil {
@@ -42,16 +53,6 @@ func (t *term) setPolicy(ctx context.Context, q *lifeboatv1.SetPolicyRequest) (*
 			}
 		}
 		c.Settings = append(c.Settings, &logpb.Setting{Key: valid(s.Key), Value: valid(s.Value)})
-		settings = append(settings, fsm.Setting{Key: s.Key, Value: s.Value})
-	}
-	// What is no policy the state machine refuses with its reason.
-	declared := slices.ContainsFunc(settings, func(s fsm.Setting) bool { return s.Key == "recovery_objective" })
-	if s := t.node.fsm.State(); declared || ha.Missed(s, s.Policy) == "" {
-		if p, err := s.Policy.With(settings); err == nil {
-			if no := ha.Missed(s, p); no != "" {
-				return nil, refuse("%s; nothing was changed", no)
-			}
-		}
 	}
 	return t.write(ctx, &logpb.Command{Body: &logpb.Command_PolicySet{PolicySet: c}}, "")
 }
@@ -90,9 +91,6 @@ func (t *term) controlVM(ctx context.Context, q *lifeboatv1.ControlVMRequest) (*
 	}
 	cmd := &logpb.Command{Body: &logpb.Command_VmControl{VmControl: &logpb.VMControl{Vm: v.ID[:], Action: action}}}
 	message := fmt.Sprintf("%s of VM %s is under way; `lifeboat work list` shows it", q.Action, v.Name)
-	if action == fsm.VMStart {
-		return t.admit(ctx, cmd, message, "VM "+v.Name+" is not started")
-	}
 	return t.write(ctx, cmd, message)
 }
 
@@ -151,9 +149,6 @@ func (t *term) controlHost(ctx context.Context, q *lifeboatv1.ControlHostRequest
 		return nil, refuse("%q is no action on a host; it is enable, disable, maintenance-on, maintenance-off, remove, admit or confirm-dead", q.Action)
 	}
 	cmd := &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: q.Host, Action: action, Force: q.Force && action == 3}}}
-	if q.Action == "disable" || q.Action == "maintenance-on" {
-		return t.admit(ctx, cmd, "", "host "+string(h.ID)+" stays as it is")
-	}
 	return t.write(ctx, cmd, "")
 }
 

@@ -97,8 +97,27 @@ func (w *World) expectations(r *Result) {
 		}
 		r.count(w, c, "running on "+c.Of, got, c.Of)
 	}
-	if e.Refused != nil && !slices.Equal(e.Refused.Names, w.refused) {
-		r.fail(w, e.Refused.Line, "refused", names(e.Refused.Names), names(w.refused))
+	if e.Refused != nil {
+		w.expectRefused(r, e.Refused)
+	}
+}
+
+func (w *World) expectRefused(r *Result, e *scenario.Refusals) {
+	var want, got []string
+	for _, x := range e.All {
+		want = append(want, x.Text)
+	}
+	for _, x := range w.refused {
+		got = append(got, x.text)
+	}
+	if !slices.Equal(want, got) {
+		r.fail(w, e.Line, "refused", names(want), names(got))
+		return
+	}
+	for i, x := range e.All {
+		if why := w.refused[i].why; !strings.Contains(why, x.Why) {
+			r.fail(w, x.Line, "why "+x.Text+" is refused", "... "+x.Why+" ...", why)
+		}
 	}
 }
 

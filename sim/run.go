@@ -256,10 +256,15 @@ const (
 )
 
 // operate has an operator give a command, which is repeated while nobody leads.
-// done is told how it ended; nil notes a refusal only.
+// done is told how it ended; nil notes a refusal only. Before zero the leader judges
+// nothing: what the file writes down is so, also what a policy of it would refuse.
 func (w *World) operate(text string, cmd *logpb.Command, done func(error)) {
 	w.operation(text, &operation{func(t *term, end func(error)) {
-		t.propose("operator/sim", cmd, func(_ fsm.Result, err error) { end(err) })
+		if w.zero == 0 {
+			t.record(asked{cmd, end})
+			return
+		}
+		t.write(asked{cmd, end})
 	}}, done)
 }
 
@@ -267,7 +272,7 @@ func (w *World) operation(text string, op *operation, done func(error)) {
 	limit := w.now + operatorLimit
 	end := func(err error) {
 		if err != nil {
-			w.refused = append(w.refused, text)
+			w.refused = append(w.refused, refusal{text, err.Error()})
 			w.note(nil, "refused: %s: %v", text, err)
 		}
 		if done != nil {

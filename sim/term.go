@@ -34,6 +34,7 @@ type term struct {
 	running       map[string]bool                    // effects
 	checks        map[fsm.HostID]ha.CheckRun
 	nonce         uint64
+	admission     admission
 	probes        map[uint64]probeWait
 	heard         map[fsm.NodeID]time.Duration // of managers
 	offset        map[fsm.NodeID]time.Duration

@@ -50,8 +50,11 @@ type World struct {
 	book    book
 	story   story
 	broken  []Violation
-	refused []string // commands, as written
+	refused []refusal
 }
+
+// refusal is a command of an operator that was not carried out, and why.
+type refusal struct{ text, why string }
 
 // Violation is something that must never happen, or an operator's error.
 type Violation struct {

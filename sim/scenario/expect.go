@@ -59,25 +59,35 @@ func (p *parsing) expect(n *node) {
 			})
 		}},
 		{"refused", func(n *node) {
-			e.Refused = &Names{Line: n.line}
-			for _, x := range p.words(n, "refused") {
-				e.Refused.Names = append(e.Refused.Names, strings.Join(strings.Fields(x), " "))
+			e.Refused = &Refusals{Line: n.line}
+			for _, x := range p.items(n, "refused") {
+				e.Refused.All = append(e.Refused.All, p.refusal(x))
 			}
-			p.refusable(e.Refused)
 		}},
 	})
 }
 
-// refusable: what is to be refused must be in the steps.
-func (p *parsing) refusable(r *Names) {
-	for _, text := range r.Names {
-		found := slices.ContainsFunc(p.f.Steps, func(s Step) bool {
-			return slices.ContainsFunc(s.Commands, func(c Command) bool { return c.Text == text })
-		})
-		if !found {
-			p.fail(r.Line, "refused: no step has the command %q", text)
-		}
+// refusal is a command, or `COMMAND: part of the reason`. What is to be refused must be
+// in the steps.
+func (p *parsing) refusal(n *node) Refusal {
+	r := Refusal{Line: n.line}
+	switch {
+	case n.kind == mapping && len(n.keys) == 1:
+		r.Text, r.Why = n.keys[0].key, p.word(n.keys[0].val, "the reason of a refusal")
+	case n.kind == mapping:
+		p.fail(n.line, "refused: an item is one command, or COMMAND: part of the reason")
+		return r
+	default:
+		r.Text = p.word(n, "refused")
 	}
+	r.Text = strings.Join(strings.Fields(r.Text), " ")
+	found := slices.ContainsFunc(p.f.Steps, func(s Step) bool {
+		return slices.ContainsFunc(s.Commands, func(c Command) bool { return c.Text == r.Text })
+	})
+	if !found {
+		p.fail(n.line, "refused: no step has the command %q", r.Text)
+	}
+	return r
 }
 
 func (p *parsing) counts(n *node, what string, check func(line int, of string)) []Count {

@@ -132,7 +132,20 @@ type Expect struct {
 	Work        []Count // done, error, cancelled, open
 	Order       []Names
 	Hosts       []Count // running VMs
-	Refused     *Names
+	Refused     *Refusals
+}
+
+// Refusals are the commands that are refused, in the order in which they are.
+type Refusals struct {
+	Line int
+	All  []Refusal
+}
+
+// Refusal is a command, as written, that is refused.
+type Refusal struct {
+	Line int
+	Text string
+	Why  string // part of the reason; empty: whatever it is
 }
 
 // Names is a list somewhere in the file.

@@ -40,6 +40,8 @@ func TestRefusals(t *testing.T) {
 		"unexpected VM":          {hosts + "expect:\n  vms: {v9: {host: n1}}\n", []string{"x.yaml:3: ", `no VM "v9"`}},
 		"alert without subject":  {hosts + "expect:\n  alerts: {HOST: 1}\n", []string{"x.yaml:3: ", "TYPE/subject"}},
 		"refused nothing":        {hosts + "expect:\n  refused: [power n1 off]\n", []string{"x.yaml:3: ", "no step has the command"}},
+		"refused for nothing":    {hosts + "steps:\n  - 1s: [ha arm]\nexpect:\n  refused: [{ha arm: }]\n", []string{"x.yaml:5: ", "one value"}},
+		"refused twice":          {hosts + "steps:\n  - 1s: [ha arm, ha disarm]\nexpect:\n  refused:\n    - {ha arm: a, ha disarm: b}\n", []string{"x.yaml:6: ", "part of the reason"}},
 		"a taken name":           {"hosts: {n1: {}}\nvms: {n1: {host: n1}}\n", []string{"x.yaml:2: ", "is taken"}},
 		"no YAML":                {"hosts: {n1: {}\n", []string{"x.yaml:1: ", "not YAML"}},
 		"empty":                  {"", []string{"x.yaml:1: "}},
