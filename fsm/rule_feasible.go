@@ -10,15 +10,45 @@ import (
 type unit struct {
 	members []VMID
 	rules   []*Rule // that make it a bundle
+	looked  bool    // the rest is known
 	pinned  bool    // not every host will do
 	hosts   []HostID
 	nobody  string // why no host will do; "" = one does
 }
 
+// trial is what the strict rules would be with one more, or without it.
+type trial struct {
+	s     *State // with the rule
+	units map[VMID]*unit
+}
+
+// unit is what a VM is placed with.
+func (t *trial) unit(id VMID) *unit {
+	if u := t.units[id]; u != nil {
+		return u
+	}
+	u := &unit{members: []VMID{id}}
+	if b := t.s.Bundle(id); b != nil {
+		u.members, u.rules = b.Members, b.Rules
+	}
+	for _, m := range u.members {
+		t.units[m] = u
+	}
+	return u
+}
+
+// eligible is a unit of which it is known where it may run.
+func (t *trial) eligible(u *unit) *unit {
+	if !u.looked {
+		u.looked = true
+		t.s.eligible(u)
+	}
+	return u
+}
+
 // infeasible says why a strict rule can never be kept beside the other strict ones;
 // "" when nothing is known against it. Only what the new one touches is looked at: a
-// rule that became impossible by itself keeps nobody from writing others. Rules about
-// VMs apart are held one by one against the hosts, not all of them at once.
+// rule that became impossible by itself keeps nobody from writing others.
 func (s *State) infeasible(r *Rule) string {
 	if !r.Strict {
 		return ""
@@ -32,28 +62,15 @@ func (s *State) infeasible(r *Rule) string {
 		}
 		yield(r.ID, r)
 	})
-	units := map[VMID]*unit{} // of every VM that is touched
+	t := &trial{s: &next, units: map[VMID]*unit{}}
 	var touched []*unit
-	add := func(id VMID) *unit {
-		if u := units[id]; u != nil {
-			return u
-		}
-		u := &unit{members: []VMID{id}}
-		if b := next.Bundle(id); b != nil {
-			u.members, u.rules = b.Members, b.Rules
-		}
-		for _, m := range u.members {
-			units[m] = u
-		}
-		next.eligible(u)
-		touched = append(touched, u)
-		return u
-	}
 	for _, m := range r.Members {
-		add(m.VM)
+		if u := t.unit(m.VM); !slices.Contains(touched, u) {
+			touched = append(touched, t.eligible(u))
+		}
 	}
 	var apart []*Rule
-	for _, u := range slices.Clone(touched) {
+	for _, u := range touched {
 		if u.nobody != "" {
 			return u.nobody
 		}
@@ -66,22 +83,27 @@ func (s *State) infeasible(r *Rule) string {
 		}
 	}
 	for _, x := range apart {
-		var all []*unit
-		for _, m := range x.Members {
-			if v, _ := next.VM(m.VM); v == nil {
-				continue
-			}
-			u := add(m.VM)
-			if slices.Contains(all, u) {
-				return next.contradiction(x, u)
-			}
-			all = append(all, u)
-		}
-		if no := next.tooMany(x, all); no != "" {
+		if no := t.apart(x); no != "" {
 			return no
 		}
 	}
-	return ""
+	return t.jointly(r)
+}
+
+// apart says why a rule about VMs apart cannot be kept, whatever the others are.
+func (t *trial) apart(x *Rule) string {
+	var all []*unit
+	for _, m := range x.Members {
+		if v, _ := t.s.VM(m.VM); v == nil {
+			continue
+		}
+		u := t.eligible(t.unit(m.VM))
+		if slices.Contains(all, u) {
+			return t.s.contradiction(x, u)
+		}
+		all = append(all, u)
+	}
+	return t.s.tooMany(x, all)
 }
 
 // contradiction: two VMs of a bundle are to be apart.
@@ -96,11 +118,26 @@ func (s *State) contradiction(apart *Rule, u *unit) string {
 	for _, r := range u.rules {
 		names = append(names, s.numbered(r))
 	}
-	text := names[0]
-	if last := len(names) - 1; last > 0 {
-		text = strings.Join(names[:last], ", ") + " and " + names[last]
+	return fmt.Sprintf("%s would keep %s and %s apart, and %s together", s.numbered(apart), both[0], both[1], enumerated(names))
+}
+
+// enumerated is "a, b and c".
+func enumerated(names []string) string {
+	last := len(names) - 1
+	if last < 1 {
+		return strings.Join(names, "")
 	}
-	return fmt.Sprintf("%s would keep %s and %s apart, and %s together", s.numbered(apart), both[0], both[1], text)
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
+
+// pins reports whether not every host will do for a unit: by a rule about hosts, or by
+// what it has on one host only.
+func (s *State) pins(u *unit) bool {
+	return slices.ContainsFunc(u.members, func(id VMID) bool {
+		v, _ := s.VM(id)
+		return v != nil && (v.Spec != nil && len(v.Spec.Local) > 0 ||
+			slices.ContainsFunc(s.RulesOf(id), func(r *Rule) bool { return r.Kind == RuleHosts && r.Strict }))
+	})
 }
 
 // numbered is what people know a rule by.

@@ -182,13 +182,21 @@ func (c *cluster) level(want uint32) bool {
 	return true
 }
 
-// stays checks that the level does not rise, by the word of a node that knows of it.
+// stays checks that the level does not rise, by the word of a node that knows of it: one
+// that has just started knows a lower one until it has applied its log.
 func (c *cluster) stays(n string, want uint32) {
 	c.Helper()
+	known := uint32(0)
 	for end := time.Now().Add(settle); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
-		if s := c.status(n, true); s.ClusterId != "" && s.FeatureLevel != want {
-			c.Fatalf("the level is %d, and not every node is new", s.FeatureLevel)
+		if s := c.status(n, true); s.ClusterId != "" {
+			known = s.FeatureLevel
 		}
+		if known > want {
+			c.Fatalf("the level is %d, and not every node is new", known)
+		}
+	}
+	if known != want {
+		c.Fatalf("%s knows level %d %s after its start, want %d", n, known, settle, want)
 	}
 }
 

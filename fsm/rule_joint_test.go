@@ -1,0 +1,142 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"lifeboat/fsm/logpb"
+)
+
+// A strict rule is refused exactly when no way to place the VMs keeps it and all that were
+// taken before: all ways are tried.
+func TestRulesAreRefusedWhenNothingKeepsThem(t *testing.T) {
+	const vms = 6
+	rapid.Check(t, func(r *rapid.T) {
+		hosts := rapid.IntRange(1, 4).Draw(r, "hosts")
+		l := policyFleet(t, hosts, vms)
+		var taken []*logpb.Rule
+		for range 10 {
+			c := anyRule(r, hosts, vms)
+			all := append(slices.Clone(taken), c.Rule)
+			no := l.do(c)
+			if can := keepable(all, hosts, vms); can != (no == "") {
+				r.Fatalf("after %v, %v on %d hosts: refused with %q, can be kept: %t", taken, c.Rule, hosts, no, can)
+			}
+			if no == "" {
+				taken = all
+			}
+		}
+	})
+}
+
+func anyRule(r *rapid.T, hosts, vms int) *logpb.RuleAdd {
+	some := func(what string, of, least int) []int {
+		all := rapid.Permutation(numbers(of)).Draw(r, what)
+		return all[:rapid.IntRange(min(least, of), min(of, 3)).Draw(r, "of them")]
+	}
+	switch rapid.IntRange(0, 5).Draw(r, "kind") {
+	case 0:
+		return together(some("together", vms, 2)...)
+	case 1:
+		var on []string
+		for _, h := range some("hosts", hosts, 1) {
+			on = append(on, fmt.Sprintf("h%d", h))
+		}
+		return bound(strings.Join(on, " "), some("bound", vms, 1)...)
+	}
+	return apart(some("apart", vms, 2)...)
+}
+
+func numbers(n int) (all []int) {
+	for i := range n {
+		all = append(all, i+1)
+	}
+	return all
+}
+
+// keepable tries every way to place the VMs.
+func keepable(rules []*logpb.Rule, hosts, vms int) bool {
+	at := make([]int, vms+1)
+	var from func(vm int) bool
+	from = func(vm int) bool {
+		if vm > vms {
+			return !slices.ContainsFunc(rules, func(r *logpb.Rule) bool { return !kept(r, at) })
+		}
+		for at[vm] = 1; at[vm] <= hosts; at[vm]++ {
+			if from(vm + 1) {
+				return true
+			}
+		}
+		return false
+	}
+	return from(1)
+}
+
+func kept(r *logpb.Rule, at []int) bool {
+	var hosts []int
+	for _, b := range r.Vms {
+		for n := 1; n < len(at); n++ {
+			if slices.Equal(b, idBytes(n)) {
+				hosts = append(hosts, at[n])
+			}
+		}
+	}
+	distinct := slices.Clone(hosts)
+	slices.Sort(distinct)
+	distinct = slices.Compact(distinct)
+	switch RuleKind(r.Kind) {
+	case RuleTogether:
+		return len(distinct) == 1
+	case RuleApart:
+		return len(distinct) == len(hosts)
+	}
+	for _, h := range hosts {
+		if !slices.ContainsFunc(r.Hosts, func(c *logpb.HostChoice) bool { return c.Host == fmt.Sprintf("h%d", h) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// Grötzsch's graph: no three of its eleven are apart from one another, and three hosts are
+// too few all the same.
+var grotzsch = [][2]int{{1, 2}, {2, 3}, {3, 4}, {4, 5}, {5, 1}, {6, 2}, {6, 5}, {7, 1}, {7, 3}, {8, 2}, {8, 4}, {9, 3}, {9, 5}, {10, 4}, {10, 1},
+	{11, 6}, {11, 7}, {11, 8}, {11, 9}, {11, 10}}
+
+func TestRulesWithoutAClique(t *testing.T) {
+	for hosts, want := range map[int]string{3: "cannot be kept at once", 4: ""} {
+		l := policyFleet(t, hosts, 11)
+		for i, e := range grotzsch {
+			if i < len(grotzsch)-1 {
+				l.ok(apart(e[0], e[1]))
+			} else if no := l.do(apart(e[0], e[1])); (no == "") != (want == "") || !strings.Contains(no, want) {
+				t.Errorf("%d hosts: %q, want %q", hosts, no, want)
+			}
+		}
+	}
+}
+
+// The search ends: five such graphs, each of which needs four hosts of its own, on nineteen.
+// Nothing is known against them then, and the rule is taken.
+func TestTheSearchForHostsEnds(t *testing.T) {
+	c := &core{tries: maxTries, classes: []hostClass{{may: 1<<55 - 1, n: 19}}}
+	for i := range 55 {
+		c.units = append(c.units, &unit{members: []VMID{testVM(i + 1)}})
+		set := uint64(1<<55-1) &^ (uint64(1<<11-1) << (i / 11 * 11))
+		for _, e := range grotzsch {
+			for _, x := range [][2]int{e, {e[1], e[0]}} {
+				if x[0]-1 == i%11 {
+					set |= 1 << (i/11*11 + x[1] - 1)
+				}
+			}
+		}
+		c.near = append(c.near, set)
+	}
+	if !c.placed(1<<55-1) || c.tries >= 0 {
+		t.Errorf("it was found out, with %d tries left", c.tries)
+	}
+}
