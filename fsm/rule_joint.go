@@ -12,6 +12,7 @@ import (
 // all the others have theirs: such units are left out, and mostly nobody remains.
 
 const (
+	maxSeen  = 1024   // units whose neighbours are counted; of more, nothing is known
 	maxCore  = 64     // units that are looked at together; of more, nothing is known
 	maxTries = 20_000 // of a unit on a host; when they are used up nothing is known
 )
@@ -70,6 +71,9 @@ func (t *trial) core(r *Rule) *core {
 		queue = queue[1:]
 		if _, seen := near[u]; seen {
 			continue
+		}
+		if len(near) == maxSeen {
+			return nil
 		}
 		near[u] = t.near(u)
 		choices := all
