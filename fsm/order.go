@@ -247,11 +247,12 @@ func (t *tx) vmSet(c *logpb.VMSet) string {
 		v.setPolicy(&p)
 	}
 	if e.guest != nil {
+		watched := v.Guest().Watch != watchNothing
 		p := v.HAPolicy()
 		p.Guest = e.guest
 		v.setPolicy(&p)
 		t.assigned(h.ID) // its agent asks, or asks no more
-		if e.guest.Watch == watchNothing {
+		if watched && e.guest.Watch == watchNothing {
 			t.guestSettled(&v, "nobody watches its guest")
 		}
 	}

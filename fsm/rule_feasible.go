@@ -16,10 +16,12 @@ type unit struct {
 	nobody  string // why no host will do; "" = one does
 }
 
-// trial is what the strict rules would be with one more, or without it.
+// trial is what the strict rules of a state ask for.
 type trial struct {
-	s     *State // with the rule
-	units map[VMID]*unit
+	s       *State
+	units   map[VMID]*unit
+	apartOf map[*Rule][]*unit // see kept
+	visits  int               // that are left, see entangled
 }
 
 // unit is what a VM is placed with.
@@ -62,7 +64,7 @@ func (s *State) infeasible(r *Rule) string {
 		}
 		yield(r.ID, r)
 	})
-	t := &trial{s: &next, units: map[VMID]*unit{}}
+	t := &trial{s: &next, units: map[VMID]*unit{}, visits: maxVisits}
 	var touched []*unit
 	for _, m := range r.Members {
 		if u := t.unit(m.VM); !slices.Contains(touched, u) {
@@ -87,7 +89,7 @@ func (s *State) infeasible(r *Rule) string {
 			return no
 		}
 	}
-	return t.jointly(r)
+	return t.jointly(r, s)
 }
 
 // apart says why a rule about VMs apart cannot be kept, whatever the others are.

@@ -12,9 +12,9 @@ import (
 // all the others have theirs: such units are left out, and mostly nobody remains.
 
 const (
-	maxSeen  = 1024   // units whose neighbours are counted; of more, nothing is known
-	maxCore  = 64     // units that are looked at together; of more, nothing is known
-	maxTries = 20_000 // of a unit on a host; when they are used up nothing is known
+	maxVisits = 1 << 20 // looks at a member of a rule, or at a host, to find a core
+	maxCore   = 64      // units that are looked at together; of more, nothing is known
+	maxWork   = 1 << 23 // looks of the search at a host for a unit; after that nothing is known
 )
 
 // core are units of which each may find no host because of the others: by number, with
@@ -23,7 +23,7 @@ type core struct {
 	units   []*unit
 	near    []uint64    // the neighbours of each
 	classes []hostClass // of hosts, in the order of their first one
-	tries   int         // that are left
+	work    int         // that is left
 }
 
 // hostClass are hosts that make no difference to a core.
@@ -33,69 +33,102 @@ type hostClass struct {
 }
 
 // jointly says why strict rules about VMs apart cannot all be kept with r, although each
-// of them could be; "" when nothing is known against them.
-func (t *trial) jointly(r *Rule) string {
-	c := t.core(r)
-	if c == nil {
+// of them could be; "" when nothing is known against them, or when they could not be
+// without it either: what became impossible by itself keeps nobody from writing rules.
+func (t *trial) jointly(r *Rule, before *State) string {
+	units, ok := t.entangled(r)
+	if !ok || len(units) == 0 {
 		return ""
 	}
+	c := t.core(units)
 	all := c.peeled(1<<len(c.units) - 1)
 	if all == 0 || c.placed(all) {
 		return ""
 	}
-	for i := range c.units { // who is not needed for it is not named
+	c.work = maxWork
+	for i := len(c.units) - 1; i >= 0; i-- { // who is not needed for it is not named; those of r come first
 		if less := all &^ (1 << i); less != all && !c.placed(less) {
 			all = less
 		}
 	}
-	return t.tooFew(r, c, all)
+	units = c.of(all)
+	if !before.couldPlace(units) {
+		return ""
+	}
+	return t.tooFew(r, units, c.hosts(all))
 }
 
-// core finds the units that matter and hang together with those of r; nil when there are
-// none, or too many.
-func (t *trial) core(r *Rule) *core {
+// couldPlace reports whether there were hosts for the VMs of units by the rules that
+// stand, or that is not known.
+func (s *State) couldPlace(units []*unit) bool {
+	t := &trial{s: s, units: map[VMID]*unit{}, visits: maxVisits}
+	var own []*unit
+	for _, u := range units {
+		for _, id := range u.members {
+			if v, _ := s.VM(id); v == nil {
+				continue
+			}
+			if x := t.unit(id); !slices.Contains(own, x) {
+				own = append(own, x)
+			}
+		}
+	}
+	if len(own) > maxCore {
+		return true
+	}
+	c := t.core(own)
+	return c.placed(1<<len(own) - 1)
+}
+
+// entangled finds the units that may find no host because of others, and hang together
+// with those of r, which come first. ok: they could be found.
+func (t *trial) entangled(r *Rule) (units []*unit, ok bool) {
 	all := 0
 	for _, h := range t.s.Hosts() {
 		if h.Status != Removed {
 			all++
 		}
 	}
-	c := &core{tries: maxTries}
 	var queue []*unit
 	for _, m := range r.Members {
 		queue = append(queue, t.unit(m.VM))
 	}
-	near := map[*unit][]*unit{}
-	for len(queue) > 0 {
+	seen := map[*unit]bool{}
+	for ; len(queue) > 0; queue = queue[1:] {
 		u := queue[0]
-		queue = queue[1:]
-		if _, seen := near[u]; seen {
+		if seen[u] {
 			continue
 		}
-		if len(near) == maxSeen {
-			return nil
-		}
-		near[u] = t.near(u)
+		seen[u] = true
+		near := t.near(u)
 		choices := all
 		if t.s.pins(u) {
+			if !u.looked {
+				t.visits -= all
+			}
 			choices = len(t.eligible(u).hosts)
 		}
-		if len(near[u]) < choices || choices == 0 { // without any host it is wrong by itself
+		switch {
+		case t.visits < 0:
+			return nil, false
+		case len(near) < choices || choices == 0: // without any host it is wrong by itself
 			continue
+		case len(units) == maxCore:
+			return nil, false
 		}
-		if len(c.units) == maxCore {
-			return nil
-		}
-		c.units = append(c.units, u)
-		queue = append(queue, near[u]...)
+		units = append(units, u)
+		queue = append(queue, near...)
 	}
-	if len(c.units) == 0 {
-		return nil
-	}
-	for _, u := range c.units {
+	return units, true
+}
+
+// core is what rules and hosts make of units, at most maxCore.
+func (t *trial) core(units []*unit) *core {
+	c := &core{units: units, work: maxWork}
+	for _, u := range units {
 		set := uint64(0)
-		for i, x := range c.units {
-			if slices.Contains(near[u], x) {
+		for _, x := range t.near(u) {
+			if i := slices.Index(units, x); i >= 0 {
 				set |= 1 << i
 			}
 		}
@@ -105,19 +138,33 @@ func (t *trial) core(r *Rule) *core {
 	return c
 }
 
-// near are the units that strict rules keep apart from u.
+// of are the units of a set.
+func (c *core) of(set uint64) (units []*unit) {
+	for i, u := range c.units {
+		if set&(1<<i) != 0 {
+			units = append(units, u)
+		}
+	}
+	return units
+}
+
+// near are the units that strict rules keep apart from u. VMs that are gone count for
+// nothing.
 func (t *trial) near(u *unit) (near []*unit) {
 	seen := map[*unit]bool{u: true}
 	for _, id := range u.members {
+		if v, _ := t.s.VM(id); v == nil {
+			continue
+		}
 		for _, x := range t.s.RulesOf(id) {
+			if t.visits < 0 {
+				return near
+			}
 			if x.Kind != RuleApart || !x.Strict {
 				continue
 			}
-			for _, m := range x.Members {
-				if v, _ := t.s.VM(m.VM); v == nil {
-					continue
-				}
-				if n := t.unit(m.VM); !seen[n] {
+			for _, n := range t.kept(x) {
+				if !seen[n] {
 					seen[n] = true
 					near = append(near, n)
 				}
@@ -125,6 +172,24 @@ func (t *trial) near(u *unit) (near []*unit) {
 		}
 	}
 	return near
+}
+
+// kept are the units that a rule is about.
+func (t *trial) kept(x *Rule) []*unit {
+	all, ok := t.apartOf[x]
+	if !ok {
+		for _, m := range x.Members {
+			if v, _ := t.s.VM(m.VM); v != nil {
+				all = append(all, t.unit(m.VM))
+			}
+		}
+		if t.apartOf == nil {
+			t.apartOf = map[*Rule][]*unit{}
+		}
+		t.apartOf[x] = all
+	}
+	t.visits -= len(x.Members)
+	return all
 }
 
 // classify sorts the hosts by which units may run there.
@@ -135,7 +200,7 @@ func (t *trial) classify(c *core) {
 			anywhere |= 1 << i
 			continue
 		}
-		for _, h := range u.hosts {
+		for _, h := range t.eligible(u).hosts {
 			pinned[h] |= 1 << i
 		}
 	}
@@ -182,18 +247,29 @@ func (c *core) hosts(set uint64) (n int) {
 
 // placed reports whether there are hosts for a set, or that is not known.
 func (c *core) placed(set uint64) bool {
-	s := search{core: c}
-	for _, x := range c.classes {
-		s.free = append(s.free, x.n)
+	set = c.peeled(set)
+	s := search{near: c.near, work: &c.work}
+	at := map[uint64]int{}
+	for _, x := range c.classes { // those that make no difference to the set are one
+		may := x.may & set
+		i, ok := at[may]
+		if !ok {
+			i = len(s.may)
+			at[may] = i
+			s.may, s.free = append(s.may, may), append(s.free, 0)
+		}
+		s.free[i] += x.n
 	}
-	return s.place(c.peeled(set))
+	return s.place(set)
 }
 
 // search gives hosts to the units of a core.
 type search struct {
-	*core
+	near []uint64
+	may  []uint64 // of each class of hosts, the units that may run there
+	free []int    // hosts of each class that nobody has
 	used []usedHost
-	free []int // hosts of each class that nobody has
+	work *int
 }
 
 type usedHost struct {
@@ -204,14 +280,12 @@ type usedHost struct {
 // place finds hosts for those that are left, for who has the fewest to choose from first.
 // Of a class, whose hosts nobody has, one is as good as another.
 func (s *search) place(left uint64) bool {
-	if left == 0 {
+	if left == 0 || *s.work < 0 {
 		return true
 	}
 	next, fewest := -1, 0
-	for i := range s.units {
-		if left&(1<<i) == 0 {
-			continue
-		}
+	for rest := left; rest != 0; rest &= rest - 1 {
+		i := bits.TrailingZeros64(rest)
 		if n := s.choices(i); next < 0 || n < fewest {
 			next, fewest = i, n
 		}
@@ -219,9 +293,6 @@ func (s *search) place(left uint64) bool {
 	bit := uint64(1) << next
 	for j := range s.used {
 		if s.suits(next, j) {
-			if s.tries--; s.tries < 0 {
-				return true
-			}
 			s.used[j].units |= bit
 			if s.place(left &^ bit) {
 				return true
@@ -230,11 +301,8 @@ func (s *search) place(left uint64) bool {
 		}
 	}
 	for class, n := range s.free {
-		if n == 0 || s.classes[class].may&bit == 0 {
+		if n == 0 || s.may[class]&bit == 0 {
 			continue
-		}
-		if s.tries--; s.tries < 0 {
-			return true
 		}
 		s.free[class]--
 		s.used = append(s.used, usedHost{class, bit})
@@ -249,13 +317,14 @@ func (s *search) place(left uint64) bool {
 
 // choices counts the hosts that a unit may be given.
 func (s *search) choices(unit int) (n int) {
+	*s.work -= len(s.used) + len(s.free)
 	for j := range s.used {
 		if s.suits(unit, j) {
 			n++
 		}
 	}
 	for class, free := range s.free {
-		if s.classes[class].may&(1<<unit) != 0 {
+		if s.may[class]&(1<<unit) != 0 {
 			n += free
 		}
 	}
@@ -265,18 +334,11 @@ func (s *search) choices(unit int) (n int) {
 // suits reports whether a unit may run on a host that others have already.
 func (s *search) suits(unit, used int) bool {
 	x := s.used[used]
-	return s.classes[x.class].may&(1<<unit) != 0 && x.units&s.near[unit] == 0
+	return s.may[x.class]&(1<<unit) != 0 && x.units&s.near[unit] == 0
 }
 
-// tooFew says that the units of a set have too few hosts; "" when r has no part in that:
-// what became impossible by itself keeps nobody from writing other rules.
-func (t *trial) tooFew(r *Rule, c *core, set uint64) string {
-	var units []*unit
-	for i, u := range c.units {
-		if set&(1<<i) != 0 {
-			units = append(units, u)
-		}
-	}
+// tooFew says that units have too few hosts.
+func (t *trial) tooFew(r *Rule, units []*unit, hosts int) string {
 	rules := []*Rule{r}
 	for _, u := range units {
 		for _, id := range u.members {
@@ -287,12 +349,13 @@ func (t *trial) tooFew(r *Rule, c *core, set uint64) string {
 			}
 		}
 	}
-	if least := map[bool]int{true: 2, false: 1}[r.Kind == RuleApart]; t.joins(r, units) < least {
-		return ""
-	}
 	slices.SortFunc(rules, func(a, b *Rule) int { return int(a.ID) - int(b.ID) })
 	var numbers, names []string
-	for _, x := range rules {
+	for i, x := range rules {
+		if n := len(rules); i == maxTold && n > maxTold+1 {
+			numbers = append(numbers, fmt.Sprintf("%d more", n-i))
+			break
+		}
 		numbers = append(numbers, t.s.numbered(x))
 	}
 	for _, u := range units {
@@ -302,13 +365,13 @@ func (t *trial) tooFew(r *Rule, c *core, set uint64) string {
 	if n := len(names); n > maxTold+1 {
 		names = append(names[:maxTold], fmt.Sprintf("%d more", n-maxTold))
 	}
-	return fmt.Sprintf("%s cannot be kept at once: %s have %d hosts between them, and there is no way to keep apart what is to be", enumerated(numbers), enumerated(names), c.hosts(set))
+	return fmt.Sprintf("%s cannot be kept at once: %s have %d hosts between them, and there is no way to keep apart what is to be", enumerated(numbers), enumerated(names), hosts)
 }
 
-// joins counts the units of which a rule has a VM.
+// joins counts the units that a rule is about.
 func (t *trial) joins(r *Rule, units []*unit) (n int) {
 	for _, u := range units {
-		if slices.ContainsFunc(r.Members, func(m RuleVM) bool { return slices.Contains(u.members, m.VM) }) {
+		if slices.Contains(t.kept(r), u) {
 			n++
 		}
 	}

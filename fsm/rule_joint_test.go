@@ -123,7 +123,7 @@ func TestRulesWithoutAClique(t *testing.T) {
 // The search ends: five such graphs, each of which needs four hosts of its own, on nineteen.
 // Nothing is known against them then, and the rule is taken.
 func TestTheSearchForHostsEnds(t *testing.T) {
-	c := &core{tries: maxTries, classes: []hostClass{{may: 1<<55 - 1, n: 19}}}
+	c := &core{work: maxWork, classes: []hostClass{{may: 1<<55 - 1, n: 19}}}
 	for i := range 55 {
 		c.units = append(c.units, &unit{members: []VMID{testVM(i + 1)}})
 		set := uint64(1<<55-1) &^ (uint64(1<<11-1) << (i / 11 * 11))
@@ -136,7 +136,62 @@ func TestTheSearchForHostsEnds(t *testing.T) {
 		}
 		c.near = append(c.near, set)
 	}
-	if !c.placed(1<<55-1) || c.tries >= 0 {
-		t.Errorf("it was found out, with %d tries left", c.tries)
+	if !c.placed(1<<55-1) || c.work >= 0 {
+		t.Errorf("it was found out, with %d looks left", c.work)
+	}
+}
+
+// What became impossible by itself, when a host was removed, keeps nobody from writing a
+// rule, not even one that hangs together with it. What the rule itself makes impossible is
+// found beside it.
+func TestRulesBesideWhatIsImpossible(t *testing.T) {
+	l := policyFleet(t, 4, 7)
+	for _, e := range [][2]int{{1, 2}, {1, 3}, {1, 4}, {2, 3}, {2, 4}, {3, 4}} {
+		l.ok(apart(e[0], e[1]))
+	}
+	l.ok(&logpb.HostControl{Host: "h4", Action: 5, Force: true})
+	l.ok(apart(1, 2))
+	l.ok(bound("h1 h2", 1))
+	l.ok(bound("h1 h2", 5, 6, 7))
+	l.ok(apart(5, 6))
+	l.ok(apart(6, 7))
+	l.ok(apart(7, 1))
+	no := l.rejected(apart(5, 7))
+	if !strings.Contains(no, "VM vm5, VM vm6 and VM vm7 have 2 hosts between them") {
+		t.Errorf("refused with %q", no)
+	}
+}
+
+// A VM that is gone keeps nobody apart, also not as one of a bundle.
+func TestRulesOfVMsThatAreGone(t *testing.T) {
+	l := policyFleet(t, 2, 3)
+	l.register("h9", "b1", said{vm: 9, power: PowerOn, reason: ReasonBooted})
+	for _, c := range []*logpb.RuleAdd{together(1, 9), apart(9, 2), apart(2, 3)} {
+		l.ok(c)
+	}
+	l.ok(&logpb.HostControl{Host: "h9", Action: 5, Force: true})
+	l.ok(apart(1, 3))
+	l.rejected(apart(1, 2))
+}
+
+// What may be looked at is bounded: as many rules as there may be, of as many VMs each.
+func TestTheLookForACoreEnds(t *testing.T) {
+	const vms = 64
+	l := policyFleet(t, 70, vms)
+	s := *l.state()
+	r := ruleFromLog(apart(numbers(vms)...).Rule)
+	r.ID = 1
+	s.book = newRuleBook(func(yield func(RuleID, *Rule) bool) {
+		for id := range RuleID(maxRules) {
+			x := *r
+			x.ID = id + 1
+			if !yield(x.ID, &x) {
+				return
+			}
+		}
+	})
+	tr := &trial{s: &s, units: map[VMID]*unit{}, visits: maxVisits}
+	if units, ok := tr.entangled(r); ok || tr.visits > 0 || tr.visits < -vms {
+		t.Errorf("%d units, %t, %d visits are left", len(units), ok, tr.visits)
 	}
 }

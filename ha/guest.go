@@ -26,10 +26,11 @@ const watchdogNews = 5 * time.Minute
 
 // hung is a guest that hangs and whose VM may be restarted.
 type hung struct {
-	h   *fsm.Host
-	v   *fsm.VM
-	act uint32
-	why string
+	h      *fsm.Host
+	v      *fsm.VM
+	act    uint32
+	why    string
+	paused bool // by its watchdog
 }
 
 // guests restarts VMs whose guests hang. What a host says of them is evidence of this
@@ -59,8 +60,8 @@ func (d *decision) guests() {
 				at[x.h.ID]++ // one that is being restarted is counted, and one that was given up hangs of its own cause
 			}
 			if act, why := d.hangs(v, g); act != 0 {
-				all = append(all, hung{x.h, v, act, why})
-			} else if d.s.GuestAlert(v) != nil && well(v, g) {
+				all = append(all, hung{x.h, v, act, why, g.Paused})
+			} else if a := d.s.GuestAlert(v); a != nil && well(a, v, g) {
 				d.aboutGuest(v, fsm.GuestWell, "its agent answers, or it runs on")
 			}
 		}
@@ -88,14 +89,15 @@ func (d *decision) guests() {
 func (d *decision) hangs(v *fsm.VM, g Guest) (act uint32, why string) {
 	w := v.Guest()
 	fired, counts := d.fired(v, g)
-	if counts {
-		return fsm.GuestWatchdog, "its watchdog has fired"
-	}
 	switch {
-	case g.Paused && w.Watch&fsm.WatchPing != 0:
-		return fsm.GuestSilent, "its watchdog has paused it, and its agent answers nobody"
-	case g.Paused:
+	case g.Paused && w.Watch == 0:
 		return fsm.GuestLeft, pausedUnwatched
+	case g.Paused && w.Watch&fsm.WatchWatchdog == 0:
+		return fsm.GuestSilent, pausedText + ", and its agent answers nobody"
+	case g.Paused:
+		return fsm.GuestWatchdog, pausedText
+	case counts:
+		return fsm.GuestWatchdog, "its watchdog has fired"
 	}
 	patience := w.Timeout
 	if !g.Heard {
@@ -113,8 +115,12 @@ func (d *decision) hangs(v *fsm.VM, g Guest) (act uint32, why string) {
 // firedLongAgo is why a guest is left as it is whose watchdog is no reason any more.
 const firedLongAgo = "its watchdog fired too long ago for a restart that nobody asked for, and the guest has not shown since that it is well; look at its console, and restart it or clear the alert"
 
+// pausedText is in the reason of whatever is done or left because a guest stands still; by
+// it an alert is known that ends when the guest runs on.
+const pausedText = "its watchdog has paused it"
+
 // pausedUnwatched is why a guest is left as it is that stands still and that nobody is to restart.
-const pausedUnwatched = "its watchdog has paused it, and nothing is to restart it for that (guest_health is none for it); look at its console, and resume or restart it"
+const pausedUnwatched = pausedText + ", and nothing is to restart it for that (guest_health is none for it); look at its console, and resume or restart it"
 
 // fired reports whether the watchdog of a guest has fired, and whether that counts: as long
 // as it is news, and when it was news as the alert was raised that the guest is left as it
@@ -133,10 +139,12 @@ func (d *decision) fired(v *fsm.VM, g Guest) (fired, counts bool) {
 }
 
 // well reports whether what is said of a guest ends the alert about it: its agent answers,
-// or where nobody watches it, it runs.
-func well(v *fsm.VM, g Guest) bool {
-	watch := v.Guest().Watch
-	return watch == 0 && !g.Paused || watch&fsm.WatchPing != 0 && g.Heard && g.Silent == 0 && g.Watchdog == 0
+// or it was paused and runs on.
+func well(a *fsm.AlertRecord, v *fsm.VM, g Guest) bool {
+	if g.Paused || g.Silent != 0 || g.Watchdog != 0 {
+		return false
+	}
+	return v.Guest().Watch&fsm.WatchPing != 0 && g.Heard || strings.Contains(a.Text, pausedText)
 }
 
 // alarming reports whether a guest hangs, or is half-way to it: those that hang of one
@@ -144,7 +152,7 @@ func well(v *fsm.VM, g Guest) bool {
 func (d *decision) alarming(v *fsm.VM, g Guest) bool {
 	w := v.Guest()
 	_, counts := d.fired(v, g)
-	return counts || w.Watch&fsm.WatchPing != 0 && (g.Paused || v.Answers && g.Silent >= w.Timeout/2)
+	return counts || w.Watch != 0 && g.Paused || w.Watch&fsm.WatchPing != 0 && v.Answers && g.Silent >= w.Timeout/2
 }
 
 // tooMany reports of each host whether more guests hang at once, there or in the whole
@@ -190,6 +198,9 @@ func (d *decision) triedOut(x hung) bool {
 
 // leaveGuest tells people that a guest hangs and is left as it is, when that is news.
 func (d *decision) leaveGuest(x hung, why string) {
+	if x.paused && !strings.Contains(why, pausedText) {
+		why = pausedText + "; " + why
+	}
 	if a := d.s.GuestAlert(x.v); a == nil || !strings.Contains(a.Text, why) {
 		d.aboutGuest(x.v, fsm.GuestLeft, why)
 	}
@@ -205,6 +216,9 @@ func (d *decision) aboutGuest(v *fsm.VM, action uint32, why string) {
 func guestLine(s *fsm.State, v *fsm.VM) string {
 	g := v.Guest()
 	if g.Watch == 0 {
+		if a := s.GuestAlert(v); a != nil {
+			return a.Text
+		}
 		return ""
 	}
 	var how []string

@@ -144,8 +144,36 @@ func TestGuestPausedByItsWatchdog(t *testing.T) {
 	w.must(5*time.Second, "its end", func() bool { return w.left(1) == "" })
 	w.guest(1).paused = true
 	w.must(5*time.Second, "another alert", func() bool { return w.left(1) != "" })
+	w.guest(1).paused = false
+	w.watched(1, "watchdog")
+	w.must(5*time.Second, "its end, though it is watched otherwise by now", func() bool { return w.left(1) == "" })
+	w.guest(1).paused = true
 	w.watched(1, "ping")
 	w.must(20*time.Second, "a restart", func() bool { return w.restarts(1) == 1 && w.runsOn(1, "h1")() && w.left(1) == "" })
+}
+
+// Where many are paused at once they are left as they are, and the alerts end when they
+// run on, also of guests of which nothing was ever heard.
+func TestGuestsPausedTogether(t *testing.T) {
+	for _, how := range []string{"ping", "watchdog", "both"} {
+		vms := []int{1, 2, 3, 4, 5, 6}
+		w := watch(t, how, vms, newBox("h1", vms...), newBox("h2"))
+		all := func(what string, is func(n int) bool) {
+			w.must(10*time.Second, what, func() bool {
+				return !slices.ContainsFunc(vms, func(n int) bool { return !is(n) })
+			})
+		}
+		for _, n := range vms {
+			w.guest(n).answers, w.guest(n).paused = false, true
+		}
+		all("alerts", func(n int) bool {
+			return strings.Contains(w.left(n), "brake_min") && strings.Contains(w.left(n), "its watchdog has paused it")
+		})
+		for _, n := range vms {
+			w.guest(n).paused = false
+		}
+		all("their end", func(n int) bool { return w.left(n) == "" && w.restarts(n) == 0 })
+	}
 }
 
 // A new leader knows nothing, and acts on what the reports say; a new agent of the host

@@ -156,7 +156,7 @@ func (w *World) runs(s *fsm.State, g *guest) {
 			return
 		case d.h.frozen, d.reason == hypervisor.ReasonIOError && (!d.h.libvirt || !d.h.agent.runs || !d.h.wire() || owner.Status == fsm.Alert):
 			return // it lives as far as anybody can prove
-		case d.reason == hypervisor.ReasonWatchdog && s.GuestAlert(v) != nil:
+		case d.reason == hypervisor.ReasonWatchdog && s.GuestAlert(v) != nil && (v.Guest().Watch == 0 || s.GaveUpOnGuest(v) || w.heldBack(s, v)):
 			return // people know that it is left as it is
 		}
 		w.violate("7 (what can run does)", []string{g.name, d.h.name}, "VM %s is wanted on and %s (%s) on %s at the end", g.name, d.state, d.reason, d.h.name)
@@ -170,6 +170,12 @@ func (w *World) runs(s *fsm.State, g *guest) {
 		}
 		w.violate("7 (what can run does)", about, "VM %s is wanted on, could run, and does not at the end; its owner is %s (%s), %s", g.name, owner.ID, owner.Status, doing)
 	}
+}
+
+// heldBack: too many guests hang at once, or no other host can take it.
+func (w *World) heldBack(s *fsm.State, v *fsm.VM) bool {
+	text := s.GuestAlert(v).Text
+	return strings.Contains(text, "brake_min") || strings.Contains(text, "no other host can take it")
 }
 
 // led reports whether somebody leads, and may: when nobody has led for longer than

@@ -199,9 +199,8 @@ func (w *World) rulesHold(s *fsm.State) {
 	}
 }
 
-// mendable: a move would mend a rule that is broken.
-// mendable: there is a move that would mend the rule, and lifeboat may do it. One that may
-// not be migrated live is relocated by its operator only.
+// mendable: a move would mend a rule that is broken, and lifeboat may make it as things
+// are: a VM that may not be migrated live is relocated by its operator only.
 func mendable(s *fsm.State, id fsm.RuleID) bool {
 	return slices.ContainsFunc(ha.Repairs(s), func(x ha.Repair) bool {
 		v, owner := s.VM(x.VM)

@@ -188,12 +188,14 @@ func (c *cluster) stays(n string, want uint32) {
 	c.Helper()
 	known := uint32(0)
 	for end := time.Now().Add(settle); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
-		if s := c.status(n, true); s.ClusterId != "" {
-			known = s.FeatureLevel
+		s := c.status(n, true)
+		if s.ClusterId == "" {
+			continue
 		}
-		if known > want {
-			c.Fatalf("the level is %d, and not every node is new", known)
+		if s.FeatureLevel > want || s.FeatureLevel < known {
+			c.Fatalf("the level is %d after %d, and not every node is new", s.FeatureLevel, known)
 		}
+		known = s.FeatureLevel
 	}
 	if known != want {
 		c.Fatalf("%s knows level %d %s after its start, want %d", n, known, settle, want)
