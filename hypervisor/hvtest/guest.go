@@ -59,11 +59,17 @@ func testReboot(b *bench) {
 	ch, err := b.Hypervisor.Watch(b.Context())
 	b.ok("watch", err)
 	before, _ := b.look(req.UUID)
+	var d hypervisor.Domain
+	defer func() {
+		if b.Failed() {
+			b.Logf("seen at last: %+v, before the reboots: %+v", d, before)
+		}
+	}()
 	for n := range uint32(2) {
 		b.ok("reboot", b.Reboot(req.UUID))
 		b.sawEvent(ch, req.UUID)
 		b.until("the reboot to be counted", func() bool {
-			d, _ := b.look(req.UUID)
+			d, _ = b.look(req.UUID)
 			return d.Reboots == before.Reboots+n+1 && d.State == hypervisor.StateRunning
 		})
 	}
