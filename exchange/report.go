@@ -150,8 +150,8 @@ func Diff(s *fsm.State, h *fsm.Host, x *Memory, req *lifeboatv1.ReportRequest, n
 
 // guest is what a report says of the guest of a VM; nil: nothing that matters.
 func guest(s *fsm.State, v *fsm.VM, r *lifeboatv1.VMReport) *ha.Guest {
-	said := r.WatchdogPaused || v.Guest().Watch != 0 && (r.GuestSilentMs > 0 || r.WatchdogMs > 0)
-	if !said && s.GuestAlert(v) == nil {
+	matters := r.WatchdogPaused || v.Guest().Watch != 0 && (r.GuestSilentMs > 0 || r.WatchdogMs > 0)
+	if !matters && s.GuestAlert(v) == nil {
 		return nil
 	}
 	return &ha.Guest{VM: v.ID, Incarnation: fsm.Incarnation(r.Incarnation), Heard: r.GuestAnswers,

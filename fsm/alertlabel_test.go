@@ -34,7 +34,7 @@ func TestAlertsKeepTheLabelsTheyBeganWith(t *testing.T) {
 	if l.owner(1) != "h2" {
 		t.Fatalf("the VM is on %s", l.owner(1))
 	}
-	l.ok(&logpb.HostControl{Host: "h1", Action: 5})
+	l.ok(&logpb.HostControl{Host: "h1", Action: HostRemove})
 	l.ok(itEnded("h1", "hot"))
 	l.ok(vm(true))
 	ends := 0

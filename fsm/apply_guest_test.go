@@ -153,8 +153,8 @@ func TestGuestIsLeftAlone(t *testing.T) {
 	}{
 		"disarmed":            {func(l *lab) { l.ok(&logpb.Arm{}) }, nil},
 		"as if unmanaged":     {func(l *lab) { l.ok(&logpb.Arm{Ignore: true}) }, nil},
-		"maintenance":         {func(l *lab) { l.ok(&logpb.HostControl{Host: "h1", Action: 3}) }, nil},
-		"disabled":            {func(l *lab) { l.ok(&logpb.HostControl{Host: "h1", Action: 2}) }, nil},
+		"maintenance":         {func(l *lab) { l.ok(&logpb.HostControl{Host: "h1", Action: HostMaintenanceOn}) }, nil},
+		"disabled":            {func(l *lab) { l.ok(&logpb.HostControl{Host: "h1", Action: HostDisable}) }, nil},
 		"its host goes down":  {func(l *lab) { l.ok(&logpb.HostStopping{Host: "h1", Epoch: l.host("h1").Epoch, Reboot: true}) }, nil},
 		"its host is silent":  {func(l *lab) { l.ok(l.suspect("h1")) }, nil},
 		"it migrates":         {func(l *lab) { l.ok(migrate(1, "h2")) }, nil},

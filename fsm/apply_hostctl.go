@@ -7,12 +7,22 @@ import (
 	"lifeboat/fsm/logpb"
 )
 
+// The actions of a HostControl.
+const (
+	HostEnable         = 1
+	HostDisable        = 2
+	HostMaintenanceOn  = 3
+	HostMaintenanceOff = 4
+	HostRemove         = 5
+	HostAdmit          = 6
+)
+
 func (t *tx) hostControl(c *logpb.HostControl) string {
 	old := t.s.Host(HostID(c.Host))
 	switch {
-	case c.Action == 6:
+	case c.Action == HostAdmit:
 		return t.hostAdmit(c.Host, old)
-	case c.Action == 5 && c.Force && old == nil && c.Host != "":
+	case c.Action == HostRemove && c.Force && old == nil && c.Host != "":
 		return t.hostBar(HostID(c.Host))
 	}
 	if old == nil || old.Status == Removed {
@@ -20,15 +30,15 @@ func (t *tx) hostControl(c *logpb.HostControl) string {
 	}
 	h := edit(old)
 	switch c.Action {
-	case 1, 4:
+	case HostEnable, HostMaintenanceOff:
 		if h.Resource == Enabled {
 			return ""
 		}
 		h.Resource, h.Drain = Enabled, nil
 		t.resolve(drainAlert(h.ID), "host %s is enabled again", h.ID)
-	case 2:
+	case HostDisable:
 		h.Resource, h.Drain = Disabled, nil
-	case 3:
+	case HostMaintenanceOn:
 		switch no := t.later(LevelPolicy); {
 		case no == "":
 			t.maintenance(h, c.Force)
@@ -37,7 +47,7 @@ func (t *tx) hostControl(c *logpb.HostControl) string {
 		default:
 			h.Resource = Maintenance
 		}
-	case 5:
+	case HostRemove:
 		return t.hostRemove(h, c.Force)
 	default:
 		return "a host can be enabled, disabled, put into maintenance or removed"

@@ -232,7 +232,7 @@ func TestS6WhatIsForgottenIsNotDestroyed(t *testing.T) {
 		}
 		l.ok(&logpb.VMProtect{Vm: idBytes(1)})
 		l.ok(l.hostDown("h2"))
-		l.ok(&logpb.HostControl{Host: "h2", Action: 5})
+		l.ok(&logpb.HostControl{Host: "h2", Action: HostRemove})
 		l.register("h1", "b2")
 		l.report(at, byHand(1))
 		if v := l.vm(1); l.owner(1) != at || v.Incarnation != 0 || len(l.host("h1").Orders) != 0 {

@@ -71,7 +71,7 @@ func (l *lab) links() map[string]string {
 // A VM that moves, a maintenance and a node's preparation are followed from their begin.
 func TestWhatTakesLongIsLinked(t *testing.T) {
 	l := movers(t, 3, 1)
-	l.ok(&logpb.HostControl{Host: "h1", Action: 3})
+	l.ok(&logpb.HostControl{Host: "h1", Action: HostMaintenanceOn})
 	l.ok(migrate(1, "h2"))
 	l.report("h1", left(1))
 	l.report("h2", said{vm: 1, power: PowerOn, reason: ReasonBooted})

@@ -69,7 +69,7 @@ func TestS6HostThatDoesNotDestroyItsCopyIsFenced(t *testing.T) {
 	})
 	t.Run("it is removed", func(t *testing.T) {
 		l := evicted(t)
-		l.ok(&logpb.HostControl{Host: "h2", Action: 5})
+		l.ok(&logpb.HostControl{Host: "h2", Action: HostRemove})
 	})
 	t.Run("it is in a snapshot", func(t *testing.T) {
 		h := evicted(t).host("h2")

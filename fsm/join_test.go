@@ -144,7 +144,7 @@ func TestJoinWaitsForItsLevel(t *testing.T) {
 	l := newLab(t)
 	for _, c := range []proto.Message{
 		token(MemberHost, "", 1), &logpb.CASet{Cert: []byte{1}, SealedKey: []byte{2}}, &logpb.OperatorSet{Name: "a", Role: 1},
-		&logpb.HostControl{Host: "h1", Action: 6},
+		&logpb.HostControl{Host: "h1", Action: HostAdmit},
 		&logpb.PolicySet{Settings: []*logpb.Setting{{Key: "unknown_operator", Value: "viewer"}}},
 	} {
 		before := l.state().Sum()
@@ -159,14 +159,14 @@ func TestJoinWaitsForItsLevel(t *testing.T) {
 // again; and again after the next removal.
 func TestRemovedHostIsBarred(t *testing.T) {
 	for name, admit := range map[string][]proto.Message{
-		"by hand":    {&logpb.HostControl{Host: "h1", Action: 6}},
+		"by hand":    {&logpb.HostControl{Host: "h1", Action: HostAdmit}},
 		"by a token": {token(MemberHost, "h1", 1), use(MemberHost, "h1", "k1")},
 	} {
 		l := joinLab(t)
 		l.ok(registration("h1", "b1"))
 		for range 2 {
 			l.ok(&logpb.HostLeave{Host: "h1", Epoch: l.state().Host("h1").Epoch, Session: l.state().Host("h1").Session, Reason: "stopped"})
-			l.ok(&logpb.HostControl{Host: "h1", Action: 5})
+			l.ok(&logpb.HostControl{Host: "h1", Action: HostRemove})
 			l.rejected(registration("h1", "b1"))
 			l.rejected(registration("h1", "b2"))
 			if admit == nil {
@@ -179,7 +179,7 @@ func TestRemovedHostIsBarred(t *testing.T) {
 			if h := l.state().Host("h1"); h.Status != Up || h.Admitted {
 				t.Fatalf("%s: %+v", name, h)
 			}
-			admit = []proto.Message{&logpb.HostControl{Host: "h1", Action: 6}}
+			admit = []proto.Message{&logpb.HostControl{Host: "h1", Action: HostAdmit}}
 		}
 	}
 }
@@ -254,7 +254,7 @@ func TestWakeGivesNothingBack(t *testing.T) {
 	l.ok(&logpb.OperatorSet{Name: "carol", Role: uint32(RoleAdmin)})
 	l.ok(registration("h9", "b1"))
 	old := l.state()
-	l.ok(&logpb.HostControl{Host: "h9", Action: 5, Force: true})
+	l.ok(&logpb.HostControl{Host: "h9", Action: HostRemove, Force: true})
 	l.ok(&logpb.PolicySet{Settings: []*logpb.Setting{{Key: "unknown_operator", Value: "none"}}})
 	l.ok(&logpb.OperatorSet{Name: "bob", Role: uint32(RoleNone)})
 	l.ok(use(MemberHost, "h1", "k"))
@@ -348,11 +348,11 @@ func TestRemovedStaysRemoved(t *testing.T) {
 	l.ok(registration("h1", "b1"))
 	l.ok(token(MemberHost, "", 100))
 	l.ok(use(MemberHost, "h2", "k2"))
-	l.rejected(&logpb.HostControl{Host: "h1", Action: 5}) // it still reports
-	l.ok(&logpb.HostControl{Host: "h1", Action: 5, Force: true})
+	l.rejected(&logpb.HostControl{Host: "h1", Action: HostRemove}) // it still reports
+	l.ok(&logpb.HostControl{Host: "h1", Action: HostRemove, Force: true})
 	l.rejected(use(MemberHost, "h1", "k1"))
 	l.rejected(registration("h1", "b1"))
-	l.ok(&logpb.HostControl{Host: "h2", Action: 5, Force: true}) // it has never come
+	l.ok(&logpb.HostControl{Host: "h2", Action: HostRemove, Force: true}) // it has never come
 	l.rejected(use(MemberHost, "h2", "k2"))
 	l.rejected(registration("h2", "b1"))
 

@@ -241,7 +241,7 @@ func TestMoveRefused(t *testing.T) {
 		"same host":      {nil, migrate(1, "h1"), "already"},
 		"no such host":   {nil, migrate(1, "h9"), "there is no host"},
 		"target down":    {func(l *lab) { l.ok(l.hostDown("h2")) }, migrate(1, "h2"), "is Down"},
-		"disabled":       {func(l *lab) { l.ok(&logpb.HostControl{Host: "h2", Action: 2}) }, migrate(1, "h2"), "is Disabled"},
+		"disabled":       {func(l *lab) { l.ok(&logpb.HostControl{Host: "h2", Action: HostDisable}) }, migrate(1, "h2"), "is Disabled"},
 		"going down":     {func(l *lab) { l.ok(&logpb.HostStopping{Host: "h2", Epoch: l.host("h2").Epoch}) }, migrate(1, "h2"), "shutting down"},
 		"disarmed":       {func(l *lab) { l.ok(&logpb.Arm{}) }, migrate(1, "h2"), "disarmed"},
 		"other work":     {func(l *lab) { l.ok(migrate(1, "h2")) }, migrate(1, "h3"), "open work"},
@@ -320,7 +320,9 @@ func TestHome(t *testing.T) {
 // being so survives a reboot.
 func TestMaintenance(t *testing.T) {
 	l := movers(t, 2, 2)
-	on := func(force bool) proto.Message { return &logpb.HostControl{Host: "h1", Action: 3, Force: force} }
+	on := func(force bool) proto.Message {
+		return &logpb.HostControl{Host: "h1", Action: HostMaintenanceOn, Force: force}
+	}
 	l.ok(on(false))
 	h := l.host("h1")
 	if h.Resource != PrepareForMaintenance || h.Drain == nil || h.Drain.Total != 2 || h.Drain.Force {
@@ -351,7 +353,7 @@ func TestMaintenance(t *testing.T) {
 	if h := l.host("h1"); h.Resource != Maintenance || h.Drain != nil {
 		t.Errorf("%s, %+v", h.Resource, h.Drain)
 	}
-	l.ok(&logpb.HostControl{Host: "h1", Action: 4})
+	l.ok(&logpb.HostControl{Host: "h1", Action: HostMaintenanceOff})
 	if l.host("h1").Resource != Enabled {
 		t.Error("it does not come back")
 	}

@@ -98,18 +98,14 @@ const maxTold = 6
 // Describe is a rule in a few words: "rule 3 (apart, strict: a, b)".
 func (s *State) Describe(r *Rule) string {
 	var names []string
-	for i, m := range r.Members {
-		if i == maxTold && len(r.Members) > maxTold+1 {
-			names = append(names, fmt.Sprintf("%d more", len(r.Members)-i))
-			break
-		}
+	for _, m := range r.Members {
 		names = append(names, s.Called(m))
 	}
 	strict := "strict"
 	if !r.Strict {
 		strict = "soft"
 	}
-	text := fmt.Sprintf("rule %d (%s, %s: %s", r.ID, r.Kind, strict, strings.Join(names, ", "))
+	text := fmt.Sprintf("rule %d (%s, %s: %s", r.ID, r.Kind, strict, strings.Join(shortened(names), ", "))
 	if r.Kind == RuleHosts {
 		text += " on " + r.HostsText()
 	}
@@ -119,18 +115,23 @@ func (s *State) Describe(r *Rule) string {
 // HostsText writes "n1:2, rack=a"; a priority of 0 is left out.
 func (r *Rule) HostsText() string {
 	var out []string
-	for i, c := range r.Hosts {
-		if i == maxTold && len(r.Hosts) > maxTold+1 {
-			out = append(out, fmt.Sprintf("%d more", len(r.Hosts)-i))
-			break
-		}
+	for _, c := range r.Hosts {
 		text := c.Host
 		if c.Priority != 0 {
 			text += fmt.Sprintf(":%d", c.Priority)
 		}
 		out = append(out, text)
 	}
-	return strings.Join(out, ", ")
+	return strings.Join(shortened(out), ", ")
+}
+
+// shortened leaves of many names the first ones, and says how many more there are.
+func shortened(names []string) []string {
+	n := len(names)
+	if n <= maxTold+1 {
+		return names
+	}
+	return append(names[:maxTold:maxTold], fmt.Sprintf("%d more", n-maxTold))
 }
 
 // Rules walks the rules by number.

@@ -11,7 +11,6 @@ type unit struct {
 	members []VMID
 	rules   []*Rule // that make it a bundle
 	looked  bool    // the rest is known
-	pinned  bool    // not every host will do
 	hosts   []HostID
 	nobody  string // why no host will do; "" = one does
 }
@@ -20,8 +19,12 @@ type unit struct {
 type trial struct {
 	s       *State
 	units   map[VMID]*unit
-	apartOf map[*Rule][]*unit // see kept
+	members map[*Rule][]*unit // of rules that were asked for
 	visits  int               // that are left, see entangled
+}
+
+func newTrial(s *State) *trial {
+	return &trial{s: s, units: map[VMID]*unit{}, members: map[*Rule][]*unit{}, visits: maxVisits}
 }
 
 // unit is what a VM is placed with.
@@ -64,7 +67,7 @@ func (s *State) infeasible(r *Rule) string {
 		}
 		yield(r.ID, r)
 	})
-	t := &trial{s: &next, units: map[VMID]*unit{}, visits: maxVisits}
+	t := newTrial(&next)
 	var touched []*unit
 	for _, m := range r.Members {
 		if u := t.unit(m.VM); !slices.Contains(touched, u) {
@@ -181,7 +184,6 @@ func (s *State) eligible(u *unit) {
 			}
 		}
 	}
-	u.pinned = len(need) > 0 || home != ""
 	room, any := false, false
 	for id, h := range s.Hosts() {
 		if h.Status == Removed {
@@ -243,7 +245,7 @@ func (s *State) tooMany(r *Rule, all []*unit) string {
 	}
 	given := map[HostID]*unit{}
 	for _, u := range all {
-		if !u.pinned {
+		if !s.pins(u) {
 			continue
 		}
 		if !give(u, given, map[HostID]bool{}) {

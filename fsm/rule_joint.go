@@ -22,6 +22,7 @@ const (
 type core struct {
 	units   []*unit
 	near    []uint64    // the neighbours of each
+	choices []int       // hosts on which each may run
 	classes []hostClass // of hosts, in the order of their first one
 	work    int         // that is left
 }
@@ -61,7 +62,7 @@ func (t *trial) jointly(r *Rule, before *State) string {
 // couldPlace reports whether there were hosts for the VMs of units by the rules that
 // stand, or that is not known.
 func (s *State) couldPlace(units []*unit) bool {
-	t := &trial{s: s, units: map[VMID]*unit{}, visits: maxVisits}
+	t := newTrial(s)
 	var own []*unit
 	for _, u := range units {
 		for _, id := range u.members {
@@ -163,7 +164,7 @@ func (t *trial) near(u *unit) (near []*unit) {
 			if x.Kind != RuleApart || !x.Strict {
 				continue
 			}
-			for _, n := range t.kept(x) {
+			for _, n := range t.about(x) {
 				if !seen[n] {
 					seen[n] = true
 					near = append(near, n)
@@ -174,19 +175,16 @@ func (t *trial) near(u *unit) (near []*unit) {
 	return near
 }
 
-// kept are the units that a rule is about.
-func (t *trial) kept(x *Rule) []*unit {
-	all, ok := t.apartOf[x]
+// about are the units of the members of a rule.
+func (t *trial) about(x *Rule) []*unit {
+	all, ok := t.members[x]
 	if !ok {
 		for _, m := range x.Members {
 			if v, _ := t.s.VM(m.VM); v != nil {
 				all = append(all, t.unit(m.VM))
 			}
 		}
-		if t.apartOf == nil {
-			t.apartOf = map[*Rule][]*unit{}
-		}
-		t.apartOf[x] = all
+		t.members[x] = all
 	}
 	t.visits -= len(x.Members)
 	return all
@@ -204,20 +202,31 @@ func (t *trial) classify(c *core) {
 			pinned[h] |= 1 << i
 		}
 	}
-	at := map[uint64]int{}
 	for id, h := range t.s.Hosts() {
-		if h.Status == Removed {
-			continue
+		if h.Status != Removed {
+			c.classes = append(c.classes, hostClass{anywhere | pinned[id], 1})
 		}
-		may := anywhere | pinned[id]
+	}
+	c.classes = c.among(1<<len(c.units) - 1)
+	for i := range c.units {
+		c.choices = append(c.choices, c.hosts(1<<i))
+	}
+}
+
+// among are the classes of hosts that make a difference to a set.
+func (c *core) among(set uint64) (classes []hostClass) {
+	at := map[uint64]int{}
+	for _, x := range c.classes {
+		may := x.may & set
 		i, ok := at[may]
 		if !ok {
-			i = len(c.classes)
+			i = len(classes)
 			at[may] = i
-			c.classes = append(c.classes, hostClass{may: may})
+			classes = append(classes, hostClass{may: may})
 		}
-		c.classes[i].n++
+		classes[i].n += x.n
 	}
+	return classes
 }
 
 // peeled leaves those of a set that have as many neighbours in it as hosts, or more.
@@ -225,7 +234,7 @@ func (c *core) peeled(set uint64) uint64 {
 	for {
 		was := set
 		for i := range c.units {
-			if set&(1<<i) != 0 && bits.OnesCount64(c.near[i]&set) < c.hosts(1<<i) {
+			if set&(1<<i) != 0 && bits.OnesCount64(c.near[i]&set) < c.choices[i] {
 				set &^= 1 << i
 			}
 		}
@@ -248,26 +257,14 @@ func (c *core) hosts(set uint64) (n int) {
 // placed reports whether there are hosts for a set, or that is not known.
 func (c *core) placed(set uint64) bool {
 	set = c.peeled(set)
-	s := search{near: c.near, work: &c.work}
-	at := map[uint64]int{}
-	for _, x := range c.classes { // those that make no difference to the set are one
-		may := x.may & set
-		i, ok := at[may]
-		if !ok {
-			i = len(s.may)
-			at[may] = i
-			s.may, s.free = append(s.may, may), append(s.free, 0)
-		}
-		s.free[i] += x.n
-	}
+	s := search{near: c.near, free: c.among(set), work: &c.work}
 	return s.place(set)
 }
 
 // search gives hosts to the units of a core.
 type search struct {
 	near []uint64
-	may  []uint64 // of each class of hosts, the units that may run there
-	free []int    // hosts of each class that nobody has
+	free []hostClass // hosts that nobody has
 	used []usedHost
 	work *int
 }
@@ -300,17 +297,17 @@ func (s *search) place(left uint64) bool {
 			s.used[j].units &^= bit
 		}
 	}
-	for class, n := range s.free {
-		if n == 0 || s.may[class]&bit == 0 {
+	for class, x := range s.free {
+		if x.n == 0 || x.may&bit == 0 {
 			continue
 		}
-		s.free[class]--
+		s.free[class].n--
 		s.used = append(s.used, usedHost{class, bit})
 		if s.place(left &^ bit) {
 			return true
 		}
 		s.used = s.used[:len(s.used)-1]
-		s.free[class]++
+		s.free[class].n++
 	}
 	return false
 }
@@ -323,9 +320,9 @@ func (s *search) choices(unit int) (n int) {
 			n++
 		}
 	}
-	for class, free := range s.free {
-		if s.may[class]&(1<<unit) != 0 {
-			n += free
+	for _, x := range s.free {
+		if x.may&(1<<unit) != 0 {
+			n += x.n
 		}
 	}
 	return n
@@ -334,7 +331,7 @@ func (s *search) choices(unit int) (n int) {
 // suits reports whether a unit may run on a host that others have already.
 func (s *search) suits(unit, used int) bool {
 	x := s.used[used]
-	return s.may[x.class]&(1<<unit) != 0 && x.units&s.near[unit] == 0
+	return s.free[x.class].may&(1<<unit) != 0 && x.units&s.near[unit] == 0
 }
 
 // tooFew says that units have too few hosts.
@@ -351,27 +348,20 @@ func (t *trial) tooFew(r *Rule, units []*unit, hosts int) string {
 	}
 	slices.SortFunc(rules, func(a, b *Rule) int { return int(a.ID) - int(b.ID) })
 	var numbers, names []string
-	for i, x := range rules {
-		if n := len(rules); i == maxTold && n > maxTold+1 {
-			numbers = append(numbers, fmt.Sprintf("%d more", n-i))
-			break
-		}
+	for _, x := range rules {
 		numbers = append(numbers, t.s.numbered(x))
 	}
 	for _, u := range units {
 		names = append(names, t.s.unitName(u))
 	}
 	slices.Sort(names)
-	if n := len(names); n > maxTold+1 {
-		names = append(names[:maxTold], fmt.Sprintf("%d more", n-maxTold))
-	}
-	return fmt.Sprintf("%s cannot be kept at once: %s have %d hosts between them, and there is no way to keep apart what is to be", enumerated(numbers), enumerated(names), hosts)
+	return fmt.Sprintf("%s cannot be kept at once: %s have %d hosts between them, and there is no way to keep apart what is to be", enumerated(shortened(numbers)), enumerated(shortened(names)), hosts)
 }
 
 // joins counts the units that a rule is about.
 func (t *trial) joins(r *Rule, units []*unit) (n int) {
 	for _, u := range units {
-		if slices.Contains(t.kept(r), u) {
+		if slices.Contains(t.about(r), u) {
 			n++
 		}
 	}

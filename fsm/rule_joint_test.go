@@ -149,7 +149,7 @@ func TestRulesBesideWhatIsImpossible(t *testing.T) {
 	for _, e := range [][2]int{{1, 2}, {1, 3}, {1, 4}, {2, 3}, {2, 4}, {3, 4}} {
 		l.ok(apart(e[0], e[1]))
 	}
-	l.ok(&logpb.HostControl{Host: "h4", Action: 5, Force: true})
+	l.ok(&logpb.HostControl{Host: "h4", Action: HostRemove, Force: true})
 	l.ok(apart(1, 2))
 	l.ok(bound("h1 h2", 1))
 	l.ok(bound("h1 h2", 5, 6, 7))
@@ -169,7 +169,7 @@ func TestRulesOfVMsThatAreGone(t *testing.T) {
 	for _, c := range []*logpb.RuleAdd{together(1, 9), apart(9, 2), apart(2, 3)} {
 		l.ok(c)
 	}
-	l.ok(&logpb.HostControl{Host: "h9", Action: 5, Force: true})
+	l.ok(&logpb.HostControl{Host: "h9", Action: HostRemove, Force: true})
 	l.ok(apart(1, 3))
 	l.rejected(apart(1, 2))
 }

@@ -213,7 +213,7 @@ func TestS5LateRegistrationsSayNothing(t *testing.T) {
 		"removed": func(l *lab) {
 			l.ok(&logpb.VMProtect{Vm: idBytes(1), Protect: &logpb.Protection{}})
 			l.ok(&logpb.HostLeave{Host: "h1", Epoch: l.host("h1").Epoch, Session: "s1"})
-			l.ok(&logpb.HostControl{Host: "h1", Action: 5})
+			l.ok(&logpb.HostControl{Host: "h1", Action: HostRemove})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

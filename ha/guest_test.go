@@ -96,7 +96,7 @@ func TestGuestThatIsNotJudged(t *testing.T) {
 		"not watched":        func(w *world) { w.watched(1, "none") },
 		"the watchdog only":  func(w *world) { w.watched(1, "watchdog") },
 		"disarmed":           func(w *world) { w.apply(&logpb.Arm{}) },
-		"disabled":           func(w *world) { w.apply(&logpb.HostControl{Host: "h1", Action: 2}) },
+		"disabled":           func(w *world) { w.apply(&logpb.HostControl{Host: "h1", Action: fsm.HostDisable}) },
 		"paused by somebody": func(w *world) { w.guest(1).reason = fsm.ReasonUserPaused; w.advance(2 * time.Second) },
 	} {
 		t.Run(name, func(t *testing.T) {

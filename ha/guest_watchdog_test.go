@@ -63,7 +63,7 @@ func TestWatchdogHeldBackTooLong(t *testing.T) {
 func TestWatchdogFiresWhileNobodyActs(t *testing.T) {
 	for name, between := range map[string][2]func(w *world){
 		"disarmed":                     {func(w *world) { w.apply(&logpb.Arm{}) }, func(w *world) { w.apply(&logpb.Arm{Armed: true}) }},
-		"disabled":                     {func(w *world) { w.apply(&logpb.HostControl{Host: "h1", Action: 2}) }, func(w *world) { w.apply(&logpb.HostControl{Host: "h1", Action: 1}) }},
+		"disabled":                     {func(w *world) { w.apply(&logpb.HostControl{Host: "h1", Action: fsm.HostDisable}) }, func(w *world) { w.apply(&logpb.HostControl{Host: "h1", Action: fsm.HostEnable}) }},
 		"disarmed, and another leader": {func(w *world) { w.apply(&logpb.Arm{}) }, func(w *world) { w.apply(&logpb.Arm{Armed: true}); w.elect("n2") }},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -285,7 +285,7 @@ func TestS16NoGrace(t *testing.T) {
 func TestS19MaintenanceWithoutProtectedVMs(t *testing.T) {
 	w := newWorld(t, newBox("h1"), newBox("h2", 1), newBox("h3"))
 	for _, h := range []string{"h1", "h2"} {
-		w.apply(&logpb.HostControl{Host: h, Action: 3})
+		w.apply(&logpb.HostControl{Host: h, Action: fsm.HostMaintenanceOn})
 	}
 	w.boxes["h1"].cut()
 	w.boxes["h2"].cut()

@@ -218,7 +218,7 @@ func TestRebootedHostIsPreferred(t *testing.T) {
 
 func TestNoTargetIsSaidAndRetriedAtOnce(t *testing.T) {
 	w := newWorld(t, newBox("h1", 1), newBox("h2").fenced("ipmi"), newBox("h3"))
-	w.apply(&logpb.HostControl{Host: "h3", Action: 2})
+	w.apply(&logpb.HostControl{Host: "h3", Action: fsm.HostDisable})
 	w.boxes["h2"].mute()
 	w.must(10*time.Second, "Degraded", w.is("h2", fsm.HADegraded))
 	w.boxes["h1"].die()
@@ -241,7 +241,7 @@ func TestNoTargetIsSaidAndRetriedAtOnce(t *testing.T) {
 
 func TestEnabledHostTakesWhatWaitsAtOnce(t *testing.T) {
 	w := newWorld(t, newBox("h1", 1), newBox("h2"))
-	w.apply(&logpb.HostControl{Host: "h2", Action: 2})
+	w.apply(&logpb.HostControl{Host: "h2", Action: fsm.HostDisable})
 	w.boxes["h1"].die()
 	w.must(20*time.Second, "fenced", w.is("h1", fsm.HAFenced))
 	w.advance(3 * time.Second)
@@ -249,7 +249,7 @@ func TestEnabledHostTakesWhatWaitsAtOnce(t *testing.T) {
 		w.fatal("reason %q", r)
 	}
 	order := w.ordered(1)
-	w.apply(&logpb.HostControl{Host: "h2", Action: 1})
+	w.apply(&logpb.HostControl{Host: "h2", Action: fsm.HostEnable})
 	w.must(0, "start order", order)
 }
 
@@ -275,7 +275,7 @@ func TestConstraints(t *testing.T) {
 		{"local disk", "the VM is bound to its host: disk on lvm (h2)", func(w *world) { w.respec(1, func(x *logpb.Spec) { x.Local = []string{"disk on lvm"} }) }},
 		{"libvirt-guests", "libvirt-guests is enabled there", func(w *world) { w.reinventory("h2", func(i *logpb.Inventory) { i.LibvirtGuests = true }) }},
 		{"S25", "nothing could prove it dead", func(w *world) { w.apply(&logpb.HostFenceLevels{Host: "h2"}) }},
-		{"maintenance", "it is Maintenance (h2)", func(w *world) { w.apply(&logpb.HostControl{Host: "h2", Action: 3}) }},
+		{"maintenance", "it is Maintenance (h2)", func(w *world) { w.apply(&logpb.HostControl{Host: "h2", Action: fsm.HostMaintenanceOn}) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t, newBox("h1", 1), newBox("h2"))

@@ -11,6 +11,7 @@ import (
 
 	lifeboatv1 "lifeboat/api/lifeboat/v1"
 	"lifeboat/api/lifeboat/v1/lifeboatv1connect"
+	"lifeboat/ha"
 )
 
 // With n1_admission what would break the proof is refused with host, VM and resource,
@@ -103,6 +104,29 @@ func TestRecoveryObjectiveIsKeptOrRefused(t *testing.T) {
 		w.must(set("investigate", "3s"))
 		if p := w.leader().n.fsm.State().Policy; p.RecoveryObjective != 15*time.Second || p.Investigate != 3*time.Second {
 			t.Errorf("%+v", p)
+		}
+	})
+}
+
+// Two settings that could be kept alone, and not together, are set at the same moment.
+func TestTwoSettingsAtOnceBreakNoObjective(t *testing.T) {
+	run(t, 3, func(w *world) {
+		w.fleet(2, 1, "bmc")
+		time.Sleep(3 * time.Second)
+		term := w.leader().n.term.Load()
+		failed := make(chan error, 2)
+		for key, value := range map[string]string{"recovery_objective": "15s", "investigate": "30s"} {
+			go func() {
+				_, err := term.setPolicy(context.Background(), &lifeboatv1.SetPolicyRequest{Settings: []*lifeboatv1.Setting{{Key: key, Value: value}}})
+				failed <- err
+			}()
+		}
+		one, other := <-failed, <-failed
+		if (one == nil) == (other == nil) {
+			t.Errorf("%v; %v: one of them is to be refused", one, other)
+		}
+		if p := w.leader().n.fsm.State().Policy; ha.Missed(w.leader().n.fsm.State(), p) != "" {
+			t.Errorf("an objective of %s stands with investigate=%s", p.RecoveryObjective, p.Investigate)
 		}
 	})
 }

@@ -83,15 +83,24 @@ func (f *foresight) explain(s *fsm.State, id fsm.HostID) string {
 // failures to be played through.
 const admitThinks = 3 * time.Second
 
-// admit is record for a command that n1_admission judges: one that would break the proof
-// is refused. They wait for each other.
-func (t *term) admit(ctx context.Context, cmd *logpb.Command, message string) (*lifeboatv1.WriteResponse, error) {
+// admission is where commands wait that a policy judges, a line for each kind. Who holds
+// a line looks at what his command would break, until it is written.
+type admission map[foresee.Line]chan struct{}
+
+func newAdmission() admission {
+	return admission{foresee.RoomLine: make(chan struct{}, 1), foresee.PolicyLine: make(chan struct{}, 1)}
+}
+
+// admit is record for a command that a policy judges: it waits for its turn, and is
+// refused when it would break what the policy keeps.
+func (t *term) admit(ctx context.Context, line foresee.Line, cmd *logpb.Command, message string) (*lifeboatv1.WriteResponse, error) {
+	undone := foresee.Undone(t.node.fsm.State(), cmd)
+	turn := t.admission[line]
 	select {
-	case t.admission <- struct{}{}:
-		defer func() { <-t.admission }()
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
 	case <-ctx.Done():
-		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("%s: another command is still being judged by n1_admission; nothing was done, try again: %w",
-			foresee.Undone(t.node.fsm.State(), cmd), context.Cause(ctx)))
+		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("%s: another command is still being judged; nothing was done, try again: %w", undone, context.Cause(ctx)))
 	}
 	began := t.mono()
 	if no := foresee.Admit(t.node.fsm.State(), cmd, func() bool { return t.mono()-began > admitThinks || ctx.Err() != nil }); no != "" {

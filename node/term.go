@@ -33,7 +33,7 @@ type term struct {
 	proxies  *proxyDesk
 	checks   checkDesk
 
-	admission     chan struct{} // capacity 1: taken from the look at what a command would break until it is written
+	admission     admission
 	confirmations confirmations
 	poke          chan struct{} // capacity 1: decide again
 	ticked        atomic.Int64  // mono of the last tick of watch
@@ -74,7 +74,7 @@ func (n *Node) lead(ctx context.Context) error {
 	t := &term{
 		node: n, log: n.log.With("term", number), number: number, era: n.gate.now(), start: time.Now(),
 		contacts: newContacts(), reports: make(chan *pending), probes: newProbeDesk(), proxies: newProxyDesk(),
-		poke: make(chan struct{}, 1), admission: make(chan struct{}, 1), running: map[string]bool{},
+		poke: make(chan struct{}, 1), admission: newAdmission(), running: map[string]bool{},
 	}
 	t.members = newMembers(t)
 	n.heard.Store(t.members)

@@ -19,12 +19,8 @@ import (
 // write commits a command of the operator who asks, unless a policy of the cluster has
 // something against it.
 func (t *term) write(ctx context.Context, cmd *logpb.Command, message string) (*lifeboatv1.WriteResponse, error) {
-	s := t.node.fsm.State()
-	if no := ha.Unkept(s, cmd); no != "" {
-		return nil, refuse("%s", no)
-	}
-	if foresee.Judged(s, cmd) {
-		return t.admit(ctx, cmd, message)
+	if line := foresee.LineOf(t.node.fsm.State(), cmd); line != foresee.NoLine {
+		return t.admit(ctx, line, cmd, message)
 	}
 	return t.record(ctx, cmd, message)
 }
@@ -130,11 +126,11 @@ func (t *term) controlHost(ctx context.Context, q *lifeboatv1.ControlHostRequest
 	s := t.node.fsm.State()
 	h := s.Host(fsm.HostID(q.Host))
 	if q.Action == "admit" {
-		return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: valid(q.Host), Action: 6}}},
+		return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: valid(q.Host), Action: fsm.HostAdmit}}},
 			fmt.Sprintf("host %s may register again", q.Host))
 	}
 	if q.Action == "remove" && q.Force && (h == nil || h.Status != fsm.Removed) {
-		return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: valid(q.Host), Action: 5, Force: true}}},
+		return t.write(ctx, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: valid(q.Host), Action: fsm.HostRemove, Force: true}}},
 			fmt.Sprintf("host %s is removed, and refused from now on whatever certificate it shows", q.Host))
 	}
 	if h == nil || h.Status == fsm.Removed {
@@ -143,12 +139,12 @@ func (t *term) controlHost(ctx context.Context, q *lifeboatv1.ControlHostRequest
 	if q.Action == "confirm-dead" {
 		return t.confirmDead(ctx, h, q.Force)
 	}
-	actions := map[string]uint32{"enable": 1, "disable": 2, "maintenance-on": 3, "maintenance-off": 4, "remove": 5}
-	action := actions[q.Action]
+	action := map[string]uint32{"enable": fsm.HostEnable, "disable": fsm.HostDisable, "maintenance-on": fsm.HostMaintenanceOn,
+		"maintenance-off": fsm.HostMaintenanceOff, "remove": fsm.HostRemove}[q.Action]
 	if action == 0 {
 		return nil, refuse("%q is no action on a host; it is enable, disable, maintenance-on, maintenance-off, remove, admit or confirm-dead", q.Action)
 	}
-	cmd := &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: q.Host, Action: action, Force: q.Force && action == 3}}}
+	cmd := &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: q.Host, Action: action, Force: q.Force && action == fsm.HostMaintenanceOn}}}
 	return t.write(ctx, cmd, "")
 }
 

@@ -15,7 +15,7 @@ import (
 func TestWhatTheGateSaysComesTrue(t *testing.T) {
 	for name, ask := range map[string]func(*World) *logpb.Command{
 		"taken-then-the-host-fails": func(*World) *logpb.Command {
-			return &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: "n3", Action: 3}}}
+			return &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: "n3", Action: fsm.HostMaintenanceOn}}}
 		},
 		"start-taken": func(w *World) *logpb.Command {
 			return &logpb.Command{Body: &logpb.Command_VmControl{VmControl: &logpb.VMControl{Vm: w.byVM["e"].id[:], Action: fsm.VMStart}}}
@@ -73,16 +73,16 @@ func TestWhoWaitsToBeJudgedIsToldWhenTheTermEnds(t *testing.T) {
 	if !w.settle() {
 		t.Fatal("the world does not settle")
 	}
-	leader := w.managers[0].term
+	line := &w.managers[0].term.admission[foresee.RoomLine]
 	for _, c := range f.Steps[0].Commands[:2] {
 		w.do(c)
 	}
-	if !leader.admission.busy || len(leader.admission.waiting) != 1 {
-		t.Fatalf("%+v: want one on its way and one that waits", leader.admission)
+	if !line.busy || len(line.waiting) != 1 {
+		t.Fatalf("%+v: want one on its way and one that waits", *line)
 	}
 	w.managers[0].kill()
-	if len(leader.admission.waiting) > 0 || len(w.refused) > 0 {
-		t.Errorf("%d wait for a leader that is gone, %d were refused by it", len(leader.admission.waiting), len(w.refused))
+	if len(line.waiting) > 0 || len(w.refused) > 0 {
+		t.Errorf("%d wait for a leader that is gone, %d were refused by it", len(line.waiting), len(w.refused))
 	}
 	w.run(w.now + time.Minute)
 	if len(w.refused) != 1 || w.refused[0].text != "host n3 disable" {

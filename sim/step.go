@@ -217,11 +217,11 @@ func operatorActions() map[string]action {
 		}
 	}
 	return map[string]action{
-		"maintenance on":   hostControl(3),
-		"maintenance off":  hostControl(4),
-		"host enable":      hostControl(1),
-		"host disable":     hostControl(2),
-		"host remove":      hostControl(5),
+		"maintenance on":   hostControl(fsm.HostMaintenanceOn),
+		"maintenance off":  hostControl(fsm.HostMaintenanceOff),
+		"host enable":      hostControl(fsm.HostEnable),
+		"host disable":     hostControl(fsm.HostDisable),
+		"host remove":      hostControl(fsm.HostRemove),
 		"host add":         (*step).hostAdd,
 		"confirm-dead":     (*step).confirmDead,
 		"ha arm":           arm(true, false),
@@ -229,7 +229,7 @@ func operatorActions() map[string]action {
 		"ha disarm freeze": arm(false, false),
 		"ha disarm ignore": arm(false, true),
 		"maintenance force": func(x *step) {
-			x.operate(x.text, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: x.h.name, Action: 3, Force: true}}}, nil)
+			x.operate(x.text, &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: x.h.name, Action: fsm.HostMaintenanceOn, Force: true}}}, nil)
 		},
 		"set": func(x *step) {
 			x.operate(x.text, &logpb.Command{Body: &logpb.Command_PolicySet{PolicySet: &logpb.PolicySet{

@@ -9,6 +9,7 @@ import (
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
 	"lifeboat/ha"
+	"lifeboat/ha/foresee"
 )
 
 // term is one leadership of a manager. It mirrors node's term: what that one
@@ -34,7 +35,7 @@ type term struct {
 	running       map[string]bool                    // effects
 	checks        map[fsm.HostID]ha.CheckRun
 	nonce         uint64
-	admission     admission
+	admission     [foresee.PolicyLine + 1]docket
 	probes        map[uint64]probeWait
 	heard         map[fsm.NodeID]time.Duration // of managers
 	offset        map[fsm.NodeID]time.Duration

@@ -6,31 +6,45 @@ import (
 
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
+	"lifeboat/ha"
 )
 
-// Judged reports whether the policy n1_admission has a say in an operator's command: it
-// asks for more of the cluster. Such commands are judged by Admit one after the other,
-// each once the one before is written or refused: each might leave room for one only.
-func Judged(s *fsm.State, c *logpb.Command) bool {
-	return s.Policy.N1Admission && Undone(s, c) != ""
+// Line is what an operator's command waits in: those of a line are judged one after the
+// other, each once the one before is written or refused. Two of them could together break
+// what each keeps by itself.
+type Line int
+
+const (
+	NoLine     Line = iota // no policy has a say
+	RoomLine               // n1_admission: it asks for more of the cluster
+	PolicyLine             // recovery_objective: it changes the policy, be it that one
+)
+
+// LineOf is where a command waits.
+func LineOf(s *fsm.State, c *logpb.Command) Line {
+	switch {
+	case c.GetPolicySet() != nil:
+		return PolicyLine
+	case s.Policy.N1Admission && Undone(s, c) != "":
+		return RoomLine
+	}
+	return NoLine
 }
 
-// Admit says why a command that is judged is refused; "" = it may be done. Failures are
+// Admit says why a command whose turn it is is refused; "" = it may be done. Failures are
 // played through until enough says so.
 func Admit(s *fsm.State, c *logpb.Command, enough func() bool) string {
-	all := Gate(s, c, ScopeOf(s.Policy), enough)
-	if len(all) == 0 {
-		return ""
+	switch LineOf(s, c) {
+	case PolicyLine:
+		return ha.Unkept(s, c)
+	case RoomLine:
+		if all := Gate(s, c, ScopeOf(s.Policy), enough); len(all) > 0 {
+			return Undone(s, c) + ": " + breachText(all) +
+				". Make room first (one more host, or fewer VMs); while `lifeboat policy set n1_admission=false` stands it is done all the same"
+		}
 	}
-	return Undone(s, c) + ": " + breachText(all) +
-		". Make room first (one more host, or fewer VMs); while `lifeboat policy set n1_admission=false` stands it is done all the same"
+	return ""
 }
-
-// The actions of a HostControl that take a host out of use.
-const (
-	hostDisable     = 2
-	hostMaintenance = 3
-)
 
 // Undone says what does not come about when a command that asks for more of the cluster
 // is refused; "" = it does not, or the state machine knows nothing that it is about.
@@ -46,11 +60,13 @@ func Undone(s *fsm.State, c *logpb.Command) string {
 		}
 	case c.GetHostControl() != nil:
 		x := c.GetHostControl()
-		if h := s.Host(fsm.HostID(x.Host)); h != nil && (x.Action == hostDisable || x.Action == hostMaintenance) {
+		if h := s.Host(fsm.HostID(x.Host)); h != nil && (x.Action == fsm.HostDisable || x.Action == fsm.HostMaintenanceOn) {
 			return "host " + string(h.ID) + " stays as it is"
 		}
 	case c.GetRuleAdd() != nil:
 		return "the rule is not written"
+	case c.GetPolicySet() != nil:
+		return "the policy stays as it is"
 	}
 	return ""
 }

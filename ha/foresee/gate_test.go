@@ -16,7 +16,7 @@ func start(vm int) *logpb.Command {
 }
 
 func maintenance(host string) *logpb.Command {
-	return &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: host, Action: 3}}}
+	return &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: host, Action: fsm.HostMaintenanceOn}}}
 }
 
 func apart(vms ...int) *logpb.Command {

@@ -22,7 +22,7 @@ func Maintain(s *fsm.State, hosts []fsm.HostID, force bool, a Assumed) *Plan {
 			r.plan.Notes = append(r.plan.Notes, fmt.Sprintf("there is no host %s", id))
 			continue
 		}
-		r.apply(&logpb.Command{Actor: "foresight", Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: string(id), Action: 3, Force: force}}})
+		r.apply(&logpb.Command{Actor: "foresight", Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: string(id), Action: fsm.HostMaintenanceOn, Force: force}}})
 	}
 	r.run()
 	end := r.state()

@@ -35,7 +35,7 @@ func TestProofOfTwoHosts(t *testing.T) {
 	if text := o.Sentence(); text != "any 2 hosts may fail together: their protected VMs would be started again" {
 		t.Errorf("it says %q", text)
 	}
-	w.do(&logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: "h4", Action: 2}}}) // disabled
+	w.do(&logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: "h4", Action: fsm.HostDisable}}}) // disabled
 	o = p.Outlook(w.state(), two)
 	p.Rehearse(w.state(), o, never)
 	if unsafe, unproven := o.CountTogether(); unsafe == 0 || unproven != 0 {
@@ -159,7 +159,7 @@ func TestGateOfTwoHosts(t *testing.T) {
 		w.host(id, 13*gib, 1, "ipmi")
 	}
 	disable := func(host string) *logpb.Command {
-		return &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: host, Action: 2}}}
+		return &logpb.Command{Body: &logpb.Command_HostControl{HostControl: &logpb.HostControl{Host: host, Action: fsm.HostDisable}}}
 	}
 	w.do(disable("h4"))
 	if got := foresee.Gate(w.state(), disable("h3"), foresee.Scope{}, never); len(got) > 0 {
