@@ -319,13 +319,13 @@ func (t *tx) moved(v *VM, w *Work, at HostID) {
 	case at == w.From:
 		return
 	case w.Cause == CauseMaintenance || w.Cause == CauseHostStops:
-		if v.Home == "" && !v.HAPolicy().Stays {
+		if v.Home() == "" && !v.HAPolicy().Stays {
 			v.setHome(w.From)
 		}
 	default:
 		v.setHome("")
 	}
-	if v.Home == at {
+	if v.Home() == at {
 		v.setHome("")
 	}
 	how := "was migrated live"

@@ -105,8 +105,8 @@ func appendVM(b []byte, v *VM) []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(v.Since))
 	b = binary.LittleEndian.AppendUint64(b, uint64(v.Work))
 	b = appendText(appendText(b, v.Name), v.Error)
-	if v.Home != "" { // of level 4
-		b = appendText(append(b, 0xff), v.Home)
+	if v.Home() != "" { // of level 4
+		b = appendText(append(b, 0xff), v.Home())
 	}
 	if v.Hangs != nil { // of level 4
 		b = v.Hangs.append(b)
@@ -139,8 +139,9 @@ func appendVM(b []byte, v *VM) []byte {
 		b = binary.LittleEndian.AppendUint64(b, s.Shape.sum)
 		b = append(b, s.Hash[:]...)
 		b = binary.LittleEndian.AppendUint64(b, uint64(s.Defined))
-		b = binary.LittleEndian.AppendUint32(b, s.paths)
-		b = appendText(b, s.packed[max(0, int(s.paths)-sealSize):])
+		definition, paths := s.parts()
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(definition)))
+		b = appendText(b, s.packed[len(s.packed)-len(paths)-min(sealSize, len(definition)):])
 	}
 	return b
 }

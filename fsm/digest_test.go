@@ -13,7 +13,7 @@ func TestDigestCoversEveryFieldOfAVM(t *testing.T) {
 	values := map[string]any{
 		"ID": VMID{1}, "Name": "a", "Error": "a", "Spec": &Spec{Shape: &Shape{}}, "Policy": &VMPolicy{},
 		"MaxRestart": &one, "MaxRelocate": &one, "Shape": &Shape{sum: 1}, "Hash": [32]byte{1},
-		"packed": "a", "paths": uint32(1),
+		"packed": joined([]byte("a"), "b"), "home": homeAt("h1"),
 		"Order": &StartOrder{}, "DependsOn": []VMID{{1}}, "Guest": &GuestHealth{},
 		"Hangs": &Hangs{}, "Tried": []Tried{{"h1", 1}},
 	}

@@ -305,14 +305,14 @@ func TestHome(t *testing.T) {
 		{"h2", CauseMaintenance, "h1"}, {"h3", CauseMaintenance, "h1"}, {"h1", CauseFailback, ""},
 		{"h2", CauseHostStops, "h1"}, {"h3", CauseOperator, ""}, {"h1", CauseRebalance, ""},
 	} {
-		if move(c.to, c.cause); l.vm(1).Home != c.home || l.owner(1) != c.to {
-			t.Errorf("move %d: on %s, home %q, want %q", i, l.owner(1), l.vm(1).Home, c.home)
+		if move(c.to, c.cause); l.vm(1).Home() != c.home || l.owner(1) != c.to {
+			t.Errorf("move %d: on %s, home %q, want %q", i, l.owner(1), l.vm(1).Home(), c.home)
 		}
 	}
 	no := false
 	l.ok(&logpb.VMProtect{Vm: idBytes(1), Protect: &logpb.Protection{On: true, Failback: &no}})
-	if move("h2", CauseMaintenance); l.vm(1).Home != "" {
-		t.Errorf("one that stays has the home %s", l.vm(1).Home)
+	if move("h2", CauseMaintenance); l.vm(1).Home() != "" {
+		t.Errorf("one that stays has the home %s", l.vm(1).Home())
 	}
 }
 

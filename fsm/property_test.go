@@ -109,7 +109,7 @@ func sameState(a, b *State) string {
 	return cmp.Diff(contentsOf(a), contentsOf(b), cmp.Comparer(func(a, b State) bool {
 		return a.Index == b.Index && a.Term == b.Term && a.Time == b.Time && a.ClusterID == b.ClusterID && a.Generation == b.Generation &&
 			a.Level == b.Level && a.LevelVersion == b.LevelVersion && a.Armed == b.Armed && a.Waking == b.Waking && a.ArmedIndex == b.ArmedIndex && *a.Policy == *b.Policy && a.Digest == b.Digest && a.seq == b.seq
-	}), cmpopts.EquateEmpty(), cmp.AllowUnexported(Spec{}, Shape{}, VM{}))
+	}), cmpopts.EquateEmpty(), cmp.AllowUnexported(Spec{}, Shape{}, VM{}, traits{}))
 }
 
 // timeless is a digest that does not see the clock.

@@ -114,7 +114,7 @@ func hostFromLog(x *shapes, p *logpb.HostRecord) *Host {
 func vmRecord(v *VM) *logpb.VMRecord {
 	p := &logpb.VMRecord{Id: v.ID[:], Name: v.Name, Power: uint32(v.Power), Reason: uint32(v.Reason), Wanted: v.Wanted,
 		ProtectedBy: uint32(v.ProtectedBy), Gone: v.Gone, GuestAnswers: v.Answers, Incarnation: uint64(v.Incarnation), SinceUnixNs: v.Since,
-		Work: uint64(v.Work), Spec: specToLog(v.Spec), Policy: policyToLog(v.Policy), Error: v.Error, Order: orderToLog(v.Policy), Guest: guestToLog(v.Policy), Home: string(v.Home), Hangs: hangsToLog(v.Hangs)}
+		Work: uint64(v.Work), Spec: specToLog(v.Spec), Policy: policyToLog(v.Policy), Error: v.Error, Order: orderToLog(v.Policy), Guest: guestToLog(v.Policy), Home: string(v.Home()), Hangs: hangsToLog(v.Hangs)}
 	if v.Spec != nil {
 		p.DefinedUnixNs = v.Spec.Defined
 	}
@@ -125,7 +125,7 @@ func vmFromLog(x *shapes, p *logpb.VMRecord) *VM {
 	id, _ := vmID(p.Id)
 	v := &VM{ID: id, Power: Power(p.Power), Reason: Reason(p.Reason), Wanted: p.Wanted,
 		ProtectedBy: ProtectedBy(p.ProtectedBy), Gone: p.Gone, Answers: p.GuestAnswers, Incarnation: Incarnation(p.Incarnation), Since: p.SinceUnixNs,
-		Work: WorkID(p.Work), traits: &traits{Name: p.Name, Policy: guestFromLog(orderFromLog(policyFromLog(nil, p.Policy), p.Order), p.Guest), Error: p.Error, Home: HostID(p.Home), Hangs: hangsFromLog(p.Hangs)}}
+		Work: WorkID(p.Work), traits: &traits{Name: p.Name, Policy: guestFromLog(orderFromLog(policyFromLog(nil, p.Policy), p.Order), p.Guest), Error: p.Error, home: homeAt(HostID(p.Home)), Hangs: hangsFromLog(p.Hangs)}}
 	if p.Spec != nil {
 		v.Spec = specFromLog(x, p.Spec, p.DefinedUnixNs)
 	}

@@ -134,7 +134,7 @@ func TestTheSearchForHostsEnds(t *testing.T) {
 				}
 			}
 		}
-		c.near = append(c.near, set)
+		c.near, c.choices = append(c.near, set), append(c.choices, 19)
 	}
 	if !c.placed(1<<55-1) || c.work >= 0 {
 		t.Errorf("it was found out, with %d looks left", c.work)
@@ -190,7 +190,7 @@ func TestTheLookForACoreEnds(t *testing.T) {
 			}
 		}
 	})
-	tr := &trial{s: &s, units: map[VMID]*unit{}, visits: maxVisits}
+	tr := newTrial(&s)
 	if units, ok := tr.entangled(r); ok || tr.visits > 0 || tr.visits < -vms {
 		t.Errorf("%d units, %t, %d visits are left", len(units), ok, tr.visits)
 	}

@@ -17,8 +17,7 @@ type Spec struct {
 	Hash    [32]byte // of the definition
 	Defined int64    // unix ns when it was committed
 
-	packed string // the definition, then what the paths of the Shape's disks do not share
-	paths  uint32 // where the latter begins
+	packed string // see parts
 }
 
 // Shape is the part of a spec that many VMs have in common. It is shared and
@@ -64,14 +63,27 @@ type diskShape struct {
 // Definition is a copy of the domain's XML, compressed and sealed; nil when it
 // is not stored. Only those of protected VMs are (S23).
 func (s *Spec) Definition() []byte {
-	if s.paths == 0 {
+	if !s.Defines() {
 		return nil
 	}
-	return []byte(s.packed[:s.paths])
+	definition, _ := s.parts()
+	return []byte(definition)
 }
 
 // Defines reports whether the definition is stored.
-func (s *Spec) Defines() bool { return s.paths != 0 }
+func (s *Spec) Defines() bool {
+	definition, _ := s.parts()
+	return definition != ""
+}
+
+// parts are the definition, and what the paths of the Shape's disks do not share.
+func (s *Spec) parts() (definition, paths string) {
+	if s.packed == "" {
+		return "", ""
+	}
+	n := binary.LittleEndian.Uint32([]byte(s.packed[:4]))
+	return s.packed[4 : 4+n], s.packed[4+n:]
+}
 
 // What a disk's path has of its own begins with a number whose lowest two bits
 // are one of these, or zero: then its other bits are the length of a text.
@@ -95,7 +107,8 @@ func (s *Spec) allDisks() []Disk {
 		return nil
 	}
 	out := make([]Disk, len(s.disks))
-	rest, last := s.packed[s.paths:], ""
+	_, rest := s.parts()
+	last := ""
 	for i, d := range s.disks {
 		own := ""
 		switch rest[0] & 3 {
@@ -127,7 +140,7 @@ func splitPath(path string) (begin, own, end string) {
 }
 
 // pack writes a definition and what disks do not share.
-func pack(definition []byte, disks []*logpb.Disk) (packed string, paths uint32) {
+func pack(definition []byte, disks []*logpb.Disk) string {
 	var room [256]byte
 	b, last := room[:0], ""
 	for _, d := range disks {
@@ -142,11 +155,18 @@ func pack(definition []byte, disks []*logpb.Disk) (packed string, paths uint32) 
 			b = append(binary.AppendUvarint(b, uint64(len(own))<<2), own...)
 		}
 	}
+	return joined(definition, b)
+}
+
+// joined is what Spec.parts takes apart: the length of the definition in four bytes,
+// which is less than a field of their own would take, and both.
+func joined[T string | []byte](definition []byte, paths T) string {
 	var all strings.Builder
-	all.Grow(len(definition) + len(b))
+	all.Grow(4 + len(definition) + len(paths))
+	all.Write(binary.LittleEndian.AppendUint32(nil, uint32(len(definition))))
 	all.Write(definition)
-	all.Write(b)
-	return all.String(), uint32(len(definition))
+	all.WriteString(string(paths))
+	return all.String()
 }
 
 // leadingUUID reads a UUID in the form that VMID.String writes.
@@ -178,7 +198,8 @@ func commonPath(path string) int {
 // undefined is s without a definition.
 func (s *Spec) undefined() *Spec {
 	n := *s
-	n.packed, n.paths = strings.Clone(s.packed[s.paths:]), 0
+	_, paths := s.parts()
+	n.packed = joined(nil, paths)
 	return &n
 }
 
@@ -253,7 +274,7 @@ func bit(b bool) byte {
 
 func specFromLog(x *shapes, p *logpb.Spec, now int64) *Spec {
 	s := &Spec{Shape: x.shape(p), Defined: now}
-	s.packed, s.paths = pack(p.Definition, p.Disks)
+	s.packed = pack(p.Definition, p.Disks)
 	copy(s.Hash[:], p.Hash)
 	return s
 }

@@ -137,7 +137,7 @@ type traits struct {
 	Spec   *Spec     // nil = not read yet
 	Policy *VMPolicy // nil = the default
 	Error  string    // HA gave up; `vm clear` tries again
-	Home   HostID    // it was moved away from there, and goes back; "" = it is where it belongs
+	home   *HostID   // see Home; most have none, and a pointer takes half the room
 	Hangs  *Hangs    // nil = its guest has never hung, or that is forgotten
 }
 
@@ -171,11 +171,27 @@ func (v *VM) setError(e string) {
 	}
 }
 
-func (v *VM) setHome(h HostID) {
-	if v.Home != h {
-		t := *v.traits
-		t.Home, v.traits = h, &t
+// Home is the host that it was moved away from, and goes back to; "" = it is where it
+// belongs.
+func (v *VM) Home() HostID {
+	if v.home == nil {
+		return ""
 	}
+	return *v.home
+}
+
+func (v *VM) setHome(h HostID) {
+	if v.Home() != h {
+		t := *v.traits
+		t.home, v.traits = homeAt(h), &t
+	}
+}
+
+func homeAt(h HostID) *HostID {
+	if h == "" {
+		return nil
+	}
+	return &h
 }
 
 func (v *VM) setHangs(g *Hangs) {

@@ -116,8 +116,8 @@ func situation(s *fsm.State, v *fsm.VM, owner *fsm.Host) string {
 		}
 		b.WriteString(".")
 	}
-	if v.Home != "" {
-		fmt.Fprintf(&b, " It was moved away from host %s, and goes back when that host takes VMs again.", v.Home)
+	if v.Home() != "" {
+		fmt.Fprintf(&b, " It was moved away from host %s, and goes back when that host takes VMs again.", v.Home())
 	}
 	if a := s.OpenAlert(fsm.VMAlert(v, fsm.NotMoved)); a != nil {
 		fmt.Fprintf(&b, " It failed to migrate %d times in a row; it is tried again with growing pauses where lifeboat wants it moved.", a.Count)

@@ -85,7 +85,7 @@ func (d *decision) moves() {
 
 // away reports whether a VM of a host has a home to go back to.
 func away(h *fsm.Host) bool {
-	return slices.ContainsFunc(h.VMs, func(v fsm.VM) bool { return v.Home != "" })
+	return slices.ContainsFunc(h.VMs, func(v fsm.VM) bool { return v.Home() != "" })
 }
 
 // patience is how often in a row a VM may fail to move before people are told that
@@ -255,7 +255,7 @@ func (d *decision) failback(h *fsm.Host) {
 	}
 	for i := range h.VMs {
 		v := &h.VMs[i]
-		home := d.s.Host(v.Home)
+		home := d.s.Host(v.Home())
 		if home == nil || v.Work != 0 || v.HAPolicy().Stays || home.Status != fsm.Up || home.Resource != fsm.Enabled || home.Stopping != fsm.StaysUp {
 			continue
 		}

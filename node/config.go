@@ -89,7 +89,7 @@ func (c *Config) raft(log hclog.Logger) *raft.Config {
 	r.HeartbeatTimeout, r.ElectionTimeout, r.LeaderLeaseTimeout = c.RaftTimeout, c.RaftTimeout, c.RaftTimeout*4/5
 	r.MaxAppendEntries = 128
 	r.BatchApplyCh = true
-	r.SnapshotThreshold, r.SnapshotInterval = 4096, time.Minute
+	r.SnapshotThreshold, r.SnapshotInterval = longLog, time.Minute
 	r.ShutdownOnRemove = false
 	r.Logger = log
 	return r

@@ -10,9 +10,12 @@ import (
 
 	gometrics "github.com/hashicorp/go-metrics"
 	metricsprom "github.com/hashicorp/go-metrics/prometheus"
+	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/proto"
 
 	"lifeboat/fsm"
+	"lifeboat/fsm/logpb"
 	"lifeboat/transport/memnet"
 )
 
@@ -143,5 +146,38 @@ func TestS12LostWatchdogIsNoProof(t *testing.T) {
 			t.Errorf("it began %v", got)
 		}
 		w.net.HealAll()
+	})
+}
+
+// A long log is replaced by a snapshot soon after the start, or a node that never runs for
+// a minute would have more to apply with each start.
+func TestLongLogIsReplacedAfterTheStart(t *testing.T) {
+	run(t, 3, func(w *world) {
+		l := w.leader()
+		entry, err := proto.Marshal(&logpb.Command{TimeUnixNs: time.Now().UnixNano(), Body: &logpb.Command_Canary{Canary: &logpb.Canary{}}})
+		w.must(err)
+		var last raft.ApplyFuture
+		for range longLog {
+			last = l.n.raft.Apply(entry, 0)
+		}
+		w.must(last.Error())
+		n := follower(w)
+		snapshots := func() int {
+			list, err := n.n.store.snapshots.List()
+			w.must(err)
+			return len(list)
+		}
+		w.within(5*time.Second, "it has caught up", func() bool { return n.n.raft.AppliedIndex() >= last.Index() })
+		if n := snapshots(); n > 0 {
+			t.Fatalf("%d snapshots before the restart", n)
+		}
+		n.crash(memnet.Crash)
+		n.back()
+		w.within(5*time.Second, n.id+" has a snapshot", func() bool { return snapshots() > 0 })
+		n.crash(memnet.Crash)
+		n.back()
+		if at := n.n.fsm.State().Index; at < last.Index() {
+			t.Errorf("it begins at index %d, and had applied %d", at, last.Index())
+		}
 	})
 }

@@ -58,6 +58,7 @@ func (n *Node) components() []lifecycle.Component {
 		{Name: "peers", Start: n.openPeers, Stop: n.closePeers, Within: time.Second},
 		{Name: "health", Start: func(ctx context.Context) error { return health.listen(ctx, n) }, Run: health.run, Stop: health.stop, Within: time.Second},
 		{Name: "raft", Start: n.openRaft, Run: n.arrive, Stop: n.stopRaft},
+		{Name: "compaction", Run: n.compact, Within: time.Second},
 		{Name: "admission", Run: n.expel, Within: time.Second},
 		{Name: "proposals", Stop: n.gate.close, Within: time.Second},
 		{Name: "wake-ups", Run: n.wakeParked, Within: time.Second},
