@@ -2,11 +2,14 @@ package ha_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
+	"lifeboat/ha"
 )
 
 // manyVMs are the numbers 1..n.
@@ -62,6 +65,36 @@ func TestBudgetsAndPriorities(t *testing.T) {
 	}
 	if len(order) != 20 || order[0] != 20 || order[1] != 19 || order[18] != 1 || order[19] != 2 {
 		w.fatal("order %v", order)
+	}
+}
+
+// Who waits for its turn is told who comes first, without an entry in the log about it.
+func TestWhoWaitsForItsTurnIsTold(t *testing.T) {
+	w := newWorld(t, newBox("h1", manyVMs(6)...), newBox("h2"))
+	w.set("starts_per_host", "2")
+	for n, p := range map[int]string{6: "high", 5: "high", 4: "highest", 1: "low"} {
+		w.apply(&logpb.VMProtect{Vm: vmBytes(n), Protect: &logpb.Protection{On: true, Priority: p}})
+	}
+	told := func(n int, text string) bool {
+		return slices.ContainsFunc(ha.ExplainVM(w.state(), vmID(n)), func(l ha.Line) bool { return strings.Contains(l.Text, text) })
+	}
+	turn := "waits for its turn"
+	w.boxes["h1"].die()
+	w.must(time.Minute, "two of them start", func() bool { _, all := w.starts(); return all == 2 })
+	for n, text := range map[int]string{
+		1: "Its priority is low, and it waits for its turn: 3 VMs of a higher priority come first; starts under way: 2, of at most 2 on a host",
+		3: "Its priority is medium, and it waits for its turn: 1 VM of a higher priority and 1 VM of the same that waited before it come first; ",
+	} {
+		if !told(n, text) {
+			t.Errorf("VM %d: it is not said: %s\n%v", n, text, ha.ExplainVM(w.state(), vmID(n)))
+		}
+	}
+	if told(4, turn) {
+		t.Errorf("it starts, and is said to wait: %v", ha.ExplainVM(w.state(), vmID(4)))
+	}
+	w.must(2*time.Minute, "all run", func() bool { return w.state().CountOpenWork() == 0 })
+	if told(1, turn) {
+		t.Error("it runs, and is said to wait")
 	}
 }
 

@@ -40,7 +40,7 @@ func ExplainVM(s *fsm.State, id fsm.VMID) []Line {
 	for _, text := range append(ruleLines(s, v), Dependencies(s, v)...) {
 		out = append(out, Line{Text: text})
 	}
-	for _, text := range []string{guestLine(s, v), targets(s, v)} {
+	for _, text := range []string{Turn(s, v), guestLine(s, v), targets(s, v)} {
 		if text != "" {
 			out = append(out, Line{Text: text})
 		}
