@@ -38,6 +38,7 @@ func (t *tx) hostControl(c *logpb.HostControl) string {
 		t.resolve(drainAlert(h.ID), "host %s is enabled again", h.ID)
 	case HostDisable:
 		h.Resource, h.Drain = Disabled, nil
+		t.resolve(drainAlert(h.ID), "host %s is disabled: it is not emptied any more", h.ID)
 	case HostMaintenanceOn:
 		switch no := t.later(LevelPolicy); {
 		case no == "":

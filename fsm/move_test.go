@@ -438,3 +438,18 @@ func TestDisarmFinishes(t *testing.T) {
 		t.Errorf("what comes later is %s", l.step(1))
 	}
 }
+
+// TestMaintenanceEndsInDisable: who disables a host that cannot be emptied does not want
+// it emptied any more, and the alert about that ends.
+func TestMaintenanceEndsInDisable(t *testing.T) {
+	l := movers(t, 2, 2)
+	l.ok(&logpb.HostControl{Host: "h1", Action: HostMaintenanceOn})
+	l.ok(&logpb.HostDrained{Host: "h1", State: DrainStuck, Reason: "vm1 is bound to it"})
+	l.ok(&logpb.HostControl{Host: "h1", Action: HostDisable})
+	if h := l.host("h1"); h.Resource != Disabled || h.Drain != nil {
+		t.Errorf("%s, %+v", h.Resource, h.Drain)
+	}
+	if a := l.state().OpenAlert(drainAlert("h1")); a != nil {
+		t.Errorf("nobody empties it any more, and the alert stays: %s", a.Text)
+	}
+}

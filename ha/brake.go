@@ -19,8 +19,8 @@ const together = time.Minute
 // be fenced because there are only a few left.
 const release = 15 * time.Second
 
-// domains are the failure domains of a host.
-func domains(h *fsm.Host) []string {
+// Domains are the failure domains of a host, as the brake counts them (S17).
+func Domains(h *fsm.Host) []string {
 	if rack := h.Label("rack"); rack != "" {
 		return []string{"cluster", "rack " + rack}
 	}
@@ -43,7 +43,7 @@ func (d *decision) brakes(closer []look) {
 	down := d.fallen(closer)
 	byDomain := map[string][]fallen{}
 	for _, f := range down {
-		for _, name := range domains(f.h) {
+		for _, name := range Domains(f.h) {
 			byDomain[name] = append(byDomain[name], f)
 		}
 	}
@@ -75,7 +75,7 @@ func (d *decision) brakes(closer []look) {
 func (d *decision) comingBack(domain string) bool {
 	var newest int64
 	for _, h := range d.s.Hosts() {
-		if (h.Status == fsm.Up || h.Status == fsm.Connecting) && slices.Contains(domains(h), domain) {
+		if (h.Status == fsm.Up || h.Status == fsm.Connecting) && slices.Contains(Domains(h), domain) {
 			newest = max(newest, h.Since)
 		}
 	}
@@ -168,7 +168,7 @@ func (d *decision) sizes(of map[string][]fallen) func() map[string]int {
 			if h.Status == fsm.Removed {
 				continue
 			}
-			for _, name := range domains(h) {
+			for _, name := range Domains(h) {
 				if of[name] != nil {
 					all[name]++
 				}

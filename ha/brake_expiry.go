@@ -34,7 +34,7 @@ func (d *decision) letGo(byDomain map[string][]fallen, why map[string]string) {
 	for _, h := range slices.Compact(waiting) {
 		var holds, still []string
 		may := true
-		for _, name := range domains(h) {
+		for _, name := range Domains(h) {
 			b, is := on[name]
 			if !is {
 				may = may && why[name] == "" // it is put on just now

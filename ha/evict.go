@@ -40,7 +40,7 @@ func (d *decision) provable(h *fsm.Host) bool {
 
 // braked reports whether the brake is on where the host is.
 func (d *decision) braked(h *fsm.Host) bool {
-	return slices.ContainsFunc(domains(h), func(name string) bool { return d.s.Brake(name) != "" })
+	return slices.ContainsFunc(Domains(h), func(name string) bool { return d.s.Brake(name) != "" })
 }
 
 // evicting reports whether another host is being fenced for that reason.

@@ -116,7 +116,7 @@ func situation(s *fsm.State, v *fsm.VM, owner *fsm.Host) string {
 		}
 		b.WriteString(".")
 	}
-	if v.Home() != "" {
+	if v.Home() != "" && !v.HAPolicy().Stays {
 		fmt.Fprintf(&b, " It was moved away from host %s, and goes back when that host takes VMs again.", v.Home())
 	}
 	if a := s.OpenAlert(fsm.VMAlert(v, fsm.NotMoved)); a != nil {

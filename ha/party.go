@@ -82,6 +82,21 @@ func (d *decision) ruledOut(all []job, r *room) string {
 	return ""
 }
 
+// worse reports whether the rules, the soft ones too, prefer the host that a party is on
+// to the one that it would move to.
+func (d *decision) worse(all []job, from, to *room) bool {
+	p := d.placer()
+	if p.rules == nil {
+		return false
+	}
+	a := &asked{p: p, seats: map[fsm.VMID][]fsm.HostID{}}
+	for _, j := range all {
+		a.group = append(a.group, j.vm.ID)
+	}
+	a.ruled()
+	return a.compare(to, from) < 0
+}
+
 // spare is how many moves may begin between two hosts now. A party that is larger than
 // all of the budget goes when nothing else moves.
 func (u *underWay) spare(p *fsm.Policy, from, to fsm.HostID) int {

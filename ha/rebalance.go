@@ -101,7 +101,7 @@ func (d *decision) rebalance() {
 	}
 }
 
-// evenOut finds the move that makes the load most even, and orders it if that is
+// evenOut finds the move, of one VM or of one bundle, that makes the load most even, and orders it if that is
 // worth it. loads are those of the hosts in all.
 func (d *decision) evenOut(all []carrier, loads []float64, now float64) bool {
 	order := make([]int, len(all))
@@ -120,21 +120,23 @@ func (d *decision) evenOut(all []carrier, loads []float64, now float64) bool {
 			if v.Spec == nil || d.s.CannotMove(v, src.h, true) != "" {
 				continue
 			}
-			if again, _ := d.backsOff(v); again > 0 {
-				continue
-			}
 			for _, z := range order[len(order)-n:] {
 				dst := all[z].r
 				if a == z || loads[z] >= loads[a] {
 					continue
 				}
+				party := d.party(v, dst.h.ID)
+				cpus, memory, ok := d.movable(party, src)
+				if !ok {
+					continue
+				}
 				la, lz := loads[a], loads[z]
 				x, y := src.h.Inventory, dst.h.Inventory
-				loads[a] -= HostLoad(uint64(v.Spec.CPUs), uint64(x.CPUs), v.Spec.MemoryBytes, x.MemoryBytes)
-				loads[z] += HostLoad(uint64(v.Spec.CPUs), uint64(y.CPUs), v.Spec.MemoryBytes, y.MemoryBytes)
+				loads[a] -= HostLoad(cpus, uint64(x.CPUs), memory, x.MemoryBytes)
+				loads[z] += HostLoad(cpus, uint64(y.CPUs), memory, y.MemoryBytes)
 				then := Imbalance(loads)
 				loads[a], loads[z] = la, lz
-				if then < best-1e-9 && len(companions(d.s, v.ID, dst.h.ID)) == 1 && d.cannotTake(dst, v, true) == "" {
+				if then < best-1e-9 && d.cannotTake(dst, v, true) == "" && !d.worse(party, src, dst) {
 					best, vm, from, to = then, v, src, dst
 				}
 			}
@@ -145,4 +147,16 @@ func (d *decision) evenOut(all []carrier, loads []float64, now float64) bool {
 	}
 	d.move(vm, from.h, to, fsm.MoveLive, fsm.CauseRebalance, fmt.Sprintf("the imbalance of the hosts goes from %.0f %% to %.0f %%", now*100, best*100))
 	return true
+}
+
+// movable adds up a party that rebalancing may move: all of it is on one host, and none
+// of it waits after a move that failed.
+func (d *decision) movable(party []job, from *room) (cpus, memory uint64, ok bool) {
+	for _, j := range party {
+		if again, _ := d.backsOff(j.vm); again > 0 || j.owner.ID != from.h.ID || j.vm.Spec == nil {
+			return 0, 0, false
+		}
+		cpus, memory = cpus+uint64(j.vm.Spec.CPUs), memory+j.vm.Spec.MemoryBytes
+	}
+	return cpus, memory, true
 }

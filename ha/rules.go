@@ -158,15 +158,20 @@ func (p *placer) asks(j job) *asked {
 			a.whole(b, j)
 		}
 	}
+	a.ruled()
+	return a
+}
+
+// ruled collects the rules of the group.
+func (a *asked) ruled() {
 	for _, id := range a.group {
-		for _, r := range p.d.s.RulesOf(id) {
+		for _, r := range a.p.d.s.RulesOf(id) {
 			if !slices.Contains(a.rules, r) {
 				a.rules = append(a.rules, r)
 			}
 		}
 	}
 	slices.SortFunc(a.rules, func(x, y *fsm.Rule) int { return cmp.Compare(x.ID, y.ID) })
-	return a
 }
 
 // soon is ruling.soon, read once for all hosts that are looked at.

@@ -129,7 +129,9 @@ func vmView(s *fsm.State, v *fsm.VM, h *fsm.Host) *lifeboatv1.VMView {
 	ruleView(s, v, out)
 	g := v.Guest()
 	out.GuestHealth, out.GuestTimeoutMs, out.GuestGraceMs, out.GuestAnswers = g.Watch.String(), g.Timeout.Milliseconds(), g.Grace.Milliseconds(), v.Answers
-	out.Home, out.Stays, out.NoLiveMigration = string(v.Home()), p.Stays, p.NoLive
+	if out.Stays, out.NoLiveMigration = p.Stays, p.NoLive; !p.Stays {
+		out.Home = string(v.Home())
+	}
 	if x := v.Spec; x != nil {
 		out.Cpus, out.MemoryBytes, out.Local, out.Machine, out.Networks, out.Problem = x.CPUs, x.MemoryBytes, x.Local, x.Machine, x.Networks, x.Problem
 		if x.Defines() {

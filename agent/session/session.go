@@ -29,10 +29,17 @@ type Config struct {
 
 	PollEvery      time.Duration // 0: 1 s
 	InventoryEvery time.Duration // 0: 60 s
-	EmptyTimeout   time.Duration // how long a machine that goes down waits for its VMs to be moved away; 0: 10 min
-	StopTimeout    time.Duration // how long a clean stop may take; 0: 30 s
+	EmptyTimeout   time.Duration // how long a machine that goes down waits for its VMs to be moved away; 0: [EmptyTimeout]
+	StopTimeout    time.Duration // how long a clean stop may take; 0: [StopTimeout]
 	Seed           uint64        // of the jitter
 }
+
+// What a stop may take where the configuration does not say. A machine that goes down
+// waits for both, one after the other: who stops the process must give it longer.
+const (
+	EmptyTimeout = 10 * time.Minute
+	StopTimeout  = 30 * time.Second
+)
 
 // Saved is what earlier processes of the agent left behind.
 type Saved struct {
@@ -189,10 +196,10 @@ func New(cfg Config, saved Saved) *Session {
 		cfg.InventoryEvery = time.Minute
 	}
 	if cfg.EmptyTimeout <= 0 {
-		cfg.EmptyTimeout = 10 * time.Minute
+		cfg.EmptyTimeout = EmptyTimeout
 	}
 	if cfg.StopTimeout <= 0 {
-		cfg.StopTimeout = 30 * time.Second
+		cfg.StopTimeout = StopTimeout
 	}
 	s := &Session{
 		cfg:       cfg,

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"lifeboat/agent/session"
 	"lifeboat/transport"
 	"lifeboat/transport/pki"
 )
@@ -167,18 +168,57 @@ func TestServerTellsSystemd(t *testing.T) {
 	m.expect("WATCHDOG=1", 5*time.Second)
 	m.freeze(cmd)
 	m.stopOf(cmd)
-	unit, err := os.ReadFile("../../deploy/systemd/lifeboat-server.service")
+	most := regexp.MustCompile(`at_most=(\S+)`).FindStringSubmatch(stderr.String())
+	if most == nil {
+		t.Fatalf("no deadline in the log:\n%s", stderr)
+	}
+	if a, b := duration(t, most[1]), stopLimit(t, unitOf(t, "server")); a >= b {
+		t.Errorf("its components may take %s to stop, and systemd kills it after %s", a, b)
+	}
+}
+
+// A machine that goes down is held up by the agent until its VMs have been moved away,
+// or have had their time, and the guests are not ended before.
+func TestAgentHoldsShutdown(t *testing.T) {
+	unit := unitOf(t, "agent")
+	if a, b := session.EmptyTimeout+session.StopTimeout, stopLimit(t, unit); a >= b {
+		t.Errorf("it may hold a shutdown for %s, and systemd kills it after %s", a, b)
+	}
+	// What is started after others is stopped before them. libvirt puts its guests before
+	// this target, as libvirt-guests needs it; a stop has an order only among units that run.
+	for directive, others := range map[string][]string{
+		"Wants": {"virt-guest-shutdown.target"},
+		"After": {"virt-guest-shutdown.target", "libvirtd.service", "virtqemud.service"},
+	} {
+		var has []string
+		for _, m := range regexp.MustCompile(`(?m)^`+directive+`=(.*)$`).FindAllStringSubmatch(unit, -1) {
+			has = append(has, strings.Fields(m[1])...)
+		}
+		for _, other := range others {
+			if !slices.Contains(has, other) {
+				t.Errorf("%s= of the agent does not name %s: %v", directive, other, has)
+			}
+		}
+	}
+}
+
+func unitOf(t *testing.T, of string) string {
+	t.Helper()
+	unit, err := os.ReadFile("../../deploy/systemd/lifeboat-" + of + ".service")
 	if err != nil {
 		t.Fatal(err)
 	}
-	most := regexp.MustCompile(`at_most=(\S+)`).FindStringSubmatch(stderr.String())
-	limit := regexp.MustCompile(`(?m)^TimeoutStopSec=(\d+)$`).FindSubmatch(unit)
-	if most == nil || limit == nil {
-		t.Fatalf("no deadline in the log or in the unit:\n%s", stderr)
+	return string(unit)
+}
+
+// stopLimit is after how long systemd kills a unit that does not stop.
+func stopLimit(t *testing.T, unit string) time.Duration {
+	t.Helper()
+	limit := regexp.MustCompile(`(?m)^TimeoutStopSec=(\d+)$`).FindStringSubmatch(unit)
+	if limit == nil {
+		t.Fatal("the unit has no TimeoutStopSec in seconds")
 	}
-	if a, b := duration(t, most[1]), duration(t, string(limit[1])+"s"); a >= b {
-		t.Errorf("its components may take %s to stop, and systemd kills it after %s", a, b)
-	}
+	return duration(t, limit[1]+"s")
 }
 
 func duration(t *testing.T, s string) time.Duration {

@@ -2,6 +2,8 @@ package foresee
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -109,20 +111,24 @@ func (r *rehearsal) prove(id fsm.HostID) {
 		Proof: &logpb.Proof{Kind: uint32(fsm.ProofOperator), By: "foresight", Detail: "as if"}}}})
 }
 
-// held notes that so many hosts at once are not fenced before somebody has seen them
-// dead (S17).
+// held notes that so many hosts of a failure domain at once are not fenced before
+// somebody has seen them dead (S17).
 func (r *rehearsal) held(s *fsm.State) {
-	n, all := 0, 0
+	dead, all := map[string]int{}, map[string]int{}
 	for id, h := range s.Hosts() {
 		if h.Status == fsm.Removed {
 			continue
 		}
-		all++
-		if r.dead[id] {
-			n++
+		for _, name := range ha.Domains(h) {
+			all[name]++
+			if r.dead[id] {
+				dead[name]++
+			}
 		}
 	}
-	if n > s.Policy.BrakeMin && n*100 > all*s.Policy.BrakePercent {
-		r.plan.Notes = append(r.plan.Notes, fmt.Sprintf("%d of %d hosts at once are more than brake_min and brake_percent allow: each of them waits until its power reads as off, its lease has run out, or you declare it dead; the times here are without that", n, all))
+	for _, name := range slices.Sorted(maps.Keys(dead)) {
+		if n := dead[name]; n > s.Policy.BrakeMin && n*100 > all[name]*s.Policy.BrakePercent {
+			r.plan.Notes = append(r.plan.Notes, fmt.Sprintf("%d of %d hosts in %s at once are more than brake_min and brake_percent allow: each of them waits until its power reads as off, its lease has run out, or you declare it dead; the times here are without that", n, all[name], name))
+		}
 	}
 }

@@ -61,6 +61,26 @@ func TestFailNamesTheResource(t *testing.T) {
 	}
 }
 
+// A rack that fails as a whole is held by a brake of its own, however large the cluster.
+func TestFailNamesTheBrake(t *testing.T) {
+	for want, dead := range map[string][]fsm.HostID{
+		"4 of 4 hosts in rack r1 at once":  {"h1", "h11", "h21", "h31"},
+		"":                                 {"h1", "h11", "h21", "h2"},
+		"8 of 22 hosts in cluster at once": {"h1", "h11", "h2", "h12", "h3", "h13", "h4", "h14"},
+	} {
+		w := newWorld(t)
+		for n := range 20 { // two in each of ten racks
+			w.host(fmt.Sprintf("h%d", n+1), 64*gib, 0, "ipmi")
+		}
+		w.host("h21", 64*gib, 0, "ipmi")
+		w.host("h31", 64*gib, 0, "ipmi")
+		notes := foresee.Fail(w.state(), dead, foresee.Assumed{}).Notes
+		if want == "" && len(notes) > 0 || want != "" && (len(notes) != 1 || !strings.Contains(notes[0], want)) {
+			t.Errorf("%v: notes %q, want %q", dead, notes, want)
+		}
+	}
+}
+
 // A rule that stops a VM is named; a bundle goes as a whole or not at all.
 func TestFailNamesTheRule(t *testing.T) {
 	w := newWorld(t)
