@@ -10,8 +10,11 @@ import (
 const (
 	// AlertUsage is the type of alerts about usage.
 	AlertUsage = "USAGE"
-	// maxUsageFacts bounds what may be told of one resource while it is kept.
+	// maxUsageFacts bounds what may be told of one resource while it is kept. Its end is
+	// taken beyond that: what cannot be closed is charged for ever.
 	maxUsageFacts = 1000
+	// maxUsageEnds is how many events more that close are kept while it stays open.
+	maxUsageEnds = 100
 	// maxUsageText bounds ids and names that a teller chooses, in bytes.
 	maxUsageText = 256
 	// maxUsageAlerts resources in trouble have an alert each; those above share one.
@@ -127,8 +130,9 @@ func (t *tx) addFact(key UsageKey, x UsageFact, touched *usageTouched) (known bo
 		acc = t.s.Account(*x.Owner)
 	}
 	switch {
-	case len(r.Facts) >= maxUsageFacts:
-		return false, fmt.Sprintf("%d events of %s are kept, and more are not possible; give a new resource a new id", len(r.Facts), t.usageName(key))
+	case len(r.Facts) >= maxUsageFacts && !r.endsBy(x):
+		touched.refuse(r)
+		return false, fmt.Sprintf("%d events of %s are kept, and more are not possible until it ends; give a new resource a new id", len(r.Facts), t.usageName(key))
 	case acc != nil && acc.Removed != 0 && x.Time >= acc.Removed:
 		return false, fmt.Sprintf("account %s was removed at %s, so nothing can begin for it; if it is there again, run `lifeboat usage account restore`", acc.Owner, usageTime(acc.Removed))
 	case x.Time < u.kept && (x.Kind != FactCloses || r.open == nil):
@@ -141,6 +145,20 @@ func (t *tx) addFact(key UsageKey, x UsageFact, touched *usageTouched) (known bo
 	touched.note(r)
 	u.set(r.with(x))
 	return false, ""
+}
+
+// endsBy reports whether a fact is taken although there are enough of r: it may be, or
+// is, the end of what is open.
+func (r *UsageResource) endsBy(x UsageFact) bool {
+	if x.Kind != FactCloses || r.open == nil {
+		return false
+	}
+	if len(r.Facts) < maxUsageFacts+maxUsageEnds {
+		return true
+	}
+	n := r.with(x)
+	n.derive()
+	return n.open == nil
 }
 
 // same reports whether an event says again what f is. Nothing is said of owners that an
@@ -166,10 +184,12 @@ func (t *tx) account(o Owner) *Owner {
 type usageTouched struct {
 	keys []UsageKey
 	was  map[UsageKey]usageWas
+	full map[UsageKey]bool // of which something was refused, since there was enough
 }
 
 type usageWas struct {
 	wrong int
+	full  bool
 	open  *Owner
 }
 
@@ -180,8 +200,17 @@ func (x *usageTouched) note(r *UsageResource) {
 	if x.was == nil {
 		x.was = map[UsageKey]usageWas{}
 	}
-	x.was[r.Key] = usageWas{r.wrong, r.open}
+	x.was[r.Key] = usageWas{r.wrong, len(r.Facts) >= maxUsageFacts, r.open}
 	x.keys = append(x.keys, r.Key)
+}
+
+// refuse notes that r has too many facts for another one.
+func (x *usageTouched) refuse(r *UsageResource) {
+	x.note(r)
+	if x.full == nil {
+		x.full = map[UsageKey]bool{}
+	}
+	x.full[r.Key] = true
 }
 
 func usageAlert(subject, cause string) AlertKey { return AlertKey{AlertUsage, subject, cause} }
@@ -204,6 +233,7 @@ func (t *tx) usageAlerts(x *usageTouched) {
 			last := wrong[len(wrong)-1]
 			t.raise(k, Warning, "What was told of %s does not fit: event %s of %s is %s. It is kept and counts for nothing; `lifeboat usage resources --resource %s` shows all that is known. Tell what is missing, or find out who tells it wrong.", subject, last.Fact.ID, usageTime(last.Fact.Time), last.Why, key.Resource)
 		}
+		t.usageFull(usageAlert(subject, "full"), subject, was, r, x.full[key])
 		t.chargedTo(was.open, r.open)
 	}
 	switch n, on := t.s.usage.troubled, t.s.OpenAlert(many) != nil; {
@@ -211,6 +241,18 @@ func (t *tx) usageAlerts(x *usageTouched) {
 		t.raise(many, Critical, "What was told of more than %d resources does not fit. No more alerts are raised for single ones; `lifeboat usage resources --trouble` lists them. Somebody tells events wrong, or events are missing.", maxUsageAlerts)
 	case n <= maxUsageAlerts && on:
 		t.resolve(many, "%d resources are left that do not fit", n)
+	}
+}
+
+// usageFull raises that something of a resource was refused, since enough of it is kept.
+// It is over when the resource ends, or some of it was given up.
+func (t *tx) usageFull(k AlertKey, subject string, was usageWas, r *UsageResource, refused bool) {
+	full, ended := len(r.Facts) >= maxUsageFacts, was.open != nil && r.open == nil
+	switch {
+	case refused && !ended:
+		t.raise(k, Warning, "%d events of %s are kept, and others are refused: what they say counts for nothing. Its end is taken all the same. If it lives on, tell that it has ended, and tell it as a new resource with an id of its own; find out who tells so much of it.", len(r.Facts), subject)
+	case (full || was.full) && (ended || !full):
+		t.resolve(k, "it has ended, or less of it is kept")
 	}
 }
 
@@ -244,12 +286,18 @@ func (t *tx) usageAccountSet(c *logpb.UsageAccountSet) string {
 	o := ownerFromLog(c.Account)
 	old := t.s.Account(o)
 	switch {
-	case old == nil:
+	case old == nil && c.RemovedUnixNs == 0:
 		return fmt.Sprintf("nothing was ever charged to account %s; `lifeboat usage account list` shows the accounts", o)
+	case o.Account == "" || max(len(o.Account), len(o.Domain), len(o.Project)) > maxUsageText:
+		return fmt.Sprintf("an account has a name of 1 to %d bytes", maxUsageText)
 	case c.RemovedUnixNs < 0 || c.RemovedUnixNs-t.now > MaxClockStep:
 		return "an account is removed when it is, or was earlier"
-	case old.Removed == c.RemovedUnixNs:
+	case old != nil && old.Removed == c.RemovedUnixNs:
 		return ""
+	}
+	if old == nil { // what comes late of it is refused all the same
+		t.s.usage.heard(t.now)
+		old = &Account{Owner: &o, Since: t.now}
 	}
 	a := *old
 	a.Removed = c.RemovedUnixNs

@@ -65,10 +65,13 @@ func changedVMs(ids []VMID, was, is *Host) []VMID {
 	return ids
 }
 
-func (t *tx) meterVMs(ids []VMID) {
+func (t *tx) meterVMs(ids []VMID) { t.meterVMsOf(0, ids) }
+
+// meterVMsOf is meterVMs for one type of usage; 0 = all.
+func (t *tx) meterVMsOf(typ uint32, ids []VMID) {
 	var touched usageTouched
 	for _, id := range ids {
-		t.meterVM(id, &touched)
+		t.meterVM(typ, id, &touched)
 	}
 	for _, key := range touched.keys {
 		r := t.s.UsageResource(key)
@@ -76,8 +79,8 @@ func (t *tx) meterVMs(ids []VMID) {
 	}
 }
 
-// meterVM makes the usage of a VM what the state says of it.
-func (t *tx) meterVM(id VMID, touched *usageTouched) {
+// meterVM makes the usage of a VM what the state says of it, of one type or (0) of all.
+func (t *tx) meterVM(typ uint32, id VMID, touched *usageTouched) {
 	resource := id.String()
 	for _, c := range t.s.vmCharges(id) {
 		key := UsageKey{c.typ, resource}
@@ -86,7 +89,7 @@ func (t *tx) meterVM(id VMID, touched *usageTouched) {
 		if r != nil {
 			is = r.open
 		}
-		if c.agrees(is) {
+		if c.agrees(is) || typ != 0 && c.typ != typ {
 			continue
 		}
 		t.s.usage.heard(t.now)
@@ -145,15 +148,18 @@ func (s *State) vmCharges(id VMID) [2]vmCharge {
 	return out
 }
 
-// UsageAstray are VMs whose usage is not what the state says of them, at most most of
-// them: those that were there before usage was counted, or went while it was not. It
-// reads all VMs.
-func (s *State) UsageAstray(most int) (ids []VMID) {
+// UsageAstray are VMs whose usage, of one type or (0) of all, is not what the state says
+// of them, at most most of them: those that were there before usage was counted, or went
+// while it was not. It reads all VMs.
+func (s *State) UsageAstray(typ uint32, most int) (ids []VMID) {
 	if s.Level < LevelPolicy {
 		return nil
 	}
 	note := func(id VMID) bool {
 		for _, c := range s.vmCharges(id) {
+			if typ != 0 && c.typ != typ {
+				continue
+			}
 			var is *Owner
 			if r := s.UsageResource(UsageKey{c.typ, id.String()}); r != nil {
 				is = r.open
@@ -202,7 +208,7 @@ func (t *tx) usageSync(c *logpb.UsageSync) string {
 			ids = append(ids, id)
 		}
 	}
-	t.meterVMs(ids)
+	t.meterVMsOf(c.Type, ids)
 	return ""
 }
 

@@ -98,10 +98,10 @@ func usageFollows(before, after *State, body proto.Message) error {
 		return nil
 	}
 	was := map[VMID]bool{}
-	for _, id := range before.UsageAstray(randomVMs + 1) {
+	for _, id := range before.UsageAstray(0, randomVMs+1) {
 		was[id] = true
 	}
-	for _, id := range after.UsageAstray(randomVMs + 1) {
+	for _, id := range after.UsageAstray(0, randomVMs+1) {
 		if !was[id] {
 			v, h := after.VM(id)
 			return fmt.Errorf("the usage of VM %s is not what the state says of it: %+v on %+v, charges %+v", id, v, h, after.vmCharges(id))

@@ -357,9 +357,11 @@ func TestUsageTypesAreOpen(t *testing.T) {
 			t.Errorf("want %q, got %q", want, no)
 		}
 	}
+	l.rejected(&logpb.UsageTypeSet{Id: 1000, Remove: true})
+	l.ok(told(ev("2", "GPU.RELEASE", "g", l.now+1, "")))
 	l.ok(&logpb.UsageTypeSet{Id: 1000, Remove: true})
-	l.rejected(told(ev("2", "GPU.RELEASE", "g", l.now, "")))
-	if l.usage(1000, "g").Open() == nil {
+	l.rejected(told(ev("3", "GPU.ASSIGN", "g", l.now+2, "alice")))
+	if len(l.usage(1000, "g").Facts) != 2 {
 		t.Error("what was told of a type is gone with it")
 	}
 	l.ok(&logpb.UsageTypeSet{Id: 11, Name: "LOAD_BALANCER_POLICY", Opens: []string{"LB.CREATE", "GLOBAL.LB.CREATE"}, Closes: []string{"LB.DELETE", "GLOBAL.LB.DELETE"}})

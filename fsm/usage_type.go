@@ -129,6 +129,9 @@ func (t *tx) usageTypeSet(c *logpb.UsageTypeSet) string {
 		if len(rest) == len(old.added) {
 			return fmt.Sprintf("nobody has added the usage type %d; `lifeboat usage types` shows them", c.Id)
 		}
+		if no := t.stillOpen(was); no != "" {
+			return fmt.Sprintf("usage type %s cannot be taken out: %s", was.Name, no)
+		}
 		t.setUsageTypes(rest)
 		t.event("USAGE.TYPE", Warning, "usage", "usage type %d (%s) is as it is by default again, or no more", c.Id, was.Name)
 		return ""
@@ -157,9 +160,25 @@ func (t *tx) usageTypeSet(c *logpb.UsageTypeSet) string {
 			}
 		}
 	}
+	if was != nil && !slices.ContainsFunc(was.Closes, func(e string) bool { return slices.Contains(n.Closes, e) }) {
+		if no := t.stillOpen(was); no != "" {
+			return fmt.Sprintf("usage type %s must still be closed by one of %s: %s", was.Name, strings.Join(was.Closes, ", "), no)
+		}
+	}
 	t.setUsageTypes(append(rest, n))
 	t.event("USAGE.TYPE", Info, "usage", "usage type %d (%s) is opened by %s and closed by %s", n.ID, n.Name, strings.Join(n.Opens, ", "), strings.Join(n.Closes, ", "))
 	return ""
+}
+
+// stillOpen says that resources of a type are open, which nothing could close without it;
+// "" = none is.
+func (t *tx) stillOpen(n *UsageType) string {
+	open := t.s.UsageTallies()[n.ID].Open
+	if open == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d resources of it are open, and would be charged for ever; `lifeboat usage resources --type %s --open` lists them. Tell their end first (%s), or let `lifeboat usage repair --type %s --live-none --at TIME` close them all",
+		open, n.Name, n.Closes[0], n.Name)
 }
 
 func (t *tx) setUsageTypes(added []*UsageType) {

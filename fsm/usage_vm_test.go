@@ -35,7 +35,7 @@ func TestUsageFollowsVMs(t *testing.T) {
 				m.Apply([]Entry{{Index: 1, Term: 1, Data: encode(t, command(countVMs()))}})
 			}
 			s := m.State()
-			if ids := s.UsageAstray(10); ids != nil {
+			if ids := s.UsageAstray(0, 10); ids != nil {
 				t.Fatalf("seed %d: entry %d, %v: usage of %v is astray\n%s", seed, e.Index, &c, ids, essence(s))
 			}
 			for id := range s.owner.all() {
@@ -85,15 +85,15 @@ func TestUsageOfVMsThatWereThereBefore(t *testing.T) {
 	sync := func() {
 		t.Helper()
 		c := &logpb.UsageSync{}
-		for _, id := range l.state().UsageAstray(100) {
+		for _, id := range l.state().UsageAstray(0, 100) {
 			c.Vms = append(c.Vms, id[:])
 		}
 		l.ok(c)
-		if ids := l.state().UsageAstray(100); ids != nil {
+		if ids := l.state().UsageAstray(0, 100); ids != nil {
 			t.Fatalf("still astray: %v", ids)
 		}
 	}
-	if n := len(l.state().UsageAstray(100)); n != 3 {
+	if n := len(l.state().UsageAstray(0, 100)); n != 3 {
 		t.Fatalf("%d VMs are astray, want 3", n)
 	}
 	l.later(time.Minute)

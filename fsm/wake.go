@@ -89,7 +89,8 @@ func (s *State) Wake(now *State, w Waking) *State {
 		n.requests.set(index, r)
 		n.asked.set(requestKey{r.Actor, r.ID}, index)
 	}
-	if now.usage.outlives(&s.usage) {
+	billed := now.usage.outlives(&s.usage)
+	if billed {
 		n.usage = now.usage.clone() // what was billed since is not unsaid
 	}
 	n.nodes = newTable[NodeID, *Node](less[NodeID])
@@ -103,6 +104,9 @@ func (s *State) Wake(now *State, w Waking) *State {
 	}
 	t.event(what, Critical, "cluster", "the state of log index %d (%s) was restored%s: cluster generation %d, HA is disarmed until `lifeboat ha arm`", s.Index, clock(s.Time), w.From, n.Generation)
 	t.forgetAlerts()
+	if billed && n.Level >= LevelPolicy {
+		t.wakeUsageAlerts(now)
+	}
 	if w.Members != nil {
 		t.loseNodes(w.Members)
 	}
@@ -214,6 +218,30 @@ func (t *tx) forgetAlerts() {
 	}
 	for _, k := range keys {
 		t.resolve(k, "the state was restored")
+	}
+}
+
+// wakeUsageAlerts makes the alerts about usage those of the state that the usage is of.
+// What was raised from outside is not about that.
+func (t *tx) wakeUsageAlerts(now *State) {
+	about := func(s *State) (keys []AlertKey) {
+		for k := range s.raised.all() {
+			if k.Type == AlertUsage && !strings.HasPrefix(k.Cause, External) {
+				keys = append(keys, k)
+			}
+		}
+		return keys
+	}
+	for _, k := range about(t.s) {
+		if now.OpenAlert(k) == nil {
+			t.resolve(k, "it was over before the state was restored, and usage is as it was then")
+		}
+	}
+	for _, k := range about(now) {
+		if t.s.OpenAlert(k) == nil {
+			a := now.OpenAlert(k)
+			t.raise(k, a.Severity, "%s", a.Text)
+		}
 	}
 }
 

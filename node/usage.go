@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-	_ "time/tzdata" // a node without a database of its own still knows the zones
 
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
@@ -40,7 +39,7 @@ func (t *term) usage(ctx context.Context) error {
 		if s = t.node.fsm.State(); seen.done && seen.closed == lastClosed(s) && seen.vms == s.Policy.UsageVMs && seen.gen == s.Generation {
 			continue
 		}
-		if err := t.syncUsage(ctx); err != nil {
+		if err := t.syncUsage(ctx, 0); err != nil {
 			t.log.Warn("usage of VMs could not be compared", "error", err)
 			continue
 		}
@@ -75,88 +74,15 @@ func (t *term) closeUsage(ctx context.Context) error {
 	}
 }
 
-// usageZone is the time zone of the policy, UTC if this build does not know it.
-func usageZone(p *fsm.Policy) *time.Location {
-	if loc, err := time.LoadLocation(p.UsageTimezone); err == nil && p.UsageTimezone != "Local" {
-		return loc
-	}
-	return time.UTC
-}
-
-// dueWindows are the next windows that are to be closed at a time, at most most; nil
-// when there are none.
-func dueWindows(s *fsm.State, now time.Time, most int) *logpb.UsageClose {
-	at, ok := nextWindow(s)
-	if !ok {
-		return nil
-	}
-	loc := usageZone(s.Policy)
-	c := &logpb.UsageClose{Zone: loc.String(), Unit: s.Policy.UsageWindow}
-	for len(c.Windows) < most {
-		end := windowEnd(at, s.Policy.UsageWindow, loc)
-		if end.Add(s.Policy.UsageGrace).After(now) {
-			break
-		}
-		c.Windows = append(c.Windows, &logpb.UsageSpan{StartUnixNs: at.UnixNano(), EndUnixNs: end.UnixNano()})
-		at = end
-	}
-	if len(c.Windows) == 0 {
-		return nil
-	}
-	return c
-}
-
-// nextWindow is where the next window begins; false when nothing was heard of usage.
-func nextWindow(s *fsm.State) (time.Time, bool) {
-	loc := usageZone(s.Policy)
-	if w := s.LastUsageWindow(); w != nil {
-		return time.Unix(0, w.End).In(loc), true
-	}
-	if s.UsageSince() == 0 {
-		return time.Time{}, false
-	}
-	from := time.Unix(0, s.UsageSince())
-	if x, err := time.Parse(time.RFC3339, s.Policy.UsageFrom); err == nil && x.After(time.Unix(0, 0)) {
-		from = x
-	}
-	return windowStart(from, s.Policy.UsageWindow, loc), true
-}
-
-// windowStart is the last border of hours or days at or before a time.
-func windowStart(at time.Time, unit string, loc *time.Location) time.Time {
-	at = at.In(loc)
-	if unit == "hour" {
-		return at.Add(-time.Duration(at.Minute())*time.Minute - time.Duration(at.Second())*time.Second - time.Duration(at.Nanosecond()))
-	}
-	start := time.Date(at.Year(), at.Month(), at.Day(), 0, 0, 0, 0, loc)
-	if start.After(at) { // a midnight that the clocks skip
-		return at
-	}
-	return start
-}
-
-// windowEnd is the first border after a time: the next full hour or midnight in the
-// zone. Days have 23 to 25 hours where clocks are changed.
-func windowEnd(at time.Time, unit string, loc *time.Location) time.Time {
-	at = at.In(loc)
-	if unit == "hour" {
-		return windowStart(at, unit, loc).Add(time.Hour)
-	}
-	for day := 1; ; day++ {
-		if end := time.Date(at.Year(), at.Month(), at.Day()+day, 0, 0, 0, 0, loc); end.After(at) {
-			return end
-		}
-	}
-}
-
-// syncUsage brings the usage of VMs in line that were there before it was counted.
-func (t *term) syncUsage(ctx context.Context) error {
+// syncUsage brings the usage of VMs in line that were there before it was counted, of one
+// type or (0) of all.
+func (t *term) syncUsage(ctx context.Context, typ uint32) error {
 	for {
-		ids := t.node.fsm.State().UsageAstray(usageChunk)
+		ids := t.node.fsm.State().UsageAstray(typ, usageChunk)
 		if len(ids) == 0 {
 			return nil
 		}
-		c := &logpb.UsageSync{}
+		c := &logpb.UsageSync{Type: typ}
 		for _, id := range ids {
 			c.Vms = append(c.Vms, id[:])
 		}
@@ -222,14 +148,6 @@ func hasBefore(s *fsm.State, first *fsm.UsageWindow) bool {
 		return start < first.Start
 	}
 	return false
-}
-
-// checkZone refuses a time zone that this build does not know.
-func checkZone(name string) error {
-	if _, err := time.LoadLocation(name); err != nil || name == "Local" || name == "" {
-		return refuse("usage_timezone: there is no time zone %q; write for example UTC or Europe/Berlin", name)
-	}
-	return nil
 }
 
 // usageOwner is an owner from a request.

@@ -67,7 +67,22 @@ func (t *term) recordUsage(ctx context.Context, q *lifeboatv1.RecordUsageRequest
 			events[i].Detail = &logpb.UsageDetail{Size: e.Size, Offering: valid(e.Offering), Zone: valid(e.Zone), Name: valid(e.Name)}
 		}
 	}
-	return t.tellUsage(ctx, events, "")
+	from, text := earliestCharged(t.node.fsm.State())
+	r, err := t.tellUsage(ctx, events, "")
+	if err != nil {
+		return nil, err
+	}
+	refused := make(map[uint32]bool, len(r.Refused))
+	for _, x := range r.Refused {
+		refused[x.At] = true
+	}
+	for i, e := range events {
+		if e.TimeUnixNs < from && !refused[uint32(i)] {
+			r.Early++
+			r.EarlyText = text
+		}
+	}
+	return r, nil
 }
 
 func (t *term) tellUsage(ctx context.Context, events []*logpb.UsageEvent, repair string) (*lifeboatv1.RecordUsageResponse, error) {
@@ -308,8 +323,12 @@ func (t *term) setUsage(ctx context.Context, q *lifeboatv1.SetUsageRequest) (*li
 		if at == 0 {
 			at = t.wall()
 		}
-		return t.write(ctx, &logpb.Command{Body: &logpb.Command_UsageAccountSet{UsageAccountSet: &logpb.UsageAccountSet{Account: owner, RemovedUnixNs: at}}},
-			fmt.Sprintf("account %s is removed; %d of its resources are open", name, t.node.fsm.State().UsageOpenOf(name)))
+		s := t.node.fsm.State()
+		message := fmt.Sprintf("account %s is removed; %d of its resources are open", name, s.UsageOpenOf(name))
+		if s.Account(name) == nil {
+			message = fmt.Sprintf("account %s is removed; nothing was ever charged to it, so look whether that is its name", name)
+		}
+		return t.write(ctx, &logpb.Command{Body: &logpb.Command_UsageAccountSet{UsageAccountSet: &logpb.UsageAccountSet{Account: owner, RemovedUnixNs: at}}}, message)
 	case "account-restore":
 		return t.write(ctx, &logpb.Command{Body: &logpb.Command_UsageAccountSet{UsageAccountSet: &logpb.UsageAccountSet{Account: owner}}}, fmt.Sprintf("account %s is there again", name))
 	case "type-set", "type-remove":

@@ -15,6 +15,9 @@ import (
 
 func (f *fakeAdmin) RecordUsage(_ context.Context, r *connect.Request[pb.RecordUsageRequest]) (*connect.Response[pb.RecordUsageResponse], error) {
 	out := &pb.RecordUsageResponse{Index: 4711}
+	if r.Msg.Events[0].Resource == "old" {
+		out.Early, out.EarlyText = 1, "the first window begins at 2026-01-01T00:00:00Z, and is closed"
+	}
 	for i, e := range r.Msg.Events {
 		switch e.Type {
 		case "LB.CREATE", "LB.DELETE":
@@ -30,6 +33,9 @@ func (f *fakeAdmin) ListUsage(_ context.Context, r *connect.Request[pb.ListUsage
 	out := &pb.ListUsageResponse{Index: 4711}
 	if r.Msg.Type != "" && r.Msg.Type != "LOAD_BALANCER_POLICY" {
 		return nil, notFoundErr("there is no usage type %s", r.Msg.Type)
+	}
+	if zone := time.Unix(0, r.Msg.ToUnixNs).UTC(); r.Msg.ToUnixNs != 0 && zone.Hour() != 0 {
+		return nil, notFoundErr("no window from %s to %s", utc(r.Msg.FromUnixNs), utc(r.Msg.ToUnixNs))
 	}
 	day := func(n int) int64 { return time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC).UnixNano() }
 	record := func(used time.Duration, index uint64) *pb.UsageRecordView {
@@ -65,7 +71,11 @@ func (f *fakeAdmin) DescribeUsage(context.Context, *connect.Request[pb.DescribeU
 
 func (f *fakeAdmin) VerifyUsage(_ context.Context, r *connect.Request[pb.VerifyUsageRequest]) (*connect.Response[pb.VerifyUsageResponse], error) {
 	out := &pb.VerifyUsageResponse{Index: 4711}
-	if r.Msg.Type != "VOLUME" {
+	switch {
+	case r.Msg.EndedUnixNs != 0: // it says as of when
+		out.Findings = append(out.Findings, &pb.UsageFinding{Type: "LOAD_BALANCER_POLICY", Resource: "7", Text: "it does not live", Repair: "close it as of " + utc(r.Msg.EndedUnixNs)})
+		out.More = 3
+	case r.Msg.Type != "VOLUME":
 		out.Findings = append(out.Findings, &pb.UsageFinding{Type: "LOAD_BALANCER_POLICY", Resource: "7", Account: "alice", Text: "it is charged and does not live"})
 	}
 	return connect.NewResponse(out), nil
@@ -75,6 +85,9 @@ func (f *fakeAdmin) RepairUsage(ctx context.Context, r *connect.Request[pb.Verif
 	out, err := f.VerifyUsage(ctx, r)
 	if err == nil {
 		out.Msg.Repaired = uint64(len(out.Msg.Findings))
+		if len(out.Msg.Findings) > 0 && r.Msg.Reason == "refused" {
+			out.Msg.Findings[0].Repair, out.Msg.Repaired = "refused: it is to happen tomorrow", 0
+		}
 	}
 	return out, err
 }
@@ -95,5 +108,17 @@ func TestUsageTranscript(t *testing.T) {
 		"usage event LB.CREATE 7 --account alice --id e1 --at 2026-01-01T00:00:00Z", "usage event LB.CRATE 7", "usage event LB.CREATE", "usage event LB.CREATE 7 --file x", "usage event --file /nonexistent/x",
 		"usage verify", "usage verify --type VOLUME", "usage verify --live x", "usage repair --dry-run", "usage repair --reason cleanup",
 		"usage account list", "usage account remove ROOT/sales/alice --at 2026-01-02", "usage account restore nobody", "usage owner web-1 ROOT/sales/alice", "usage owner web-1",
-		"usage type set 1000 GPU --opens GPU.ASSIGN --closes GPU.RELEASE", "usage type remove 1000"))
+		"usage type set 1000 GPU --opens GPU.ASSIGN --closes GPU.RELEASE", "usage type remove 1000",
+		"usage event LB.CREATE old --account alice --id e1 --at 2020-01-01T00:00:00Z", "usage repair --reason refused",
+		"usage repair --type LOAD_BALANCER_POLICY --live /dev/null --at 2026-01-02", "usage repair --type LOAD_BALANCER_POLICY --live x --live-none",
+		"usage repair --type LOAD_BALANCER_POLICY --live-none --at 2026-01-02", "usage repair --live-none"))
+}
+
+// A date begins where the windows do.
+func TestUsageDatesAreInTheZoneOfTheWindows(t *testing.T) {
+	state := busyState()
+	state.policy = append(state.policy, &pb.Setting{Key: "usage_timezone", Value: "America/Santiago"})
+	w := newWorld(t, state)
+	golden(t, "usage-zone", w.transcript("usage account remove ROOT/sales/alice --at 2026-01-02", "usage account remove ROOT/sales/alice --at 2026-01-02T00:00:00Z",
+		"usage account remove ROOT/sales/alice --at 2026-09-06", "usage verify --type LOAD_BALANCER_POLICY --live-none --at 2026-01-02", "usage list --from 2026-01-01 --to 2026-02-01", "usage event LB.CREATE 7 --account alice --at 2026-01-01"))
 }

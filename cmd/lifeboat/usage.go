@@ -29,32 +29,11 @@ type UsageCmd struct {
 
 const seeUsage = "'lifeboat usage types' shows the types and their events"
 
-// usageTime is a time or a date on the command line, in UTC when it says nothing else.
-type usageTime struct{ time.Time }
-
-// UnmarshalText reads 2026-01-02, or 2026-01-02T03:04:05Z.
-func (t *usageTime) UnmarshalText(b []byte) (err error) {
-	for _, form := range []string{time.RFC3339Nano, time.DateOnly} {
-		if t.Time, err = time.Parse(form, string(b)); err == nil {
-			return nil
-		}
-	}
-	return fmt.Errorf("%q is no time; write 2026-01-02 or 2026-01-02T03:04:05Z", b)
-}
-
-// ns is unix ns, 0 for none.
-func (t usageTime) ns() int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
-
 // usageFlags choose records.
 type usageFlags struct {
 	cli.ReadFlags
-	From     usageTime `placeholder:"TIME" help:"Only windows that begin then or later: 2026-01-02, or 2026-01-02T03:04:05Z."`
-	To       usageTime `placeholder:"TIME" help:"Only windows that end then or earlier."`
+	From     usageTime `placeholder:"TIME" help:"Only windows that begin then or later: 2026-01-02T03:04:05Z, or 2026-01-02, which begins in the time zone of the windows (policy usage_timezone)."`
+	To       usageTime `placeholder:"TIME" help:"Only windows that end then or earlier. A date is where it begins: --from 2026-01-01 --to 2026-02-01 is January."`
 	Type     string    `placeholder:"TYPE" help:"Only this type, by name or number."`
 	Resource string    `placeholder:"ID" help:"Only this resource."`
 	Account  string    `placeholder:"NAME" help:"Only this account: ACCOUNT or DOMAIN/ACCOUNT."`
@@ -62,10 +41,13 @@ type usageFlags struct {
 	After    uint64    `placeholder:"INDEX" help:"Only what was made after this log index: what an earlier export has not had."`
 }
 
-func (f *usageFlags) request() *pb.ListUsageRequest {
+func (f *usageFlags) request(ctx context.Context, client *cli.Client) (*pb.ListUsageRequest, error) {
+	if err := inUsageZone(ctx, client, &f.From, &f.To); err != nil {
+		return nil, err
+	}
 	domain, account := splitAccount(f.Account)
 	return &pb.ListUsageRequest{Stale: f.Stale, FromUnixNs: f.From.ns(), ToUnixNs: f.To.ns(), Type: f.Type, Resource: f.Resource,
-		Domain: domain, Account: account, Project: f.Project, After: f.After}
+		Domain: domain, Account: account, Project: f.Project, After: f.After}, nil
 }
 
 // splitAccount reads DOMAIN/ACCOUNT; the domain may hold slashes.
@@ -94,9 +76,12 @@ type UsageListCmd struct {
 
 // Run lists records.
 func (c *UsageListCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
-	req := c.request()
-	req.Limit = c.Limit
 	return cli.Show(ctx, env, g, c.ReadFlags, func(ctx context.Context, client *cli.Client) (*pb.ListUsageResponse, error) {
+		req, err := c.request(ctx, client)
+		if err != nil {
+			return nil, err
+		}
+		req.Limit = c.Limit
 		r, err := cli.Read(ctx, client, lifeboatv1connect.AdminServiceClient.ListUsage, req)
 		return r, withNames(err, seeUsage)
 	}, func(v *cli.View, r *pb.ListUsageResponse) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -37,13 +38,22 @@ func (c *UsageCloudstackCmd) Run(_ context.Context, env *cli.Env, g *cli.Globals
 		return &cli.Error{Exit: cli.ExitUsage, Text: err.Error(), Err: err}
 	}
 	if c.SQL != "" {
-		for path, undo := range map[string]bool{c.SQL: false, c.Undo: true} {
-			if err := writeNew(path, func(w io.Writer) error { return plan.WriteSQL(w, c.Database, undo) }); err != nil {
-				return err
-			}
+		if err := c.write(plan); err != nil {
+			return err
 		}
 	}
 	return cli.PrintValue(env, g, plan, c.text(plan))
+}
+
+// write writes the undo and then the SQL that it undoes: both, or neither.
+func (c *UsageCloudstackCmd) write(plan *cloudstack.Plan) error {
+	if err := writeNew(c.Undo, func(w io.Writer) error { return plan.WriteSQL(w, c.Database, true) }); err != nil {
+		return err
+	}
+	if err := writeNew(c.SQL, func(w io.Writer) error { return plan.WriteSQL(w, c.Database, false) }); err != nil {
+		return errors.Join(err, os.Remove(c.Undo))
+	}
+	return nil
 }
 
 func (c *UsageCloudstackCmd) plan() (*cloudstack.Plan, error) {
@@ -107,7 +117,7 @@ func writeNew(path string, write func(io.Writer) error) error {
 		err = failed
 	}
 	if err != nil {
-		return fmt.Errorf("write SQL to %s: %w", path, err)
+		return errors.Join(fmt.Errorf("write SQL to %s: %w", path, err), os.Remove(path)) // half of it is none
 	}
 	return nil
 }

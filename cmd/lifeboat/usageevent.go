@@ -25,7 +25,7 @@ type UsageEventCmd struct {
 	Type     string    `arg:"" optional:"" help:"What happened, for example LB.CREATE. Without it, --file is read."`
 	Resource string    `arg:"" optional:"" help:"Id of the resource."`
 	ID       string    `name:"id" placeholder:"ID" help:"Id of the event, by which its repetition is known. Without it: type and time."`
-	At       usageTime `placeholder:"TIME" help:"When it happened, for example 2026-01-02T03:04:05Z. Without it, now."`
+	At       usageTime `placeholder:"TIME" help:"When it happened, for example 2026-01-02T03:04:05Z. Without it, now. A date begins in the time zone of the windows (policy usage_timezone)."`
 	Account  string    `placeholder:"NAME" help:"Who is charged: ACCOUNT or DOMAIN/ACCOUNT."`
 	Project  string    `placeholder:"NAME" help:"A project of it."`
 	Size     uint64    `placeholder:"BYTES" help:"Its size."`
@@ -50,6 +50,9 @@ func (c *UsageEventCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) e
 	defer client.Close()
 	t := &teller{ctx: ctx, env: env, client: client}
 	if c.File == "" {
+		if err := inUsageZone(ctx, client, &c.At); err != nil {
+			return err
+		}
 		at := c.At.Time
 		if at.IsZero() {
 			at = env.Now()
@@ -72,6 +75,9 @@ func (c *UsageEventCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) e
 	}
 	if err := cli.Print(env, g, &t.sum, func(v *cli.View, r *pb.RecordUsageResponse) {
 		v.Line("%s told, %d of them known before (log index %d)", cli.Count(int(r.Taken+r.Known), "event"), r.Known, r.Index)
+		if r.Early > 0 {
+			v.Line("%d of them are of a time that nobody is charged for: %s", r.Early, r.EarlyText)
+		}
 		for _, x := range r.Refused {
 			v.Line("refused: event %d (%s): %s", x.At+1, x.Id, x.Why)
 		}
@@ -132,6 +138,9 @@ func (t *teller) flush() error {
 	}
 	t.sum.Index, t.sum.Taken, t.sum.Known = r.Index, t.sum.Taken+r.Taken, t.sum.Known+r.Known
 	t.sum.Refused = append(t.sum.Refused, r.Refused...)
+	if r.Early > 0 {
+		t.sum.Early, t.sum.EarlyText = t.sum.Early+r.Early, r.EarlyText
+	}
 	t.done += len(t.batch)
 	t.batch = nil
 	return nil
@@ -164,7 +173,10 @@ func (c *UsageExportCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) 
 			return fmt.Errorf("write records: %w", err)
 		}
 	}
-	req := c.request()
+	req, err := c.request(ctx, client)
+	if err != nil {
+		return err
+	}
 	index, n := uint64(0), 0
 	for {
 		r, err := cli.Read(ctx, client, lifeboatv1connect.AdminServiceClient.ListUsage, req)

@@ -26,18 +26,23 @@ func compact(b []byte) []byte {
 
 // usageCheck is what verify and repair compare with.
 type usageCheck struct {
-	Type string    `placeholder:"TYPE" help:"Only this type. --live needs it."`
-	Live string    `placeholder:"FILE" help:"The ids of all resources of the type that live, one on a line; - is standard input."`
-	At   usageTime `placeholder:"TIME" help:"When that has ended which does not live, as far as nothing else says so."`
+	Type     string    `placeholder:"TYPE" help:"Only this type. --live needs it."`
+	Live     string    `placeholder:"FILE" help:"The ids of all resources of the type that live, one on a line; - is standard input. It must not be empty."`
+	LiveNone bool      `help:"No resource of the type lives: all that are open have ended."`
+	At       usageTime `placeholder:"TIME" help:"When that has ended which does not live, as far as nothing else says so: no later than the list was made. What began later is named and left. A date begins in the time zone of the windows (policy usage_timezone)."`
 }
 
 func (c *usageCheck) request(env *cli.Env) (*pb.VerifyUsageRequest, error) {
-	req := &pb.VerifyUsageRequest{Type: c.Type, EndedUnixNs: c.At.ns()}
-	if c.Live == "" {
+	req := &pb.VerifyUsageRequest{Type: c.Type, Given: c.Live != "" || c.LiveNone, NoneLives: c.LiveNone}
+	switch {
+	case !req.Given:
 		return req, nil
-	}
-	if c.Type == "" {
+	case c.Type == "":
 		return nil, cli.Usage("add --type, for example --type LOAD_BALANCER_POLICY", "of which type are these the resources that live?")
+	case c.Live != "" && c.LiveNone:
+		return nil, cli.Usage("leave one of them out", "there is a list of what lives, and nothing is said to live")
+	case c.LiveNone:
+		return req, nil
 	}
 	r := io.Reader(env.Stdin)
 	if c.Live != "-" {
@@ -48,11 +53,13 @@ func (c *usageCheck) request(env *cli.Env) (*pb.VerifyUsageRequest, error) {
 		defer f.Close()
 		r = f
 	}
-	req.Given = true
 	for lines := bufio.NewScanner(r); ; {
 		if !lines.Scan() {
 			if err := lines.Err(); err != nil {
 				return nil, fmt.Errorf("read what lives: %w", err)
+			}
+			if len(req.Live) == 0 {
+				return nil, cli.Usage("give --live-none instead if nothing of it lives", "the list of what lives is empty, and everything of %s that is open would be closed", c.Type)
 			}
 			return req, nil
 		}
@@ -76,11 +83,14 @@ func (c *UsageVerifyCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) 
 	}); err != nil {
 		return err
 	}
-	if n := len(r.Findings); n > 0 {
+	if n := found(r); n > 0 {
 		return &cli.Error{Exit: cli.ExitFailed, Text: fmt.Sprintf("%s not as it should be", are(n, "resource")), Do: "'lifeboat usage repair --dry-run' says what a repair would do"}
 	}
 	return nil
 }
+
+// found is how many findings there are, listed or not.
+func found(r *pb.VerifyUsageResponse) int { return len(r.Findings) + int(r.More) }
 
 func are(n int, noun string) string {
 	if n == 1 {
@@ -96,18 +106,24 @@ type UsageRepairCmd struct {
 	Reason string `placeholder:"TEXT" help:"Why, for the audit."`
 }
 
-// Run mends.
+// Run mends. What is left makes the exit code.
 func (c *UsageRepairCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
 	r, err := askUsage(ctx, env, &c.usageCheck, g, c.Reason, !c.DryRun)
 	if err != nil {
 		return err
 	}
-	return cli.Print(env, g, r, func(v *cli.View, r *pb.VerifyUsageResponse) {
+	if err := cli.Print(env, g, r, func(v *cli.View, r *pb.VerifyUsageResponse) {
 		drawFindings(v, r, "There is nothing to repair.")
-		if !c.DryRun && len(r.Findings) > 0 {
-			v.Line("%d of %d repaired (log index %d); closed windows that they touch have corrections", r.Repaired, len(r.Findings), r.Index)
+		if !c.DryRun && found(r) > 0 {
+			v.Line("%d of %d repaired (log index %d); closed windows that they touch have corrections", r.Repaired, found(r), r.Index)
 		}
-	})
+	}); err != nil {
+		return err
+	}
+	if n := found(r) - int(r.Repaired); n > 0 && !c.DryRun {
+		return &cli.Error{Exit: cli.ExitFailed, Text: fmt.Sprintf("%s not repaired", are(n, "resource")), Do: "the list says why; a repair mends at most as many as it lists, so run it again when there are more"}
+	}
+	return nil
 }
 
 func askUsage(ctx context.Context, env *cli.Env, c *usageCheck, g *cli.Globals, reason string, repair bool) (*pb.VerifyUsageResponse, error) {
@@ -121,6 +137,10 @@ func askUsage(ctx context.Context, env *cli.Env, c *usageCheck, g *cli.Globals, 
 		return nil, err
 	}
 	defer client.Close()
+	if err := inUsageZone(ctx, client, &c.At); err != nil {
+		return nil, err
+	}
+	req.EndedUnixNs = c.At.ns()
 	var r *pb.VerifyUsageResponse
 	if repair {
 		r, err = cli.Write(ctx, client, lifeboatv1connect.AdminServiceClient.RepairUsage, req)
@@ -144,4 +164,7 @@ func drawFindings(v *cli.View, r *pb.VerifyUsageResponse, none string) {
 			return f.Repair
 		}},
 	}, r.Findings, none)
+	if r.More > 0 {
+		v.Line("and %d more, which are not listed", r.More)
+	}
 }

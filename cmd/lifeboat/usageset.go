@@ -49,14 +49,22 @@ const seeAccounts = "'lifeboat usage account list' shows the accounts"
 // UsageAccountRemoveCmd is 'lifeboat usage account remove'.
 type UsageAccountRemoveCmd struct {
 	accountArg
-	At usageTime `placeholder:"TIME" help:"When it was removed. Without it, now."`
+	At usageTime `placeholder:"TIME" help:"When it was removed. Without it, now. A date begins in the time zone of the windows (policy usage_timezone)."`
 }
 
 // Run removes an account.
 func (c *UsageAccountRemoveCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) error {
+	client, err := cli.Open(env, g)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if err := inUsageZone(ctx, client, &c.At); err != nil {
+		return err
+	}
 	req := c.request("account-remove")
 	req.RemovedUnixNs = c.At.ns()
-	return change(ctx, env, g, lifeboatv1connect.AdminServiceClient.SetUsage, req, "the account is removed", seeAccounts)
+	return changeWith(ctx, env, g, client, cli.Write, lifeboatv1connect.AdminServiceClient.SetUsage, req, "the account is removed", seeAccounts)
 }
 
 // UsageAccountRestoreCmd is 'lifeboat usage account restore'.
@@ -84,7 +92,7 @@ func (c *UsageOwnerCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) e
 // UsageTypeCmd is 'lifeboat usage type'.
 type UsageTypeCmd struct {
 	Set    UsageTypeSetCmd    `cmd:"" help:"Add a type, or say anew which events open and close it."`
-	Remove UsageTypeRemoveCmd `cmd:"" help:"Take out a type that was added. What was told of it stays."`
+	Remove UsageTypeRemoveCmd `cmd:"" help:"Take out a type that was added, of which nothing is open. What was told of it stays."`
 }
 
 // UsageTypeSetCmd is 'lifeboat usage type set'.

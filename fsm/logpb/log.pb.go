@@ -6925,6 +6925,7 @@ func (x *UsageOwnerSet) GetAccount() *UsageAccount {
 type UsageSync struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vms           [][]byte               `protobuf:"bytes,1,rep,name=vms,proto3" json:"vms,omitempty"`
+	Type          uint32                 `protobuf:"varint,2,opt,name=type,proto3" json:"type,omitempty"` // only this usage type; 0 = all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6964,6 +6965,13 @@ func (x *UsageSync) GetVms() [][]byte {
 		return x.Vms
 	}
 	return nil
+}
+
+func (x *UsageSync) GetType() uint32 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
 }
 
 // AlertMatch chooses alerts. What is empty matches all; words of one list are
@@ -11909,9 +11917,10 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\bresource\x18\x02 \x01(\tR\bresource\"U\n" +
 	"\rUsageOwnerSet\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\fR\x02vm\x124\n" +
-	"\aaccount\x18\x02 \x01(\v2\x1a.lifeboat.log.UsageAccountR\aaccount\"\x1d\n" +
+	"\aaccount\x18\x02 \x01(\v2\x1a.lifeboat.log.UsageAccountR\aaccount\"1\n" +
 	"\tUsageSync\x12\x10\n" +
-	"\x03vms\x18\x01 \x03(\fR\x03vms\"\x9f\x01\n" +
+	"\x03vms\x18\x01 \x03(\fR\x03vms\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\rR\x04type\"\x9f\x01\n" +
 	"\n" +
 	"AlertMatch\x12\x14\n" +
 	"\x05types\x18\x01 \x03(\tR\x05types\x12\x1a\n" +

@@ -8542,6 +8542,8 @@ type RecordUsageResponse struct {
 	Taken         uint64                 `protobuf:"varint,2,opt,name=taken,proto3" json:"taken,omitempty"`
 	Known         uint64                 `protobuf:"varint,3,opt,name=known,proto3" json:"known,omitempty"` // were told before
 	Refused       []*UsageRefusal        `protobuf:"bytes,4,rep,name=refused,proto3" json:"refused,omitempty"`
+	Early         uint64                 `protobuf:"varint,5,opt,name=early,proto3" json:"early,omitempty"`                         // are of a time before the first window, which is in no record
+	EarlyText     string                 `protobuf:"bytes,6,opt,name=early_text,json=earlyText,proto3" json:"early_text,omitempty"` // when that is, and what to do
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -8602,6 +8604,20 @@ func (x *RecordUsageResponse) GetRefused() []*UsageRefusal {
 		return x.Refused
 	}
 	return nil
+}
+
+func (x *RecordUsageResponse) GetEarly() uint64 {
+	if x != nil {
+		return x.Early
+	}
+	return 0
+}
+
+func (x *RecordUsageResponse) GetEarlyText() string {
+	if x != nil {
+		return x.EarlyText
+	}
+	return ""
 }
 
 type UsageRefusal struct {
@@ -9780,6 +9796,7 @@ type VerifyUsageRequest struct {
 	Given         bool        `protobuf:"varint,3,opt,name=given,proto3" json:"given,omitempty"`                                  // live is said, even if it is empty
 	EndedUnixNs   int64       `protobuf:"varint,4,opt,name=ended_unix_ns,json=endedUnixNs,proto3" json:"ended_unix_ns,omitempty"` // when what dangles has ended, as far as nothing else says so; 0 = not known
 	Reason        string      `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`                                 // of a repair
+	NoneLives     bool        `protobuf:"varint,6,opt,name=none_lives,json=noneLives,proto3" json:"none_lives,omitempty"`         // an empty list is meant
 	Consistency   Consistency `protobuf:"varint,70,opt,name=consistency,proto3,enum=lifeboat.v1.Consistency" json:"consistency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -9850,6 +9867,13 @@ func (x *VerifyUsageRequest) GetReason() string {
 	return ""
 }
 
+func (x *VerifyUsageRequest) GetNoneLives() bool {
+	if x != nil {
+		return x.NoneLives
+	}
+	return false
+}
+
 func (x *VerifyUsageRequest) GetConsistency() Consistency {
 	if x != nil {
 		return x.Consistency
@@ -9862,6 +9886,7 @@ type VerifyUsageResponse struct {
 	Findings      []*UsageFinding        `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
 	Repaired      uint64                 `protobuf:"varint,2,opt,name=repaired,proto3" json:"repaired,omitempty"`
 	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	More          uint64                 `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"` // findings beyond those that are listed
 	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -9914,6 +9939,13 @@ func (x *VerifyUsageResponse) GetRepaired() uint64 {
 func (x *VerifyUsageResponse) GetIndex() uint64 {
 	if x != nil {
 		return x.Index
+	}
+	return 0
+}
+
+func (x *VerifyUsageResponse) GetMore() uint64 {
+	if x != nil {
+		return x.More
 	}
 	return 0
 }
@@ -10871,12 +10903,15 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	" \x01(\tR\x04zone\x12\x12\n" +
 	"\x04name\x18\v \x01(\tR\x04name\"E\n" +
 	"\x12RecordUsageRequest\x12/\n" +
-	"\x06events\x18\x01 \x03(\v2\x17.lifeboat.v1.UsageEventR\x06events\"\x8c\x01\n" +
+	"\x06events\x18\x01 \x03(\v2\x17.lifeboat.v1.UsageEventR\x06events\"\xc1\x01\n" +
 	"\x13RecordUsageResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
 	"\x05taken\x18\x02 \x01(\x04R\x05taken\x12\x14\n" +
 	"\x05known\x18\x03 \x01(\x04R\x05known\x123\n" +
-	"\arefused\x18\x04 \x03(\v2\x19.lifeboat.v1.UsageRefusalR\arefused\"@\n" +
+	"\arefused\x18\x04 \x03(\v2\x19.lifeboat.v1.UsageRefusalR\arefused\x12\x14\n" +
+	"\x05early\x18\x05 \x01(\x04R\x05early\x12\x1d\n" +
+	"\n" +
+	"early_text\x18\x06 \x01(\tR\tearlyText\"@\n" +
 	"\fUsageRefusal\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\rR\x02at\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x10\n" +
@@ -10990,18 +11025,21 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\aproject\x18\x03 \x01(\tR\aproject\x12\"\n" +
 	"\rsince_unix_ns\x18\x04 \x01(\x03R\vsinceUnixNs\x12&\n" +
 	"\x0fremoved_unix_ns\x18\x05 \x01(\x03R\rremovedUnixNs\x12\x12\n" +
-	"\x04open\x18\x06 \x01(\x04R\x04open\"\xca\x01\n" +
+	"\x04open\x18\x06 \x01(\x04R\x04open\"\xe9\x01\n" +
 	"\x12VerifyUsageRequest\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
 	"\x04live\x18\x02 \x03(\tR\x04live\x12\x14\n" +
 	"\x05given\x18\x03 \x01(\bR\x05given\x12\"\n" +
 	"\rended_unix_ns\x18\x04 \x01(\x03R\vendedUnixNs\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\x12:\n" +
-	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xb1\x01\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"none_lives\x18\x06 \x01(\bR\tnoneLives\x12:\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xc5\x01\n" +
 	"\x13VerifyUsageResponse\x125\n" +
 	"\bfindings\x18\x01 \x03(\v2\x19.lifeboat.v1.UsageFindingR\bfindings\x12\x1a\n" +
 	"\brepaired\x18\x02 \x01(\x04R\brepaired\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\x04R\x05index\x121\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04more\x18\x04 \x01(\x04R\x04more\x121\n" +
 	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xa8\x01\n" +
 	"\fUsageFinding\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x1a\n" +
