@@ -39,6 +39,8 @@ type managers struct {
 	left    *lifeboatv1.LeaveRequest
 	onLeave func()
 	leased  uint64 // reports that were answered with a lease
+
+	emptyFirst bool // of the assignment
 }
 
 const beat = time.Second
@@ -184,7 +186,7 @@ func (m *managers) answer(req *lifeboatv1.ReportRequest) *lifeboatv1.ReportRespo
 	}
 	if req.HaveAssignment != m.index+1 {
 		a := &lifeboatv1.Assignment{
-			Index: m.index + 1, Armed: m.armed, Orders: slices.Clone(m.orders),
+			Index: m.index + 1, Armed: m.armed, EmptyFirst: m.emptyFirst, Orders: slices.Clone(m.orders),
 			Lease: &lifeboatv1.Lease{Armed: m.lease > 0, DurationMs: m.lease.Milliseconds()},
 		}
 		for _, v := range m.vms {

@@ -13,6 +13,8 @@ type Supervisor interface {
 	Ready()               // its loop turns
 	Alive(status string)  // it is well, and does this
 	Stopping()            // its stop has begun
+	// Extend asks for so much more time from now on, once its stop has begun.
+	Extend(by time.Duration)
 }
 
 // pulse says that the agent is well each time its loop has taken a question. That
@@ -21,17 +23,26 @@ type Supervisor interface {
 func (a *agent) pulse() {
 	s := a.cfg.Supervisor
 	for first := true; ; first = false {
-		answer := make(chan string, 1)
+		type standing struct {
+			manager string
+			holds   bool
+		}
+		answer := make(chan standing, 1)
 		ok := a.tell(func(s *session.Session, now session.Instant) session.Out {
-			answer <- s.Manager()
+			answer <- standing{s.Manager(), s.Holds()}
 			return s.Tick(now)
 		})
 		if !ok {
 			return
 		}
 		status := "no manager answers"
-		if m := <-answer; m != "" {
-			status = "reporting to " + m
+		now := <-answer
+		switch {
+		case now.holds:
+			status = "the machine waits until its VMs have been moved away"
+			s.Extend(2*s.Every() + a.stopTimeout())
+		case now.manager != "":
+			status = "reporting to " + now.manager
 		}
 		if first {
 			s.Ready()
@@ -45,4 +56,12 @@ func (a *agent) pulse() {
 			return
 		}
 	}
+}
+
+// stopTimeout is how long a stop may take that nothing holds up.
+func (a *agent) stopTimeout() time.Duration {
+	if a.cfg.StopTimeout > 0 {
+		return a.cfg.StopTimeout
+	}
+	return session.StopTimeout
 }

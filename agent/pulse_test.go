@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"lifeboat/agent/session"
 )
 
 // listener is a supervisor that notes what it was told, and when.
@@ -14,11 +17,18 @@ type listener struct {
 	stops  bool
 	status string
 	last   time.Time // of Alive
+	until  time.Time // of Extend; zero = it was not called
 }
 
 func (l *listener) Every() time.Duration { return 2 * time.Second }
 func (l *listener) Ready()               { l.mu.Lock(); defer l.mu.Unlock(); l.ready = true }
 func (l *listener) Stopping()            { l.mu.Lock(); defer l.mu.Unlock(); l.stops = true }
+
+func (l *listener) Extend(by time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.until = time.Now().Add(by)
+}
 
 func (l *listener) Alive(status string) {
 	l.mu.Lock()
@@ -85,6 +95,49 @@ func TestPulseFollowsTheLoop(t *testing.T) {
 		}
 		if _, stops, _, _ := ear.says(); !stops {
 			t.Error("nobody was told of the stop")
+		}
+	})
+}
+
+// An agent that holds up its machine asks for more time as long as it does, and not longer.
+func TestWhoHoldsUpTheMachineAsksForTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		ear := &listener{}
+		r.cfg.Supervisor = ear
+		r.cfg.MachineStopping = func(context.Context) bool { return true }
+		r.run()
+		r.eventually(3*time.Second, "registered", r.registered)
+		r.m.start(vmID(1), "vm1", vmXML(t, 1), 8)
+		r.eventually(3*time.Second, "vm1 is on", r.power(vmID(1), on))
+		r.m.change(func() { r.m.emptyFirst = true })
+		time.Sleep(5 * time.Second)
+		until := func() time.Time { ear.mu.Lock(); defer ear.mu.Unlock(); return ear.until }
+		if u := until(); !u.IsZero() {
+			t.Fatalf("it asks for time until %s before it is told to stop", u)
+		}
+		began := time.Now()
+		r.stop()
+		time.Sleep(ear.Every() + 10*time.Millisecond)
+		for time.Since(began) < 5*time.Minute {
+			if left := time.Until(until()); left < session.StopTimeout {
+				t.Fatalf("%s after the stop began there are %s left", time.Since(began), left)
+			}
+			time.Sleep(time.Second)
+		}
+		if err := r.host.Kill(vmID(1)); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-r.done:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("nothing runs there any more, and it does not stop")
+		}
+		if u := time.Until(until()); u > session.StopTimeout+2*ear.Every() {
+			t.Errorf("it had asked for %s more", u)
 		}
 	})
 }

@@ -127,6 +127,10 @@ func (v *vm) notMoved() (order uint64, why string) {
 	return m.order, m.failure
 }
 
+// Holds reports whether a machine that goes down is held up until VMs have been moved
+// away. It lasts [Config.EmptyTimeout] at the most.
+func (s *Session) Holds() bool { return s.leaving && s.emptying() }
+
 // emptying: a machine that goes down waits for its VMs to be moved away.
 func (s *Session) emptying() bool {
 	if s.machineStop == lifeboatv1.MachineStop_MACHINE_STOP_UNSPECIFIED || s.assigned == nil || !s.assigned.EmptyFirst || s.now >= s.emptyBy {

@@ -53,6 +53,12 @@ func (n *Notifier) Ready() { n.send(daemon.SdNotifyReady) }
 // Stopping says that it has begun to stop.
 func (n *Notifier) Stopping() { n.send(daemon.SdNotifyStopping, "STATUS=stopping") }
 
+// Extend asks for so much more time from now on, for a start or a stop that takes longer
+// than the unit allows for.
+func (n *Notifier) Extend(by time.Duration) {
+	n.send(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", by.Microseconds()))
+}
+
 // Alive says that it is well, and what it does, in a few words.
 func (n *Notifier) Alive(status string) {
 	var states []string
