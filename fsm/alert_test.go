@@ -174,7 +174,15 @@ func TestAlertControlByFilter(t *testing.T) {
 	if got := open(); !slices.Equal(got, []string{"h1 hot", "h1 loud"}) {
 		t.Errorf("by subject: %q", got)
 	}
-	l.ok(&logpb.AlertControl{Action: alertAck, OlderNs: int64(time.Minute)})
+	older := &logpb.AlertControl{Action: alertAck, OlderNs: int64(time.Minute)}
+	counts := func() int { return l.state().CountControlled(older, l.state().Time) }
+	if n := counts(); n != 1 { // the other one is acknowledged already
+		t.Errorf("%d would be acknowledged", n)
+	}
+	l.ok(older)
+	if n := counts(); n != 0 {
+		t.Errorf("%d would be acknowledged again", n)
+	}
 	if got := open(); !slices.Equal(got, []string{"h1 loud"}) {
 		t.Errorf("by age: %q", got)
 	}

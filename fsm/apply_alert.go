@@ -118,27 +118,67 @@ func (t *tx) alertControl(c *logpb.AlertControl) string {
 	case c.OlderNs < 0:
 		return "an age is not negative"
 	}
-	var chosen []*AlertRecord
+	chosen, no := t.s.chosenAlerts(c, m, t.now)
+	if no == "" {
+		t.controlAlerts(c.Action, chosen)
+	}
+	return no
+}
+
+// chosenAlerts are the alerts that a command is about, or why it is refused.
+func (s *State) chosenAlerts(c *logpb.AlertControl, m AlertMatch, now int64) (chosen []*AlertRecord, no string) {
 	if len(c.Ids) > 0 {
 		for _, id := range c.Ids {
-			a := t.s.Alert(AlertID(id))
+			a := s.Alert(AlertID(id))
 			if a == nil {
-				return fmt.Sprintf("there is no alert %d; `lifeboat alert list --all` shows what is kept. Nothing was changed", id)
+				return nil, fmt.Sprintf("there is no alert %d; `lifeboat alert list --all` shows what is kept. Nothing was changed", id)
 			}
 			if c.Action >= alertArchive && !a.State.Closed() {
-				return fmt.Sprintf("alert %d is %s: it would be out of sight although it goes on; mend the cause, or first `lifeboat alert resolve %d`. Nothing was changed", id, a.State, id)
+				return nil, fmt.Sprintf("alert %d is %s: it would be out of sight although it goes on; mend the cause, or first `lifeboat alert resolve %d`. Nothing was changed", id, a.State, id)
 			}
 			chosen = append(chosen, a)
 		}
-	} else {
-		for _, a := range t.s.alerts.all() {
-			if (c.State == 0 || a.State == AlertState(c.State)) && t.now-a.changed() >= c.OlderNs && m.Matches(t.s, a) {
-				chosen = append(chosen, a)
-			}
+		return chosen, ""
+	}
+	for _, a := range s.alerts.all() {
+		if (c.State == 0 || a.State == AlertState(c.State)) && now-a.changed() >= c.OlderNs && m.Matches(s, a) {
+			chosen = append(chosen, a)
 		}
 	}
-	t.controlAlerts(c.Action, chosen)
-	return ""
+	return chosen, ""
+}
+
+// CountControlled is how many alerts a command would change at a time (unix ns): not
+// those that are as it wants them already. 0 when it would be refused.
+func (s *State) CountControlled(c *logpb.AlertControl, now int64) (n int) {
+	m, no := matchFromLog(c.Match)
+	if no != "" {
+		return 0
+	}
+	chosen, _ := s.chosenAlerts(c, m, now)
+	seen := map[AlertID]bool{}
+	for _, a := range chosen {
+		if !seen[a.ID] && a.takes(c.Action) {
+			n++
+		}
+		seen[a.ID] = true
+	}
+	return n
+}
+
+// takes reports whether an action changes an alert in its state.
+func (a *AlertRecord) takes(action uint32) bool {
+	switch action {
+	case alertAck:
+		return a.State == AlertOpen
+	case alertResolve:
+		return !a.State.Closed()
+	case alertArchive:
+		return a.State == AlertResolved
+	case alertDelete:
+		return a.State.Closed()
+	}
+	return false
 }
 
 // Actions on alerts, as they are in the log.
@@ -154,22 +194,22 @@ func (a *AlertRecord) changed() int64 { return max(a.Last, a.Resolved, a.Archive
 
 func (t *tx) controlAlerts(action uint32, chosen []*AlertRecord) {
 	for _, a := range chosen {
-		if now := t.s.Alert(a.ID); now != a {
-			continue // an earlier one of this command has changed it
+		if now := t.s.Alert(a.ID); now != a || !a.takes(action) {
+			continue // an earlier one of this command has changed it, or it is so already
 		}
 		subject := subjectOf(a.Key, a.About())
-		switch {
-		case action == alertAck && a.State == AlertOpen:
+		switch action {
+		case alertAck:
 			n := *a
 			n.State, n.AckedBy, n.Index = AlertAcknowledged, t.actor, t.index
 			t.setAlert(&n)
 			t.linked(a.Begun, a.Key.link(), "ALERT.ACKNOWLEDGE", Info, subject, "acknowledged: "+a.Text)
-		case action == alertResolve && !a.State.Closed():
+		case alertResolve:
 			t.resolveByHand(a.Key)
-		case action == alertArchive && a.State == AlertResolved:
+		case alertArchive:
 			t.archive(a)
 			t.linked(a.Begun, a.Key.link(), "ALERT.ARCHIVE", Info, subject, "archived: "+a.Text)
-		case action == alertDelete && a.State.Closed():
+		case alertDelete:
 			t.dropAlert(a.ID)
 			t.linked(a.Begun, a.Key.link(), "ALERT.DELETE", Warning, subject, "deleted: "+a.Text)
 		}

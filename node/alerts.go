@@ -114,7 +114,8 @@ func (t *term) controlAlert(ctx context.Context, q *lifeboatv1.ControlAlertReque
 	case action == 0:
 		return nil, refuse("%q is no action on an alert; it is ack, resolve, archive or delete", q.Action)
 	case len(q.Ids) == 0 && q.Filter == nil && action <= 2: // as clients of older levels say it
-		return t.write(ctx, &logpb.Command{Body: &logpb.Command_AlertUpdate{AlertUpdate: &logpb.AlertUpdate{Id: q.Id, Action: action}}}, "")
+		return t.write(ctx, &logpb.Command{Body: &logpb.Command_AlertUpdate{AlertUpdate: &logpb.AlertUpdate{Id: q.Id, Action: action}}},
+			t.controlled(q.Action, &logpb.AlertControl{Action: action, Ids: []uint64{q.Id}}))
 	}
 	c := &logpb.AlertControl{Action: action, Ids: slices.Clone(q.Ids), OlderNs: span(max(q.Filter.GetOlderMs(), 0))}
 	if q.Id != 0 {
@@ -134,7 +135,24 @@ func (t *term) controlAlert(ctx context.Context, q *lifeboatv1.ControlAlertReque
 	if c.Match, err = match(q.Filter); err != nil {
 		return nil, err
 	}
-	return t.write(ctx, &logpb.Command{Body: &logpb.Command_AlertControl{AlertControl: c}}, "")
+	return t.write(ctx, &logpb.Command{Body: &logpb.Command_AlertControl{AlertControl: c}}, t.controlled(q.Action, c))
+}
+
+// controlled says what a command will have done to alerts.
+func (t *term) controlled(action string, c *logpb.AlertControl) string {
+	done := map[string]string{"ack": "acknowledged", "resolve": "resolved", "archive": "archived", "delete": "deleted"}[action]
+	switch n := t.node.fsm.State().CountControlled(c, t.wall()); {
+	case n == 0 && len(c.Ids) > 0:
+		return fmt.Sprintf("nothing was changed: what is named cannot be %s, or is so already", done)
+	case n == 0:
+		return fmt.Sprintf("nothing was changed: no alert that could be %s is chosen; `lifeboat alert list --all` shows all of them", done)
+	case n == 1 && len(c.Ids) == 1:
+		return fmt.Sprintf("alert %d is %s", c.Ids[0], done)
+	case n == 1:
+		return "1 alert is " + done
+	default:
+		return fmt.Sprintf("%d alerts are %s", n, done)
+	}
 }
 
 func (t *term) raiseAlerts(ctx context.Context, q *lifeboatv1.RaiseAlertsRequest) (*lifeboatv1.WriteResponse, error) {

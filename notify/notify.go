@@ -103,7 +103,7 @@ func (m *Message) Text() string {
 		b.WriteString("\n")
 	}
 	if m.Lost > 0 {
-		fmt.Fprintf(&b, "%d notices to this receiver were dropped before they could be sent.\n", m.Lost)
+		fmt.Fprintf(&b, "In all, %d notices to this receiver were dropped before they could be sent, since it was set up.\n", m.Lost)
 	}
 	fmt.Fprintf(&b, "Cluster %s, sent by node %s, delivery %s\n", m.Cluster, m.Node, m.ID)
 	return b.String()

@@ -88,7 +88,7 @@ type EventWatchCmd struct {
 	Stale      bool   `help:"Take the events that the node asked knows, also when it is not the leader and may be behind."`
 	After      uint64 `placeholder:"ID" help:"Begin after this event. Without it, begin with the newest."`
 	AfterIndex uint64 `placeholder:"INDEX" help:"Begin after this index of the log: what a program does that has kept the index of an answer."`
-	Last       uint32 `short:"n" default:"10" placeholder:"N" help:"How many old events to begin with."`
+	Last       uint32 `short:"n" default:"10" placeholder:"N" help:"How many old events to begin with; 0 for none."`
 	Subject    string `placeholder:"NAME" help:"Only events about this host, VM or node."`
 	eventFlags
 }
@@ -109,9 +109,11 @@ func (c *EventWatchCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) e
 	}
 	defer client.Close()
 	req := c.into(&pb.ListEventsRequest{Stale: c.Stale, After: c.After, Limit: watchBatch, Subject: c.Subject, AfterIndex: c.AfterIndex})
-	if c.After == 0 && c.AfterIndex == 0 {
-		// Without a position the answer is the newest; nothing is parked.
-		req.Limit = c.Last
+	news := c.After == 0 && c.AfterIndex == 0
+	if news {
+		// Without a position the answer is the newest; nothing is parked. A limit of 0
+		// would be none.
+		req.Limit = max(c.Last, 1)
 	}
 	return cli.Follow(ctx, env, client, func(ctx context.Context, client *cli.Client, again bool) error {
 		if again {
@@ -121,12 +123,17 @@ func (c *EventWatchCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) e
 		if err != nil {
 			return err
 		}
+		if req.After > 0 && r.Oldest > req.After {
+			fmt.Fprintf(env.Stderr, "Event %d is not kept any more, the oldest one that is has number %d (events_keep): events between them may be missing here.\n", req.After, r.Oldest)
+		}
 		for _, e := range r.Events {
 			if e.Id <= req.After {
 				continue
 			}
-			if err := cli.PrintEach(env, g, e, drawEvent); err != nil {
-				return err
+			if old := news && !again && c.Last == 0; !old {
+				if err := cli.PrintEach(env, g, e, drawEvent); err != nil {
+					return err
+				}
 			}
 			req.After, req.AfterIndex = e.Id, 0
 		}

@@ -203,10 +203,10 @@ func (f *fakeAdmin) ListEvents(ctx context.Context, r *connect.Request[pb.ListEv
 	defer park.Stop()
 	for {
 		f.mu.Lock()
-		events, changed, index := f.eventsAfter(r.Msg), f.changed, f.index
+		events, changed, index, oldest := f.eventsAfter(r.Msg), f.changed, f.index, f.state.events[0].Id
 		f.mu.Unlock()
 		if len(events) > 0 || r.Msg.WaitMs == 0 {
-			return connect.NewResponse(&pb.ListEventsResponse{Events: events, Index: index}), nil
+			return connect.NewResponse(&pb.ListEventsResponse{Events: events, Index: index, Oldest: oldest}), nil
 		}
 		select {
 		case <-changed:

@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"lifeboat/internal/cli"
 )
@@ -131,5 +133,40 @@ func TestEventWatchFollows(t *testing.T) {
 	r.want(t, cli.ExitOK, "2026-03-04T05:05:59.000Z  info  VM.ORDERED           web-1        start on h1, incarnation 1.8")
 	if n := strings.Count(r.stdout, "\n"); n != 3 {
 		t.Errorf("%d lines, want the last two events and the new one:\n%s", n, r.stdout)
+	}
+}
+
+// Who begins after an event that is not kept any more is told that some are missing.
+func TestEventWatchSaysWhatIsLost(t *testing.T) {
+	w := newWorld(t, busyState())
+	w.admin.state.events = w.admin.state.events[1:]
+	oldest := w.admin.state.events[0].Id
+	shown := func(out, _ string) bool { return strings.Contains(out, "\n") }
+	r := w.watch(false, shown, "event", "watch", "--after", "1")
+	if want := fmt.Sprintf("Event 1 is not kept any more, the oldest one that is has number %d", oldest); !strings.Contains(r.stderr, want) {
+		t.Errorf("stderr %q, want %q", r.stderr, want)
+	}
+	if r := w.watch(false, shown, "event", "watch", "--after", fmt.Sprint(oldest)); r.stderr != "" {
+		t.Errorf("nothing is lost, and it says %q", r.stderr)
+	}
+}
+
+// With -n 0 a watch begins with what is new.
+func TestEventWatchWithoutOldOnes(t *testing.T) {
+	w := newWorld(t, busyState())
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		for ctx.Err() == nil {
+			w.admin.mu.Lock()
+			w.admin.index++
+			w.admin.addEvent("VM.RUNNING", "web-1", "runs on h1")
+			w.admin.mu.Unlock()
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	r := w.watch(false, func(out, _ string) bool { return strings.Contains(out, "\n") }, "event", "watch", "-n", "0")
+	if !strings.Contains(r.stdout, "VM.RUNNING") || strings.Contains(r.stdout, "VM.ORDERED") {
+		t.Errorf("it begins with what is old:\n%s", r.stdout)
 	}
 }
