@@ -98,6 +98,27 @@ func TestWhoWaitsForItsTurnIsTold(t *testing.T) {
 	}
 }
 
+// What a more important VM depends on is as important, and is told so.
+func TestWhoIsWaitedForIsToldItsTier(t *testing.T) {
+	w := newWorld(t, newBox("h1", manyVMs(5)...), newBox("h2"))
+	w.apply(&logpb.FeatureRaise{Level: fsm.LevelPolicy, Version: "0.4"})
+	w.set("starts_per_host", "1")
+	for n, p := range map[int]string{5: "highest", 4: "low", 3: "high", 2: "high", 1: "highest"} {
+		w.apply(&logpb.VMProtect{Vm: vmBytes(n), Protect: &logpb.Protection{On: true, Priority: p}})
+	}
+	w.apply(&logpb.VMSet{Vm: vmBytes(5), Settings: []*logpb.Setting{{Key: "depends_on", Value: vmID(4).String()}}})
+	w.boxes["h1"].die()
+	w.must(time.Minute, "one of them starts", func() bool { _, all := w.starts(); return all == 1 })
+	for n, text := range map[int]string{
+		4: "Its priority is low (highest, since a VM of that priority waits for it), and it waits for its turn: starts under way: 1,",
+		2: "Its priority is high, and it waits for its turn: 1 VM of a higher priority comes first; ",
+	} {
+		if !slices.ContainsFunc(ha.ExplainVM(w.state(), vmID(n)), func(l ha.Line) bool { return strings.Contains(l.Text, text) }) {
+			t.Errorf("VM %d: it is not said: %s\n%v", n, text, ha.ExplainVM(w.state(), vmID(n)))
+		}
+	}
+}
+
 // The most important VM comes first, though another host's proof is newer.
 func TestPriorityAcrossHosts(t *testing.T) {
 	w := newWorld(t, newBox("h1", 1, 2).fenced("ipmi"), newBox("h2", 3, 4).fenced("ipmi"), newBox("h3"))

@@ -9,36 +9,46 @@ import (
 	"lifeboat/fsm"
 )
 
-// inOrder orders jobs: higher tiers first, then who has waited longer. A VM for which
-// a more important one waits is as important as that one.
+// inOrder orders jobs: higher tiers first, then who has waited longer.
 func (d *decision) inOrder(jobs []job) []job {
-	waiting := map[fsm.VMID]int{} // job by VM, if anybody waits for anybody
-	for i := range jobs {
-		jobs[i].tier = jobs[i].vm.HAPolicy().Priority
-		if len(jobs[i].vm.Order().DependsOn) > 0 && len(waiting) == 0 {
-			for k := range jobs {
-				waiting[jobs[k].vm.ID] = k
-			}
-		}
-	}
-	var raise func(v *fsm.VM, tier fsm.Priority)
-	raise = func(v *fsm.VM, tier fsm.Priority) {
-		for _, id := range v.Order().DependsOn {
-			if k, ok := waiting[id]; ok && jobs[k].tier < tier {
-				jobs[k].tier = tier
-				raise(jobs[k].vm, tier)
-			}
-		}
-	}
-	if len(waiting) > 0 {
-		for i := range jobs {
-			raise(jobs[i].vm, jobs[i].tier)
-		}
+	for i, tier := range tiers(len(jobs), func(i int) *fsm.VM { return jobs[i].vm }) {
+		jobs[i].tier = tier
 	}
 	slices.SortStableFunc(jobs, func(a, b job) int {
 		return cmp.Or(cmp.Compare(b.tier, a.tier), cmp.Compare(a.work.ID, b.work.ID))
 	})
 	return jobs
+}
+
+// tiers are those of VMs that wait to be started. One for which a more important one
+// waits is as important as that one.
+func tiers(n int, vm func(i int) *fsm.VM) []fsm.Priority {
+	out := make([]fsm.Priority, n)
+	var at map[fsm.VMID]int // if anybody waits for anybody
+	for i := range n {
+		out[i] = vm(i).HAPolicy().Priority
+		if at == nil && len(vm(i).Order().DependsOn) > 0 {
+			at = make(map[fsm.VMID]int, n)
+			for k := range n {
+				at[vm(k).ID] = k
+			}
+		}
+	}
+	var raise func(i int)
+	raise = func(i int) {
+		for _, id := range vm(i).Order().DependsOn {
+			if k, ok := at[id]; ok && out[k] < out[i] {
+				out[k] = out[i]
+				raise(k)
+			}
+		}
+	}
+	if at != nil {
+		for i := range n {
+			raise(i)
+		}
+	}
+	return out
 }
 
 // gate says which VMs a VM still waits for that it depends on; "" when for none. One

@@ -101,8 +101,8 @@ func (d *decision) rebalance() {
 	}
 }
 
-// evenOut finds the move, of one VM or of one bundle, that makes the load most even, and orders it if that is
-// worth it. loads are those of the hosts in all.
+// evenOut finds the move, of one VM or of one bundle, that makes the load most even, and
+// orders it if that is worth it. loads are those of the hosts in all.
 func (d *decision) evenOut(all []carrier, loads []float64, now float64) bool {
 	order := make([]int, len(all))
 	for i := range order {

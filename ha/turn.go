@@ -15,24 +15,41 @@ func Turn(s *fsm.State, v *fsm.VM) string {
 	if !s.Armed || w == nil || !inLine(s, w) {
 		return ""
 	}
-	own := v.HAPolicy().Priority
-	higher, before, started := 0, 0, 0
+	var waiting []*fsm.VM
+	var works []*fsm.Work
+	own, started := -1, 0
 	for x := range s.OpenWork() {
 		o, _ := s.VM(x.VM)
 		switch {
 		case o == nil:
 		case x.Step == fsm.Restarting:
 			started++
+		case scheduled(s, x):
+			if x == w {
+				own = len(works)
+			}
+			waiting, works = append(waiting, o), append(works, x)
+		}
+	}
+	if started == 0 || own < 0 {
+		return "" // it is a matter of a moment
+	}
+	tier := tiers(len(waiting), func(i int) *fsm.VM { return waiting[i] })
+	higher, before := 0, 0
+	for i, x := range works {
+		switch {
 		case !inLine(s, x):
-		case o.HAPolicy().Priority > own:
+		case tier[i] > tier[own]:
 			higher++
-		case o.HAPolicy().Priority == own && x.ID < w.ID:
+		case tier[i] == tier[own] && x.ID < w.ID:
 			before++
 		}
 	}
-	if started == 0 {
-		return "" // it is a matter of a moment
+	text := fmt.Sprintf("Its priority is %s", v.HAPolicy().Priority)
+	if tier[own] > v.HAPolicy().Priority {
+		text += fmt.Sprintf(" (%s, since a VM of that priority waits for it)", tier[own])
 	}
+	text += ", and it waits for its turn: "
 	var first []string
 	if higher > 0 {
 		first = append(first, counted(higher, "VM")+" of a higher priority")
@@ -40,17 +57,25 @@ func Turn(s *fsm.State, v *fsm.VM) string {
 	if before > 0 {
 		first = append(first, counted(before, "VM")+" of the same that waited before it")
 	}
-	text := fmt.Sprintf("Its priority is %s, and it waits for its turn: ", own)
 	if len(first) > 0 {
-		text += strings.Join(first, " and ") + " come first; "
+		verb := "come"
+		if higher+before == 1 {
+			verb = "comes"
+		}
+		text += strings.Join(first, " and ") + " " + verb + " first; "
 	}
 	return text + fmt.Sprintf("starts under way: %d, of at most %d on a host and %d in the cluster at a time (starts_per_host, starts_per_cluster).",
 		started, s.Policy.StartsPerHost, s.Policy.StartsPerCluster)
 }
 
+// scheduled reports whether work waits to be started, for whatever reason.
+func scheduled(s *fsm.State, w *fsm.Work) bool {
+	return w.Type == fsm.WorkHA && w.Step == fsm.Scheduled && w.NotBefore <= s.Time
+}
+
 // inLine reports whether work waits for nothing but its turn.
 func inLine(s *fsm.State, w *fsm.Work) bool {
-	return w.Type == fsm.WorkHA && w.Step == fsm.Scheduled && w.NotBefore <= s.Time && w.Gated == 0 && !strings.HasPrefix(w.Reason, NoTarget)
+	return scheduled(s, w) && w.Gated == 0 && !strings.HasPrefix(w.Reason, NoTarget)
 }
 
 func counted(n int, what string) string {

@@ -188,7 +188,7 @@ func TestAgentHoldsShutdown(t *testing.T) {
 	// this target, as libvirt-guests needs it; a stop has an order only among units that run.
 	for directive, others := range map[string][]string{
 		"Wants": {"virt-guest-shutdown.target"},
-		"After": {"virt-guest-shutdown.target", "libvirtd.service", "virtqemud.service"},
+		"After": {"virt-guest-shutdown.target", "libvirt-guests.service", "libvirtd.service", "virtqemud.service"},
 	} {
 		var has []string
 		for _, m := range regexp.MustCompile(`(?m)^`+directive+`=(.*)$`).FindAllStringSubmatch(unit, -1) {

@@ -54,6 +54,8 @@ func bans() []ban {
 			// Not "testing": hashicorp/raft itself imports it.
 			never: []string{"+pgregory.net/rapid", "+github.com/google/go-cmp/...", "+github.com/rogpeppe/go-internal/...", "+go.uber.org/goleak", "+github.com/anishathalye/porcupine"},
 			why:   "what tests need does not belong on a production machine"},
+		{of: []string{"cmd/..."}, never: []string{"+net/http/pprof"},
+			why: "it opens the memory of a process that holds keys, and adds itself to every server that takes the default routes"},
 	}
 }
 
