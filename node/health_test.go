@@ -50,7 +50,7 @@ func TestHealth(t *testing.T) {
 		}
 		_, text := l.get("/metrics")
 		for _, want := range []string{`lifeboat_hosts{status="Up"} 2`, `lifeboat_nodes{state="Up"} 3`, "lifeboat_vms 1\n", "lifeboat_vms_protected 1\n", "lifeboat_vms_protected_running 1\n",
-			"lifeboat_leader 1\n", "lifeboat_ha_armed 1\n", "lifeboat_work_open 0\n", `lifeboat_usage_open{type="VOLUME"} 0`, `lifeboat_usage_known{type="VOLUME"} 0`, "lifeboat_usage_trouble 0\n", "lifeboat_usage_closed_until_seconds 0\n", "lifeboat_reports_total", "lifeboat_canary_commit_seconds_count", "go_goroutines", "process_"} {
+			"lifeboat_leader 1\n", "lifeboat_ha_armed 1\n", "lifeboat_work_open 0\n", `lifeboat_usage_open{type="VOLUME"} 0`, `lifeboat_usage_known{type="VOLUME"} 0`, "lifeboat_usage_trouble 0\n", `lifeboat_recovery_worst_seconds{by="power"} 9`, `lifeboat_recovery_worst_seconds{by="lease"} `, "lifeboat_recovery_objective_seconds 0\n", "lifeboat_usage_closed_until_seconds 0\n", "lifeboat_reports_total", "lifeboat_canary_commit_seconds_count", "go_goroutines", "process_"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("/metrics lacks %q", want)
 			}

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"lifeboat/fsm"
+	"lifeboat/ha"
 )
 
 // metrics of one node.
@@ -105,6 +106,11 @@ func (c stateCollector) Collect(out chan<- prometheus.Metric) {
 		gauge(desc("n1_unsafe_sets", "Sets of n1_hosts hosts whose failure at once would leave VMs down that the failure of none of them alone does; on the leader."), float64(sets))
 		gauge(desc("n1_unproven_sets", "Sets of n1_hosts hosts of which that is not known yet; on the leader."), float64(openSets))
 	}
+	power, lease := ha.WorstCase(s.Policy)
+	worst := desc("recovery_worst_seconds", "From a host's death to the order that starts its VMs elsewhere, at the worst, by what proves the death.", "by")
+	gauge(worst, power.Seconds(), "power")
+	gauge(worst, lease.Seconds(), "lease")
+	gauge(desc("recovery_objective_seconds", "The policy recovery_objective; 0 when none is declared."), s.Policy.RecoveryObjective.Seconds())
 	gauge(desc("applied_index", "Last log index applied here."), float64(s.Index))
 	gauge(desc("ha_armed", "1 when HA acts."), flag(s.Armed))
 	gauge(desc("leader", "1 where this node leads and serves."), flag(c.n.term.Load() != nil))

@@ -81,10 +81,28 @@ func (t *term) addRule(ctx context.Context, q *lifeboatv1.AddRuleRequest) (*life
 		}
 		w.Message = now.Describe(x) + " is written"
 		if why := ha.Broken(now, x); why != "" && x.Strict {
-			w.Message += "; it is broken as things are: " + why
+			w.Message += "; it is broken as things are: " + why + mending(now, x.ID)
 		}
 	}
 	return w, nil
+}
+
+// mending says what is done about a strict rule that is broken as things are.
+func mending(s *fsm.State, id fsm.RuleID) string {
+	if !s.Armed {
+		return ". HA is disarmed: nothing is moved until it is armed"
+	}
+	text := ""
+	for _, r := range ha.Repairs(s) {
+		switch {
+		case r.Rule != id:
+		case r.To == "":
+			text += fmt.Sprintf("; %s stays there: %s", s.Called(fsm.RuleVM{VM: r.VM}), r.Why)
+		default:
+			text += fmt.Sprintf("; %s is migrated to host %s", s.Called(fsm.RuleVM{VM: r.VM}), r.To)
+		}
+	}
+	return text
 }
 
 func (t *term) removeRule(ctx context.Context, q *lifeboatv1.RemoveRuleRequest) (*lifeboatv1.WriteResponse, error) {

@@ -48,6 +48,12 @@ func TestRulesThroughTheAPI(t *testing.T) {
 		}
 		_, err = add(&lifeboatv1.AddRuleRequest{Kind: "hosts", Vms: []string{a}, Hosts: []*lifeboatv1.RuleHost{{Host: "h1", Priority: 2}, {Host: "h3", Priority: 1}}})
 		w.must(err)
+		// What is broken as it is written is mended, and it is said how.
+		message, err = add(&lifeboatv1.AddRuleRequest{Kind: "hosts", Vms: []string{vmName(3)}, Hosts: []*lifeboatv1.RuleHost{{Host: "h3"}}})
+		w.must(err)
+		if want := "it is broken as things are: " + vmName(3) + " is on host h1; " + vmName(3) + " "; !strings.Contains(message, want) {
+			t.Errorf("message %q, want %q", message, want)
+		}
 		for want, q := range map[string]*lifeboatv1.AddRuleRequest{
 			"the new rule would keep": {Kind: "apart", Vms: []string{b, a}},
 			"there is no VM nobody":   {Kind: "apart", Vms: []string{a, "nobody"}},
@@ -74,7 +80,7 @@ func TestRulesThroughTheAPI(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if len(r.Msg.Rules) != 2 || !r.Msg.Rules[0].Kept || r.Msg.Rules[0].Vms[0].Host != "h3" || r.Msg.Rules[1].Hosts[0].Priority != 2 {
+			if len(r.Msg.Rules) != 3 || !r.Msg.Rules[0].Kept || r.Msg.Rules[0].Vms[0].Host != "h3" || r.Msg.Rules[1].Hosts[0].Priority != 2 {
 				t.Errorf("rules %v", r.Msg.Rules)
 			}
 			_, err = c.RemoveRule(ctx, connect.NewRequest(&lifeboatv1.RemoveRuleRequest{Id: 2}))
