@@ -132,7 +132,10 @@ func (t *tx) addFact(key UsageKey, x UsageFact, touched *usageTouched) (known bo
 	switch {
 	case len(r.Facts) >= maxUsageFacts && !r.endsBy(x):
 		touched.refuse(r)
-		return false, fmt.Sprintf("%d events of %s are kept, and more are not possible until it ends; give a new resource a new id", len(r.Facts), t.usageName(key))
+		if r.open == nil {
+			return false, fmt.Sprintf("%d events of %s are kept, and it has ended: no other is taken until some are given up (policy usage_keep); tell what is new under another id", len(r.Facts), t.usageName(key))
+		}
+		return false, fmt.Sprintf("%d events of %s are kept, and no other is taken but its end; if it lives on, tell that it has ended, and tell it as a new resource with another id", len(r.Facts), t.usageName(key))
 	case acc != nil && acc.Removed != 0 && x.Time >= acc.Removed:
 		return false, fmt.Sprintf("account %s was removed at %s, so nothing can begin for it; if it is there again, run `lifeboat usage account restore`", acc.Owner, usageTime(acc.Removed))
 	case x.Time < u.kept && (x.Kind != FactCloses || r.open == nil):
@@ -244,14 +247,15 @@ func (t *tx) usageAlerts(x *usageTouched) {
 	}
 }
 
-// usageFull raises that something of a resource was refused, since enough of it is kept.
-// It is over when the resource ends, or some of it was given up.
+// usageFull raises that something of a resource was refused, since enough of it is kept,
+// while it is charged. It is over when the resource ends, or some of it was given up: who
+// tells more of what has ended hears from the refusal what to do.
 func (t *tx) usageFull(k AlertKey, subject string, was usageWas, r *UsageResource, refused bool) {
-	full, ended := len(r.Facts) >= maxUsageFacts, was.open != nil && r.open == nil
+	full := len(r.Facts) >= maxUsageFacts
 	switch {
-	case refused && !ended:
+	case refused && r.open != nil:
 		t.raise(k, Warning, "%d events of %s are kept, and others are refused: what they say counts for nothing. Its end is taken all the same. If it lives on, tell that it has ended, and tell it as a new resource with an id of its own; find out who tells so much of it.", len(r.Facts), subject)
-	case (full || was.full) && (ended || !full):
+	case (full || was.full) && (r.open == nil || !full):
 		t.resolve(k, "it has ended, or less of it is kept")
 	}
 }

@@ -337,7 +337,7 @@ func PolicySettings() []PolicySetting {
 				p.UsageTimezone = v
 				return nil
 			}},
-		{"usage_from", "the first window begins at or before this time, for example 2026-01-01T00:00:00Z; - = when the first was heard of usage. It counts until the first window is closed", LevelPolicy,
+		{"usage_from", "the first window begins at or before this time, for example 2026-01-01T00:00:00Z; - = the earliest event told before the first window is closed, as far back as usage is kept. It counts until the first window is closed", LevelPolicy,
 			func(p *Policy) string { return cmp.Or(p.UsageFrom, "-") },
 			func(p *Policy, v string) error {
 				if v == "-" {

@@ -42,10 +42,34 @@ func TestUsageEndsHoweverMuchWasTold(t *testing.T) {
 			t.Errorf("%s: it is closed, and the alert that its end may be refused is open", name)
 		}
 		l.ok(end) // said again
-		l.m.Apply([]Entry{l.entry(command(told(ev("even more", name+".DELETE", "x", from+int64(time.Minute)+1, ""))))})
+		for _, late := range []*logpb.UsageEvent{ev("even more", name+".DELETE", "x", from+int64(time.Minute)+1, ""), ev("anew", name+".CREATE", "x", from+int64(time.Minute)+2, "alice")} {
+			no := l.rejected(told(late))
+			if !strings.Contains(no, "has ended") || !strings.Contains(no, "another id") || !strings.Contains(no, "usage_keep") {
+				t.Errorf("%s: it has ended, and %s is refused with %q", name, late.Type, no)
+			}
+			if l.state().OpenAlert(full) != nil {
+				t.Errorf("%s: it has ended, and there is an alert that asks for its end", name)
+			}
+		}
 		if n := len(l.usage(typ, "x").Facts); n != maxUsageFacts+1 {
 			t.Errorf("%s: %d facts are kept", name, n)
 		}
+	}
+}
+
+// Enough of it, something more and its end in one batch: it has ended.
+func TestUsageEndsInTheBatchThatIsTooMuch(t *testing.T) {
+	l := usageLab(t)
+	c := told()
+	for i := range maxUsageFacts + 1 {
+		c.Events = append(c.Events, ev(fmt.Sprint(i), "VOLUME.CREATE", "x", l.now+int64(i), "alice"))
+	}
+	c.Events = append(c.Events, ev("end", "VOLUME.DELETE", "x", l.now+int64(time.Minute), ""))
+	if no := l.m.Apply([]Entry{l.entry(command(c))})[0].Rejected; !strings.HasPrefix(no, "1 of ") || !strings.Contains(no, "but its end") {
+		t.Errorf("one event too many is refused with %q", no)
+	}
+	if l.state().OpenAlert(usageAlert("VOLUME x", "full")) != nil {
+		t.Error("it has ended, and there is an alert that asks for its end")
 	}
 }
 
@@ -88,6 +112,40 @@ func TestUsageTypesStayWhileTheyAreOpen(t *testing.T) {
 	l.ok(told(ev("3", "GPU.RELEASE", "g", l.now+1, ""), ev("4", "GPU.FREE", "h", l.now+1, "")))
 	l.ok(set("GPU.OVER"))
 	l.ok(&logpb.UsageTypeSet{Id: 1000, Remove: true})
+}
+
+// What replaces a default type can be taken out while something is open that the default
+// type closes as well, and only while nobody else has the default type's events or name.
+func TestUsageTypesGoBackToTheDefault(t *testing.T) {
+	l := usageLab(t)
+	set := func(id uint32, name, opens string, closes ...string) *logpb.UsageTypeSet {
+		return &logpb.UsageTypeSet{Id: id, Name: name, Opens: []string{opens}, Closes: closes}
+	}
+	remove := &logpb.UsageTypeSet{Id: lb, Remove: true}
+	l.ok(set(lb, "BALANCER", "LB.CREATE", "LB.DELETE", "LB.LOST"))
+	l.ok(told(ev("1", "LB.CREATE", "7", l.now, "alice")))
+	l.ok(remove)
+	l.ok(told(ev("2", "LB.DELETE", "7", l.now+1, "")))
+	if x := l.state().UsageType(lb); x.Name != "LOAD_BALANCER_POLICY" || x.Added || l.usage(lb, "7").Open() != nil {
+		t.Errorf("the default type is %+v, and its delete was told", x)
+	}
+	l.ok(set(lb, "BALANCER", "BALANCER.ADD", "BALANCER.DROP"))
+	l.ok(told(ev("1", "BALANCER.ADD", "8", l.now, "alice")))
+	if no := l.rejected(remove); !strings.Contains(no, "1 resource of it is open") {
+		t.Error(no)
+	}
+	l.ok(told(ev("2", "BALANCER.DROP", "8", l.now+1, "")))
+	for want, other := range map[string]*logpb.UsageTypeSet{
+		"the event LB.DELETE belongs to usage type GPU":          set(1000, "GPU", "GPU.ASSIGN", "LB.DELETE"),
+		"usage type 1000 is called LOAD_BALANCER_POLICY already": set(1000, "LOAD_BALANCER_POLICY", "GPU.ASSIGN", "GPU.RELEASE"),
+	} {
+		l.ok(other)
+		if no := l.rejected(remove); !strings.Contains(no, want) {
+			t.Errorf("%q is not %q", no, want)
+		}
+		l.ok(&logpb.UsageTypeSet{Id: 1000, Remove: true})
+	}
+	l.ok(remove)
 }
 
 // An account may be gone before the first of it is heard of.

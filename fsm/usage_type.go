@@ -129,8 +129,15 @@ func (t *tx) usageTypeSet(c *logpb.UsageTypeSet) string {
 		if len(rest) == len(old.added) {
 			return fmt.Sprintf("nobody has added the usage type %d; `lifeboat usage types` shows them", c.Id)
 		}
-		if no := t.stillOpen(was); no != "" {
-			return fmt.Sprintf("usage type %s cannot be taken out: %s", was.Name, no)
+		next := newRegistry(rest)
+		is := next.get(c.Id) // the default comes back, if there is one
+		if no := next.collision(is); no != "" {
+			return fmt.Sprintf("usage type %s cannot be taken out, and %s be there again: %s", was.Name, is.Name, no)
+		}
+		if !was.closedBy(is) {
+			if no := t.stillOpen(was); no != "" {
+				return fmt.Sprintf("usage type %s cannot be taken out: %s", was.Name, no)
+			}
 		}
 		t.setUsageTypes(rest)
 		t.event("USAGE.TYPE", Warning, "usage", "usage type %d (%s) is as it is by default again, or no more", c.Id, was.Name)
@@ -147,7 +154,26 @@ func (t *tx) usageTypeSet(c *logpb.UsageTypeSet) string {
 	case len(rest) >= maxUsageTypes:
 		return fmt.Sprintf("there are %d usage types that were added, more than that is not possible", maxUsageTypes)
 	}
-	for _, x := range newRegistry(rest).types {
+	if no := newRegistry(rest).collision(n); no != "" {
+		return no
+	}
+	if was != nil && !was.closedBy(n) {
+		if no := t.stillOpen(was); no != "" {
+			return fmt.Sprintf("usage type %s must still be closed by one of %s: %s", was.Name, strings.Join(was.Closes, ", "), no)
+		}
+	}
+	t.setUsageTypes(append(rest, n))
+	t.event("USAGE.TYPE", Info, "usage", "usage type %d (%s) is opened by %s and closed by %s", n.ID, n.Name, strings.Join(n.Opens, ", "), strings.Join(n.Closes, ", "))
+	return ""
+}
+
+// collision says which type of another id has the name or an event of n; "" = none has,
+// or n is nil.
+func (g *usageRegistry) collision(n *UsageType) string {
+	if n == nil {
+		return ""
+	}
+	for _, x := range g.types {
 		if x.ID == n.ID {
 			continue
 		}
@@ -160,14 +186,13 @@ func (t *tx) usageTypeSet(c *logpb.UsageTypeSet) string {
 			}
 		}
 	}
-	if was != nil && !slices.ContainsFunc(was.Closes, func(e string) bool { return slices.Contains(n.Closes, e) }) {
-		if no := t.stillOpen(was); no != "" {
-			return fmt.Sprintf("usage type %s must still be closed by one of %s: %s", was.Name, strings.Join(was.Closes, ", "), no)
-		}
-	}
-	t.setUsageTypes(append(rest, n))
-	t.event("USAGE.TYPE", Info, "usage", "usage type %d (%s) is opened by %s and closed by %s", n.ID, n.Name, strings.Join(n.Opens, ", "), strings.Join(n.Closes, ", "))
 	return ""
+}
+
+// closedBy reports whether an event that closes n closes it as well when it is like is;
+// nil is no type any more.
+func (n *UsageType) closedBy(is *UsageType) bool {
+	return is != nil && slices.ContainsFunc(n.Closes, func(e string) bool { return slices.Contains(is.Closes, e) })
 }
 
 // stillOpen says that resources of a type are open, which nothing could close without it;
@@ -177,8 +202,12 @@ func (t *tx) stillOpen(n *UsageType) string {
 	if open == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d resources of it are open, and would be charged for ever; `lifeboat usage resources --type %s --open` lists them. Tell their end first (%s), or let `lifeboat usage repair --type %s --live-none --at TIME` close them all",
-		open, n.Name, n.Closes[0], n.Name)
+	count := "1 resource of it is"
+	if open > 1 {
+		count = fmt.Sprintf("%d resources of it are", open)
+	}
+	return fmt.Sprintf("%s open, and would be charged for ever; `lifeboat usage resources --type %s --open` shows what. Tell the end first (%s), or let `lifeboat usage repair --type %s --live-none --at TIME` close all",
+		count, n.Name, n.Closes[0], n.Name)
 }
 
 func (t *tx) setUsageTypes(added []*UsageType) {

@@ -67,11 +67,11 @@ func (t *term) recordUsage(ctx context.Context, q *lifeboatv1.RecordUsageRequest
 			events[i].Detail = &logpb.UsageDetail{Size: e.Size, Offering: valid(e.Offering), Zone: valid(e.Zone), Name: valid(e.Name)}
 		}
 	}
-	from, text := earliestCharged(t.node.fsm.State())
 	r, err := t.tellUsage(ctx, events, "")
 	if err != nil {
 		return nil, err
 	}
+	from, text := earliestCharged(t.node.fsm.State()) // with them: the first of all may be among them
 	refused := make(map[uint32]bool, len(r.Refused))
 	for _, x := range r.Refused {
 		refused[x.At] = true

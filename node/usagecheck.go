@@ -11,9 +11,13 @@ import (
 	"lifeboat/fsm/logpb"
 )
 
-// maxFindings is how many findings one answer holds; a repair mends those, and is asked
-// again for the rest.
-const maxFindings = 10_000
+const (
+	// maxFindings is how many findings one answer lists.
+	maxFindings = 10_000
+	// maxRepairs is how many events one repair tells, of findings listed or not. It is asked
+	// again for the rest.
+	maxRepairs = 10_000
+)
 
 // usageFound is what differs between what is charged and what lives.
 type usageFound struct {
@@ -23,16 +27,30 @@ type usageFound struct {
 	vms      int    // how many of them are VMs
 	events   []*logpb.UsageEvent
 	of       []*lifeboatv1.UsageFinding // what each event mends
+	listed   int                        // how many of those are listed: the first ones
+	left     uint64                     // what could be mended beyond the events
 }
 
 // add lists a finding, or counts it when enough are listed.
-func (f *usageFound) add(x *lifeboatv1.UsageFinding) bool {
+func (f *usageFound) add(x *lifeboatv1.UsageFinding) {
 	if len(f.findings) >= maxFindings {
 		f.more++
-		return false
+		return
 	}
 	f.findings = append(f.findings, x)
-	return true
+}
+
+// mend adds a finding that an event mends.
+func (f *usageFound) mend(x *lifeboatv1.UsageFinding, e *logpb.UsageEvent) {
+	f.add(x)
+	if len(f.events) >= maxRepairs {
+		f.left++
+		return
+	}
+	f.events, f.of = append(f.events, e), append(f.of, x)
+	if f.more == 0 {
+		f.listed++
+	}
 }
 
 // findUsage compares what is open with what lives.
@@ -109,12 +127,14 @@ func (f *usageFound) lookAtTold(s *fsm.State, q *lifeboatv1.VerifyUsageRequest) 
 			x.Text, x.EndedUnixNs = "it is charged and does not live", q.EndedUnixNs
 		}
 		delete(live, key.Resource)
-		if x.Text == "" || !f.add(x) || x.EndedUnixNs == 0 {
-			continue
+		switch {
+		case x.Text == "":
+		case x.EndedUnixNs == 0:
+			f.add(x)
+		default:
+			x.Repair = "close it as of " + findingTime(x.EndedUnixNs)
+			f.mend(x, &logpb.UsageEvent{Id: fmt.Sprintf("repair:%d", start), Type: t.Closes[0], Resource: key.Resource, TimeUnixNs: x.EndedUnixNs})
 		}
-		x.Repair = "close it as of " + findingTime(x.EndedUnixNs)
-		f.events = append(f.events, &logpb.UsageEvent{Id: fmt.Sprintf("repair:%d", start), Type: t.Closes[0], Resource: key.Resource, TimeUnixNs: x.EndedUnixNs})
-		f.of = append(f.of, x)
 	}
 	for _, id := range q.Live { // in the order in which they were named
 		if live[id] {
@@ -147,7 +167,7 @@ func (t *term) repairUsage(ctx context.Context, q *lifeboatv1.VerifyUsageRequest
 	if err != nil {
 		return nil, err
 	}
-	r := &lifeboatv1.VerifyUsageResponse{Findings: f.findings, More: f.more, Repaired: uint64(f.vms), Index: s.Index}
+	r := &lifeboatv1.VerifyUsageResponse{Findings: f.findings, More: f.more, Repaired: uint64(f.vms), Left: f.left, Index: s.Index}
 	if f.vms > 0 {
 		if err := t.syncUsage(ctx, f.typ); err != nil {
 			return nil, err
@@ -169,6 +189,10 @@ func (t *term) repairUsage(ctx context.Context, q *lifeboatv1.VerifyUsageRequest
 	r.Repaired += told.Taken
 	for _, x := range told.Refused {
 		f.of[x.At].Repair = "refused: " + x.Why
+		if int(x.At) >= f.listed { // that is to be seen
+			r.Findings = append(r.Findings, f.of[x.At])
+			r.More--
+		}
 	}
 	return r, nil
 }

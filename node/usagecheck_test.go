@@ -153,6 +153,24 @@ func TestUsageBeforeTheFirstWindow(t *testing.T) {
 	})
 }
 
+// Who tells the first of all is told so as well.
+func TestTheFirstUsageIsBeforeUsageFrom(t *testing.T) {
+	run(t, 1, func(w *world) {
+		w.within(20*time.Second, "the cluster is at level 4", func() bool { return w.state().Level >= fsm.LevelPolicy })
+		a, from := w.alice(w.leader()), time.Now().Add(-24*time.Hour).UTC().Truncate(24*time.Hour)
+		_, err := a.SetPolicy(context.Background(), connect.NewRequest(&lifeboatv1.SetPolicyRequest{Settings: []*lifeboatv1.Setting{{Key: "usage_from", Value: from.Format(time.RFC3339)}}}))
+		w.must(err)
+		if w.state().UsageSince() != 0 {
+			t.Fatal("something was heard of usage")
+		}
+		r, err := a.tell(usageEvent("1", "LB.CREATE", "7", "bob", from.Add(-time.Hour)), usageEvent("2", "LB.CREATE", "8", "bob", from))
+		w.must(err)
+		if r.Early != 1 || !strings.Contains(r.EarlyText, from.Format(time.RFC3339)) || !strings.Contains(r.EarlyText, "usage_from") {
+			t.Errorf("%d are too early: %s", r.Early, r.EarlyText)
+		}
+	})
+}
+
 func (b *book) must(t *testing.T, refused string) {
 	t.Helper()
 	if refused != "" {
@@ -190,5 +208,28 @@ func TestUsageBeforeUsageFrom(t *testing.T) {
 	b.must(t, b.tell("2", "LB.CREATE", "8", time.Date(1999, 1, 5, 0, 0, 0, 0, time.UTC))) // nobody is charged for more than is kept
 	if got := time.Unix(0, dueWindows(b.m.State(), time.Unix(0, b.now).Add(24*time.Hour), 100).Windows[0].StartUnixNs).UTC(); !got.Equal(time.Date(2025, 11, 2, 0, 0, 0, 0, time.UTC)) {
 		t.Errorf("of what began long ago, windows from %s on", got)
+	}
+}
+
+// What cannot be repaired does not keep a repair from what can be, and one repair mends a
+// bounded number.
+func TestUsageRepairGetsToWhatItCanMend(t *testing.T) {
+	b := newBook()
+	b.must(t, b.init())
+	c := &logpb.UsageEvents{}
+	for i := range maxFindings + 2 {
+		c.Events = append(c.Events, &logpb.UsageEvent{Id: "c", Type: "LB.CREATE", Resource: fmt.Sprintf("%06d", i), TimeUnixNs: b.now, Account: &logpb.UsageAccount{Account: "bob"}})
+	}
+	c.Events = append(c.Events, &logpb.UsageEvent{Id: "c", Type: "LB.CREATE", Resource: "last", TimeUnixNs: b.now, Account: &logpb.UsageAccount{Account: "carol"}})
+	b.must(t, b.do(&logpb.Command{Body: &logpb.Command_UsageEvents{UsageEvents: c}}))
+	b.must(t, b.do(&logpb.Command{Body: &logpb.Command_UsageAccountSet{UsageAccountSet: &logpb.UsageAccountSet{Account: &logpb.UsageAccount{Account: "carol"}, RemovedUnixNs: b.now}}}))
+	q := &lifeboatv1.VerifyUsageRequest{Type: rules, Given: true, NoneLives: true}
+	f, err := findUsage(b.m.State(), q)
+	if err != nil || len(f.events) != 1 || f.events[0].Resource != "last" || f.left != 0 || len(f.findings) != maxFindings || f.more != 3 {
+		t.Errorf("it would mend %v (%v), %d are left to mend, %d are not listed", f.events, err, f.left, f.more)
+	}
+	q.EndedUnixNs = b.now
+	if f, err = findUsage(b.m.State(), q); err != nil || len(f.events) != maxRepairs || f.left != 3 {
+		t.Errorf("it would mend %d (%v), %d are left to mend", len(f.events), err, f.left)
 	}
 }

@@ -40,6 +40,8 @@ type fakeAdmin struct {
 	headers  func(map[string][]string) error
 	answered *pb.Answered         // of lists of hosts
 	last     *pb.ListHostsRequest // that was asked
+
+	lastPolicy *pb.GetPolicyRequest
 }
 
 func newFakeAdmin(state *fakeState) *fakeAdmin {
@@ -245,9 +247,10 @@ func (f *fakeAdmin) Explain(_ context.Context, r *connect.Request[pb.ExplainRequ
 	return connect.NewResponse(&pb.ExplainResponse{Lines: lines}), nil
 }
 
-func (f *fakeAdmin) GetPolicy(context.Context, *connect.Request[pb.GetPolicyRequest]) (*connect.Response[pb.GetPolicyResponse], error) {
+func (f *fakeAdmin) GetPolicy(_ context.Context, r *connect.Request[pb.GetPolicyRequest]) (*connect.Response[pb.GetPolicyResponse], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.lastPolicy = r.Msg
 	return connect.NewResponse(&pb.GetPolicyResponse{Settings: f.state.policy, Computed: f.state.computed, Index: f.index}), nil
 }
 

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
 
 	pb "lifeboat/api/lifeboat/v1"
+	"lifeboat/internal/cli"
 )
 
 // What the fake cluster knows of usage: one rule that was closed late.
@@ -88,6 +90,9 @@ func (f *fakeAdmin) RepairUsage(ctx context.Context, r *connect.Request[pb.Verif
 		if len(out.Msg.Findings) > 0 && r.Msg.Reason == "refused" {
 			out.Msg.Findings[0].Repair, out.Msg.Repaired = "refused: it is to happen tomorrow", 0
 		}
+		if r.Msg.Reason == "many" {
+			out.Msg.Left = 2
+		}
 	}
 	return out, err
 }
@@ -111,7 +116,7 @@ func TestUsageTranscript(t *testing.T) {
 		"usage type set 1000 GPU --opens GPU.ASSIGN --closes GPU.RELEASE", "usage type remove 1000",
 		"usage event LB.CREATE old --account alice --id e1 --at 2020-01-01T00:00:00Z", "usage repair --reason refused",
 		"usage repair --type LOAD_BALANCER_POLICY --live /dev/null --at 2026-01-02", "usage repair --type LOAD_BALANCER_POLICY --live x --live-none",
-		"usage repair --type LOAD_BALANCER_POLICY --live-none --at 2026-01-02", "usage repair --live-none"))
+		"usage repair --type LOAD_BALANCER_POLICY --live-none --at 2026-01-02", "usage repair --type LOAD_BALANCER_POLICY --live-none --at 2026-01-02 --reason many", "usage repair --live-none"))
 }
 
 // A date begins where the windows do.
@@ -121,4 +126,15 @@ func TestUsageDatesAreInTheZoneOfTheWindows(t *testing.T) {
 	w := newWorld(t, state)
 	golden(t, "usage-zone", w.transcript("usage account remove ROOT/sales/alice --at 2026-01-02", "usage account remove ROOT/sales/alice --at 2026-01-02T00:00:00Z",
 		"usage account remove ROOT/sales/alice --at 2026-09-06", "usage verify --type LOAD_BALANCER_POLICY --live-none --at 2026-01-02", "usage list --from 2026-01-01 --to 2026-02-01", "usage event LB.CREATE 7 --account alice --at 2026-01-01"))
+}
+
+// Who takes what the node asked knows can give a date where there is no leader.
+func TestUsageDatesAreAskedForAsTheRest(t *testing.T) {
+	w := newWorld(t, busyState())
+	for stale, line := range map[bool]string{false: "usage list --from 2026-01-01", true: "usage list --from 2026-01-01 --stale"} {
+		w.run(strings.Fields(line)...).want(t, cli.ExitOK, "LOAD_BALANCER_POLICY")
+		if w.admin.lastPolicy.GetStale() != stale {
+			t.Errorf("%s: the zone is asked for with %v", line, w.admin.lastPolicy)
+		}
+	}
 }

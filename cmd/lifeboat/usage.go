@@ -42,7 +42,7 @@ type usageFlags struct {
 }
 
 func (f *usageFlags) request(ctx context.Context, client *cli.Client) (*pb.ListUsageRequest, error) {
-	if err := inUsageZone(ctx, client, &f.From, &f.To); err != nil {
+	if err := inUsageZone(ctx, client, f.Stale, &f.From, &f.To); err != nil {
 		return nil, err
 	}
 	domain, account := splitAccount(f.Account)

@@ -50,7 +50,7 @@ func (c *UsageEventCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) e
 	defer client.Close()
 	t := &teller{ctx: ctx, env: env, client: client}
 	if c.File == "" {
-		if err := inUsageZone(ctx, client, &c.At); err != nil {
+		if err := inUsageZone(ctx, client, false, &c.At); err != nil {
 			return err
 		}
 		at := c.At.Time

@@ -121,7 +121,11 @@ func (c *UsageRepairCmd) Run(ctx context.Context, env *cli.Env, g *cli.Globals) 
 		return err
 	}
 	if n := found(r) - int(r.Repaired); n > 0 && !c.DryRun {
-		return &cli.Error{Exit: cli.ExitFailed, Text: fmt.Sprintf("%s not repaired", are(n, "resource")), Do: "the list says why; a repair mends at most as many as it lists, so run it again when there are more"}
+		do := "the list says why"
+		if r.Left > 0 {
+			do = fmt.Sprintf("run it again: it mends only so many at once, and has left %d that it can mend", r.Left)
+		}
+		return &cli.Error{Exit: cli.ExitFailed, Text: fmt.Sprintf("%s not repaired", are(n, "resource")), Do: do}
 	}
 	return nil
 }
@@ -137,7 +141,7 @@ func askUsage(ctx context.Context, env *cli.Env, c *usageCheck, g *cli.Globals, 
 		return nil, err
 	}
 	defer client.Close()
-	if err := inUsageZone(ctx, client, &c.At); err != nil {
+	if err := inUsageZone(ctx, client, false, &c.At); err != nil {
 		return nil, err
 	}
 	req.EndedUnixNs = c.At.ns()

@@ -59,7 +59,7 @@ func (c *UsageAccountRemoveCmd) Run(ctx context.Context, env *cli.Env, g *cli.Gl
 		return err
 	}
 	defer client.Close()
-	if err := inUsageZone(ctx, client, &c.At); err != nil {
+	if err := inUsageZone(ctx, client, false, &c.At); err != nil {
 		return err
 	}
 	req := c.request("account-remove")

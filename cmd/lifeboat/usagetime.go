@@ -38,8 +38,9 @@ func (t usageTime) ns() int64 {
 	return t.UnixNano()
 }
 
-// inUsageZone makes times of dates. It asks the cluster for its time zone if there is one.
-func inUsageZone(ctx context.Context, client *cli.Client, times ...*usageTime) error {
+// inUsageZone makes times of dates. It asks the cluster for its time zone if there is one;
+// stale: the node asked answers, also without a leader.
+func inUsageZone(ctx context.Context, client *cli.Client, stale bool, times ...*usageTime) error {
 	var loc *time.Location
 	for _, t := range times {
 		if !t.date {
@@ -47,7 +48,7 @@ func inUsageZone(ctx context.Context, client *cli.Client, times ...*usageTime) e
 		}
 		if loc == nil {
 			var err error
-			if loc, err = usageZone(ctx, client); err != nil {
+			if loc, err = usageZone(ctx, client, stale); err != nil {
 				return err
 			}
 		}
@@ -56,8 +57,8 @@ func inUsageZone(ctx context.Context, client *cli.Client, times ...*usageTime) e
 	return nil
 }
 
-func usageZone(ctx context.Context, client *cli.Client) (*time.Location, error) {
-	r, err := cli.Read(ctx, client, lifeboatv1connect.AdminServiceClient.GetPolicy, &pb.GetPolicyRequest{})
+func usageZone(ctx context.Context, client *cli.Client, stale bool) (*time.Location, error) {
+	r, err := cli.Read(ctx, client, lifeboatv1connect.AdminServiceClient.GetPolicy, &pb.GetPolicyRequest{Stale: stale})
 	if err != nil {
 		return nil, err
 	}

@@ -9887,6 +9887,7 @@ type VerifyUsageResponse struct {
 	Repaired      uint64                 `protobuf:"varint,2,opt,name=repaired,proto3" json:"repaired,omitempty"`
 	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
 	More          uint64                 `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"` // findings beyond those that are listed
+	Left          uint64                 `protobuf:"varint,5,opt,name=left,proto3" json:"left,omitempty"` // of a repair: what it could mend and has left for the next one
 	Answered      *Answered              `protobuf:"bytes,70,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -9946,6 +9947,13 @@ func (x *VerifyUsageResponse) GetIndex() uint64 {
 func (x *VerifyUsageResponse) GetMore() uint64 {
 	if x != nil {
 		return x.More
+	}
+	return 0
+}
+
+func (x *VerifyUsageResponse) GetLeft() uint64 {
+	if x != nil {
+		return x.Left
 	}
 	return 0
 }
@@ -11034,12 +11042,13 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1d\n" +
 	"\n" +
 	"none_lives\x18\x06 \x01(\bR\tnoneLives\x12:\n" +
-	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xc5\x01\n" +
+	"\vconsistency\x18F \x01(\x0e2\x18.lifeboat.v1.ConsistencyR\vconsistency\"\xd9\x01\n" +
 	"\x13VerifyUsageResponse\x125\n" +
 	"\bfindings\x18\x01 \x03(\v2\x19.lifeboat.v1.UsageFindingR\bfindings\x12\x1a\n" +
 	"\brepaired\x18\x02 \x01(\x04R\brepaired\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04more\x18\x04 \x01(\x04R\x04more\x121\n" +
+	"\x04more\x18\x04 \x01(\x04R\x04more\x12\x12\n" +
+	"\x04left\x18\x05 \x01(\x04R\x04left\x121\n" +
 	"\banswered\x18F \x01(\v2\x15.lifeboat.v1.AnsweredR\banswered\"\xa8\x01\n" +
 	"\fUsageFinding\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x1a\n" +
