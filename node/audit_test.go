@@ -97,7 +97,7 @@ func toldCalls(w *world) []toldCall {
 			if err := ask(c, a.RecordUsage, &lifeboatv1.RecordUsageRequest{Events: []*lifeboatv1.UsageEvent{{Id: "1", Type: "LB.CREATE", Resource: "7", TimeUnixNs: begun, Account: "bob"}}}); err != nil {
 				return err
 			}
-			return ask(c, a.RepairUsage, &lifeboatv1.VerifyUsageRequest{Type: "LOAD_BALANCER_POLICY", Given: true, EndedUnixNs: begun + 1, Reason: "ticket 12"})
+			return ask(c, a.RepairUsage, &lifeboatv1.VerifyUsageRequest{Type: "LOAD_BALANCER_POLICY", Given: true, NoneLives: true, EndedUnixNs: begun + 1, Reason: "ticket 12"})
 		}},
 		{"ReadSnapshot", "SNAPSHOT.SAVE", func(c ctx, a api) error { return ask(c, a.ReadSnapshot, &lifeboatv1.ReadSnapshotRequest{}) }},
 		{"ReadSnapshot", "SNAPSHOT.SAVE", func(c ctx, a api) error {

@@ -205,7 +205,10 @@ func (f *fakeAdmin) ListEvents(ctx context.Context, r *connect.Request[pb.ListEv
 	defer park.Stop()
 	for {
 		f.mu.Lock()
-		events, changed, index, oldest := f.eventsAfter(r.Msg), f.changed, f.index, f.state.events[0].Id
+		events, changed, index, oldest := f.eventsAfter(r.Msg), f.changed, f.index, uint64(0)
+		if len(f.state.events) > 0 {
+			oldest = f.state.events[0].Id
+		}
 		f.mu.Unlock()
 		if len(events) > 0 || r.Msg.WaitMs == 0 {
 			return connect.NewResponse(&pb.ListEventsResponse{Events: events, Index: index, Oldest: oldest}), nil
