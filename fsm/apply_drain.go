@@ -43,6 +43,11 @@ func (t *tx) maintenance(h *Host, force bool) {
 	case h.Resource == Maintenance:
 		return
 	case h.Resource == PrepareForMaintenance || h.Resource == ErrorInMaintenance:
+		if h.Resource == ErrorInMaintenance && force && (h.Drain == nil || !h.Drain.Force) {
+			// Who waits for the outcome is not to take that of before for it.
+			h.Resource = PrepareForMaintenance
+			t.resolve(drainAlert(h.ID), "the maintenance is forced by %s", t.actor)
+		}
 		t.drain(h, force)
 		return
 	case h.ToMove() == 0:
@@ -83,6 +88,9 @@ func (t *tx) hostDrained(c *logpb.HostDrained) string {
 		h.Resource, h.Drain = Maintenance, nil
 		t.resolve(drainAlert(h.ID), "nothing runs there any more")
 	case DrainStuck:
+		if h.Drain != nil && h.Drain.Force && !c.Force {
+			return "" // late
+		}
 		h.Resource = ErrorInMaintenance
 		t.raise(drainAlert(h.ID), Warning, "Host %s cannot be emptied: %s. These VMs run on. `lifeboat host maintenance on %s --force` stops them and starts them elsewhere where that is possible.", h.ID, c.Reason, h.ID)
 	case DrainOn:

@@ -80,6 +80,17 @@ func (v *VM) KeepsFromEmpty() bool {
 	return v.Protected() && (v.Power != PowerOff || v.Work != 0 && v.Wanted)
 }
 
+// Staying are the VMs that run on the host and are not protected: nobody moves them away
+// when it is emptied.
+func (h *Host) Staying() (vms []*VM) {
+	for i := range h.VMs {
+		if v := &h.VMs[i]; v.Power == PowerOn && !v.Protected() {
+			vms = append(vms, v)
+		}
+	}
+	return vms
+}
+
 // Unheeding counts the hosts whose agents have not yet acted on HA having been
 // disarmed: their leases may still be held. 0 while HA is armed.
 func (s *State) Unheeding() (hosts []HostID) {

@@ -112,7 +112,7 @@ func recorded(t *testing.T) map[string]func() *lab {
 			l.ok(l.place(3, "h3"))
 			l.report("h3", said{vm: 3, power: PowerOn, reason: ReasonBooted, inc: inc(2)})
 			l.ok(&logpb.HostControl{Host: "h1", Action: HostMaintenanceOn, Force: true})
-			l.ok(&logpb.HostDrained{Host: "h1", State: DrainStuck, Reason: "vm2"})
+			l.ok(&logpb.HostDrained{Host: "h1", State: DrainStuck, Reason: "vm2", Force: true})
 			l.ok(migrate(2, "h2"))
 			l.kill("h1")
 			l.ok(&logpb.VMReleased{Vm: idBytes(2), Work: uint64(l.vm(2).Work), Reason: "host h2 does not have it"})

@@ -336,9 +336,25 @@ func TestMaintenance(t *testing.T) {
 	if l.host("h1").Resource != ErrorInMaintenance || l.state().OpenAlert(drainAlert("h1")) == nil {
 		t.Error("nobody is told that it cannot be emptied")
 	}
+	l.ok(on(false))
+	if l.host("h1").Resource != ErrorInMaintenance {
+		t.Errorf("what is asked for again makes no difference, and the host is %s", l.host("h1").Resource)
+	}
 	l.ok(on(true))
 	if !l.host("h1").Drain.Force || l.host("h1").Drain.Total != 2 {
 		t.Errorf("%+v", l.host("h1").Drain)
+	}
+	// Who forces it may wait for how it ends: what was said before is over with this write.
+	if l.host("h1").Resource != PrepareForMaintenance || l.state().OpenAlert(drainAlert("h1")) != nil {
+		t.Errorf("a maintenance that is forced has failed already: %s", l.host("h1").Resource)
+	}
+	l.ok(&logpb.HostDrained{Host: "h1", State: DrainStuck, Reason: "vm1 is bound to it"}) // decided before
+	if l.host("h1").Resource != PrepareForMaintenance {
+		t.Errorf("what was decided before it was forced makes it %s", l.host("h1").Resource)
+	}
+	l.ok(&logpb.HostDrained{Host: "h1", State: DrainStuck, Reason: "vm1 is bound to it", Force: true})
+	if l.host("h1").Resource != ErrorInMaintenance || l.state().OpenAlert(drainAlert("h1")) == nil {
+		t.Error("nobody is told that it cannot be emptied by force either")
 	}
 	l.comesBack("h1", "b2")
 	l.ok(&logpb.HostDrained{Host: "h1", State: DrainOn})

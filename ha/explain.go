@@ -211,3 +211,29 @@ func Emptying(s *fsm.State, h *fsm.Host) string {
 	rounds := (time.Duration(left) + time.Duration(s.Policy.MovesPerHost) - 1) / time.Duration(s.Policy.MovesPerHost)
 	return text + fmt.Sprintf("; the others take about %s (%d at a time).", (rounds*MoveTime(s)).Round(time.Second), s.Policy.MovesPerHost)
 }
+
+// Staying says which VMs run on a host although it is, or is to be, in maintenance, and
+// are not moved; "" = none, or it is not.
+func Staying(h *fsm.Host) string {
+	if h.Resource != fsm.Maintenance && h.Resource != fsm.PrepareForMaintenance && h.Resource != fsm.ErrorInMaintenance {
+		return ""
+	}
+	const most = 8
+	var names []string
+	vms := h.Staying()
+	for i, v := range vms {
+		if i == most {
+			names = append(names, fmt.Sprintf("%d more", len(vms)-i))
+			break
+		}
+		names = append(names, v.Name)
+	}
+	switch all := strings.Join(names, ", "); len(vms) {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf("1 VM that is not protected still runs on host %s, which is %s: %s. It is not moved; stop it before the host goes down", h.ID, h.Resource, all)
+	default:
+		return fmt.Sprintf("%d VMs that are not protected still run on host %s, which is %s: %s. They are not moved; stop them before the host goes down", len(vms), h.ID, h.Resource, all)
+	}
+}

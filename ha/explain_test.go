@@ -28,3 +28,31 @@ func TestExplainGoesBack(t *testing.T) {
 		t.Errorf("it stays, and is said to go back: %s", text)
 	}
 }
+
+// VMs that nobody moves away are named as long as they run on a host in maintenance.
+func TestStayingInMaintenance(t *testing.T) {
+	w := newWorld(t, newBox("h1", 1, 2, 3), newBox("h2"))
+	w.apply(&logpb.FeatureRaise{Level: fsm.LevelPolicy, Version: "0.4"})
+	protect := func(n int, on bool) {
+		w.apply(&logpb.VMProtect{Vm: vmBytes(n), Protect: &logpb.Protection{On: on}})
+	}
+	protect(1, false)
+	protect(2, false)
+	if text := ha.Staying(w.host("h1")); text != "" {
+		t.Errorf("a host that is at work: %s", text)
+	}
+	name := func(n int) string { v, _ := w.vm(n); return v.Name }
+	w.apply(&logpb.HostControl{Host: "h1", Action: fsm.HostMaintenanceOn})
+	want := fmt.Sprintf("2 VMs that are not protected still run on host h1, which is PrepareForMaintenance: %s, %s. They are not moved; stop them before the host goes down", name(1), name(2))
+	if text := ha.Staying(w.host("h1")); text != want {
+		t.Errorf("%q, want %q", text, want)
+	}
+	protect(2, true)
+	if text := ha.Staying(w.host("h1")); !strings.HasPrefix(text, "1 VM that is not protected still runs on host h1") || strings.Contains(text, name(2)) {
+		t.Errorf("one is protected: %s", text)
+	}
+	protect(1, true)
+	if text := ha.Staying(w.host("h1")); text != "" {
+		t.Errorf("all are protected: %s", text)
+	}
+}

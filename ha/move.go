@@ -141,7 +141,7 @@ func (d *decision) drain(h *fsm.Host) {
 }
 
 func (d *decision) drained(h *fsm.Host, state uint32, why string) {
-	d.do(&logpb.Command{Body: &logpb.Command_HostDrained{HostDrained: &logpb.HostDrained{Host: string(h.ID), State: state, Reason: why}}})
+	d.do(&logpb.Command{Body: &logpb.Command_HostDrained{HostDrained: &logpb.HostDrained{Host: string(h.ID), State: state, Reason: why, Force: h.Drain != nil && h.Drain.Force}}})
 }
 
 // moveAway moves one VM of a host that is to be empty. no: why it cannot be moved;

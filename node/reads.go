@@ -138,6 +138,9 @@ func hostNotes(s *fsm.State, h *fsm.Host) []string {
 			}
 		}
 	}
+	if note := ha.Staying(h); note != "" {
+		out = append(out, note)
+	}
 	if h.Lease != nil && h.Lease.Armed {
 		out = append(out, fmt.Sprintf("host %s runs under a self-fence lease: if no manager is reachable for %s, its protected VMs stop", h.ID, time.Duration(h.Lease.DurationNS)))
 	}

@@ -44,6 +44,7 @@ func hostView(s *fsm.State, h *fsm.Host) *lifeboatv1.HostView {
 			v.ToMoveTotal = h.Drain.Total
 		}
 	}
+	v.Staying = ha.Staying(h)
 	if h.Stopping != fsm.StaysUp {
 		v.Stopping = fmt.Sprintf("%s; its VMs: %s", h.Stopping, h.Held)
 	}

@@ -53,7 +53,9 @@ func (b *book) event(w *World, e *fsm.Event) {
 			b.orderAt[subject] = w.now
 		}
 		w.granted(subject)
-		w.keepsRules(subject)
+		w.startKeepsRules(subject)
+	case "VM.MOVE.ORDER":
+		w.moveKeepsRules(subject)
 	case "HOST.FENCED":
 		b.fenced = append(b.fenced, subject)
 		w.fenced(subject)

@@ -14,7 +14,7 @@ import (
 // What must always hold, by the numbers of the contract (docs/simulator.md).
 // Rule 1 is checked where a guest begins to run (guest.go), the second half of
 // 3 where it is started by order, rule 6 where an entry is applied (raft.go).
-// Rule 4 is checked when a start is ordered and at the end (rules.go).
+// Rule 4 is checked when a start or a move is ordered and at the end (rules.go).
 
 // smallWorld is up to how many hosts and VMs the whole state is checked after
 // every entry that tells something; a larger one is checked every minute.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"lifeboat/fsm"
 	"lifeboat/fsm/logpb"
@@ -111,13 +112,13 @@ func (x *step) setOrder(key, value string) {
 	x.operate(x.text, vmSet(x.g, &logpb.Setting{Key: key, Value: value}), nil)
 }
 
-// Rule 4: no strict rule is broken by a start. What people do behind lifeboat's back
-// breaks rules without its fault, and a layout that breaks one from the beginning is
-// none of its starts'.
+// Rule 4: no strict rule is broken by a start or a move. What people do behind lifeboat's
+// back breaks rules without its fault, and a layout that breaks one from the beginning is
+// none of its orders'.
 
-// keepsRules is rule 4 when a start is ordered: the VMs together are judged by where
+// startKeepsRules is rule 4 when a start is ordered: the VMs together are judged by where
 // the others are, those apart by where they live or may.
-func (w *World) keepsRules(vm string) {
+func (w *World) startKeepsRules(vm string) {
 	g := w.byVM[vm]
 	s := w.truth.State()
 	if g == nil {
@@ -127,23 +128,7 @@ func (w *World) keepsRules(vm string) {
 	if v == nil || owner == nil {
 		return
 	}
-	for _, r := range s.RulesOf(v.ID) {
-		if !r.Strict {
-			continue
-		}
-		switch r.Kind {
-		case fsm.RuleHosts:
-			if _, ok := r.Choice(owner); !ok {
-				w.violate("4 (strict rules)", []string{vm, string(owner.ID)}, "a start of %s is ordered on %s against %s", vm, owner.ID, s.Describe(r))
-			}
-		case fsm.RuleApart:
-			for _, m := range r.Members {
-				if m.VM != v.ID && slices.Contains(w.whereabout(s, m.VM), string(owner.ID)) {
-					w.violate("4 (strict rules)", []string{vm, s.Called(m), string(owner.ID)}, "a start of %s is ordered on %s, where %s is, against %s", vm, owner.ID, s.Called(m), s.Describe(r))
-				}
-			}
-		}
-	}
+	w.allowed(s, v, owner, "start")
 	b := s.Bundle(v.ID)
 	if b == nil {
 		return
@@ -163,6 +148,91 @@ func (w *World) keepsRules(vm string) {
 	}
 	if !there && elsewhere != "" {
 		w.violate("4 (strict rules)", []string{vm, string(owner.ID)}, "a start of %s is ordered on %s although it belongs with others: %s", vm, owner.ID, elsewhere)
+	}
+}
+
+// partyGrace is how long the entries of a party that moves may be apart.
+const partyGrace = time.Second
+
+// moveKeepsRules is rule 4 when a move is ordered: its target is judged as that of a
+// start, but for the VMs together: they are judged when all of them may have been ordered.
+func (w *World) moveKeepsRules(vm string) {
+	g := w.byVM[vm]
+	s := w.truth.State()
+	if g == nil {
+		return
+	}
+	v, _ := s.VM(fsm.VMID(g.id))
+	if v == nil {
+		return
+	}
+	x := s.Work(v.Work)
+	if x == nil || !x.Type.Moves() {
+		return
+	}
+	w.allowed(s, v, s.Host(x.Target), "move")
+	if s.Bundle(v.ID) != nil {
+		term := w.term()
+		w.after(partyGrace, func() {
+			if w.term() == term { // the entries of a leader that is gone may be lost
+				w.movesTogether(v.ID, x)
+			}
+		})
+	}
+}
+
+// movesTogether is rule 4 for a VM that began to move: those that a strict rule keeps
+// with it are where it goes, or go there, unless they cannot be moved any more, or the
+// rule came in between.
+func (w *World) movesTogether(id fsm.VMID, ordered *fsm.Work) {
+	s := w.truth.State()
+	v, _ := s.VM(id)
+	b := s.Bundle(id)
+	if v == nil || v.Work != ordered.ID || b == nil {
+		return
+	}
+	if slices.ContainsFunc(b.Rules, func(r *fsm.Rule) bool { return r.Since > ordered.Created-int64(partyGrace) }) {
+		return
+	}
+	for _, m := range b.Members {
+		other, at := s.VM(m)
+		if other == nil || w.book.byHand[other.Name] || slices.Contains(s.Bound(m), ordered.Target) {
+			continue
+		}
+		if s.CannotMove(other, at, ordered.Type == fsm.WorkMigration) == "" {
+			w.violate("4 (strict rules)", []string{v.Name, other.Name, string(ordered.Target)}, "%s moves to %s, and %s, which belongs with it, stays on %s", v.Name, ordered.Target, other.Name, at.ID)
+		}
+	}
+}
+
+// term is the number of the newest term of a leader.
+func (w *World) term() (n uint64) {
+	for _, m := range w.managers {
+		if m.term != nil {
+			n = max(n, m.term.number)
+		}
+	}
+	return n
+}
+
+// allowed is rule 4 for a VM that is to be on a host, but for the VMs together.
+func (w *World) allowed(s *fsm.State, v *fsm.VM, to *fsm.Host, what string) {
+	for _, r := range s.RulesOf(v.ID) {
+		if !r.Strict {
+			continue
+		}
+		switch r.Kind {
+		case fsm.RuleHosts:
+			if _, ok := r.Choice(to); !ok {
+				w.violate("4 (strict rules)", []string{v.Name, string(to.ID)}, "a %s of %s is ordered on %s against %s", what, v.Name, to.ID, s.Describe(r))
+			}
+		case fsm.RuleApart:
+			for _, m := range r.Members {
+				if m.VM != v.ID && slices.Contains(w.whereabout(s, m.VM), string(to.ID)) {
+					w.violate("4 (strict rules)", []string{v.Name, s.Called(m), string(to.ID)}, "a %s of %s is ordered on %s, where %s is, against %s", what, v.Name, to.ID, s.Called(m), s.Describe(r))
+				}
+			}
+		}
 	}
 }
 

@@ -33,6 +33,9 @@ func awaitEmpty(ctx context.Context, env *cli.Env, g *cli.Globals, host string) 
 		switch h.Resource {
 		case "Maintenance":
 			fmt.Fprintf(env.Stderr, "host %s is in maintenance\n", host)
+			if h.Staying != "" {
+				fmt.Fprintln(env.Stderr, h.Staying)
+			}
 			return nil
 		case "ErrorInMaintenance":
 			return fmt.Errorf("host %s cannot be emptied: %s", host, left(h))

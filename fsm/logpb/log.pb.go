@@ -5829,6 +5829,7 @@ type HostDrained struct {
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
 	State         uint32                 `protobuf:"varint,2,opt,name=state,proto3" json:"state,omitempty"` // 1 nothing runs there any more 2 some cannot be moved 3 some are on their way again
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Force         bool                   `protobuf:"varint,140,opt,name=force,proto3" json:"force,omitempty"` // the leader knew that the maintenance is forced
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5882,6 +5883,13 @@ func (x *HostDrained) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *HostDrained) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 // HostStopping: the operating system of a host is going down.
@@ -11838,11 +11846,12 @@ const file_fsm_logpb_log_proto_rawDesc = "" +
 	"\x04kind\x18\x03 \x01(\rR\x04kind\x12\x16\n" +
 	"\x06target\x18\x04 \x01(\tR\x06target\x12\x14\n" +
 	"\x05cause\x18\x05 \x01(\rR\x05cause\x12\x10\n" +
-	"\x03why\x18\x06 \x01(\tR\x03why\"O\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\"f\n" +
 	"\vHostDrained\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\rR\x05state\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"j\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x15\n" +
+	"\x05force\x18\x8c\x01 \x01(\bR\x05force\"j\n" +
 	"\fHostStopping\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x18\n" +

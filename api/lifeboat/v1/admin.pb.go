@@ -1786,6 +1786,7 @@ type HostView struct {
 	ToMove          uint32                 `protobuf:"varint,101,opt,name=to_move,json=toMove,proto3" json:"to_move,omitempty"`                  // VMs that are still to be moved away
 	ToMoveTotal     uint32                 `protobuf:"varint,102,opt,name=to_move_total,json=toMoveTotal,proto3" json:"to_move_total,omitempty"` // that were when it began
 	Stopping        string                 `protobuf:"bytes,103,opt,name=stopping,proto3" json:"stopping,omitempty"`                             // what its operating system is about, and what its VMs do
+	Staying         string                 `protobuf:"bytes,104,opt,name=staying,proto3" json:"staying,omitempty"`                               // sentence: which VMs that are not protected run there although it is, or is to be, in maintenance
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2033,6 +2034,13 @@ func (x *HostView) GetToMoveTotal() uint32 {
 func (x *HostView) GetStopping() string {
 	if x != nil {
 		return x.Stopping
+	}
+	return ""
+}
+
+func (x *HostView) GetStaying() string {
+	if x != nil {
+		return x.Staying
 	}
 	return ""
 }
@@ -10300,7 +10308,7 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\x06detail\x18\x03 \x01(\tR\x06detail\x12\x14\n" +
 	"\x05index\x18\x04 \x01(\x04R\x05index\x12 \n" +
 	"\ftime_unix_ns\x18\x05 \x01(\x03R\n" +
-	"timeUnixNs\"\xd3\a\n" +
+	"timeUnixNs\"\xed\a\n" +
 	"\bHostView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x1a\n" +
@@ -10334,7 +10342,8 @@ const file_lifeboat_v1_admin_proto_rawDesc = "" +
 	"\bemptying\x18d \x01(\tR\bemptying\x12\x17\n" +
 	"\ato_move\x18e \x01(\rR\x06toMove\x12\"\n" +
 	"\rto_move_total\x18f \x01(\rR\vtoMoveTotal\x12\x1a\n" +
-	"\bstopping\x18g \x01(\tR\bstopping\"t\n" +
+	"\bstopping\x18g \x01(\tR\bstopping\x12\x18\n" +
+	"\astaying\x18h \x01(\tR\astaying\"t\n" +
 	"\x10ListHostsRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12:\n" +
